@@ -1,0 +1,2 @@
+//! The engine of Stentor.
+pub mod model;

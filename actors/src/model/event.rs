@@ -1,0 +1,98 @@
+//! What happened: the event, and the draft that becomes one when the journal has given it an id.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::id::EventId;
+use super::json::Canonical;
+
+/// The number under which the log keeps a channel. Never given to another channel, also after a deletion.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ChannelNo(pub u32);
+
+/// The longest type in bytes.
+pub const TYPE_BYTES_MAX: usize = 64;
+/// The longest session name in bytes.
+pub const SESSION_BYTES_MAX: usize = 128;
+
+/// An event type: 1 to 64 of the characters `A-Z a-z 0-9 _ . : -`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventType(Arc<str>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event type is 1 to 64 of the characters A-Z a-z 0-9 _ . : -")]
+pub struct BadType;
+
+impl EventType {
+    pub fn new(text: &str) -> Result<Self, BadType> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
+        match (1..=TYPE_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) {
+            true => Ok(EventType(text.into())),
+            false => Err(BadType),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// An event that a publisher asks for. It has no id and is not durable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    pub kind: EventType,
+    /// When it happened, in Unix milliseconds; absent: when it is appended.
+    pub ts_ms: Option<i64>,
+    /// Which session of an organization it belongs to: a name that publishers choose.
+    pub session: Option<Box<str>>,
+    /// Always a JSON object.
+    pub payload: Canonical,
+    /// The publisher's own key: within the dedupe window a second draft with it is answered with the first id.
+    pub dedupe_id: Option<Box<str>>,
+}
+
+impl Draft {
+    /// What the draft takes up in the log, near enough for limits: text bytes and a fixed overhead.
+    pub fn bytes(&self) -> usize {
+        64 + self.kind.as_str().len() + self.session.as_deref().map_or(0, str::len) + self.payload.as_str().len()
+    }
+}
+
+/// An event of the log. Immutable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub id: EventId,
+    pub channel: ChannelNo,
+    pub kind: EventType,
+    pub ts_ms: i64,
+    pub session: Option<Box<str>>,
+    /// Always a JSON object.
+    pub payload: Canonical,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_has_its_characters_and_its_length() {
+        for good in ["map_kill", "poll.vote", "a:b-c", "X", &"x".repeat(64)] {
+            assert!(EventType::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a\nb", "a\0", "ä", "a,b", "*", "a/b", &"x".repeat(65)] {
+            assert_eq!(EventType::new(bad), Err(BadType), "{bad}");
+        }
+    }
+}
