@@ -137,7 +137,15 @@ mod tests {
 
     #[test]
     fn what_is_no_ulid_is_no_cursor() {
-        for text in ["", "0", "evt_", "evt_evt_01J0000000000000000000000", "01J000000000000000000000U!", "-1", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+        for text in [
+            "",
+            "0",
+            "evt_",
+            "evt_evt_01J0000000000000000000000",
+            "01J000000000000000000000U!",
+            "-1",
+            "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        ] {
             assert_eq!(text.parse::<EventId>(), Err(MalformedId), "{text}");
         }
     }
