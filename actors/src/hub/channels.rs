@@ -1,0 +1,159 @@
+//! Maps: create, change, delete.
+
+use std::sync::Arc;
+
+use super::{Hub, NewToken, TokenError};
+use crate::clock;
+use crate::model::access::Scope;
+use crate::model::channel::{self, Channel, ChannelKind, NameError};
+use crate::shard::CloseRoom;
+use crate::store::{Change, StoreError, Table};
+
+/// A map that somebody asks for.
+#[derive(Clone, Debug, Default)]
+pub struct NewMap {
+    pub name: String,
+    /// Absent: made of the name.
+    pub slug: Option<String>,
+    /// A UUID; absent: made by chance.
+    pub id: Option<String>,
+}
+
+/// What is to change of a map; absent fields stay.
+#[derive(Clone, Debug, Default)]
+pub struct MapChange {
+    pub name: Option<String>,
+    pub slug: Option<String>,
+    /// `Some(None)` goes back to the setting.
+    pub event_names: Option<Option<bool>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    #[error("{error}")]
+    Invalid { field: &'static str, error: NameError },
+    #[error("another map has this {0}; choose another one")]
+    Taken(&'static str),
+    #[error("there are as many channels as limits.channels allows")]
+    TooMany,
+    #[error("the map does not exist any more")]
+    Gone,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+fn invalid(field: &'static str) -> impl Fn(NameError) -> ChannelError {
+    move |error| ChannelError::Invalid { field, error }
+}
+
+impl Hub {
+    /// Creates a map and its first token, which has all scopes. The token's text is returned once and kept nowhere.
+    pub async fn create_map(&self, new: NewMap) -> Result<(Arc<Channel>, String), ChannelError> {
+        channel::check_name(&new.name).map_err(invalid("name"))?;
+        if let Some(slug) = &new.slug {
+            channel::check_slug(slug).map_err(invalid("slug"))?;
+        }
+        let id = match new.id.map(|id| id.to_ascii_lowercase()) {
+            Some(id) if channel::is_uuid(&id) => id,
+            Some(_) => return Err(ChannelError::Invalid { field: "id", error: NameError::Id }),
+            None => channel::uuid_from(clock::random()),
+        };
+        let created = {
+            let _one_at_a_time = self.changes.lock().await;
+            if self.engine.directory.count() >= self.engine.limits.channels {
+                return Err(ChannelError::TooMany);
+            }
+            if self.find(ChannelKind::Map, &id).is_some() {
+                return Err(ChannelError::Taken("id"));
+            }
+            let slug = match new.slug {
+                Some(slug) if self.find(ChannelKind::Map, &slug).is_some() => return Err(ChannelError::Taken("slug")),
+                Some(slug) => slug,
+                None => self.free_slug(&channel::slug_of(&new.name), &id),
+            };
+            let now = clock::now_ms();
+            let mut map = Channel {
+                no: 0,
+                kind: ChannelKind::Map,
+                id: id.into(),
+                slug: slug.into(),
+                name: new.name,
+                inserted_ms: now,
+                updated_ms: now,
+                event_names: None,
+                webhooks_enabled: false,
+            };
+            let map = self
+                .blocking(move |engine| {
+                    map.no = engine.state.next_number("channels")?;
+                    engine.state.write(&[Change::put(Table::Channels, map.no.to_be_bytes(), &map)?])?;
+                    Ok(map)
+                })
+                .await?;
+            self.engine.directory.put(map)
+        };
+        let first = NewToken { scopes: Scope::ALL.to_vec(), name: Some("first token".into()), expires_ms: None };
+        let (_, text) = self.create_token(&created, first).await?;
+        Ok((created, text))
+    }
+
+    /// The slug made of a name, or with a part of the id behind it when that is taken or empty.
+    fn free_slug(&self, wanted: &str, id: &str) -> String {
+        let free = |slug: &str| channel::check_slug(slug).is_ok() && self.find(ChannelKind::Map, slug).is_none();
+        if free(wanted) {
+            return wanted.into();
+        }
+        let short: String = wanted.chars().take(channel::SLUG_BYTES_MAX - 9).collect();
+        let longer = format!("{short}-{}", &id[..8]);
+        // a map's own id, without hyphens so that it is no UUID, is unique whatever the names are
+        if !short.is_empty() && free(&longer) { longer } else { format!("map-{}", id.replace('-', "")) }
+    }
+
+    pub async fn change_map(&self, map: &Channel, change: MapChange) -> Result<Arc<Channel>, ChannelError> {
+        let _one_at_a_time = self.changes.lock().await;
+        // read again: another change may have come between
+        let mut map = Channel::clone(&*self.channel(map.no()).ok_or(ChannelError::Gone)?);
+        if let Some(name) = change.name {
+            channel::check_name(&name).map_err(invalid("name"))?;
+            map.name = name;
+        }
+        if let Some(slug) = change.slug.filter(|slug| **slug != *map.slug) {
+            channel::check_slug(&slug).map_err(invalid("slug"))?;
+            if self.find(ChannelKind::Map, &slug).is_some() {
+                return Err(ChannelError::Taken("slug"));
+            }
+            map.slug = slug.into();
+        }
+        if let Some(event_names) = change.event_names {
+            map.event_names = event_names;
+        }
+        map.updated_ms = clock::now_ms();
+        let map = self
+            .blocking(move |engine| {
+                engine.state.write(&[Change::put(Table::Channels, map.no.to_be_bytes(), &map)?])?;
+                Ok(map)
+            })
+            .await?;
+        Ok(self.engine.directory.put(map))
+    }
+
+    /// Deletes a map with its tokens; its streams end. Its events are not read any more and leave with retention.
+    pub async fn delete_map(&self, map: &Channel) -> Result<(), ChannelError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let no = map.no();
+        self.channel(no).ok_or(ChannelError::Gone)?;
+        let tokens = self.engine.access.list(Some(no));
+        let mut changes = vec![Change::delete(Table::Channels, no.0.to_be_bytes())];
+        changes.extend(tokens.iter().map(|token| Change::delete(Table::Tokens, token.id.as_bytes())));
+        self.blocking(move |engine| engine.state.write(&changes)).await?;
+        self.engine.directory.remove(no);
+        for token in tokens {
+            self.engine.access.remove(&token.id);
+        }
+        // when the registry is gone the server is stopping, and with it every stream
+        self.engine.registry.do_send(CloseRoom { no });
+        Ok(())
+    }
+}

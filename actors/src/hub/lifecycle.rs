@@ -1,0 +1,183 @@
+//! Start and stop of the engine, and how it is.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Supervisor};
+
+use super::Hub;
+use crate::clock;
+use crate::credentials::Credentials;
+use crate::directory::Directory;
+use crate::engine::Engine;
+use crate::janitor::Janitor;
+use crate::journal::{Journal, JournalLimits};
+use crate::limits::{Limits, Slots};
+use crate::metrics::Metrics;
+use crate::model::access::{TokenRecord, secret_text};
+use crate::model::channel::Channel;
+use crate::registry::Registry;
+use crate::routes::Routes;
+use crate::shard::CloseAll;
+use crate::store::{self, DataLock, Log, State, StoreError, Table};
+use crate::tickets::Tickets;
+
+/// What the engine needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub log: store::Options,
+    pub journal: JournalLimits,
+    pub limits: Limits,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("the engine's thread did not start")]
+    Arbiter,
+}
+
+/// A running engine.
+pub struct Started {
+    pub hub: Hub,
+    /// The admin token, when it was made by this very start.
+    pub new_admin_token: Option<String>,
+}
+
+/// How the engine is, for readiness.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pub journal_writable: bool,
+    pub disk_free_bytes: Option<u64>,
+    pub quarantined: Vec<String>,
+    pub queue_events: usize,
+}
+
+impl Hub {
+    /// Opens the data folder and starts the engine. To be called within a running [`actix::System`]. `admin_token` is the
+    /// operator's own; without it the one in the data folder counts, which the first start makes.
+    pub async fn start(config: Config, admin_token: Option<String>) -> Result<Started, HubError> {
+        let Config { data_dir, log: options, journal: journal_limits, limits } = config;
+        let lock = DataLock::take(&data_dir)?;
+        let state = State::open(&data_dir, options.durability)?;
+        let (log, report) = Log::open(options, clock::now_ms())?;
+        for segment in &report.quarantined {
+            log::error!(target: "store", segment:display = segment; "a segment did not open and was put into quarantine");
+        }
+        let log = Arc::new(log);
+
+        let directory = Directory::default();
+        for (_, channel) in state.scan::<Channel>(Table::Channels, b"")? {
+            directory.put(channel);
+        }
+        let access = Credentials::default();
+        for (_, token) in state.scan::<TokenRecord>(Table::Tokens, b"")? {
+            access.add(token);
+        }
+        let (admin, is_new) = match admin_token {
+            Some(token) => (token, false),
+            None => admin_token_file(&data_dir)?,
+        };
+        access.set_admin(&admin);
+
+        let arbiter = actix_rt::Arbiter::new().handle();
+        let metrics = Arc::new(Metrics::default());
+        let routes = Arc::new(Routes::default());
+        let registry = {
+            let (routes, log, ring, idle) = (routes.clone(), log.clone(), limits.ring, limits.channel_idle);
+            Supervisor::start_in_arbiter(&arbiter, move |_| Registry::new(routes, log, ring, idle))
+        };
+        let tickets = {
+            let (ttl, most) = (limits.ticket_ttl, limits.tickets);
+            Supervisor::start_in_arbiter(&arbiter, move |_| Tickets::new(ttl, most))
+        };
+        let (journal, thread) = Journal::start(log.clone(), routes.clone(), metrics.clone(), journal_limits)
+            .map_err(|source| HubError::Io { what: "cannot start the journal of", path: data_dir.clone(), source })?;
+        let slots = Slots::new(limits.streams);
+        let engine = Arc::new(Engine {
+            limits,
+            log,
+            state,
+            journal,
+            routes,
+            registry,
+            tickets,
+            directory,
+            access,
+            slots,
+            metrics,
+            data_dir,
+            lock,
+        });
+        let for_janitor = engine.clone();
+        Supervisor::start_in_arbiter(&arbiter, move |_| Janitor::new(for_janitor));
+        let hub = Hub {
+            engine,
+            changes: Arc::default(),
+            arbiter: Arc::new(arbiter),
+            journal_thread: Arc::new(std::sync::Mutex::new(Some(thread))),
+        };
+        Ok(Started { hub, new_admin_token: is_new.then_some(admin) })
+    }
+
+    pub async fn health(&self) -> Health {
+        let engine = self.engine.clone();
+        let free = actix_rt::task::spawn_blocking(move || engine.free_disk_bytes()).await;
+        Health {
+            journal_writable: self.engine.journal.writable(),
+            // a system that does not answer is one whose disk is not known
+            disk_free_bytes: free.ok().flatten(),
+            quarantined: self.engine.log.stats().quarantined.iter().map(ToString::to_string).collect(),
+            queue_events: self.engine.journal.queued(),
+        }
+    }
+
+    /// Ends all sessions with a clean close.
+    pub async fn end_sessions(&self) {
+        // without a registry there are no sessions
+        let _ = self.engine.registry.send(CloseAll).await;
+    }
+
+    /// Commits what is queued, flushes the store and ends the engine's threads. To be called when nothing listens any
+    /// more; gives up waiting after `patience`.
+    pub async fn stop(&self, patience: Duration) {
+        self.engine.journal.stop();
+        let thread = self.journal_thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let ended = actix_rt::task::spawn_blocking(move || thread.join());
+            if tokio::time::timeout(patience, ended).await.is_err() {
+                log::error!(target: "journal", "the last commit takes too long; what was acknowledged is durable");
+            }
+        }
+        if let Err(e) = self.blocking(|engine| engine.state.sync()).await {
+            log::error!(target: "store", "the last flush failed: {e}");
+        }
+        self.arbiter.stop();
+    }
+}
+
+/// The token in the data folder, made when there is none: (token, made now).
+fn admin_token_file(data_dir: &Path) -> Result<(String, bool), HubError> {
+    let path = data_dir.join("admin-token");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok((text.trim().into(), false)),
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(HubError::Io { what: "cannot read", path, source }),
+    }
+    let token = secret_text("sta_", clock::random());
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(token.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|source| HubError::Io { what: "cannot write", path: path.clone(), source })?;
+    Ok((token, true))
+}

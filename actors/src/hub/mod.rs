@@ -1,0 +1,134 @@
+//! The verbs that the edge may call. Everything behind them is the engine's own business.
+
+mod channels;
+mod history;
+mod lifecycle;
+mod stats;
+mod tokens;
+
+use std::sync::Arc;
+
+use actix_web::web::{Bytes, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::Stream;
+
+pub use channels::{ChannelError, MapChange, NewMap};
+pub use history::{HistoryPage, HistoryQuery, Order};
+pub use lifecycle::{Config, Health, HubError, Started};
+pub use stats::{Bucket, Stats, StatsQuery};
+pub use tokens::{NewToken, TokenError};
+
+use crate::engine::Engine;
+use crate::journal::{AppendError, Receipt};
+use crate::limits::{Slot, StreamRefusal};
+use crate::metrics::Metrics;
+use crate::model::access::{Principal, TokenHash};
+use crate::model::channel::{Channel, ChannelKind};
+use crate::model::event::{ChannelNo, Draft};
+use crate::session::websocket::UpgradeError;
+use crate::session::{Opening, sse, websocket};
+use crate::store::{DedupeKey, StoreError};
+use crate::tickets::{Grant, Look, Mint, Spend};
+
+/// The engine, as the edge holds it.
+#[derive(Clone)]
+pub struct Hub {
+    engine: Arc<Engine>,
+    /// One change of the configuration at a time: checked, durable, visible.
+    changes: Arc<tokio::sync::Mutex<()>>,
+    /// The thread on which the registry, the channels, the tickets and the janitor live.
+    arbiter: Arc<actix_rt::ArbiterHandle>,
+    journal_thread: Arc<std::sync::Mutex<Option<std::thread::JoinHandle<()>>>>,
+}
+
+impl Hub {
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.engine.metrics
+    }
+
+    // ---- who calls -----------------------------------------------------------------------------------------------
+
+    /// Whose token this is.
+    pub fn principal(&self, token: &str) -> Option<Arc<Principal>> {
+        self.engine.access.principal(token)
+    }
+
+    /// A channel by what clients call it.
+    pub fn find(&self, kind: ChannelKind, id_or_slug: &str) -> Option<Arc<Channel>> {
+        self.engine.directory.find(kind, id_or_slug)
+    }
+
+    pub fn channel(&self, no: ChannelNo) -> Option<Arc<Channel>> {
+        self.engine.directory.get(no)
+    }
+
+    pub fn list(&self, kind: ChannelKind) -> Vec<Arc<Channel>> {
+        self.engine.directory.list(kind)
+    }
+
+    // ---- publishing ----------------------------------------------------------------------------------------------
+
+    /// Appends the drafts as one atomic batch; returns when they are durable. `key` is the request's idempotency key:
+    /// within the dedupe window a second request with it is answered like the first.
+    pub async fn publish(
+        &self,
+        channel: Arc<Channel>,
+        drafts: Vec<Draft>,
+        key: Option<&str>,
+    ) -> Result<Receipt, AppendError> {
+        self.engine.journal.append(channel, drafts, key.map(DedupeKey::of_request)).await
+    }
+
+    // ---- streams -------------------------------------------------------------------------------------------------
+
+    /// A place among the open streams, to be taken before the first header is written.
+    pub fn slot(&self, channel: ChannelNo, principal: &Principal) -> Result<Slot, StreamRefusal> {
+        self.engine.slots.take(channel, &principal.id)
+    }
+
+    /// Opens an SSE stream. None while the channel cannot be reached, which passes within a second.
+    pub async fn stream(
+        &self,
+        opening: Opening,
+    ) -> Option<impl Stream<Item = Result<Bytes, actix_web::Error>> + use<>> {
+        sse::stream(&self.engine, opening).await
+    }
+
+    /// Answers a WebSocket handshake with a session.
+    pub async fn upgrade(
+        &self,
+        request: &HttpRequest,
+        payload: Payload,
+        opening: Opening,
+    ) -> Result<HttpResponse, UpgradeError> {
+        websocket::upgrade(&self.engine, request, payload, opening).await
+    }
+
+    // ---- tickets -------------------------------------------------------------------------------------------------
+
+    /// Mints a ticket; none when too many are open.
+    pub async fn mint(&self, grant: Grant) -> Option<String> {
+        // without its actor there is no ticket either
+        self.engine.tickets.send(Mint(grant)).await.ok().flatten()
+    }
+
+    /// What a ticket is good for, without spending it.
+    pub async fn look(&self, ticket: &str) -> Option<Grant> {
+        self.engine.tickets.send(Look(TokenHash::of(ticket))).await.ok().flatten()
+    }
+
+    /// Spends a ticket. True for exactly one caller.
+    pub async fn spend(&self, ticket: &str) -> bool {
+        self.engine.tickets.send(Spend(TokenHash::of(ticket))).await.unwrap_or(false)
+    }
+
+    /// Runs work that blocks on a thread made for it.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let engine = self.engine.clone();
+        let result = actix_rt::task::spawn_blocking(move || work(&engine)).await;
+        result.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string())))
+    }
+}

@@ -1,0 +1,101 @@
+//! Every metric of Stentor, each name once.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ErrorLabels {
+    /// Which API: maps, tokens, operations.
+    pub family: &'static str,
+    /// The error's code, as clients see it.
+    pub code: &'static str,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    pub streams: Gauge,
+    pub delivered: Counter,
+    pub stalled_readers: Counter,
+    pub published: Counter,
+    pub commits: Counter,
+    pub commit_failures: Counter,
+    commit_seconds: Histogram,
+    commit_events: Histogram,
+    pub requests: Counter,
+    pub errors: Family<ErrorLabels, Counter>,
+    pub queue_events: Gauge,
+    pub channels_running: Gauge,
+    pub log_bytes: Gauge,
+    pub log_events: Gauge,
+    pub log_segments: Gauge,
+    pub log_quarantined: Gauge,
+    pub disk_free_bytes: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut m = Metrics {
+            registry: Registry::with_prefix("stentor"),
+            streams: Gauge::default(),
+            delivered: Counter::default(),
+            stalled_readers: Counter::default(),
+            published: Counter::default(),
+            commits: Counter::default(),
+            commit_failures: Counter::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
+            commit_events: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            requests: Counter::default(),
+            errors: Family::default(),
+            queue_events: Gauge::default(),
+            channels_running: Gauge::default(),
+            log_bytes: Gauge::default(),
+            log_events: Gauge::default(),
+            log_segments: Gauge::default(),
+            log_quarantined: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+        };
+        let r = &mut m.registry;
+        r.register("streams", "Open SSE and WebSocket streams", m.streams.clone());
+        r.register("events_delivered", "Events handed to streams", m.delivered.clone());
+        r.register("readers_stalled", "Streams closed because the reader took nothing", m.stalled_readers.clone());
+        r.register("events_published", "Events made durable", m.published.clone());
+        r.register("commits", "Commits of the log", m.commits.clone());
+        r.register("commit_failures", "Commits that failed", m.commit_failures.clone());
+        r.register("commit_seconds", "From a batch's start to its publishers' answers", m.commit_seconds.clone());
+        r.register("commit_events", "Events per commit", m.commit_events.clone());
+        r.register("requests", "HTTP requests", m.requests.clone());
+        r.register("errors", "HTTP errors by API and code", m.errors.clone());
+        r.register("journal_queue_events", "Events that wait for a commit", m.queue_events.clone());
+        r.register("channels_running", "Channels that somebody reads", m.channels_running.clone());
+        r.register("log_bytes", "Size of the log on disk", m.log_bytes.clone());
+        r.register("log_events", "Events in the log", m.log_events.clone());
+        r.register("log_segments", "Segments of the log", m.log_segments.clone());
+        r.register("log_quarantined_segments", "Segments that did not open", m.log_quarantined.clone());
+        r.register("disk_free_bytes", "Free space where the data lives", m.disk_free_bytes.clone());
+        m
+    }
+}
+
+impl Metrics {
+    pub fn committed(&self, events: usize, took: Duration) {
+        self.commits.inc();
+        self.published.inc_by(events as u64);
+        self.commit_events.observe(events as f64);
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The text that Prometheus reads (OpenMetrics 1.0).
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // writing into a string does not fail
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,185 @@
+//! A room: a channel as one thread's sessions see it. The ring they read, and the seats to wake.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::Seat;
+use crate::channel::Snapshot;
+use crate::engine::Engine;
+use crate::frame::{Encoding, Frame};
+use crate::model::event::ChannelNo;
+use crate::model::filter::Filter;
+use crate::model::id::EventId;
+use crate::ring::Ring;
+
+/// Chunks that sessions may share: one per encoding and filter in use, near enough.
+const SHARED_CHUNKS: usize = 8;
+
+pub struct Room {
+    pub no: ChannelNo,
+    pub engine: Arc<Engine>,
+    ring: RefCell<Ring>,
+    joined: Cell<bool>,
+    seats: RefCell<Seats>,
+    shared: RefCell<Vec<SharedChunk>>,
+    empty_since: Cell<Option<Instant>>,
+}
+
+/// A slab: a session's key is its place.
+#[derive(Default)]
+struct Seats {
+    places: Vec<Option<Rc<Seat>>>,
+    free: Vec<usize>,
+}
+
+/// Several frames written after one another, for all sessions that stand at the same position.
+struct SharedChunk {
+    from: u64,
+    end: u64,
+    encoding: Encoding,
+    filter: Filter,
+    taken: Taken,
+}
+
+/// What a session takes from the ring in one go.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Empty when nothing passed the filter.
+    pub bytes: Bytes,
+    /// Where to go on reading.
+    pub next: u64,
+    pub cursor: EventId,
+    pub events: u32,
+}
+
+impl Room {
+    pub fn new(no: ChannelNo, engine: Arc<Engine>) -> Room {
+        let ring = RefCell::new(Ring::new(EventId::ZERO, engine.limits.ring));
+        Room {
+            no,
+            engine,
+            ring,
+            joined: Cell::new(false),
+            seats: RefCell::default(),
+            shared: RefCell::default(),
+            empty_since: Cell::new(Some(Instant::now())),
+        }
+    }
+
+    pub fn joined(&self) -> bool {
+        self.joined.get()
+    }
+
+    /// Starts the ring from what the channel holds. Readers that the new ring does not reach go to the log.
+    pub fn fill(&self, snapshot: Snapshot) {
+        let mut ring = Ring::new(snapshot.floor, self.engine.limits.ring);
+        ring.extend(&snapshot.frames, snapshot.floor);
+        *self.ring.borrow_mut() = ring;
+        self.shared.borrow_mut().clear();
+        self.joined.set(true);
+        self.each_seat(&mut |seat: &Seat| {
+            seat.forget_position();
+            seat.wake();
+        });
+    }
+
+    pub fn arrived(&self, frames: &[Arc<Frame>], previous: EventId) {
+        self.ring.borrow_mut().extend(frames, previous);
+        self.shared.borrow_mut().clear();
+        self.each_seat(&mut |seat: &Seat| seat.wake());
+    }
+
+    pub fn floor(&self) -> EventId {
+        self.ring.borrow().floor()
+    }
+
+    pub fn position_after(&self, cursor: EventId) -> Option<u64> {
+        self.ring.borrow().position_after(cursor)
+    }
+
+    /// Takes what is ready from `from` on, up to `bytes_max` and at least one frame; none when the ring no longer
+    /// reaches back to `from`.
+    pub fn take(&self, from: u64, encoding: Encoding, filter: &Filter, bytes_max: usize) -> Option<Taken> {
+        let ring = self.ring.borrow();
+        let mut ready = ring.from(from)?;
+        let end = ring.end();
+        let alike = |c: &&SharedChunk| (c.from, c.end, c.encoding) == (from, end, encoding) && c.filter == *filter;
+        if let Some(chunk) = self.shared.borrow().iter().find(alike) {
+            return Some(chunk.taken.clone());
+        }
+        let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0 };
+        let mut gathered = BytesMut::new();
+        for frame in ready.by_ref() {
+            taken.next += 1;
+            taken.cursor = frame.event.id;
+            if !frame.passes(filter) {
+                continue;
+            }
+            let bytes = frame.bytes(encoding);
+            taken.events += 1;
+            match taken.events {
+                // one frame needs no copy
+                1 => taken.bytes = bytes,
+                2 => {
+                    gathered.reserve(taken.bytes.len() + bytes.len());
+                    gathered.extend_from_slice(&taken.bytes);
+                    gathered.extend_from_slice(&bytes);
+                }
+                _ => gathered.extend_from_slice(&bytes),
+            }
+            if taken.bytes.len().max(gathered.len()) >= bytes_max {
+                break;
+            }
+        }
+        if taken.events > 1 {
+            taken.bytes = gathered.freeze();
+        }
+        let mut shared = self.shared.borrow_mut();
+        if shared.len() == SHARED_CHUNKS {
+            shared.remove(0);
+        }
+        shared.push(SharedChunk { from, end, encoding, filter: filter.clone(), taken: taken.clone() });
+        Some(taken)
+    }
+
+    pub fn sit(&self, seat: Rc<Seat>) -> usize {
+        self.empty_since.set(None);
+        let mut seats = self.seats.borrow_mut();
+        match seats.free.pop() {
+            Some(place) => {
+                seats.places[place] = Some(seat);
+                place
+            }
+            None => {
+                seats.places.push(Some(seat));
+                seats.places.len() - 1
+            }
+        }
+    }
+
+    pub fn stand_up(&self, place: usize) {
+        let mut seats = self.seats.borrow_mut();
+        seats.places[place] = None;
+        seats.free.push(place);
+        if seats.free.len() == seats.places.len() {
+            *seats = Seats::default();
+            self.empty_since.set(Some(Instant::now()));
+        }
+    }
+
+    pub fn each_seat(&self, visit: &mut dyn FnMut(&Seat)) {
+        let seats = self.seats.borrow();
+        for seat in seats.places.iter().flatten() {
+            visit(seat);
+        }
+    }
+
+    /// Whether nobody has sat here for `long`.
+    pub fn idle_for(&self, long: Duration) -> bool {
+        self.empty_since.get().is_some_and(|since| since.elapsed() >= long)
+    }
+}

@@ -1,0 +1,518 @@
+//! The event log: segments in order, one of them active. One thread appends; any number read.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::dedupe::SeenKeys;
+use super::lost::Lost;
+use super::segment::{Meta, Segment};
+use super::{Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, StoreError, io, sync_dir};
+use crate::model::event::ChannelNo;
+use crate::model::id::EventId;
+
+/// A segment is not sealed before its file has this size, however small retention is: sled's file grows in such steps.
+const SEGMENT_BYTES_MIN: u64 = 2 * 1024 * 1024;
+/// Nor before it holds this many events, nor before it is this old.
+const SEGMENT_EVENTS_MIN: u64 = 64;
+const SEGMENT_AGE_MS_MIN: u64 = 1000;
+/// Retention works in whole segments; a segment is at most this part of what is kept.
+const RETENTION_PARTS: u64 = 4;
+
+pub struct Log {
+    options: Options,
+    dir: PathBuf,
+    writer: Mutex<Writer>,
+    shelf: RwLock<Shelf>,
+    lost: RwLock<Lost>,
+    seen: Mutex<SeenKeys>,
+    quarantined: Mutex<Vec<String>>,
+    reads: AtomicU64,
+}
+
+/// What only the thread that appends changes.
+struct Writer {
+    meta: Meta,
+    segment: Arc<Segment>,
+    began_ms: u64,
+    last_sync_ms: u64,
+    dirty: bool,
+}
+
+/// What readers see.
+struct Shelf {
+    /// The newest durable event.
+    head: EventId,
+    /// In the order of the log; the last one is active.
+    volumes: Vec<Arc<Volume>>,
+}
+
+/// A segment on the shelf, open or closed.
+struct Volume {
+    seq: u64,
+    path: PathBuf,
+    meta: RwLock<Meta>,
+    open: Mutex<Option<Arc<Segment>>>,
+    last_read: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub struct OpenReport {
+    /// Segments that did not open.
+    pub quarantined: Vec<String>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Dropped {
+    pub segments: u64,
+    pub events: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct LogStats {
+    pub segments: usize,
+    pub events: u64,
+    /// On disk.
+    pub bytes: u64,
+    pub quarantined: Vec<String>,
+    pub dedupe_forgotten: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Log {
+    /// Opens the log below the data folder. A segment that does not open is put aside and reported.
+    pub fn open(options: Options, now_ms: i64) -> Result<(Log, OpenReport), StoreError> {
+        let now_ms = now_ms.max(0) as u64;
+        let dir = options.data_dir.join("log");
+        std::fs::create_dir_all(&dir).map_err(io("make", &dir))?;
+        let mut lost = Lost::open(&dir)?;
+        let mut report = OpenReport::default();
+        let mut volumes: Vec<Arc<Volume>> = Vec::new();
+        let mut seen = SeenKeys::new(options.dedupe_window_ms, options.dedupe_keys);
+        let mut active = None;
+        let mut damaged_after: Option<EventId> = None;
+        let sequences = sequences(&dir)?;
+        for seq in &sequences {
+            let path = dir.join(folder(*seq));
+            let newest = volumes.iter().rev().find_map(|v| v.last()).unwrap_or_default();
+            match load(&path, options.cache_bytes) {
+                Ok((segment, meta, sealed)) => {
+                    if let Some(after) = damaged_after.take() {
+                        lost.damage(after, meta.first.map_or(EventId::at_time(now_ms), EventId::before))?;
+                    }
+                    let keys = if meta.last.is_some_and(|last| seen.in_window(last.time_ms(), now_ms)) {
+                        segment.dedupe_keys()?
+                    } else {
+                        Vec::new()
+                    };
+                    remember(&mut seen, keys, *seq, now_ms);
+                    let segment = Arc::new(segment);
+                    let open = (!sealed).then(|| segment.clone());
+                    active = open.clone().map(|segment| (segment, meta.clone()));
+                    volumes.push(Arc::new(Volume::new(*seq, path, meta, open)));
+                }
+                Err(e) => {
+                    let aside = put_aside(&options.data_dir, &path, *seq, now_ms, &e)?;
+                    report.quarantined.push(aside);
+                    damaged_after.get_or_insert(newest);
+                }
+            }
+        }
+        if let Some(after) = damaged_after {
+            lost.damage(after, EventId::at_time(now_ms))?;
+        }
+        let newest = volumes.iter().rev().find_map(|v| v.last()).unwrap_or_default();
+        let head = newest.max(lost.head());
+        let (segment, meta) = match active {
+            Some(active) => active,
+            None => {
+                let seq = sequences.last().map_or(1, |last| last + 1);
+                let (volume, segment) = create(&dir, seq, options.cache_bytes)?;
+                volumes.push(volume);
+                (segment, Meta::default())
+            }
+        };
+        let began_ms = meta.first.map_or(now_ms, EventId::time_ms).min(now_ms);
+        let log = Log {
+            dir,
+            writer: Mutex::new(Writer { meta, segment, began_ms, last_sync_ms: now_ms, dirty: false }),
+            shelf: RwLock::new(Shelf { head, volumes }),
+            lost: RwLock::new(lost),
+            seen: Mutex::new(seen),
+            quarantined: Mutex::new(report.quarantined.clone()),
+            reads: AtomicU64::new(0),
+            options,
+        };
+        Ok((log, report))
+    }
+
+    // ---- writing -------------------------------------------------------------------------------------------------
+
+    /// Appends a commit; on return it is durable as the options say, and visible. Only the journal calls this.
+    pub fn append(&self, commit: &Commit, now_ms: i64) -> Result<(), StoreError> {
+        let now_ms = now_ms.max(0) as u64;
+        let mut writer = lock(&self.writer);
+        if self.full(&writer, now_ms) {
+            self.rotate(&mut writer, now_ms)?;
+        }
+        let mut meta = std::mem::take(&mut writer.meta);
+        let applied = writer.segment.append(commit, now_ms, &mut meta);
+        writer.meta = meta;
+        applied?;
+        match self.options.durability {
+            Durability::Interval { ms } if now_ms < writer.last_sync_ms.saturating_add(ms) => writer.dirty = true,
+            durability => {
+                writer.segment.sync(durability)?;
+                writer.last_sync_ms = now_ms;
+                writer.dirty = false;
+            }
+        }
+        let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+        let active = shelf.volumes.last().cloned();
+        if let Some(active) = &active {
+            active.learn(&writer.meta, commit);
+        }
+        if let Some(last) = commit.events.last() {
+            shelf.head = last.id;
+        }
+        drop(shelf);
+        if let Some(active) = active.filter(|_| !commit.dedupe.is_empty()) {
+            let mut seen = lock(&self.seen);
+            for dedupe in &commit.dedupe {
+                seen.add(now_ms, dedupe.fingerprint(), active.seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes what an interval durability still holds back, if its time has come.
+    pub fn sync_if_due(&self, now_ms: i64) -> Result<(), StoreError> {
+        let mut writer = lock(&self.writer);
+        match self.options.durability {
+            Durability::Interval { ms } if writer.dirty && now_ms.max(0) as u64 >= writer.last_sync_ms + ms => {
+                writer.segment.sync(self.options.durability)?;
+                writer.last_sync_ms = now_ms.max(0) as u64;
+                writer.dirty = false;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes everything durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        lock(&self.writer).segment.sync(Durability::Fsync)
+    }
+
+    fn full(&self, writer: &Writer, now_ms: u64) -> bool {
+        if writer.meta.events == 0 {
+            return false;
+        }
+        let Retention { max_age_ms, max_bytes, max_events } = self.options.retention;
+        let part = |limit: u64, least: u64| if limit == 0 { u64::MAX } else { (limit / RETENTION_PARTS).max(least) };
+        let bytes = self.options.segment_max_bytes.max(SEGMENT_BYTES_MIN).min(part(max_bytes, SEGMENT_BYTES_MIN));
+        let age = self.options.segment_max_age_ms.max(SEGMENT_AGE_MS_MIN).min(part(max_age_ms, SEGMENT_AGE_MS_MIN));
+        writer.segment.disk_bytes() >= bytes
+            || writer.meta.events >= part(max_events, SEGMENT_EVENTS_MIN)
+            || now_ms.saturating_sub(writer.began_ms) >= age
+    }
+
+    /// Seals the active segment and begins the next one.
+    fn rotate(&self, writer: &mut Writer, now_ms: u64) -> Result<(), StoreError> {
+        writer.segment.seal(&writer.meta)?;
+        let last = self.shelf.read().unwrap_or_else(PoisonError::into_inner).volumes.last().map_or(0, |v| v.seq);
+        let (volume, segment) = create(&self.dir, last + 1, self.options.cache_bytes)?;
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner).volumes.push(volume);
+        *writer = Writer { meta: Meta::default(), segment, began_ms: now_ms, last_sync_ms: now_ms, dirty: false };
+        self.close_unread();
+        Ok(())
+    }
+
+    // ---- reading -------------------------------------------------------------------------------------------------
+
+    /// The newest durable event, also when retention has dropped it since.
+    pub fn head(&self) -> EventId {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner).head
+    }
+
+    /// A page of one channel, strictly beyond the cursor.
+    pub fn read(
+        &self,
+        no: ChannelNo,
+        cursor: EventId,
+        limit: PageLimit,
+        direction: Direction,
+    ) -> Result<Page, StoreError> {
+        let (head, mut volumes) = self.shelf();
+        let beyond = |v: &Volume| {
+            v.span(no).is_some_and(|span| match direction {
+                Direction::Forward => span.last > cursor,
+                Direction::Backward => span.first < cursor,
+            })
+        };
+        volumes.retain(|v| beyond(v));
+        if direction == Direction::Backward {
+            volumes.reverse();
+        }
+        self.gather(&volumes, limit, |segment, limit| segment.read(no, cursor, head, limit, direction))
+    }
+
+    /// A page of all channels in one order, strictly after the cursor.
+    pub fn read_all(&self, after: EventId, limit: PageLimit) -> Result<Page, StoreError> {
+        let (head, mut volumes) = self.shelf();
+        volumes.retain(|v| v.last().is_some_and(|last| last > after));
+        self.gather(&volumes, limit, |segment, limit| segment.read_all(after, head, limit))
+    }
+
+    fn gather(
+        &self,
+        volumes: &[Arc<Volume>],
+        limit: PageLimit,
+        read: impl Fn(&Segment, PageLimit) -> Result<(Vec<crate::model::event::Event>, bool), StoreError>,
+    ) -> Result<Page, StoreError> {
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for volume in volumes {
+            if page.events.len() >= limit.events || bytes >= limit.bytes {
+                page.more = true;
+                break;
+            }
+            let left = PageLimit { events: limit.events - page.events.len(), bytes: limit.bytes - bytes };
+            let Some(segment) = self.borrow(volume)? else { continue };
+            let (events, more) = read(&segment, left)?;
+            bytes += events.iter().map(|event| event.payload.as_bytes().len() + 128).sum::<usize>();
+            page.events.extend(events);
+            if more {
+                page.more = true;
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The oldest kept event of a channel, or of all.
+    pub fn oldest(&self, channel: Option<ChannelNo>) -> Option<EventId> {
+        let (_, volumes) = self.shelf();
+        volumes.iter().find_map(|v| match channel {
+            Some(no) => v.span(no).map(|span| span.first),
+            None => v.meta.read().unwrap_or_else(PoisonError::into_inner).first,
+        })
+    }
+
+    /// Whether events of the channel (or of any) with ids in (after, through] may be gone.
+    pub fn lost_between(&self, channel: Option<ChannelNo>, after: EventId, through: EventId) -> bool {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner).between(channel, after, through)
+    }
+
+    /// What a dedupe key stands for, within the window: (first id, count).
+    pub fn known(&self, no: ChannelNo, key: DedupeKey, now_ms: i64) -> Result<Option<(EventId, u32)>, StoreError> {
+        let Some(seq) = lock(&self.seen).segment(key.fingerprint(no)) else { return Ok(None) };
+        let (_, volumes) = self.shelf();
+        let Some(volume) = volumes.iter().find(|v| v.seq == seq) else { return Ok(None) };
+        let Some(segment) = self.borrow(volume)? else { return Ok(None) };
+        let found = segment.dedupe(no, key)?;
+        let seen = lock(&self.seen);
+        Ok(found.filter(|(_, _, at)| seen.in_window(*at, now_ms.max(0) as u64)).map(|(first, count, _)| (first, count)))
+    }
+
+    pub fn stats(&self) -> LogStats {
+        let (_, volumes) = self.shelf();
+        LogStats {
+            segments: volumes.len(),
+            events: volumes.iter().map(|v| v.meta.read().unwrap_or_else(PoisonError::into_inner).events).sum(),
+            bytes: volumes.iter().map(|v| v.disk_bytes()).sum(),
+            quarantined: lock(&self.quarantined).clone(),
+            dedupe_forgotten: lock(&self.seen).forgotten,
+        }
+    }
+
+    fn shelf(&self) -> (EventId, Vec<Arc<Volume>>) {
+        let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+        (shelf.head, shelf.volumes.clone())
+    }
+
+    /// The open database of a segment, opened if need be; none when retention has removed it.
+    fn borrow(&self, volume: &Volume) -> Result<Option<Arc<Segment>>, StoreError> {
+        volume.last_read.store(self.reads.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        let mut open = lock(&volume.open);
+        if let Some(segment) = &*open {
+            return Ok(Some(segment.clone()));
+        }
+        if !volume.path.exists() {
+            return Ok(None);
+        }
+        let segment = Arc::new(Segment::open(&volume.path, self.options.cache_bytes)?);
+        *open = Some(segment.clone());
+        drop(open);
+        self.close_unread();
+        Ok(Some(segment))
+    }
+
+    /// Closes the sealed segments that were read longest ago, beyond those that may stay open.
+    fn close_unread(&self) {
+        let (_, volumes) = self.shelf();
+        let Some((_, sealed)) = volumes.split_last() else { return };
+        let mut open: Vec<_> = sealed.iter().filter(|v| lock(&v.open).is_some()).collect();
+        open.sort_by_key(|v| std::cmp::Reverse(v.last_read.load(Ordering::Relaxed)));
+        for volume in open.into_iter().skip(self.options.open_segments) {
+            // readers that are in it hold it until they are done
+            lock(&volume.open).take();
+        }
+    }
+
+    // ---- retention -----------------------------------------------------------------------------------------------
+
+    /// Drops the oldest segments as long as there is too much, or what is in them is too old.
+    pub fn retain(&self, now_ms: i64) -> Result<Dropped, StoreError> {
+        let now_ms = now_ms.max(0) as u64;
+        let Retention { max_age_ms, max_bytes, max_events } = self.options.retention;
+        {
+            let mut writer = lock(&self.writer);
+            let aged = |meta: &Meta| meta.last.is_some_and(|last| too_old(last, max_age_ms, now_ms));
+            if aged(&writer.meta) || (max_events > 0 || max_bytes > 0) && self.full(&writer, now_ms) {
+                self.rotate(&mut writer, now_ms)?;
+            }
+        }
+        let mut dropped = Dropped::default();
+        loop {
+            let stats = self.stats();
+            let (_, volumes) = self.shelf();
+            // never the active one, which is last
+            let Some(oldest) = volumes.first().filter(|_| volumes.len() > 1) else { break };
+            let newest_with_events = volumes.iter().rev().find(|v| v.last().is_some()).map(|v| v.seq);
+            let last = oldest.last();
+            let too_much = max_events > 0 && stats.events > max_events || max_bytes > 0 && stats.bytes > max_bytes;
+            let is_aged = last.is_none_or(|last| too_old(last, max_age_ms, now_ms));
+            if !(is_aged || too_much && newest_with_events != Some(oldest.seq)) {
+                break;
+            }
+            self.drop_oldest(oldest, &mut dropped)?;
+        }
+        Ok(dropped)
+    }
+
+    fn drop_oldest(&self, oldest: &Arc<Volume>, dropped: &mut Dropped) -> Result<(), StoreError> {
+        let bytes = oldest.disk_bytes();
+        let meta = oldest.meta.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let newest = meta.channels.iter().map(|(no, span)| (ChannelNo(*no), span.last));
+        self.lost.write().unwrap_or_else(PoisonError::into_inner).expire(newest)?;
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner).volumes.retain(|v| v.seq != oldest.seq);
+        // readers may still be in it: the name goes now, the bytes when they have left
+        lock(&oldest.open).take();
+        let gone = self.dir.join(format!("dropped-{:010}", oldest.seq));
+        std::fs::rename(&oldest.path, &gone).map_err(io("rename", &oldest.path))?;
+        std::fs::remove_dir_all(&gone).map_err(io("remove", &gone))?;
+        dropped.segments += 1;
+        dropped.events += meta.events;
+        dropped.bytes += bytes;
+        Ok(())
+    }
+}
+
+use super::Retention;
+
+fn too_old(last: EventId, max_age_ms: u64, now_ms: u64) -> bool {
+    max_age_ms > 0 && last.time_ms().saturating_add(max_age_ms) < now_ms
+}
+
+impl Volume {
+    fn new(seq: u64, path: PathBuf, meta: Meta, open: Option<Arc<Segment>>) -> Volume {
+        Volume { seq, path, meta: RwLock::new(meta), open: Mutex::new(open), last_read: AtomicU64::new(0) }
+    }
+
+    fn last(&self) -> Option<EventId> {
+        self.meta.read().unwrap_or_else(PoisonError::into_inner).last
+    }
+
+    fn span(&self, no: ChannelNo) -> Option<super::segment::Span> {
+        self.meta.read().unwrap_or_else(PoisonError::into_inner).channels.get(&no.0).copied()
+    }
+
+    /// Takes over what a commit changed, for readers.
+    fn learn(&self, all: &Meta, commit: &Commit) {
+        let mut meta = self.meta.write().unwrap_or_else(PoisonError::into_inner);
+        (meta.first, meta.last, meta.events, meta.bytes) = (all.first, all.last, all.events, all.bytes);
+        for event in &commit.events {
+            if let Some(span) = all.channels.get(&event.channel.0) {
+                meta.channels.insert(event.channel.0, *span);
+            }
+        }
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        std::fs::metadata(self.path.join("db")).map_or(0, |meta| meta.len())
+    }
+}
+
+fn folder(seq: u64) -> String {
+    format!("{seq:010}")
+}
+
+/// The segments of the folder in order. What retention was removing when the process died is removed now.
+fn sequences(dir: &Path) -> Result<Vec<u64>, StoreError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io("read", dir))? {
+        let entry = entry.map_err(io("read", dir))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match name.parse() {
+            Ok(seq) => found.push(seq),
+            Err(_) if name.starts_with("dropped-") => {
+                std::fs::remove_dir_all(entry.path()).map_err(io("remove", &entry.path()))?;
+            }
+            Err(_) => {}
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// A segment, what it holds, and whether it was sealed.
+fn load(path: &Path, cache_bytes: u64) -> Result<(Segment, Meta, bool), StoreError> {
+    let segment = Segment::open(path, cache_bytes)?;
+    if let Some(meta) = segment.sealed()? {
+        return Ok((segment, meta, true));
+    }
+    let surveyed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| segment.survey()));
+    let meta = surveyed.unwrap_or_else(|_| Err(StoreError::Panicked(format!("{} cannot be read", path.display()))))?;
+    Ok((segment, meta, false))
+}
+
+fn create(dir: &Path, seq: u64, cache_bytes: u64) -> Result<(Arc<Volume>, Arc<Segment>), StoreError> {
+    let path = dir.join(folder(seq));
+    let segment = Arc::new(Segment::open(&path, cache_bytes)?);
+    segment.sync(Durability::Fsync)?;
+    sync_dir(&path)?;
+    sync_dir(dir)?;
+    Ok((Arc::new(Volume::new(seq, path, Meta::default(), Some(segment.clone()))), segment))
+}
+
+fn remember(seen: &mut SeenKeys, mut keys: Vec<(u64, u64)>, seq: u64, now_ms: u64) {
+    keys.sort_by_key(|(_, time_ms)| *time_ms);
+    for (fingerprint, time_ms) in keys {
+        if seen.in_window(time_ms, now_ms) {
+            seen.add(time_ms, fingerprint, seq);
+        }
+    }
+}
+
+/// Moves a segment that does not open to where nobody trips over it, with the reason beside it.
+fn put_aside(
+    data_dir: &Path,
+    path: &Path,
+    seq: u64,
+    now_ms: u64,
+    reason: &StoreError,
+) -> Result<String, StoreError> {
+    let quarantine = data_dir.join("quarantine");
+    let aside = quarantine.join(format!("{}-{now_ms}", folder(seq)));
+    std::fs::create_dir_all(&quarantine).map_err(io("make", &quarantine))?;
+    std::fs::rename(path, &aside).map_err(io("move", path))?;
+    let note = aside.join("reason");
+    std::fs::write(&note, format!("{reason}\n")).map_err(io("write", &note))?;
+    ::log::error!(target: "store", segment:display = aside.display(); "a segment does not open and is in quarantine: {reason}");
+    Ok(aside.display().to_string())
+}

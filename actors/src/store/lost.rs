@@ -1,0 +1,90 @@
+//! What is gone: the ranges of ids that retention or quarantine took, so that readers can be told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, io, sync_dir};
+use crate::model::event::ChannelNo;
+use crate::model::id::EventId;
+
+/// Ranges kept of damaged segments. A server with more damage than this has other worries; the oldest are merged.
+const RANGES_MAX: usize = 64;
+
+#[derive(Debug)]
+pub struct Lost {
+    path: PathBuf,
+    kept: Kept,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    /// The newest id of each channel that retention took: everything of the channel up to it is gone.
+    expired: BTreeMap<u32, EventId>,
+    /// The newest id that retention took at all.
+    expired_all: EventId,
+    /// Ranges (after, through] in which a damaged segment lay; events of any channel may be missing there.
+    damaged: Vec<(EventId, EventId)>,
+    /// The newest id that was ever given out, as far as a dropped segment knew.
+    head: EventId,
+}
+
+impl Lost {
+    pub fn open(log_dir: &Path) -> Result<Lost, StoreError> {
+        let path = log_dir.join("lost.json");
+        let kept = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Kept::default(),
+            Err(e) => return Err(io("read", &path)(e)),
+        };
+        Ok(Lost { path, kept })
+    }
+
+    pub fn head(&self) -> EventId {
+        self.kept.head
+    }
+
+    /// Notes durably that a segment with these newest ids per channel is about to go.
+    pub fn expire(&mut self, newest: impl Iterator<Item = (ChannelNo, EventId)>) -> Result<(), StoreError> {
+        for (no, id) in newest {
+            let kept = self.kept.expired.entry(no.0).or_default();
+            *kept = id.max(*kept);
+            self.kept.expired_all = id.max(self.kept.expired_all);
+        }
+        self.kept.head = self.kept.head.max(self.kept.expired_all);
+        self.write()
+    }
+
+    /// Notes durably that a segment between these ids is damaged.
+    pub fn damage(&mut self, after: EventId, through: EventId) -> Result<(), StoreError> {
+        self.kept.damaged.push((after, through));
+        if self.kept.damaged.len() > RANGES_MAX {
+            let (first, second) = (self.kept.damaged.remove(0), self.kept.damaged[0]);
+            self.kept.damaged[0] = (first.0.min(second.0), first.1.max(second.1));
+        }
+        self.write()
+    }
+
+    /// Whether events of the channel (or of any) with ids in (after, through] may be gone.
+    pub fn between(&self, channel: Option<ChannelNo>, after: EventId, through: EventId) -> bool {
+        let expired = match channel {
+            Some(no) => self.kept.expired.get(&no.0).copied().unwrap_or_default(),
+            None => self.kept.expired_all,
+        };
+        expired > after || self.kept.damaged.iter().any(|(from, to)| *from < through && *to > after)
+    }
+
+    fn write(&self) -> Result<(), StoreError> {
+        let fresh = self.path.with_extension("json.new");
+        let text = serde_json::to_vec(&self.kept)?;
+        let written = std::fs::File::create(&fresh).and_then(|mut file| {
+            std::io::Write::write_all(&mut file, &text)?;
+            file.sync_all()
+        });
+        written.map_err(io("write", &fresh))?;
+        std::fs::rename(&fresh, &self.path).map_err(io("replace", &self.path))?;
+        // a file always lies in a folder
+        sync_dir(self.path.parent().unwrap_or(Path::new(".")))
+    }
+}

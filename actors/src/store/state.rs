@@ -1,0 +1,158 @@
+//! The state database: small documents (channels, tokens, numbers), each a JSON text with a CRC before it.
+//!
+//! A key is a table's letter and the table's own key. A write is one atomic batch; it returns when it is durable.
+//! Writers that come while another one flushes share the next flush.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Durability, StoreError, io, sync_dir};
+
+/// sled's page cache. Everything that is read often lives in memory elsewhere.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// A table by its letter. Letters are never used again for something else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Table {
+    /// Channels by number.
+    Channels = b'c' as isize,
+    /// Tokens by id.
+    Tokens = b't' as isize,
+    /// Counters by name.
+    Numbers = b'n' as isize,
+}
+
+/// One change of a write.
+#[derive(Debug)]
+pub struct Change {
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+}
+
+fn key(table: Table, key: &[u8]) -> Vec<u8> {
+    [&[table as isize as u8], key].concat()
+}
+
+impl Change {
+    pub fn put(table: Table, of: impl AsRef<[u8]>, value: &impl Serialize) -> Result<Change, StoreError> {
+        let text = serde_json::to_vec(value)?;
+        let mut framed = crc32fast::hash(&text).to_be_bytes().to_vec();
+        framed.extend_from_slice(&text);
+        Ok(Change { key: key(table, of.as_ref()), value: Some(framed) })
+    }
+
+    pub fn delete(table: Table, of: impl AsRef<[u8]>) -> Change {
+        Change { key: key(table, of.as_ref()), value: None }
+    }
+}
+
+pub struct State {
+    db: sled::Db,
+    path: PathBuf,
+    file: File,
+    durability: Durability,
+    numbers: Mutex<()>,
+    applied: Mutex<Flushed>,
+}
+
+/// Which writes are durable: those up to `durable` of `applied`.
+#[derive(Default)]
+struct Flushed {
+    applied: u64,
+    durable: u64,
+}
+
+impl State {
+    pub fn open(data_dir: &Path, durability: Durability) -> Result<State, StoreError> {
+        let path = data_dir.join("state");
+        let config = sled::Config::new().path(&path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = opened
+            .map_err(|_| StoreError::Panicked(format!("{} does not open", path.display())))?
+            .map_err(|source| StoreError::Sled { path: path.clone(), source })?;
+        let name = path.join("db");
+        let file = File::open(&name).map_err(io("open", &name))?;
+        sync_dir(&path)?;
+        sync_dir(data_dir)?;
+        Ok(State { db, path, file, durability, numbers: Mutex::default(), applied: Mutex::default() })
+    }
+
+    fn sled(&self, source: sled::Error) -> StoreError {
+        StoreError::Sled { path: self.path.clone(), source }
+    }
+
+    pub fn get<T: DeserializeOwned>(&self, table: Table, of: impl AsRef<[u8]>) -> Result<Option<T>, StoreError> {
+        let value = self.db.get(key(table, of.as_ref())).map_err(|e| self.sled(e))?;
+        value.map(|value| parse(&value)).transpose()
+    }
+
+    /// All documents of a table whose key begins with `prefix`: (key without the table, document), in the order of keys.
+    pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        let entries = self.db.scan_prefix(key(table, prefix));
+        let document = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, value) = entry.map_err(|e| self.sled(e))?;
+            Ok((key[1..].to_vec(), parse(&value)?))
+        };
+        entries.map(document).collect()
+    }
+
+    /// Writes all changes or none.
+    pub fn write(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for change in changes {
+            match &change.value {
+                Some(value) => batch.insert(change.key.as_slice(), value.as_slice()),
+                None => batch.remove(change.key.as_slice()),
+            }
+        }
+        self.db.apply_batch(batch).map_err(|e| self.sled(e))?;
+        let mine = {
+            let mut flushed = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+            flushed.applied += 1;
+            flushed.applied
+        };
+        self.flush(mine)
+    }
+
+    /// The next number of a counter: 1, 2, 3, ... Durable before it is returned, so that none is given out twice.
+    pub fn next_number(&self, counter: &str) -> Result<u32, StoreError> {
+        let _one_at_a_time = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.get::<u32>(Table::Numbers, counter)?.unwrap_or(0) + 1;
+        self.write(&[Change::put(Table::Numbers, counter, &next)?])?;
+        Ok(next)
+    }
+
+    /// Makes everything durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(|e| self.sled(e))?;
+        self.file.sync_data().map_err(io("sync", &self.path))
+    }
+
+    /// Returns when write number `mine` is durable, by its own flush or by that of another writer.
+    fn flush(&self, mine: u64) -> Result<(), StoreError> {
+        let mut flushed = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if flushed.durable >= mine {
+            return Ok(());
+        }
+        let covered = flushed.applied;
+        self.db.flush().map_err(|e| self.sled(e))?;
+        if self.durability == Durability::Fsync {
+            self.file.sync_data().map_err(io("sync", &self.path))?;
+        }
+        flushed.durable = covered;
+        Ok(())
+    }
+}
+
+fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
+    let (crc, text) = value.split_at_checked(4).ok_or(StoreError::Damaged)?;
+    if crc32fast::hash(text).to_be_bytes() != crc {
+        return Err(StoreError::Damaged);
+    }
+    Ok(serde_json::from_slice(text)?)
+}

@@ -1,0 +1,245 @@
+//! Who calls, with which scope, within which limit: extractors. A handler that works on a map names [`OnMap`] in its
+//! signature and gets the map only when the caller may do what the handler does.
+
+use std::collections::HashMap;
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use actors::model::access::{Principal, Refusal, Scope};
+use actors::model::channel::{Channel, ChannelKind};
+
+use super::Context;
+use super::problem::{Code, Problem};
+
+/// What a handler does, as a type.
+pub trait Act: 'static {
+    const SCOPE: Scope;
+    /// Whether the request counts towards the API limit. Publishing and streams do not.
+    const COUNTED: bool;
+}
+
+/// Read pages of events.
+pub struct Reads;
+/// Publish events.
+pub struct Publishes;
+/// Change what belongs to the channel.
+pub struct Manages;
+
+impl Act for Reads {
+    const SCOPE: Scope = Scope::Subscribe;
+    const COUNTED: bool = true;
+}
+
+impl Act for Publishes {
+    const SCOPE: Scope = Scope::Publish;
+    const COUNTED: bool = false;
+}
+
+impl Act for Manages {
+    const SCOPE: Scope = Scope::Manage;
+    const COUNTED: bool = true;
+}
+
+/// A caller whose credential was good.
+pub struct Caller(pub Arc<Principal>);
+
+/// A caller with the admin token.
+pub struct Admin;
+
+/// A map on which the caller may do `A`.
+pub struct OnMap<A> {
+    pub map: Arc<Channel>,
+    act: PhantomData<A>,
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Caller, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(request).and_then(|principal| {
+            count(request, &principal)?;
+            Ok(Caller(principal))
+        }))
+    }
+}
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = Ready<Result<Admin, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(request).and_then(|principal| {
+            count(request, &principal)?;
+            match principal.is_admin() {
+                true => Ok(Admin),
+                false => Err(Problem::new(Code::Forbidden, "Only the admin token may do this")),
+            }
+        }))
+    }
+}
+
+impl<A: Act> FromRequest for OnMap<A> {
+    type Error = Problem;
+    type Future = Ready<Result<OnMap<A>, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(request).and_then(|principal| {
+            if A::COUNTED {
+                count(request, &principal)?;
+            }
+            Ok(OnMap { map: map_for(request, &principal, A::SCOPE)?, act: PhantomData })
+        }))
+    }
+}
+
+/// The map in the path, if the principal may do something of this scope with it.
+pub fn map_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
+    let identifier = request.match_info().get("map").unwrap_or_default();
+    let found = context(request).hub.find(ChannelKind::Map, identifier);
+    let map = found.ok_or_else(|| Problem::no_map(identifier))?;
+    match principal.may(map.no(), scope) {
+        Ok(()) => Ok(map),
+        // what the caller may not know of does not exist
+        Err(Refusal::Foreign) => Err(Problem::no_map(identifier)),
+        Err(Refusal::Scope(scope)) => Err(Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'"))),
+    }
+}
+
+/// The caller by `Authorization: Bearer` or `X-API-Key`: a token or a JWT.
+pub fn caller(request: &HttpRequest) -> Result<Arc<Principal>, Problem> {
+    let token = header_token(request).ok_or_else(Problem::missing_token)?;
+    principal(request, token)
+}
+
+/// The token in the headers (RFC 6750, 2.1).
+pub fn header_token(request: &HttpRequest) -> Option<&str> {
+    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let key = || request.headers().get("x-api-key")?.to_str().ok();
+    bearer.or_else(key).filter(|token| !token.is_empty())
+}
+
+pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, Problem> {
+    let context = context(request);
+    let found = context.hub.principal(token).or_else(|| context.jwt.as_ref()?.principal(token, &context.hub));
+    match found {
+        Some(principal) if !principal.expired(super::now_ms()) => Ok(principal),
+        _ => Err(Problem::bad_token()),
+    }
+}
+
+pub fn context(request: &HttpRequest) -> &Context {
+    // the one `App` of this program is built with it
+    request.app_data::<web::Data<Context>>().expect("the app has its context")
+}
+
+/// How many requests each token has made in the current minute.
+pub struct ApiLimit {
+    per_minute: u32,
+    used: Mutex<HashMap<Arc<str>, (i64, u32)>>,
+}
+
+/// Tokens that are remembered before those of past minutes are let go.
+const REMEMBERED: usize = 10_000;
+
+impl ApiLimit {
+    /// `per_minute` 0 = no limit.
+    pub fn new(per_minute: u32) -> ApiLimit {
+        ApiLimit { per_minute, used: Mutex::default() }
+    }
+
+    fn take(&self, token: &Arc<str>, now_s: i64) -> Option<Quota> {
+        if self.per_minute == 0 {
+            return None;
+        }
+        let minute = now_s.div_euclid(60);
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= REMEMBERED {
+            used.retain(|_, (at, _)| *at == minute);
+        }
+        let (at, count) = used.entry(token.clone()).or_insert((minute, 0));
+        if *at != minute {
+            (*at, *count) = (minute, 0);
+        }
+        *count = count.saturating_add(1);
+        Some(Quota {
+            limit: self.per_minute,
+            remaining: self.per_minute.checked_sub(*count),
+            reset_s: (60 - now_s.rem_euclid(60)) as u64,
+        })
+    }
+}
+
+/// What a token has left in this minute; `remaining` none: this request is one too many.
+#[derive(Clone, Copy)]
+struct Quota {
+    limit: u32,
+    remaining: Option<u32>,
+    reset_s: u64,
+}
+
+/// Counts the request. The admin token is the operator's own and is not limited.
+fn count(request: &HttpRequest, principal: &Principal) -> Result<(), Problem> {
+    if principal.is_admin() {
+        return Ok(());
+    }
+    let Some(quota) = context(request).api_limit.take(&principal.id, super::now_ms() / 1000) else { return Ok(()) };
+    request.extensions_mut().insert(quota);
+    match quota.remaining {
+        Some(_) => Ok(()),
+        None => {
+            let message = format!("More than {} API requests in a minute; wait {} s", quota.limit, quota.reset_s);
+            Err(Problem::new(Code::RateLimited, message).retry_after(quota.reset_s))
+        }
+    }
+}
+
+/// Puts the `RateLimit-*` headers on answers to counted requests (draft-ietf-httpapi-ratelimit-headers-07).
+pub async fn quota_headers(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let mut response = next.call(request).await?;
+    let quota = response.request().extensions().get::<Quota>().copied();
+    if let Some(quota) = quota {
+        let fields = [
+            ("ratelimit-limit", u64::from(quota.limit)),
+            ("ratelimit-remaining", u64::from(quota.remaining.unwrap_or(0))),
+            ("ratelimit-reset", quota.reset_s),
+        ];
+        for (name, value) in fields {
+            response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(value));
+        }
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_over_the_limit_is_refused_until_the_minute_ends() {
+        let limit = ApiLimit::new(2);
+        let token: Arc<str> = "tok_1".into();
+        let left = |now| limit.take(&token, now).map(|quota| quota.remaining);
+        assert_eq!(left(60), Some(Some(1)));
+        assert_eq!(left(61), Some(Some(0)));
+        assert_eq!(left(119), Some(None));
+        assert_eq!(left(120), Some(Some(1)));
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        assert!(ApiLimit::new(0).take(&"tok_1".into(), 0).is_none());
+    }
+}

@@ -1,0 +1,126 @@
+//! JWTs as credentials (RFC 7519): who signs them and what they must say is in the settings, never in the token.
+
+use std::sync::Arc;
+
+use actors::hub::Hub;
+use actors::model::access::{Principal, Reach, Scope};
+use actors::model::channel::ChannelKind;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::Deserialize;
+
+use crate::settings::Jwt;
+
+/// What a token must carry.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    exp: i64,
+    /// `map:<id>`, or `*` for everything.
+    channel: String,
+    #[serde(default)]
+    scopes: Vec<Scope>,
+}
+
+pub struct Verifier {
+    validation: Validation,
+    /// With the key id that a token must name, where keys come as a set.
+    keys: Vec<(Option<String>, DecodingKey)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JwtError {
+    #[error("auth.jwt.algorithm '{0}' is not one of HS256, EdDSA, ES256, RS256")]
+    Algorithm(String),
+    #[error("auth.jwt.key cannot be used: {0}; give the secret for HS256, a PEM public key or a file of one for the others")]
+    Key(String),
+    #[error("auth.jwt.jwks_file cannot be used: {0}")]
+    KeySet(String),
+    #[error("auth.jwt needs key or jwks_file")]
+    NoKey,
+}
+
+impl Verifier {
+    /// None when JWTs are not configured.
+    pub fn from_settings(settings: &Jwt) -> Result<Option<Verifier>, JwtError> {
+        let key = settings.key.expose();
+        if settings.algorithm.is_empty() && key.is_empty() && settings.jwks_file.is_empty() {
+            return Ok(None);
+        }
+        let algorithm = match settings.algorithm.as_str() {
+            "HS256" => Algorithm::HS256,
+            "EdDSA" => Algorithm::EdDSA,
+            "ES256" => Algorithm::ES256,
+            "RS256" => Algorithm::RS256,
+            other => return Err(JwtError::Algorithm(other.into())),
+        };
+        let mut keys = Vec::new();
+        if !key.is_empty() {
+            keys.push((None, decoding_key(algorithm, key)?));
+        }
+        if !settings.jwks_file.is_empty() {
+            let text = std::fs::read_to_string(&settings.jwks_file).map_err(|e| JwtError::KeySet(e.to_string()))?;
+            let set: JwkSet = serde_json::from_str(&text).map_err(|e| JwtError::KeySet(e.to_string()))?;
+            for jwk in &set.keys {
+                let key = DecodingKey::from_jwk(jwk).map_err(|e| JwtError::KeySet(e.to_string()))?;
+                keys.push((jwk.common.key_id.clone(), key));
+            }
+        }
+        if keys.is_empty() {
+            return Err(JwtError::NoKey);
+        }
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = 0;
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        if !settings.issuer.is_empty() {
+            validation.set_issuer(&[&settings.issuer]);
+            validation.required_spec_claims.insert("iss".into());
+        }
+        match settings.audience.is_empty() {
+            true => validation.validate_aud = false,
+            false => {
+                validation.set_audience(&[&settings.audience]);
+                validation.required_spec_claims.insert("aud".into());
+            }
+        }
+        Ok(Some(Verifier { validation, keys }))
+    }
+
+    /// Whoever the token stands for; none when it is not a JWT of ours.
+    pub fn principal(&self, token: &str, hub: &Hub) -> Option<Arc<Principal>> {
+        let named = decode_header(token).ok()?.kid;
+        let fits = |(id, _): &&(Option<String>, DecodingKey)| id.is_none() || named.is_none() || *id == named;
+        let claims = self
+            .keys
+            .iter()
+            .filter(fits)
+            .find_map(|(_, key)| decode::<Claims>(token, key, &self.validation).ok())?
+            .claims;
+        let reach = match claims.channel.split_once(':') {
+            None if claims.channel == "*" => Reach::Admin,
+            Some(("map", id)) => {
+                Reach::Channel { no: hub.find(ChannelKind::Map, id)?.no(), scopes: claims.scopes }
+            }
+            _ => return None,
+        };
+        let id = format!("jwt:{}", claims.sub).into();
+        Some(Arc::new(Principal { id, reach, expires_ms: Some(claims.exp.saturating_mul(1000)) }))
+    }
+}
+
+/// A key as text or as the name of a file that holds it.
+fn decoding_key(algorithm: Algorithm, key: &str) -> Result<DecodingKey, JwtError> {
+    if algorithm == Algorithm::HS256 {
+        return Ok(DecodingKey::from_secret(key.as_bytes()));
+    }
+    let text = match key.contains("-----BEGIN") {
+        true => key.to_string(),
+        false => std::fs::read_to_string(key).map_err(|e| JwtError::Key(e.to_string()))?,
+    };
+    let parsed = match algorithm {
+        Algorithm::EdDSA => DecodingKey::from_ed_pem(text.as_bytes()),
+        Algorithm::ES256 => DecodingKey::from_ec_pem(text.as_bytes()),
+        _ => DecodingKey::from_rsa_pem(text.as_bytes()),
+    };
+    parsed.map_err(|e| JwtError::Key(e.to_string()))
+}

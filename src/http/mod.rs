@@ -1,0 +1,87 @@
+//! The edge in HTTP: the route table, and what all handlers share.
+
+pub mod guard;
+pub mod jwt;
+mod maps;
+mod ops;
+pub mod problem;
+pub mod query;
+pub mod streams;
+mod tokens;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::Hub;
+use actors::model::draft;
+
+use crate::settings::Settings;
+
+/// What every handler may use.
+pub struct Context {
+    pub hub: Hub,
+    pub settings: Arc<Settings>,
+    pub jwt: Option<jwt::Verifier>,
+    pub api_limit: guard::ApiLimit,
+    pub draft_limits: draft::Limits,
+    pub stopping: AtomicBool,
+}
+
+impl Context {
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The address that clients know us by, without a slash at the end.
+    pub fn base_url(&self, request: &HttpRequest) -> String {
+        match self.settings.server.public_url.trim_end_matches('/') {
+            "" => {
+                let connection = request.connection_info();
+                format!("{}://{}", connection.scheme(), connection.host())
+            }
+            url => url.to_string(),
+        }
+    }
+}
+
+pub fn now_ms() -> i64 {
+    // a clock before 1970 counts as 1970
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// Bodies that configure something; events have limits of their own.
+const CONFIG_BODY_BYTES: usize = 64 * 1024;
+
+/// Every address of the server.
+pub fn routes(config: &mut web::ServiceConfig, batch_bytes: usize) {
+    let at = |path: &str| web::resource(path.to_string()).app_data(web::PayloadConfig::new(CONFIG_BODY_BYTES));
+    config
+        .service(at("/api/maps").route(web::post().to(maps::create)).route(web::get().to(maps::list)))
+        .service(
+            at("/api/maps/{map}")
+                .route(web::get().to(maps::get))
+                .route(web::patch().to(maps::change))
+                .route(web::delete().to(maps::delete)),
+        )
+        .service(
+            at("/api/maps/{map}/events")
+                .app_data(web::PayloadConfig::new(batch_bytes))
+                .route(web::post().to(maps::publish))
+                .route(web::get().to(maps::history)),
+        )
+        .service(at("/api/maps/{map}/events/stream").route(web::get().to(streams::sse)))
+        .service(at("/api/maps/{map}/events/ws").route(web::get().to(streams::websocket)))
+        .service(at("/api/maps/{map}/events/ticket").route(web::post().to(maps::ticket)))
+        .service(at("/api/maps/{map}/stats").route(web::get().to(maps::stats)))
+        .service(at("/api/event-types").route(web::get().to(maps::event_types)))
+        .service(at("/api/v1/tokens").route(web::post().to(tokens::create)).route(web::get().to(tokens::list)))
+        .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))
+        .service(at("/health/live").route(web::get().to(ops::live)))
+        .service(at("/health/ready").route(web::get().to(ops::ready)))
+        .service(at("/metrics").route(web::get().to(ops::metrics)))
+        .service(at("/").route(web::get().to(ops::file)))
+        .service(at("/{file}").route(web::get().to(ops::file)))
+        .default_service(web::to(HttpResponse::NotFound));
+}

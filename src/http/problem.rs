@@ -1,0 +1,325 @@
+//! The only place where an error becomes a status: one table, two bodies.
+//!
+//! A handler returns a [`Problem`]. What the client reads is written by [`shape`], which also puts the framework's own
+//! errors (no such path, wrong method, body too large) into the same words.
+
+use std::fmt;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
+use actors::hub::{ChannelError, TokenError};
+use actors::journal::AppendError;
+use actors::limits::StreamRefusal;
+use actors::metrics::ErrorLabels;
+use actors::model::draft::DraftError;
+use actors::model::filter::FilterError;
+use actors::model::id::MalformedId;
+use actors::session::websocket::UpgradeError;
+use actors::store::StoreError;
+use serde_json::{Value, json};
+
+use super::Context;
+
+/// The table of errors: its code as clients see it, and its status.
+macro_rules! codes {
+    ($($name:ident $upper:literal $lower:literal $status:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $($name),* }
+
+        impl Code {
+            /// The code in body A.
+            pub fn upper(self) -> &'static str {
+                match self { $(Code::$name => $upper),* }
+            }
+
+            /// The code in body B.
+            pub fn lower(self) -> &'static str {
+                match self { $(Code::$name => $lower),* }
+            }
+
+            pub fn status(self) -> u16 {
+                match self { $(Code::$name => $status),* }
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest "BAD_REQUEST" "bad_request" 400;
+    InvalidJson "INVALID_JSON" "invalid_json" 400;
+    ValidationFailed "VALIDATION_FAILED" "validation_failed" 400;
+    InvalidCursor "INVALID_CURSOR" "invalid_cursor" 400;
+    InvalidFilter "INVALID_FILTER" "invalid_filter" 400;
+    InvalidParameter "INVALID_PARAMETER" "invalid_parameter" 400;
+    Unauthorized "UNAUTHORIZED" "unauthorized" 401;
+    Forbidden "FORBIDDEN" "forbidden" 403;
+    OriginForbidden "ORIGIN_FORBIDDEN" "origin_forbidden" 403;
+    NotFound "NOT_FOUND" "not_found" 404;
+    MethodNotAllowed "METHOD_NOT_ALLOWED" "method_not_allowed" 405;
+    Conflict "CONFLICT" "conflict" 409;
+    PayloadTooLarge "PAYLOAD_TOO_LARGE" "payload_too_large" 413;
+    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "unsupported_media_type" 415;
+    UpgradeRequired "UPGRADE_REQUIRED" "upgrade_required" 426;
+    RateLimited "RATE_LIMITED" "rate_limited" 429;
+    ServerConnectionLimit "SERVER_CONNECTION_LIMIT" "server_connection_limit" 429;
+    MapConnectionLimit "MAP_CONNECTION_LIMIT" "map_connection_limit" 429;
+    ApiKeyConnectionLimit "API_KEY_CONNECTION_LIMIT" "api_key_connection_limit" 429;
+    TicketLimit "TICKET_LIMIT" "ticket_limit" 429;
+    JournalFull "JOURNAL_FULL" "journal_full" 503;
+    Unavailable "UNAVAILABLE" "unavailable" 503;
+    Stopping "STOPPING" "stopping" 503;
+    Internal "INTERNAL" "internal" 500;
+}
+
+/// Seconds after which a client may try again what was refused for lack of room.
+const RETRY_SOON_S: u64 = 1;
+/// Seconds after which a refused stream may find a free slot.
+const RETRY_STREAM_S: u64 = 5;
+
+/// An error as a client will read it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: Code,
+    message: String,
+    details: Vec<Value>,
+    retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    pub fn new(code: Code, message: impl Into<String>) -> Problem {
+        let retry_after_s = match code {
+            Code::ServerConnectionLimit | Code::MapConnectionLimit | Code::ApiKeyConnectionLimit => Some(RETRY_STREAM_S),
+            _ if matches!(code.status(), 429 | 503) => Some(RETRY_SOON_S),
+            _ => None,
+        };
+        Problem { code, message: message.into(), details: Vec::new(), retry_after_s }
+    }
+
+    pub fn with_details(mut self, details: Vec<Value>) -> Problem {
+        self.details = details;
+        self
+    }
+
+    pub fn retry_after(mut self, seconds: u64) -> Problem {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// One field of a body or query is not as it should be.
+    pub fn invalid(field: &str, message: impl fmt::Display) -> Problem {
+        let detail = json!({ "field": field, "message": message.to_string() });
+        Problem::new(Code::ValidationFailed, "Validation failed").with_details(vec![detail])
+    }
+
+    pub fn parameter(name: &str, message: impl fmt::Display) -> Problem {
+        Problem::new(Code::InvalidParameter, format!("'{name}': {message}"))
+    }
+
+    pub fn missing_token() -> Problem {
+        Problem::new(Code::Unauthorized, "Missing or invalid 'Bearer' token")
+    }
+
+    pub fn bad_token() -> Problem {
+        Problem::new(Code::Unauthorized, "Unauthorized (invalid token for map)")
+    }
+
+    pub fn bad_ticket() -> Problem {
+        Problem::new(Code::Unauthorized, "The ticket is unknown, expired or used; POST for a new one")
+    }
+
+    pub fn no_map(identifier: &str) -> Problem {
+        Problem::new(Code::NotFound, format!("Map not found for identifier: {identifier}"))
+    }
+
+    fn body_a(&self) -> Value {
+        let mut body = json!({ "error": self.message, "code": self.code.upper(), "status": self.code.status() });
+        if !self.details.is_empty() {
+            body["details"] = self.details.clone().into();
+        }
+        body
+    }
+
+    fn body_b(&self) -> Value {
+        let mut error = json!({ "code": self.code.lower(), "message": self.message });
+        if !self.details.is_empty() {
+            error["details"] = json!({ "errors": self.details });
+        }
+        json!({ "error": error })
+    }
+
+    /// The problem of an error that the framework made.
+    fn of_status(status: StatusCode, path: &str) -> Problem {
+        match status {
+            StatusCode::NOT_FOUND => Problem::new(Code::NotFound, format!("There is nothing at {path}")),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Problem::new(Code::MethodNotAllowed, "This address does not know this method; the Allow header lists those it does")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::PayloadTooLarge, "The body is larger than this address takes"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(Code::UnsupportedMediaType, "Send application/json"),
+            status if status.is_client_error() => Problem::new(Code::BadRequest, "The request cannot be understood"),
+            _ => Problem::new(Code::Internal, "Something went wrong here; the server's log says what"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = HttpResponse::new(self.status_code());
+        response.extensions_mut().insert(self.clone());
+        response
+    }
+}
+
+/// Writes the body of every error, in the words of the API that was called, and counts it.
+pub async fn shape(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let of_v1 = request.path().starts_with("/api/v1/");
+    let context = request.app_data::<actix_web::web::Data<Context>>().cloned();
+    let http_request = request.request().clone();
+    if let Some(context) = &context {
+        context.hub.metrics().requests.inc();
+    }
+    let response = match next.call(request).await {
+        Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
+            response.map_into_boxed_body()
+        }
+        Ok(response) => return Ok(response.map_into_boxed_body()),
+        Err(e) => ServiceResponse::from_err(e, http_request),
+    };
+    let (request, response) = response.into_parts();
+    let problem = response.extensions().get::<Problem>().cloned();
+    if problem.is_none() && response.headers().contains_key(CONTENT_TYPE) && request.path().starts_with("/health/") {
+        // readiness answers 503 with a report of its own
+        return Ok(ServiceResponse::new(request, response));
+    }
+    let problem = problem.unwrap_or_else(|| Problem::of_status(response.status(), request.path()));
+    if let Some(context) = &context {
+        let family = match request.path() {
+            path if path.starts_with("/api/maps") => "maps",
+            path if path.starts_with("/api/v1/") => "tokens",
+            _ => "operations",
+        };
+        let labels = ErrorLabels { family, code: problem.code.upper() };
+        context.hub.metrics().errors.get_or_create(&labels).inc();
+    }
+    let body = if of_v1 { problem.body_b() } else { problem.body_a() };
+    let mut response = response.set_body(BoxBody::new(body.to_string()));
+    *response.status_mut() = problem.status_code();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = problem.retry_after_s {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Ok(ServiceResponse::new(request, response))
+}
+
+impl From<StoreError> for Problem {
+    fn from(e: StoreError) -> Problem {
+        log::error!(target: "http", "a request failed in the store: {e}");
+        Problem::new(Code::Internal, "The store did not answer; the server's log says why")
+    }
+}
+
+impl From<MalformedId> for Problem {
+    fn from(e: MalformedId) -> Problem {
+        Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}"))
+    }
+}
+
+impl From<FilterError> for Problem {
+    fn from(e: FilterError) -> Problem {
+        Problem::new(Code::InvalidFilter, format!("Invalid filter: {e}"))
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(e: AppendError) -> Problem {
+        match &e {
+            AppendError::QueueFull => Problem::new(Code::JournalFull, "The journal is full; try again in a second"),
+            AppendError::Stopping => Problem::new(Code::Stopping, "The server is stopping; try again when it is back"),
+            AppendError::Store(_) => {
+                Problem::new(Code::Unavailable, "The events could not be made durable; none of them was stored")
+            }
+        }
+    }
+}
+
+impl From<StreamRefusal> for Problem {
+    fn from(e: StreamRefusal) -> Problem {
+        let code = match e {
+            StreamRefusal::Total => Code::ServerConnectionLimit,
+            StreamRefusal::Channel => Code::MapConnectionLimit,
+            StreamRefusal::Token => Code::ApiKeyConnectionLimit,
+        };
+        Problem::new(code, e.to_string())
+    }
+}
+
+impl From<UpgradeError> for Problem {
+    fn from(e: UpgradeError) -> Problem {
+        match e {
+            UpgradeError::NotAnUpgrade => Problem::new(Code::UpgradeRequired, format!("No WebSocket handshake: {e}")),
+            UpgradeError::Unavailable => Problem::new(Code::Unavailable, e.to_string()),
+        }
+    }
+}
+
+impl From<ChannelError> for Problem {
+    fn from(e: ChannelError) -> Problem {
+        match e {
+            ChannelError::Invalid { field, error } => Problem::invalid(field, error),
+            ChannelError::Taken(_) => Problem::new(Code::Conflict, e.to_string()),
+            ChannelError::TooMany => Problem::new(Code::Conflict, e.to_string()),
+            ChannelError::Gone => Problem::new(Code::NotFound, e.to_string()),
+            ChannelError::Store(e) => e.into(),
+            ChannelError::Token(e) => e.into(),
+        }
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(e: TokenError) -> Problem {
+        match e {
+            TokenError::NoScope => Problem::invalid("scopes", e),
+            TokenError::Name(e) => Problem::invalid("name", e),
+            TokenError::Expired => Problem::invalid("expires_at", e),
+            TokenError::TooMany => Problem::new(Code::Conflict, e.to_string()),
+            TokenError::Gone => Problem::new(Code::NotFound, e.to_string()),
+            TokenError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<DraftError> for Problem {
+    fn from(e: DraftError) -> Problem {
+        match e {
+            DraftError::Malformed { .. } => Problem::new(Code::InvalidJson, e.to_string()),
+            DraftError::Invalid(fields) => {
+                let details = fields
+                    .iter()
+                    .map(|f| json!({ "index": f.index, "field": f.field, "message": f.message }))
+                    .collect();
+                Problem::new(Code::ValidationFailed, "Validation failed").with_details(details)
+            }
+            DraftError::EventTooLarge { .. } | DraftError::TooManyEvents { .. } => {
+                Problem::new(Code::PayloadTooLarge, e.to_string())
+            }
+            DraftError::Empty => Problem::new(Code::ValidationFailed, e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What stands in a URL's query and in a body, read strictly.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use actix_web::{FromRequest, HttpRequest, web};
+use actors::model::draft::BodyForm;
+use actors::model::timestamp;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Code, Problem};
+
+/// The pairs of the query, in order; a name may stand there more than once.
+pub struct Pairs(Vec<(String, String)>);
+
+impl FromRequest for Pairs {
+    type Error = Problem;
+    type Future = Ready<Result<Pairs, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+        let unreadable = |_| Problem::new(Code::BadRequest, "The query is not percent-encoded UTF-8");
+        ready(pairs.map(|pairs| Pairs(pairs.into_inner())).map_err(unreadable))
+    }
+}
+
+impl Pairs {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// `true` or `false` (also 1 and 0).
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.get(name) {
+            None => Ok(None),
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(_) => Err(Problem::parameter(name, "true or false is expected")),
+        }
+    }
+
+    pub fn number(&self, name: &str, range: std::ops::RangeInclusive<usize>) -> Result<Option<usize>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let bad = || Problem::parameter(name, format!("a whole number from {} to {} is expected", range.start(), range.end()));
+        let number = text.parse().ok().filter(|n| range.contains(n)).ok_or_else(bad)?;
+        Ok(Some(number))
+    }
+
+    /// An ISO-8601 time with offset, in Unix milliseconds. A `+` that was not percent-encoded is understood.
+    pub fn time(&self, name: &str) -> Result<Option<i64>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let time = timestamp::from_iso(text).or_else(|| timestamp::from_iso(&text.replace(' ', "+")));
+        let bad = || Problem::parameter(name, "an ISO-8601 time with offset is expected, such as 2025-06-21T12:34:56Z");
+        Ok(Some(time.ok_or_else(bad)?))
+    }
+
+    /// A length of time: a whole number and one of `s m h d`, in milliseconds.
+    pub fn duration(&self, name: &str) -> Result<Option<i64>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let bad = || Problem::parameter(name, "a whole number and a unit of s, m, h or d is expected, such as 24h");
+        let unit = text.chars().last().ok_or_else(bad)?;
+        let factor = match unit {
+            's' => 1_000,
+            'm' => 60_000,
+            'h' => 3_600_000,
+            'd' => 86_400_000,
+            _ => return Err(bad()),
+        };
+        let number: i64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
+        Ok(Some(number.checked_mul(factor).filter(|ms| *ms > 0).ok_or_else(bad)?))
+    }
+}
+
+fn media_type(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    if request.headers().contains_key(CONTENT_ENCODING) {
+        return Err(Problem::new(Code::UnsupportedMediaType, "Bodies are taken as they are, without a Content-Encoding"));
+    }
+    let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    Ok(Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()))
+}
+
+/// Whether a body of events is JSON or NDJSON, by its content type.
+pub fn body_form(request: &HttpRequest) -> Result<BodyForm, Problem> {
+    match media_type(request)?.as_deref() {
+        None | Some("application/json") => Ok(BodyForm::Json),
+        Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => Ok(BodyForm::NdJson),
+        Some(_) => Err(Problem::new(Code::UnsupportedMediaType, "Send application/json or application/x-ndjson")),
+    }
+}
+
+/// Reads a JSON body into a type, and says where it is wrong.
+pub fn json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
+    match media_type(request)?.as_deref() {
+        None | Some("application/json") => {}
+        Some(_) => return Err(Problem::new(Code::UnsupportedMediaType, "Send application/json")),
+    }
+    serde_json::from_slice(body).map_err(|e| match e.classify() {
+        serde_json::error::Category::Data => Problem::invalid("body", e),
+        _ => Problem::new(Code::InvalidJson, format!("The body is not JSON: {e}")),
+    })
+}
+
+/// Like [`json`], for bodies that may be left out.
+pub fn optional_json<T: DeserializeOwned + Default>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
+    if body.is_empty() { Ok(T::default()) } else { json(request, body) }
+}

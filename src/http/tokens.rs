@@ -1,0 +1,94 @@
+//! Tokens of channels.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::NewToken;
+use actors::model::access::{Principal, Reach, Refusal, Scope, TokenRecord};
+use actors::model::channel::{Channel, ChannelKind};
+use actors::model::event::ChannelNo;
+use actors::model::timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::guard::Caller;
+use super::problem::{Code, Problem};
+use super::query;
+
+type Answer = Result<HttpResponse, Problem>;
+
+fn shown(token: &TokenRecord, channel: &Channel) -> Value {
+    json!({
+        "id": token.id,
+        "channel": channel.name_on_tokens(),
+        "scopes": token.scopes,
+        "name": token.name,
+        "expires_at": token.expires_ms.map(timestamp::to_iso),
+        "inserted_at": timestamp::to_iso(token.inserted_ms),
+    })
+}
+
+/// Whether the caller may manage the tokens of a channel. Somebody else's channel is not there.
+fn manage(principal: &Principal, no: ChannelNo, absent: impl FnOnce() -> Problem) -> Result<(), Problem> {
+    principal.may(no, Scope::Manage).map_err(|refusal| match refusal {
+        Refusal::Foreign => absent(),
+        Refusal::Scope(scope) => Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'")),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateToken {
+    channel: String,
+    scopes: Vec<Scope>,
+    name: Option<String>,
+    expires_at: Option<String>,
+}
+
+/// `POST /api/v1/tokens`
+pub async fn create(
+    context: web::Data<Context>,
+    Caller(principal): Caller,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Answer {
+    let asked: CreateToken = query::json(&request, &body)?;
+    let absent = || Problem::new(Code::NotFound, format!("There is no channel {}", asked.channel));
+    let Some(("map", id)) = asked.channel.split_once(':') else {
+        return Err(Problem::invalid("channel", "map:<id> is expected"));
+    };
+    let channel = context.hub.find(ChannelKind::Map, id).ok_or_else(absent)?;
+    manage(&principal, channel.no(), absent)?;
+    let iso = |text: &String| {
+        timestamp::from_iso(text).ok_or_else(|| Problem::invalid("expires_at", "an ISO-8601 time with offset is expected"))
+    };
+    let expires_ms = asked.expires_at.as_ref().map(iso).transpose()?;
+    let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms };
+    let (token, text) = context.hub.create_token(&channel, new).await?;
+    let mut shown = shown(&token, &channel);
+    shown["token"] = text.into();
+    Ok(HttpResponse::Created().json(json!({ "data": shown })))
+}
+
+/// `GET /api/v1/tokens`
+pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
+    let channel = match &principal.reach {
+        Reach::Admin => None,
+        Reach::Channel { no, .. } => {
+            manage(&principal, *no, || Problem::new(Code::NotFound, "The channel does not exist any more"))?;
+            Some(*no)
+        }
+    };
+    let data: Vec<_> = context.hub.tokens(channel).iter().map(|(token, channel)| shown(token, channel)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
+}
+
+/// `DELETE /api/v1/tokens/{id}`
+pub async fn revoke(context: web::Data<Context>, Caller(principal): Caller, id: web::Path<String>) -> Answer {
+    let absent = || Problem::new(Code::NotFound, format!("There is no token {id}"));
+    let token = context.hub.token(&id).ok_or_else(absent)?;
+    manage(&principal, ChannelNo(token.channel), absent)?;
+    match context.hub.revoke_token(&id).await? {
+        true => Ok(HttpResponse::NoContent().finish()),
+        false => Err(absent()),
+    }
+}
