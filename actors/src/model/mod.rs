@@ -6,3 +6,4 @@
 pub mod event;
 pub mod id;
 pub mod json;
+pub mod target;
