@@ -1,2 +1,3 @@
 //! The engine of Stentor.
 pub mod model;
+pub mod webhook;
