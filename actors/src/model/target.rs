@@ -186,6 +186,7 @@ pub fn network(text: &str) -> Result<IpNet, NotANetwork> {
     IpNet::from_str(text).or_else(|_| single()).map_err(|_| NotANetwork)
 }
 
+/// Says how an entry of `webhooks.allow_networks` should have looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a network is written like 10.0.0.0/8 or fd00::/8, a single address like 127.0.0.1")]
 pub struct NotANetwork;

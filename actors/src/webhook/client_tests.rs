@@ -197,7 +197,7 @@ async fn a_trickling_body_cannot_outlast_the_deadline() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n");
         trickle(&mut stream, b"x");
     });
-    let outcome = post_within(&client(), &receiver.url("r.test"), 150).await;
+    let outcome = post_within(&client(), &receiver.url("r.test"), 500).await;
     assert_eq!((outcome.status, outcome.error), (Some(200), Some(ErrorCode::Timeout)), "{}", outcome.detail);
     assert!(!outcome.succeeded() && !outcome.body_kept.is_empty());
 }

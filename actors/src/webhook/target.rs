@@ -67,3 +67,45 @@ impl Gate {
         Refusal::Unresolved { host: host.to_owned(), reason }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use awc::http::Uri;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_gate_can_be_asked_from_any_thread() {
+        fn shareable(_: &(impl Send + Sync)) {}
+        let gate = Gate::new(Policy::default(), Resolver::system());
+        let target = gate.judge_url("https://example.com/").expect("a plain url");
+        shareable(&gate);
+        fn movable(_: impl Send) {}
+        movable(gate.admit(&target));
+    }
+
+    #[test]
+    fn a_host_is_read_the_same_by_the_judge_and_by_the_client() {
+        for url in [
+            "https://[2606:4700::1111]:8443/a?b",
+            "https://0x08.8.8.8/",
+            "https://b\u{fc}cher.example/\u{fc}|^`{}\"'<>",
+        ] {
+            let target = Policy::default().judge_url(url).expect(url);
+            let uri = Uri::try_from(target.url.as_str()).expect(url);
+            let host = uri.host().expect(url).trim_matches(['[', ']']);
+            assert_eq!((host, uri.port_u16().unwrap_or(443)), (target.host.as_str(), target.port), "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_url_that_passes_can_be_requested(rest in "[!-~\\p{L}]{0,40}") {
+            if let Ok(target) = Policy::default().judge_url(&format!("https://example.com/{rest}")) {
+                let uri = Uri::try_from(target.url.as_str());
+                prop_assert!(uri.is_ok_and(|uri| uri.host() == Some("example.com")), "{}", target.url);
+            }
+        }
+    }
+}
