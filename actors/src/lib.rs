@@ -35,3 +35,4 @@ pub mod session;
 pub mod shard;
 pub mod store;
 pub mod tickets;
+pub mod webhook;

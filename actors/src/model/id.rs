@@ -80,6 +80,10 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, MalformedId> {
         let bare = text.strip_prefix("evt_").unwrap_or(text);
+        // 26 characters hold 130 bits: a first one above 7 would overflow (ULID specification, "Overflow Errors")
+        if bare.bytes().next().is_none_or(|first| first > b'7') {
+            return Err(MalformedId);
+        }
         Ulid::from_string(bare).map(EventId).map_err(|_| MalformedId)
     }
 }

@@ -7,3 +7,4 @@ pub mod draft;
 pub mod event;
 pub mod id;
 pub mod json;
+pub mod target;

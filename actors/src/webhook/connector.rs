@@ -1,0 +1,157 @@
+//! How awc gets its connections: through the gate, to the addresses that the gate judged and to no other.
+//!
+//! awc's own `Resolve` hook is not asked for IPv4 literals, and its connector never sets TCP_NODELAY; this one replaces
+//! both. TLS follows in awc and checks the certificate against the host name of the URL.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_rt::net::TcpStream;
+use actix_service::Service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
+use awc::http::Uri;
+use awc::http::uri::Authority;
+use futures_util::future::LocalBoxFuture;
+
+use super::link::{Io, Link, TRACE, Trace};
+use super::outcome::ErrorCode;
+use super::target::{Gate, Refusal};
+
+/// Below this many remembered connections nothing is forgotten.
+const LINKS_MIN: usize = 64;
+
+#[derive(Clone)]
+pub(super) struct Connector(Rc<Inner>);
+
+struct Inner {
+    gate: Arc<Gate>,
+    links: RefCell<Links>,
+}
+
+/// Every connection that may still be open. Those that ended are forgotten when their number has doubled.
+struct Links {
+    all: Vec<Weak<Link>>,
+    forget_at: usize,
+}
+
+impl Connector {
+    pub(super) fn new(gate: Arc<Gate>) -> Connector {
+        let links = Links { all: Vec::new(), forget_at: LINKS_MIN };
+        Connector(Rc::new(Inner { gate, links: RefCell::new(links) }))
+    }
+
+    /// Closes the connections that rested for so long, to one receiver or to all.
+    pub(super) fn close_idle(&self, authority: Option<&Authority>, at_least: Duration) {
+        self.0.links.borrow_mut().all.retain(|link| {
+            let Some(link) = link.upgrade() else { return false };
+            if authority.is_none_or(|a| *a == link.authority) {
+                link.close_if_idle(at_least);
+            }
+            true
+        });
+    }
+
+    /// The number of connections that have not ended, for tests.
+    #[cfg(test)]
+    pub(super) fn links(&self) -> usize {
+        self.0.links.borrow().all.iter().filter(|link| link.strong_count() > 0).count()
+    }
+
+    fn remember(&self, link: &Rc<Link>) {
+        let mut links = self.0.links.borrow_mut();
+        if links.all.len() >= links.forget_at {
+            links.all.retain(|link| link.strong_count() > 0);
+            links.forget_at = LINKS_MIN.max(links.all.len() * 2);
+        }
+        links.all.push(Rc::downgrade(link));
+    }
+
+    async fn connect(&self, uri: &Uri, port: u16, trace: &Trace) -> Result<Rc<Link>, (ErrorCode, String)> {
+        let (Some(host), Some(authority)) = (uri.host(), uri.authority()) else {
+            return Err((ErrorCode::DnsError, "the url has no host".to_owned()));
+        };
+        let began = Instant::now();
+        let addresses = self.0.gate.admit_host(host, port).await.map_err(|refusal| {
+            let code = match refusal {
+                Refusal::Forbidden { .. } => ErrorCode::TargetForbidden,
+                Refusal::Unresolved { .. } => ErrorCode::DnsError,
+            };
+            (code, refusal.to_string())
+        })?;
+        let resolved = Instant::now();
+        if !is_literal(host) {
+            trace.dns.set(Some(resolved - began));
+        }
+        let (address, stream) = dial(&addresses, trace.connect_by).await?;
+        let dialled = Instant::now();
+        trace.connect.set(Some(dialled - resolved));
+        trace.dialled.set(Some(dialled));
+        let https = uri.scheme_str() == Some("https");
+        let link = Rc::new(Link::new(address, authority.clone(), https, stream));
+        self.remember(&link);
+        Ok(link)
+    }
+}
+
+fn is_literal(host: &str) -> bool {
+    host.starts_with('[') || host.parse::<IpAddr>().is_ok()
+}
+
+/// Dials one address after the other. Each gets its share of the time that is left, so that a silent one cannot keep
+/// the client from the next.
+async fn dial(addresses: &[SocketAddr], by: Instant) -> Result<(SocketAddr, TcpStream), (ErrorCode, String)> {
+    let mut failure = (ErrorCode::DnsError, "the name has no address".to_owned());
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = by.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
+        let connecting = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            io::Result::Ok(stream)
+        };
+        failure = match tokio::time::timeout(share, connecting).await {
+            Ok(Ok(stream)) => return Ok((*address, stream)),
+            Ok(Err(error)) => (connect_code(&error), format!("cannot connect to {address}: {error}")),
+            Err(_) => (ErrorCode::Timeout, format!("cannot connect to {address}: no answer in time")),
+        };
+    }
+    Err(failure)
+}
+
+fn connect_code(error: &io::Error) -> ErrorCode {
+    match error.kind() {
+        io::ErrorKind::TimedOut => ErrorCode::Timeout,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => ErrorCode::ConnectionReset,
+        _ => ErrorCode::ConnectionRefused,
+    }
+}
+
+impl Service<ConnectInfo<Uri>> for Connector {
+    type Response = Connection<Uri, Io>;
+    type Error = ConnectError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    actix_service::always_ready!();
+
+    fn call(&self, wanted: ConnectInfo<Uri>) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            // Every request is sent inside of a trace; without one there is no bound on time, so no connection.
+            let trace = TRACE.try_with(Rc::clone).map_err(|_| ConnectError::Unresolved)?;
+            trace.fresh.set(true);
+            let uri = wanted.request().clone();
+            match connector.connect(&uri, wanted.port(), &trace).await {
+                Ok(link) => Ok(Connection::new(uri, Io(link))),
+                Err(failure) => {
+                    // awc turns errors into its own; the trace carries this one past it.
+                    trace.failure.replace(Some(failure));
+                    Err(ConnectError::Unresolved)
+                }
+            }
+        })
+    }
+}
