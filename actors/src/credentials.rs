@@ -78,8 +78,4 @@ impl Credentials {
         list.sort_by(|a, b| a.id.cmp(&b.id));
         list
     }
-
-    pub fn count(&self) -> usize {
-        self.tokens.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
-    }
 }

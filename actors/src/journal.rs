@@ -235,9 +235,11 @@ impl Writer {
         let now_ms = clock::now_ms();
         let mut plan = Plan::default();
         for append in batch.iter_mut() {
-            plan.add(append, &self.log, &mut self.ids, now_ms);
+            plan.counts.push(append.drafts.len());
+            let receipt = plan.add(append, &self.log, &mut self.ids, now_ms);
+            plan.receipts.push(receipt.map_err(|e| AppendError::Store(e.to_string())));
         }
-        let result = if plan.commit.events.is_empty() { Ok(()) } else { self.log.append(&plan.commit) };
+        let result = if plan.commit.events.is_empty() { Ok(()) } else { self.log.append(&plan.commit, now_ms) };
         let taken: usize = plan.counts.iter().sum();
         self.state.queued.fetch_sub(taken, Ordering::Relaxed);
         match result {
@@ -247,7 +249,7 @@ impl Writer {
                 self.show(plan.commit.events, batch);
                 for (append, receipt) in batch.drain(..).zip(plan.receipts) {
                     // a publisher that has gone needs no answer
-                    let _ = append.answer.send(Ok(receipt));
+                    let _ = append.answer.send(receipt);
                 }
                 self.metrics.committed(count, begun.elapsed());
             }
@@ -306,29 +308,35 @@ fn size(drafts: &[Draft]) -> usize {
 #[derive(Default)]
 struct Plan {
     commit: Commit,
-    receipts: Vec<Receipt>,
+    receipts: Vec<Result<Receipt, AppendError>>,
     counts: Vec<usize>,
     /// Keys first seen in this very batch.
     fresh: HashMap<(ChannelNo, DedupeKey), (EventId, u32)>,
 }
 
 impl Plan {
-    fn add(&mut self, append: &mut Append, log: &Log, ids: &mut IdSource, now_ms: i64) {
+    fn add(&mut self, append: &mut Append, log: &Log, ids: &mut IdSource, now_ms: i64) -> Result<Receipt, StoreError> {
         let no = append.channel.no();
         let drafts = std::mem::take(&mut append.drafts);
-        self.counts.push(drafts.len());
-        if let Some(ids) = append.key.and_then(|key| self.first_answer(no, key, log, now_ms)) {
-            self.receipts.push(Receipt { ids, repeated: true });
-            return;
+        if let Some(key) = append.key
+            && let Some(ids) = self.first_answer(no, key, log, now_ms)?
+        {
+            return Ok(Receipt { ids, repeated: true });
+        }
+        // looked up before anything is added, so that a lookup that fails leaves nothing of the request behind
+        let mut repeats = Vec::with_capacity(drafts.len());
+        for draft in &drafts {
+            let key = draft.dedupe_id.as_deref().map(DedupeKey::of_event);
+            let known = key.map(|key| self.known(no, key, log, now_ms)).transpose()?.flatten();
+            repeats.push((key, known));
         }
         let mut receipt = Receipt { ids: Vec::with_capacity(drafts.len()), repeated: false };
         // events of one request get consecutive ids, so that a dedupe record is a first id and a count
         let mut stored = 0;
-        for draft in drafts {
-            let key = draft.dedupe_id.as_deref().map(DedupeKey::of_event);
-            if let Some(key) = key
-                && let Some((first, _)) = self.known(no, key, log, now_ms)
-            {
+        for (draft, (key, known)) in drafts.into_iter().zip(repeats) {
+            // a key may come twice within one batch
+            let within = key.and_then(|key| self.fresh.get(&(no, key)).copied());
+            if let Some((first, _)) = known.or(within) {
                 receipt.ids.push(first);
                 continue;
             }
@@ -350,18 +358,37 @@ impl Plan {
                 self.remember(no, key.nth(n as u32), first, count);
             }
         }
-        self.receipts.push(receipt);
+        Ok(receipt)
     }
 
     /// The ids of an earlier request with this key.
-    fn first_answer(&self, no: ChannelNo, key: DedupeKey, log: &Log, now_ms: i64) -> Option<Vec<EventId>> {
-        let run = |n| self.known(no, key.nth(n), log, now_ms);
-        let ids: Vec<_> = (0..).map_while(run).flat_map(|(first, count)| (0..count).map(move |n| first.plus(n))).collect();
-        (!ids.is_empty()).then_some(ids)
+    fn first_answer(
+        &self,
+        no: ChannelNo,
+        key: DedupeKey,
+        log: &Log,
+        now_ms: i64,
+    ) -> Result<Option<Vec<EventId>>, StoreError> {
+        let mut ids = Vec::new();
+        let mut run = 0;
+        while let Some((first, count)) = self.known(no, key.nth(run), log, now_ms)? {
+            ids.extend((0..count).map(|n| first.plus(n)));
+            run += 1;
+        }
+        Ok((!ids.is_empty()).then_some(ids))
     }
 
-    fn known(&self, no: ChannelNo, key: DedupeKey, log: &Log, now_ms: i64) -> Option<(EventId, u32)> {
-        self.fresh.get(&(no, key)).copied().or_else(|| log.known(no, key, now_ms))
+    fn known(
+        &self,
+        no: ChannelNo,
+        key: DedupeKey,
+        log: &Log,
+        now_ms: i64,
+    ) -> Result<Option<(EventId, u32)>, StoreError> {
+        match self.fresh.get(&(no, key)) {
+            Some(known) => Ok(Some(*known)),
+            None => log.known(no, key, now_ms),
+        }
     }
 
     fn remember(&mut self, no: ChannelNo, key: DedupeKey, first: EventId, count: u32) {

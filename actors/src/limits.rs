@@ -25,7 +25,7 @@ pub struct Limits {
     pub retry: Duration,
     pub streams: StreamLimits,
     pub channels: usize,
-    pub tokens: usize,
+    pub tokens_per_channel: usize,
     pub ticket_ttl: Duration,
     pub tickets: usize,
 }

@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
-use crate::settings::Jwt;
+use crate::settings::{Jwt, JwtAlgorithm};
 
 /// What a token must carry.
 #[derive(Deserialize)]
@@ -30,36 +30,36 @@ pub struct Verifier {
 
 #[derive(Debug, thiserror::Error)]
 pub enum JwtError {
-    #[error("auth.jwt.algorithm '{0}' is not one of HS256, EdDSA, ES256, RS256")]
-    Algorithm(String),
-    #[error("auth.jwt.key cannot be used: {0}; give the secret for HS256, a PEM public key or a file of one for the others")]
+    #[error("auth.jwt.key cannot be used: {0}; give the secret for HS256, a PEM public key for the others")]
     Key(String),
     #[error("auth.jwt.jwks_file cannot be used: {0}")]
     KeySet(String),
-    #[error("auth.jwt needs key or jwks_file")]
+    #[error("auth.jwt.jwks_file holds no key")]
     NoKey,
 }
 
 impl Verifier {
     /// None when JWTs are not configured.
     pub fn from_settings(settings: &Jwt) -> Result<Option<Verifier>, JwtError> {
-        let key = settings.key.expose();
-        if settings.algorithm.is_empty() && key.is_empty() && settings.jwks_file.is_empty() {
+        if !settings.is_on() {
             return Ok(None);
         }
-        let algorithm = match settings.algorithm.as_str() {
-            "HS256" => Algorithm::HS256,
-            "EdDSA" => Algorithm::EdDSA,
-            "ES256" => Algorithm::ES256,
-            "RS256" => Algorithm::RS256,
-            other => return Err(JwtError::Algorithm(other.into())),
+        let algorithm = match settings.algorithm {
+            JwtAlgorithm::Hs256 => Algorithm::HS256,
+            JwtAlgorithm::EdDsa => Algorithm::EdDSA,
+            JwtAlgorithm::Es256 => Algorithm::ES256,
+            JwtAlgorithm::Rs256 => Algorithm::RS256,
         };
         let mut keys = Vec::new();
-        if !key.is_empty() {
-            keys.push((None, decoding_key(algorithm, key)?));
+        if let Some(key) = &settings.key {
+            keys.push((None, decoding_key(algorithm, key.expose())?));
         }
-        if !settings.jwks_file.is_empty() {
-            let text = std::fs::read_to_string(&settings.jwks_file).map_err(|e| JwtError::KeySet(e.to_string()))?;
+        if let Some(file) = &settings.key_file {
+            let text = std::fs::read_to_string(file).map_err(|e| JwtError::Key(e.to_string()))?;
+            keys.push((None, decoding_key(algorithm, text.trim())?));
+        }
+        if let Some(file) = &settings.jwks_file {
+            let text = std::fs::read_to_string(file).map_err(|e| JwtError::KeySet(e.to_string()))?;
             let set: JwkSet = serde_json::from_str(&text).map_err(|e| JwtError::KeySet(e.to_string()))?;
             for jwk in &set.keys {
                 let key = DecodingKey::from_jwk(jwk).map_err(|e| JwtError::KeySet(e.to_string()))?;
@@ -72,14 +72,14 @@ impl Verifier {
         let mut validation = Validation::new(algorithm);
         validation.leeway = 0;
         validation.set_required_spec_claims(&["exp", "sub"]);
-        if !settings.issuer.is_empty() {
-            validation.set_issuer(&[&settings.issuer]);
+        if let Some(issuer) = &settings.issuer {
+            validation.set_issuer(&[issuer]);
             validation.required_spec_claims.insert("iss".into());
         }
-        match settings.audience.is_empty() {
-            true => validation.validate_aud = false,
-            false => {
-                validation.set_audience(&[&settings.audience]);
+        match &settings.audience {
+            None => validation.validate_aud = false,
+            Some(audience) => {
+                validation.set_audience(&[audience]);
                 validation.required_spec_claims.insert("aud".into());
             }
         }
@@ -108,19 +108,13 @@ impl Verifier {
     }
 }
 
-/// A key as text or as the name of a file that holds it.
+/// The shared text for HS256, a PEM public key for the others.
 fn decoding_key(algorithm: Algorithm, key: &str) -> Result<DecodingKey, JwtError> {
-    if algorithm == Algorithm::HS256 {
-        return Ok(DecodingKey::from_secret(key.as_bytes()));
-    }
-    let text = match key.contains("-----BEGIN") {
-        true => key.to_string(),
-        false => std::fs::read_to_string(key).map_err(|e| JwtError::Key(e.to_string()))?,
-    };
     let parsed = match algorithm {
-        Algorithm::EdDSA => DecodingKey::from_ed_pem(text.as_bytes()),
-        Algorithm::ES256 => DecodingKey::from_ec_pem(text.as_bytes()),
-        _ => DecodingKey::from_rsa_pem(text.as_bytes()),
+        Algorithm::HS256 => return Ok(DecodingKey::from_secret(key.as_bytes())),
+        Algorithm::EdDSA => DecodingKey::from_ed_pem(key.as_bytes()),
+        Algorithm::ES256 => DecodingKey::from_ec_pem(key.as_bytes()),
+        _ => DecodingKey::from_rsa_pem(key.as_bytes()),
     };
     parsed.map_err(|e| JwtError::Key(e.to_string()))
 }

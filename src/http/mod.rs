@@ -36,12 +36,12 @@ impl Context {
 
     /// The address that clients know us by, without a slash at the end.
     pub fn base_url(&self, request: &HttpRequest) -> String {
-        match self.settings.server.public_url.trim_end_matches('/') {
-            "" => {
+        match &self.settings.server.public_url {
+            Some(url) => url.clone(),
+            None => {
                 let connection = request.connection_info();
                 format!("{}://{}", connection.scheme(), connection.host())
             }
-            url => url.to_string(),
         }
     }
 }

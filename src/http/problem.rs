@@ -10,7 +10,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
+use actix_web::{Error, HttpResponse, ResponseError};
 use actors::hub::{ChannelError, TokenError};
 use actors::journal::AppendError;
 use actors::limits::StreamRefusal;
@@ -191,22 +191,18 @@ pub async fn shape(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let of_v1 = request.path().starts_with("/api/v1/");
     let context = request.app_data::<actix_web::web::Data<Context>>().cloned();
-    let http_request = request.request().clone();
     if let Some(context) = &context {
         context.hub.metrics().requests.inc();
     }
-    let response = match next.call(request).await {
-        Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
-            response.map_into_boxed_body()
-        }
-        Ok(response) => return Ok(response.map_into_boxed_body()),
-        Err(e) => ServiceResponse::from_err(e, http_request),
-    };
+    let response = next.call(request).await?;
+    if !(response.status().is_client_error() || response.status().is_server_error()) {
+        return Ok(response.map_into_boxed_body());
+    }
     let (request, response) = response.into_parts();
     let problem = response.extensions().get::<Problem>().cloned();
     if problem.is_none() && response.headers().contains_key(CONTENT_TYPE) && request.path().starts_with("/health/") {
         // readiness answers 503 with a report of its own
-        return Ok(ServiceResponse::new(request, response));
+        return Ok(ServiceResponse::new(request, response).map_into_boxed_body());
     }
     let problem = problem.unwrap_or_else(|| Problem::of_status(response.status(), request.path()));
     if let Some(context) = &context {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Supervisor};
+use actix::Supervisor;
 
 use super::Hub;
 use crate::clock;
@@ -67,10 +67,7 @@ impl Hub {
         let Config { data_dir, log: options, journal: journal_limits, limits } = config;
         let lock = DataLock::take(&data_dir)?;
         let state = State::open(&data_dir, options.durability)?;
-        let (log, report) = Log::open(options, clock::now_ms())?;
-        for segment in &report.quarantined {
-            log::error!(target: "store", segment:display = segment; "a segment did not open and was put into quarantine");
-        }
+        let (log, _) = Log::open(options, clock::now_ms())?;
         let log = Arc::new(log);
 
         let directory = Directory::default();
@@ -134,7 +131,7 @@ impl Hub {
             journal_writable: self.engine.journal.writable(),
             // a system that does not answer is one whose disk is not known
             disk_free_bytes: free.ok().flatten(),
-            quarantined: self.engine.log.stats().quarantined.iter().map(ToString::to_string).collect(),
+            quarantined: self.engine.log.stats().quarantined,
             queue_events: self.engine.journal.queued(),
         }
     }

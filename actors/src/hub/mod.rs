@@ -53,6 +53,11 @@ impl Hub {
         self.engine.access.principal(token)
     }
 
+    /// Whether a principal that was let in before would be let in now.
+    pub fn holds(&self, principal: &Principal) -> bool {
+        self.engine.access.holds(principal)
+    }
+
     /// A channel by what clients call it.
     pub fn find(&self, kind: ChannelKind, id_or_slug: &str) -> Option<Arc<Channel>> {
         self.engine.directory.find(kind, id_or_slug)

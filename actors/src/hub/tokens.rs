@@ -26,7 +26,7 @@ pub enum TokenError {
     Name(NameError),
     #[error("expires_at lies in the past; give a time to come, or leave it out")]
     Expired,
-    #[error("there are as many tokens as limits.tokens allows; revoke some")]
+    #[error("the channel has as many tokens as limits.tokens_per_channel allows; revoke some")]
     TooMany,
     #[error("the channel does not exist any more")]
     Gone,
@@ -51,7 +51,7 @@ impl Hub {
         }
         let _one_at_a_time = self.changes.lock().await;
         self.channel(channel.no()).ok_or(TokenError::Gone)?;
-        if self.engine.access.count() >= self.engine.limits.tokens {
+        if self.engine.access.list(Some(channel.no())).len() >= self.engine.limits.tokens_per_channel {
             return Err(TokenError::TooMany);
         }
         let text = secret_text("st_", clock::random());

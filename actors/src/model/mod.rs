@@ -3,7 +3,13 @@
 //! No actix, tokio, sled, clock or source of randomness in here: whatever time it is and whatever is drawn by chance
 //! comes in as an argument. So everything below can be tested as a table or a property.
 
+pub mod access;
+pub mod channel;
+pub mod envelope;
+pub mod timestamp;
+pub mod catalogue;
 pub mod draft;
+pub mod filter;
 pub mod event;
 pub mod id;
 pub mod json;

@@ -99,8 +99,7 @@ impl Start {
             None => Start { cursor: head, resumed: false, gap: None },
             Some(cursor) if cursor <= head => Start { cursor, resumed: true, gap: None },
             Some(requested) => {
-                // a log that cannot be read now says so when the stream reads it
-                let oldest = engine.log.oldest(Some(opening.channel.no())).unwrap_or_default();
+                let oldest = engine.log.oldest(Some(opening.channel.no()));
                 let gap = Gap { requested, oldest, reason: GapReason::Ahead };
                 Start { cursor: head, resumed: true, gap: Some(gap) }
             }

@@ -129,12 +129,12 @@ fn read_page(
     let page = engine.log.read(no, after, limit, Direction::Forward)?;
     let mut bytes = Vec::new();
     // asked after the page was read: what retention took before that is announced, never skipped
-    let lost = engine.log.lost_through(no);
-    if lost > after {
-        let oldest = engine.log.oldest(Some(no))?;
+    let through = if page.more { page.events.last().map_or(after, |event| event.id) } else { EventId::MAX };
+    if engine.log.lost_between(Some(no), after, through) {
+        let oldest = engine.log.oldest(Some(no));
         Gap { requested: after, oldest, reason: GapReason::Expired }.write(encoding, &mut bytes);
     }
-    let last = page.events.last().map(|event| event.id).max((lost > after).then_some(lost));
+    let last = page.events.last().map(|event| event.id);
     let mut events = 0;
     for event in page.events {
         let frame = Frame::new(event, owner.clone());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use super::dedupe::SeenKeys;
 use super::lost::Lost;
 use super::segment::{Meta, Segment};
-use super::{Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, StoreError, io, sync_dir};
+use super::{Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, Retention, StoreError, io, sync_dir};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
@@ -412,8 +412,6 @@ impl Log {
         Ok(())
     }
 }
-
-use super::Retention;
 
 fn too_old(last: EventId, max_age_ms: u64, now_ms: u64) -> bool {
     max_age_ms > 0 && last.time_ms().saturating_add(max_age_ms) < now_ms

@@ -1,0 +1,119 @@
+//! `stentor serve` and `stentor demo`: from flags to settings to a running server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::settings::{Flags, Settings, SettingsError};
+use crate::{ServeError, Server, logging};
+
+/// The flags of `stentor serve`.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    common: DemoArgs,
+    /// Folder of the data, made when missing (setting storage.data_dir)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// The flags of `stentor demo`, and those of `serve` that have to do with more than the data.
+#[derive(Debug, Default, Args)]
+pub struct DemoArgs {
+    /// TOML file with settings; settings.toml in the repository lists them
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on; port 0 takes a free one (setting server.listen)
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// For development on this machine: webhooks may go to http and to loopback addresses
+    #[arg(long)]
+    dev: bool,
+}
+
+impl ServeArgs {
+    /// The flags as the layer above the other settings.
+    pub fn flags(self) -> Flags {
+        Flags { data: self.data, ..self.common.flags() }
+    }
+}
+
+impl DemoArgs {
+    /// The flags as the layer above the other settings.
+    pub fn flags(self) -> Flags {
+        Flags { config: self.config, data: None, listen: self.listen, dev: self.dev }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// Runs the server until a signal stops it.
+///
+/// # Errors
+/// Settings that cannot be used are wrong usage; a server that cannot start or stop failed.
+pub fn run(args: ServeArgs) -> Result<(), Failure> {
+    let settings = prepare(&args.flags())?;
+    let admin_token = std::env::var(ADMIN_TOKEN).ok().filter(|token| !token.is_empty());
+    actix_web::rt::System::new().block_on(async {
+        let server = Server::bind(settings, admin_token).await.map_err(failed)?;
+        announce(&server);
+        server.run_until_stopped(stopped_by_signal()).await.map_err(failed)
+    })
+}
+
+/// The environment variable that holds the operator's own admin token.
+const ADMIN_TOKEN: &str = "STENTOR_ADMIN_TOKEN";
+
+/// Loads the settings and sets up what the whole process shares.
+pub(super) fn prepare(flags: &Flags) -> Result<Settings, Failure> {
+    let settings = Settings::load(flags)?;
+    logging::start(&settings.log);
+    settings.log();
+    raise_open_files();
+    Ok(settings)
+}
+
+pub(super) fn failed(e: ServeError) -> Failure {
+    Failure::Failed(e.to_string())
+}
+
+/// Prints what whoever started the server has to know, on standard output.
+pub(super) fn announce(server: &Server) {
+    if let Some(token) = server.new_admin_token() {
+        println!("admin token, shown only now (it is in the file admin-token of the data folder): {token}");
+    }
+    println!("listening on {}", server.url());
+}
+
+/// Ready when SIGTERM or SIGINT arrives.
+pub(super) async fn stopped_by_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        log::error!("signals cannot be heard; only SIGKILL will end this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Each stream is an open file: takes as many as the system gives without asking for more rights.
+fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is ours, for one call to write and the next to read
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    if !raised {
+        log::warn!("the limit on open files stays as it is; many streams may need a higher one");
+    }
+}

@@ -1,0 +1,12 @@
+//! Stentor's edge: HTTP, settings and the command line. It turns them into calls of the engine, and holds no rule of the
+//! domain. The engine is the crate [`actors`].
+
+pub mod cli;
+mod engine_config;
+pub mod http;
+pub mod logging;
+mod server;
+pub mod settings;
+mod tls;
+
+pub use server::{ServeError, Server};

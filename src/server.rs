@@ -1,0 +1,213 @@
+//! The server: from settings to a socket that answers, and from a signal back to a flushed store.
+
+use std::any::Any;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_cors::Cors;
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::{Extensions, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, HttpServer, web};
+use actors::hub::{Hub, HubError, Started};
+use actors::model::draft;
+
+use crate::engine_config;
+use crate::http::guard::ApiLimit;
+use crate::http::jwt::{JwtError, Verifier};
+use crate::http::streams::Socket;
+use crate::http::{self, Context, guard, problem};
+use crate::settings::Settings;
+use crate::tls::{self, TlsError};
+
+/// A server that accepts connections.
+pub struct Server {
+    addr: SocketAddr,
+    tls: bool,
+    hub: Hub,
+    context: web::Data<Context>,
+    handle: ServerHandle,
+    running: actix_web::dev::Server,
+    shutdown_timeout: Duration,
+    new_admin_token: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
+    Listen { addr: String, source: std::io::Error },
+    #[error("the server failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// How long the kernel waits before it probes a connection that says nothing.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
+impl Server {
+    /// Opens the data folder, starts the engine and listens. To be called within an actix system. `admin_token` is the
+    /// operator's own; without one the token of the data folder counts.
+    pub async fn bind(settings: Settings, admin_token: Option<String>) -> Result<Server, ServeError> {
+        let settings = Arc::new(settings);
+        let jwt = Verifier::from_settings(&settings.auth.jwt)?;
+        let tls = tls::server_config(&settings.server)?;
+        let listener = listen(&settings.server.listen, settings.server.backlog)
+            .map_err(|source| ServeError::Listen { addr: settings.server.listen.clone(), source })?;
+        let addr = listener.local_addr()?;
+        let Started { hub, new_admin_token } = Hub::start(engine_config::of(&settings), admin_token).await?;
+        let limits = &settings.limits;
+        let context = web::Data::new(Context {
+            hub: hub.clone(),
+            jwt,
+            api_limit: ApiLimit::new(limits.api_requests_per_minute),
+            draft_limits: draft::Limits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
+            stopping: AtomicBool::new(false),
+            settings: settings.clone(),
+        });
+        let workers = match settings.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let for_app = context.clone();
+        let stall_timeout = Duration::from_secs(settings.streams.stall_timeout_s);
+        let server = HttpServer::new(move || {
+            let batch_bytes = for_app.settings.limits.batch_bytes;
+            App::new()
+                .app_data(for_app.clone())
+                .configure(|config| http::routes(config, batch_bytes))
+                .wrap(from_fn(guard::quota_headers))
+                .wrap(from_fn(problem::shape))
+                .wrap(cors(&for_app.settings.cors.allowed_origins))
+        })
+        .workers(workers)
+        .max_connections(settings.server.max_connections.div_ceil(workers))
+        .client_request_timeout(Duration::from_secs(settings.server.request_timeout_s))
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .keep_alive(Duration::from_secs(settings.server.keep_alive_s))
+        .shutdown_timeout(settings.server.shutdown_timeout_s)
+        .h1_allow_half_closed(false)
+        .h1_write_buffer_size(WRITE_BUFFER_BYTES)
+        .disable_signals()
+        .on_connect(move |io, extensions| accepted(io, extensions, stall_timeout));
+        let is_tls = tls.is_some();
+        let server = match tls {
+            Some(config) => server.listen_rustls_0_23(listener, config)?,
+            None => server.listen(listener)?,
+        };
+        let running = server.run();
+        Ok(Server {
+            addr,
+            tls: is_tls,
+            hub,
+            context,
+            handle: running.handle(),
+            running,
+            shutdown_timeout: Duration::from_secs(settings.server.shutdown_timeout_s),
+            new_admin_token,
+        })
+    }
+
+    /// The address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://ADDR:PORT`, or `https://`.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.addr)
+    }
+
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The admin token, when this start made it.
+    pub fn new_admin_token(&self) -> Option<&str> {
+        self.new_admin_token.as_deref()
+    }
+
+    /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests, journal, store.
+    pub async fn run_until_stopped(self, signal: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Server { hub, context, handle, running, shutdown_timeout, .. } = self;
+        let mut serving = actix_web::rt::spawn(running);
+        tokio::select! {
+            ended = &mut serving => return Ok(ended.map_err(std::io::Error::other)??),
+            () = signal => {}
+        }
+        log::info!(target: "server", "stopping");
+        context.stopping.store(true, Ordering::Relaxed);
+        hub.end_sessions().await;
+        if tokio::time::timeout(shutdown_timeout, handle.stop(true)).await.is_err() {
+            log::warn!(target: "server", "requests did not end within server.shutdown_timeout_s; they are cut");
+        }
+        hub.stop(shutdown_timeout).await;
+        // dropping the server's future ends what is left of it
+        serving.abort();
+        log::info!(target: "server", "stopped");
+        Ok(())
+    }
+}
+
+/// Bytes that wait in a connection before its stream is asked for no more. Small: what waits there is memory per reader.
+const WRITE_BUFFER_BYTES: usize = 32 * 1024;
+
+fn listen(addr: &str, backlog: u32) -> std::io::Result<TcpListener> {
+    let mut last = std::io::Error::other("the address means nothing");
+    for addr in std::net::ToSocketAddrs::to_socket_addrs(addr)? {
+        let domain = socket2::Domain::for_address(addr);
+        let bound = socket2::Socket::new(domain, socket2::Type::STREAM, None).and_then(|socket| {
+            // so that a restart does not have to wait for connections of the one before
+            socket.set_reuse_address(true)?;
+            socket.bind(&addr.into())?;
+            socket.listen(backlog as i32)?;
+            Ok(socket.into())
+        });
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// A connection was accepted: it gets the timeouts that HTTP does not have.
+fn accepted(io: &dyn Any, extensions: &mut Extensions, stall_timeout: Duration) {
+    let plain = io.downcast_ref::<TcpStream>();
+    let stream = plain.or_else(|| Some(io.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0));
+    let Some(stream) = stream else { return };
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE / 6);
+    // A stalled stream is told that it ends after the stall timeout; whoever does not even take that is cut by the kernel.
+    let set = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout * 2)));
+    if let Err(e) = set {
+        // the connection may be gone already
+        log::debug!(target: "server", "a connection's socket options were not set: {e}");
+    }
+    extensions.insert(Socket(stream.as_raw_fd()));
+}
+
+fn cors(allowed: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allow_any_method()
+        .allow_any_header()
+        .expose_headers(["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "Idempotency-Replayed"])
+        .max_age(86_400);
+    match allowed.iter().any(|origin| origin == "*") {
+        true => cors.allow_any_origin().send_wildcard(),
+        false => allowed.iter().fold(cors, |cors, origin| cors.allowed_origin(origin)),
+    }
+}
+
