@@ -189,7 +189,7 @@ fn no_hostile_text_overflows_the_stack_or_takes_long_to_judge() {
 
 /// A payload of 256 KiB of small nested lists, the most elements that fit.
 fn largest_payload() -> String {
-    let row = format!("[{}]", vec!["[1,2,3,4,5,6,7,8,9]"; 12].join(","));
+    let row = format!("[{}]", ["[1,2,3,4,5,6,7,8,9]"; 12].join(","));
     let rows = vec![row; 1080].join(",");
     format!("{{\"rows\":[{rows}],\"text\":\"{}\"}}", "ab".repeat(4000))
 }
@@ -280,8 +280,10 @@ fn filters_that_ask_the_same_are_equal() {
     assert!(of(&[("events", "*"), ("filter", "")]).is_all());
     assert!(!of(&[("events", "")]).is_all());
     assert_ne!(of(&[("filter", "true")]), Filter::all());
-    let set = std::collections::HashSet::from([of(&[("events", "b,a")]), of(&[("events", "a,b")])]);
-    assert_eq!(set.len(), 1);
+    let hash = |filter: Filter| {
+        std::hash::BuildHasher::hash_one(&std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(), filter)
+    };
+    assert_eq!(hash(of(&[("events", "b,a")])), hash(of(&[("events", "a,b")])));
 }
 
 #[test]
