@@ -10,3 +10,4 @@ pub mod filter;
 pub mod id;
 pub mod json;
 pub mod target;
+pub mod timestamp;

@@ -17,14 +17,13 @@ use super::json::Canonical;
 #[derive(Debug, Serialize)]
 pub struct TypeInfo {
     #[serde(rename = "type")]
-    pub name: String,
+    pub name: &'static str,
     pub family: &'static str,
     /// One English sentence.
-    pub description: String,
-    /// A payload.
-    #[serde(serialize_with = "as_json")]
-    pub example: Canonical,
-    /// The JSON Schema of the payload, as it stands in the file.
+    pub description: &'static str,
+    /// A payload, in canonical JSON.
+    pub example: Box<RawValue>,
+    /// The JSON Schema of the payload, in canonical JSON.
     pub schema: Box<RawValue>,
 }
 
@@ -33,9 +32,9 @@ pub fn types() -> &'static [TypeInfo] {
     &TYPES
 }
 
-/// The types of one family (`maps`); none for a family that does not exist.
-pub fn family(name: &str) -> impl Iterator<Item = &'static TypeInfo> {
-    types().iter().filter(move |info| info.family == name)
+/// The names of the families.
+pub fn families() -> &'static [&'static str] {
+    FAMILIES
 }
 
 /// The type called `name`.
@@ -43,10 +42,15 @@ pub fn find(name: &str) -> Option<&'static TypeInfo> {
     types().iter().find(|info| info.name == name)
 }
 
-/// A payload of the type called `name` that varies with `n` and is always the same for the same `n`; `None` for a type
+/// Whether the catalogue has a type called `name`.
+pub fn knows(name: &str) -> bool {
+    find(name).is_some()
+}
+
+/// A payload of the type called `name` that varies with `n` and is always the same for the same `n`; `{}` for a type
 /// that the catalogue does not have.
-pub fn sample(name: &str, n: u64) -> Option<Canonical> {
-    find(name).map(|info| sample::vary(info, n))
+pub fn sample(name: &str, n: u64) -> Canonical {
+    find(name).map_or(Canonical::EMPTY_OBJECT, |info| sample::vary(info, n))
 }
 
 static TYPES: LazyLock<Vec<TypeInfo>> =
@@ -54,12 +58,14 @@ static TYPES: LazyLock<Vec<TypeInfo>> =
 
 macro_rules! files {
     ($($family:literal: [$($name:literal)*])*) => {
-        &[$(($family, &[$(include_str!(concat!($family, "/", $name, ".json"))),*])),*]
+        /// The names of the families, in the order of [`FILES`].
+        const FAMILIES: &[&str] = &[$($family),*];
+        /// The files of each family.
+        const FILES: &[(&str, &[&str])] = &[$(($family, &[$(include_str!(concat!($family, "/", $name, ".json"))),*])),*];
     };
 }
 
-/// The files of each family.
-const FILES: &[(&str, &[&str])] = files! {
+files! {
     "maps": [
         "add_system" "deleted_system" "system_renamed" "system_metadata_changed"
         "connection_added" "connection_removed" "connection_updated"
@@ -70,30 +76,37 @@ const FILES: &[(&str, &[&str])] = files! {
         "rally_point_added" "rally_point_removed"
         "structure_added" "structure_removed" "structure_updated" "structure_timer"
     ]
-};
+}
 
 /// What a file holds.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(rename = "type")]
-    name: String,
-    description: String,
-    example: Box<RawValue>,
-    schema: Box<RawValue>,
+    name: &'static str,
+    description: &'static str,
+    #[serde(borrow)]
+    example: &'static RawValue,
+    #[serde(borrow)]
+    schema: &'static RawValue,
 }
 
-fn read(family: &'static str, text: &str) -> TypeInfo {
+fn read(family: &'static str, text: &'static str) -> TypeInfo {
     // safe: the files are part of the program, and a test reads them all
     let file: File = serde_json::from_str(text).expect("an embedded catalogue file is well-formed");
-    // safe: it was just read as JSON
-    let example = Canonical::parse(file.example.get()).expect("an example is JSON");
-    TypeInfo { name: file.name, family, description: file.description, example, schema: file.schema }
+    TypeInfo {
+        name: file.name,
+        family,
+        description: file.description,
+        example: canonical(file.example),
+        schema: canonical(file.schema),
+    }
 }
 
-fn as_json<S: serde::Serializer>(payload: &Canonical, serializer: S) -> Result<S::Ok, S::Error> {
-    let raw: &RawValue = serde_json::from_str(payload.as_str()).map_err(serde::ser::Error::custom)?;
-    raw.serialize(serializer)
+fn canonical(json: &RawValue) -> Box<RawValue> {
+    let text = Canonical::parse(json.get()).map_or_else(|_| json.get().to_owned(), |text| text.as_str().to_owned());
+    // safe: canonical JSON is JSON, and so is what it was made from
+    RawValue::from_string(text).expect("JSON")
 }
 
 #[cfg(test)]
@@ -117,20 +130,21 @@ mod tests {
 
     #[test]
     fn every_type_of_the_maps_family_is_there_once() {
-        let names: BTreeSet<&str> = family("maps").map(|info| info.name.as_str()).collect();
-        assert_eq!((names.len(), types().len(), family("nothing").count()), (24, 24, 0));
-        assert!(names.iter().all(|name| EventType::new(name).is_ok() && find(name).is_some()));
+        let names: BTreeSet<&str> = types().iter().map(|info| info.name).collect();
+        assert_eq!((names.len(), types().len(), families()), (24, 24, ["maps"].as_slice()));
+        assert!(names.iter().all(|name| EventType::new(name).is_ok() && knows(name)));
         assert!(types().iter().all(|info| info.description.ends_with('.')));
-        assert!(find("poll.vote").is_none() && sample("poll.vote", 0).is_none());
+        assert!(!knows("poll.vote") && sample("poll.vote", 0) == Canonical::EMPTY_OBJECT);
     }
 
     #[test]
     fn every_example_and_every_sample_is_valid() {
         for info in types() {
             let validator = validator(info);
-            for payload in (0..50).filter_map(|n| sample(&info.name, n)).chain([info.example.clone()]) {
-                let faults: Vec<_> = validator.iter_errors(&value(payload.as_str())).map(|f| f.to_string()).collect();
-                assert!(faults.is_empty(), "{}: {payload:?}: {faults:?}", info.name);
+            let samples = (0..50).map(|n| sample(info.name, n).as_str().to_owned());
+            for payload in samples.chain([info.example.get().to_owned()]) {
+                let faults: Vec<_> = validator.iter_errors(&value(&payload)).map(|f| f.to_string()).collect();
+                assert!(faults.is_empty(), "{}: {payload}: {faults:?}", info.name);
             }
         }
     }
@@ -142,7 +156,7 @@ mod tests {
             let required = schema["required"].as_array().expect("every schema requires something");
             assert!(!required.is_empty() && !validator.is_valid(&json!([])) && !validator.is_valid(&json!({})));
             for name in required.iter().filter_map(Value::as_str) {
-                let mut payload = value(info.example.as_str());
+                let mut payload = value(info.example.get());
                 payload[name] = json!({ "wrong": true });
                 assert!(!validator.is_valid(&payload), "{}: {name} may be an object", info.name);
                 payload.as_object_mut().expect("a payload is an object").remove(name);
@@ -154,7 +168,7 @@ mod tests {
     #[test]
     fn every_field_of_an_example_is_described() {
         for info in types() {
-            let (schema, example) = (value(info.schema.get()), value(info.example.as_str()));
+            let (schema, example) = (value(info.schema.get()), value(info.example.get()));
             for name in example.as_object().expect("a payload is an object").keys() {
                 assert!(schema["properties"][name].is_object(), "{}: {name}", info.name);
             }
@@ -164,10 +178,9 @@ mod tests {
     #[test]
     fn samples_vary_with_the_number_and_only_with_it() {
         for info in types() {
-            let samples: BTreeSet<String> =
-                (0..50).filter_map(|n| sample(&info.name, n)).map(|payload| payload.as_str().to_owned()).collect();
+            let samples: BTreeSet<String> = (0..50).map(|n| sample(info.name, n).as_str().to_owned()).collect();
             assert!(samples.len() > 40, "{}: {} of 50 differ", info.name, samples.len());
-            assert_eq!(sample(&info.name, 7), sample(&info.name, 7));
+            assert_eq!(sample(info.name, 7), sample(info.name, 7));
         }
     }
 

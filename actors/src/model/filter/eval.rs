@@ -9,12 +9,12 @@
 use std::rc::Rc;
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::input::FilterInput;
 use super::program::{EventField, Expr, Function, Literal, Loop, LoopKind, Pattern, TimePart};
 use super::value::{self, Fault, Fuel, Value};
 use crate::model::event::Event;
+use crate::model::timestamp::{from_iso, to_iso};
 
 /// The most steps that one evaluation takes: a few milliseconds. Enough to ask a simple question about each of some
 /// 15,000 elements, or to search a payload of 256 KiB for a word a few times.
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
             EventField::Id => Value::MadeText(event.id.to_string().into()),
             EventField::Type => Value::Text(event.kind.as_str()),
             EventField::Session => event.session.as_deref().map_or(Value::Null, Value::Text),
-            EventField::Ts => Value::MadeText(iso(event.ts_ms)?.into()),
+            EventField::Ts => Value::MadeText(to_iso(event.ts_ms).into()),
             EventField::Timestamp => Value::Int(event.ts_ms),
             EventField::Payload => self.input.tree(&event.payload).map(Value::from).ok_or(Fault::NoValue)?,
         })
@@ -253,7 +253,7 @@ fn to_text<'a>(value: &Value<'a>) -> Evaluated<'a> {
         Value::Int(value) => value.to_string(),
         // as the payload shows it
         Value::Double(value) => ryu_js::Buffer::new().format(*value).to_owned(),
-        Value::Time(ms) => iso(*ms)?,
+        Value::Time(ms) => to_iso(*ms),
         Value::Span(ms) => format!("{}s", ryu_js::Buffer::new().format(*ms as f64 / 1000.0)),
         _ => return Err(Fault::NoValue),
     };
@@ -262,19 +262,6 @@ fn to_text<'a>(value: &Value<'a>) -> Evaluated<'a> {
 
 fn at_time(unix_ms: i64) -> Result<OffsetDateTime, Fault> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).map_err(|_| Fault::NoValue)
-}
-
-/// ISO-8601 in UTC with milliseconds.
-fn iso(unix_ms: i64) -> Result<String, Fault> {
-    let at = at_time(unix_ms)?;
-    let (year, month, day) = at.to_calendar_date();
-    let (hour, minute, second, ms) = at.to_hms_milli();
-    Ok(format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z", u8::from(month)))
-}
-
-fn from_iso(text: &str) -> Option<i64> {
-    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
 }
 
 /// Milliseconds of a duration such as `1h30m`, `-2.5s` or `100ms`.
