@@ -1,0 +1,412 @@
+//! The settings: every bound, address and switch of the server as typed values, read once at the start.
+//!
+//! Four layers, the later wins: `settings.toml` in this repository (built in), the file of `--config`, the environment
+//! (`STENTOR__SECTION__KEY`), the command line. `settings.toml` names every key and says why its default is what it is;
+//! a test holds it and the types below together. `layers` reads and names where a value came from, `check` knows what
+//! each key allows and how the limits relate.
+//!
+//! To add a setting: a line in `settings.toml`, a field here, and for numbers and words a row in `check`.
+
+mod check;
+mod error;
+mod layers;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use config::Environment;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value as Json;
+
+pub use error::SettingsError;
+
+/// The defaults as text: what `settings.toml` in the repository says, comments included.
+pub const DEFAULTS: &str = include_str!("../settings.toml");
+
+/// The prefix of environment variables that are settings, without the separator `__` that follows it.
+const ENVIRONMENT_PREFIX: &str = "STENTOR";
+
+/// What the command line says about the settings: the last and strongest layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config`: a TOML file between the defaults and the environment.
+    pub config: Option<PathBuf>,
+    /// `--data`: overrides `storage.data_dir`.
+    pub data: Option<PathBuf>,
+    /// `--listen`: overrides `server.listen`.
+    pub listen: Option<String>,
+    /// `--dev`: for development on one's own machine; not a setting, so that no file can leave it on.
+    pub dev: bool,
+}
+
+/// Every setting of the server. Meanings, units and reasons are in `settings.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub server: Server,
+    pub storage: Storage,
+    pub retention: Retention,
+    pub journal: Journal,
+    pub limits: Limits,
+    pub sse: Sse,
+    pub streams: Streams,
+    pub tickets: Tickets,
+    pub auth: Auth,
+    pub cors: Cors,
+    pub log: Log,
+}
+
+/// `[server]`: the listening socket, the HTTP threads and the life of connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// `HOST:PORT`; port 0 takes a free one.
+    pub listen: String,
+    /// The address by which clients reach the server, without a `/` at its end.
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub public_url: Option<String>,
+    /// 0 = one for each core.
+    pub workers: usize,
+    pub backlog: u32,
+    /// Of the whole server, not of one worker.
+    pub max_connections: usize,
+    pub http2: bool,
+    pub request_timeout_s: u64,
+    pub keep_alive_s: u64,
+    pub shutdown_timeout_s: u64,
+    pub tls: Tls,
+}
+
+/// `[server.tls]`: both files are set, or neither.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub cert: Option<PathBuf>,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub key: Option<PathBuf>,
+}
+
+/// `[storage]`: where and how durably the log is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    pub data_dir: PathBuf,
+    pub durability: Durability,
+    pub flush_interval_ms: u64,
+    pub segment_max_bytes: u64,
+    pub segment_max_age_s: u64,
+    /// Of each open segment.
+    pub cache_bytes: u64,
+    pub open_segments: usize,
+    pub min_free_bytes: u64,
+}
+
+/// When an appended event counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// On the disk: survives a power cut.
+    Fsync,
+    /// With the kernel: survives a crash of the process.
+    Flush,
+    /// In memory, flushed every `storage.flush_interval_ms`.
+    Interval,
+}
+
+/// `[retention]`: how long events are kept; 0 = no limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    pub max_age_s: u64,
+    pub max_bytes: u64,
+    pub max_events: u64,
+    pub check_interval_s: u64,
+}
+
+/// `[journal]`: the queue before the log and the size of its commits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    pub queue_events: usize,
+    pub queue_bytes: usize,
+    pub batch_events: usize,
+    pub batch_bytes: usize,
+    pub dedupe_window_s: u64,
+    pub dedupe_keys: usize,
+}
+
+/// `[limits]`: what one client may ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub event_bytes: usize,
+    pub batch_events: usize,
+    pub batch_bytes: usize,
+    pub request_bytes: usize,
+    pub channels: usize,
+    pub tokens_per_channel: usize,
+    /// 0 = no limit.
+    pub streams_total: usize,
+    /// 0 = no limit.
+    pub streams_per_channel: usize,
+    /// 0 = no limit.
+    pub streams_per_token: usize,
+    /// For each token; 0 = no limit.
+    pub api_requests_per_minute: u32,
+}
+
+/// `[sse]`: what only event streams over SSE have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sse {
+    pub event_names: bool,
+    pub keepalive_s: u64,
+    pub retry_ms: u64,
+}
+
+/// `[streams]`: what all streams share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streams {
+    pub stall_timeout_s: u64,
+    pub heartbeat_s: u64,
+    /// Of each active channel.
+    pub ring_events: usize,
+    /// Of each active channel.
+    pub ring_bytes: usize,
+    pub page_events: usize,
+    pub page_bytes: usize,
+    pub write_bytes: usize,
+    pub channel_idle_s: u64,
+}
+
+/// `[tickets]`: single-use stand-ins for a token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tickets {
+    pub ttl_s: u64,
+    pub max: usize,
+}
+
+/// `[auth]`: which proofs of identity are taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub allow_query_token: bool,
+    pub jwt: Jwt,
+}
+
+/// `[auth.jwt]`: tokens signed by someone else (RFC 7519). At most one of the three sources of keys is set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    pub algorithm: JwtAlgorithm,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "withheld")]
+    pub key: Option<Secret>,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub key_file: Option<PathBuf>,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub jwks_file: Option<PathBuf>,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub issuer: Option<String>,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub audience: Option<String>,
+}
+
+impl Jwt {
+    /// True when a key is configured, so that JWTs are accepted at all.
+    pub fn is_on(&self) -> bool {
+        self.key.is_some() || self.key_file.is_some() || self.jwks_file.is_some()
+    }
+}
+
+/// The signature algorithms of RFC 7518 and RFC 8037 that are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JwtAlgorithm {
+    #[serde(rename = "HS256")]
+    Hs256,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "RS256")]
+    Rs256,
+}
+
+/// `[cors]`: which web pages may call the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// Origins as browsers send them (WHATWG Fetch); `*` allows every one.
+    pub allowed_origins: Vec<String>,
+}
+
+/// `[log]`: what goes to standard error, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+/// The least severe event that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The shape of a line of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A value that can be used but not shown: it has no Display, and its Debug does not tell it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself. The caller must not print, log or answer with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(not shown)")
+    }
+}
+
+impl Settings {
+    /// Reads all layers, with the environment of this process.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the first key that is wrong, where it came from, and what to do.
+    pub fn load(flags: &Flags) -> Result<Self, SettingsError> {
+        Self::load_from(flags, Environment::with_prefix(ENVIRONMENT_PREFIX))
+    }
+
+    /// Reads all layers with the given source of environment variables.
+    fn load_from(flags: &Flags, environment: Environment) -> Result<Self, SettingsError> {
+        let mut stack = layers::Stack::defaults()?;
+        if let Some(path) = &flags.config {
+            stack.add_file(path)?;
+        }
+        stack.add_environment(environment.prefix_separator("__").separator("__"))?;
+        stack.add_flags(flags)?;
+        check::values(&stack)?;
+        check::relations(&mut stack)?;
+        stack.deserialize()
+    }
+
+    /// The built-in defaults alone.
+    ///
+    /// # Errors
+    /// None in a build whose tests passed: they load these defaults.
+    pub fn defaults() -> Result<Self, SettingsError> {
+        layers::Stack::defaults()?.deserialize()
+    }
+
+    /// Every key in alphabetical order with the value in force. A secret shows only whether it is set.
+    pub fn entries(&self) -> Vec<(String, String)> {
+        fn walk(prefix: &str, value: &Json, entries: &mut Vec<(String, String)>) {
+            match value {
+                Json::Object(table) => table.iter().for_each(|(name, inner)| {
+                    let dot = if prefix.is_empty() { "" } else { "." };
+                    walk(&format!("{prefix}{dot}{name}"), inner, entries);
+                }),
+                Json::String(text) => entries.push((prefix.to_owned(), text.clone())),
+                other => entries.push((prefix.to_owned(), other.to_string())),
+            }
+        }
+        let mut entries = Vec::new();
+        // Only a path that is not UTF-8 cannot be written as JSON, and every path here came out of a text.
+        let tree = serde_json::to_value(self).unwrap_or_default();
+        walk("", &tree, &mut entries);
+        entries.sort();
+        entries
+    }
+
+    /// Logs what is in force: the keys that differ from the defaults as one event, all of them at level debug.
+    pub fn log(&self) {
+        let defaults = Self::defaults().map(|settings| settings.entries()).unwrap_or_default();
+        let changed: Vec<String> = self
+            .entries()
+            .into_iter()
+            .filter(|entry| !defaults.contains(entry))
+            .map(|(key, value)| format!("{key}={value:?}"))
+            .collect();
+        if changed.is_empty() {
+            log::info!("all settings have their defaults");
+        } else {
+            log::info!("settings other than the defaults: {}", changed.join(" "));
+        }
+        log::debug!("settings in force: {self}");
+    }
+}
+
+/// All keys with their values on one line; secrets are not shown.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, value)) in self.entries().iter().enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            write!(f, "{space}{key}={value:?}")?;
+        }
+        Ok(())
+    }
+}
+
+fn unset_when_empty<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: From<Text>,
+{
+    let text = String::deserialize(deserializer)?;
+    Ok(if text.is_empty() { None } else { Some(T::from(Text(text))) })
+}
+
+/// A text on its way into a field, so that one function reads texts, paths and secrets.
+struct Text(String);
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
+impl From<Text> for PathBuf {
+    fn from(text: Text) -> Self {
+        Self::from(text.0)
+    }
+}
+
+impl From<Text> for Secret {
+    fn from(text: Text) -> Self {
+        Self(text.0)
+    }
+}
+
+fn empty_when_unset<S: Serializer, T: Serialize>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => value.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
+}
+
+fn withheld<S: Serializer>(value: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if value.is_some() { "(set, not shown)" } else { "" })
+}

@@ -1,0 +1,180 @@
+//! What each key allows, and how the limits relate to each other.
+//!
+//! A test requires a row for every number and every word with choices, so a new key cannot slip by.
+
+use super::SettingsError;
+use super::error::Origin;
+use super::layers::Stack;
+
+const KIB: i64 = 1 << 10;
+const MIB: i64 = 1 << 20;
+const TIB: i64 = 1 << 40;
+const DAY_S: i64 = 86_400;
+/// Ten years: longer ages are mistakes in the unit.
+const AGES_S: i64 = 3_650 * DAY_S;
+
+/// Key, least and most.
+#[rustfmt::skip]
+pub(super) const RANGES: &[(&str, i64, i64)] = &[
+    ("server.workers",                 0,        1_024),
+    ("server.backlog",                 1,        65_535),
+    ("server.max_connections",         1,        10_000_000),
+    ("server.request_timeout_s",       1,        600),
+    ("server.keep_alive_s",            1,        3_600),
+    ("server.shutdown_timeout_s",      1,        600),
+    ("storage.flush_interval_ms",      1,        60_000),
+    ("storage.segment_max_bytes",      MIB,      TIB),
+    ("storage.segment_max_age_s",      1,        AGES_S),
+    ("storage.cache_bytes",            MIB,      TIB),
+    ("storage.open_segments",          1,        1_024),
+    ("storage.min_free_bytes",         0,        TIB),
+    ("retention.max_age_s",            0,        AGES_S),
+    ("retention.max_bytes",            0,        1_024 * TIB),
+    ("retention.max_events",           0,        i64::MAX),
+    ("retention.check_interval_s",     1,        DAY_S),
+    ("journal.queue_events",           1,        10_000_000),
+    ("journal.queue_bytes",            KIB,      TIB),
+    ("journal.batch_events",           1,        100_000),
+    ("journal.batch_bytes",            KIB,      64 * MIB),
+    ("journal.dedupe_window_s",        1,        30 * DAY_S),
+    ("journal.dedupe_keys",            1,        100_000_000),
+    ("limits.event_bytes",             64,       16 * MIB),
+    ("limits.batch_events",            1,        100_000),
+    ("limits.batch_bytes",             64,       64 * MIB),
+    ("limits.request_bytes",           KIB,      16 * MIB),
+    ("limits.channels",                1,        10_000_000),
+    ("limits.tokens_per_channel",      1,        1_000_000),
+    ("limits.streams_total",           0,        10_000_000),
+    ("limits.streams_per_channel",     0,        10_000_000),
+    ("limits.streams_per_token",       0,        10_000_000),
+    ("limits.api_requests_per_minute", 0,        1_000_000),
+    ("sse.keepalive_s",                1,        3_600),
+    ("sse.retry_ms",                   1,        3_600_000),
+    ("streams.stall_timeout_s",        1,        3_600),
+    ("streams.heartbeat_s",            1,        3_600),
+    ("streams.ring_events",            1,        10_000_000),
+    ("streams.ring_bytes",             KIB,      TIB),
+    ("streams.page_events",            1,        100_000),
+    ("streams.page_bytes",             KIB,      64 * MIB),
+    ("streams.write_bytes",            KIB,      64 * MIB),
+    ("streams.channel_idle_s",         1,        DAY_S),
+    ("tickets.ttl_s",                  1,        3_600),
+    ("tickets.max",                    1,        10_000_000),
+];
+
+/// Key and the words that it allows.
+pub(super) const CHOICES: &[(&str, &[&str])] = &[
+    ("storage.durability", &["fsync", "flush", "interval"]),
+    ("auth.jwt.algorithm", &["HS256", "EdDSA", "ES256", "RS256"]),
+    ("log.level", &["off", "error", "warn", "info", "debug", "trace"]),
+    ("log.format", &["text", "json"]),
+];
+
+/// What the first of two keys must not exceed, and whether 0 of either means "no limit".
+struct Relation {
+    small: &'static str,
+    large: &'static str,
+    zero_is_no_limit: bool,
+}
+
+/// A batch must be able to hold an event, and the queue a batch; a channel cannot use more streams than the server has.
+const RELATIONS: [Relation; 4] = [
+    Relation { small: "limits.batch_bytes", large: "journal.queue_bytes", zero_is_no_limit: false },
+    Relation { small: "limits.event_bytes", large: "limits.batch_bytes", zero_is_no_limit: false },
+    Relation { small: "limits.batch_events", large: "journal.queue_events", zero_is_no_limit: false },
+    Relation { small: "limits.streams_per_channel", large: "limits.streams_total", zero_is_no_limit: true },
+];
+
+/// Checks each value by itself.
+pub(super) fn values(stack: &Stack) -> Result<(), SettingsError> {
+    for (key, least, most) in RANGES {
+        if !(*least..=*most).contains(&stack.integer(key)) {
+            return Err(stack.refuse(key, format!("a whole number from {least} to {most}")));
+        }
+    }
+    for (key, words) in CHOICES {
+        if !words.contains(&stack.text(key)) {
+            return Err(stack.refuse(key, format!("one of {}", words.join(", "))));
+        }
+    }
+    if stack.text("storage.data_dir").is_empty() {
+        return Err(stack.refuse("storage.data_dir", "the path of a folder"));
+    }
+    if !is_host_and_port(stack.text("server.listen")) {
+        return Err(stack.refuse("server.listen", "ADDRESS:PORT, for example 127.0.0.1:8080 or [::]:8080"));
+    }
+    let public_url = stack.text("server.public_url");
+    if !public_url.is_empty() && !is_http_address(public_url) {
+        return Err(stack.refuse("server.public_url", "http:// or https:// and a host, without a / at the end"));
+    }
+    if !stack.list("cors.allowed_origins").iter().all(|origin| *origin == "*" || is_origin(origin)) {
+        return Err(stack.refuse("cors.allowed_origins", "\"*\" or origins such as \"https://app.example.org\""));
+    }
+    Ok(())
+}
+
+/// Checks the values against each other. A default gives way to what someone set: who lowers `limits.streams_total` to 5
+/// need not lower `limits.streams_per_channel` as well. Two values that were set are never changed.
+pub(super) fn relations(stack: &mut Stack) -> Result<(), SettingsError> {
+    for Relation { small, large, zero_is_no_limit } in RELATIONS {
+        let (small_value, large_value) = (stack.integer(small), stack.integer(large));
+        if small_value <= large_value || (zero_is_no_limit && large_value == 0) {
+            continue;
+        }
+        let origin = stack.origin(small);
+        if origin == Origin::Default {
+            stack.lower_default(small, large_value);
+            continue;
+        }
+        let or_zero = if zero_is_no_limit { ", or to 0 for no limit" } else { "" };
+        let advice = format!("set {large} to at least {small_value}{or_zero}, or lower {small}");
+        return Err(SettingsError::Relation { small, small_value, origin, large, large_value, advice });
+    }
+    if stack.text("server.tls.cert").is_empty() != stack.text("server.tls.key").is_empty() {
+        let reason = "only one of server.tls.cert and server.tls.key is set".to_owned();
+        return Err(SettingsError::Together { reason, advice: "set both for https, or neither for http" });
+    }
+    let sources: Vec<&str> = ["auth.jwt.key", "auth.jwt.key_file", "auth.jwt.jwks_file"]
+        .into_iter()
+        .filter(|key| !stack.text(key).is_empty())
+        .collect();
+    if sources.len() > 1 {
+        let reason = format!("{} are set, so the key of JWTs is not certain", sources.join(" and "));
+        return Err(SettingsError::Together { reason, advice: "set one of them" });
+    }
+    Ok(())
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    if text.parse::<std::net::SocketAddr>().is_ok() {
+        return true;
+    }
+    // A name, which is resolved when the server binds. An address that did not parse above is not one.
+    text.rsplit_once(':').is_some_and(|(host, port)| is_host_name(host) && port.parse::<u16>().is_ok())
+}
+
+fn is_host_name(host: &str) -> bool {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let last = host.rsplit('.').next().unwrap_or(host);
+    host.split('.').all(is_label) && !last.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `scheme://host[:port]` with the scheme of the web, and perhaps a path without a `/` at its end.
+fn is_http_address(text: &str) -> bool {
+    let Ok(uri) = text.parse::<actix_web::http::Uri>() else { return false };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && !text.ends_with('/')
+        && uri.query().is_none()
+        && !text.contains(['#', '@'])
+}
+
+/// An origin as browsers serialise it (WHATWG HTML 7.1.1): lower case, no path. Extensions have schemes of their own.
+fn is_origin(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, host)| {
+        !scheme.is_empty()
+            && !host.is_empty()
+            && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+            && host.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"/?#@*".contains(&b))
+    })
+}
