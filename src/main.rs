@@ -1,1 +1,13 @@
-fn main() {}
+//! The program `stentor`: one line per subcommand.
+
+use std::process::ExitCode;
+
+use stentor::cli::{self, Command, serve, token};
+
+fn main() -> ExitCode {
+    cli::run(|command| match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => serve::demo(args),
+        Command::Token(args) => token::run(args),
+    })
+}
