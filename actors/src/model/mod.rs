@@ -7,4 +7,5 @@ pub mod draft;
 pub mod event;
 pub mod id;
 pub mod json;
+pub mod signature;
 pub mod target;
