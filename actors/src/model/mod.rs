@@ -5,6 +5,7 @@
 
 pub mod draft;
 pub mod event;
+pub mod format;
 pub mod id;
 pub mod json;
 pub mod signature;
