@@ -203,11 +203,16 @@ fn cors(allowed: &[String]) -> Cors {
     let cors = Cors::default()
         .allow_any_method()
         .allow_any_header()
-        .expose_headers(["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "Idempotency-Replayed"])
+        .expose_headers([
+            "RateLimit-Limit",
+            "RateLimit-Remaining",
+            "RateLimit-Reset",
+            "Retry-After",
+            "Idempotency-Replayed",
+        ])
         .max_age(86_400);
     match allowed.iter().any(|origin| origin == "*") {
         true => cors.allow_any_origin().send_wildcard(),
         false => allowed.iter().fold(cors, |cors, origin| cors.allowed_origin(origin)),
     }
 }
-

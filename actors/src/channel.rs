@@ -76,7 +76,13 @@ pub struct ChannelActor {
 }
 
 impl ChannelActor {
-    pub fn new(no: ChannelNo, log: Arc<Log>, registry: Addr<Registry>, limits: RingLimits, idle_after: Duration) -> Self {
+    pub fn new(
+        no: ChannelNo,
+        log: Arc<Log>,
+        registry: Addr<Registry>,
+        limits: RingLimits,
+        idle_after: Duration,
+    ) -> Self {
         let ring = Ring::new(EventId::ZERO, limits);
         ChannelActor { no, ring, members: Vec::new(), log, registry, addr: None, idle_after, joins: 0 }
     }

@@ -100,7 +100,8 @@ impl Journal {
         });
         let journal = Journal { orders, state: state.clone(), queue_events: limits.queue_events };
         let ids = IdSource::after(log.head());
-        let mut writer = Writer { log, routes, metrics, limits, state, ids, handed: HashMap::new(), missed: Vec::new() };
+        let mut writer =
+            Writer { log, routes, metrics, limits, state, ids, handed: HashMap::new(), missed: Vec::new() };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue))?;
         Ok((journal, thread))
     }
@@ -123,9 +124,7 @@ impl Journal {
             return Err(AppendError::QueueFull);
         }
         let (answer, answered) = oneshot::channel();
-        self.orders
-            .send(Order::Append(Append { channel, drafts, key, answer }))
-            .map_err(|_| AppendError::Stopping)?;
+        self.orders.send(Order::Append(Append { channel, drafts, key, answer })).map_err(|_| AppendError::Stopping)?;
         answered.await.map_err(|_| AppendError::Stopping)?
     }
 
@@ -192,7 +191,8 @@ impl Writer {
                     }
                 };
                 let (more_events, more_bytes) = (append.drafts.len(), size(&append.drafts));
-                let fits = events + more_events <= self.limits.batch_events && bytes + more_bytes <= self.limits.batch_bytes;
+                let fits =
+                    events + more_events <= self.limits.batch_events && bytes + more_bytes <= self.limits.batch_bytes;
                 if !batch.is_empty() && !fits {
                     held = Some(append);
                     break;

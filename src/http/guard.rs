@@ -108,7 +108,9 @@ pub fn map_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Re
         Ok(()) => Ok(map),
         // what the caller may not know of does not exist
         Err(Refusal::Foreign) => Err(Problem::no_map(identifier)),
-        Err(Refusal::Scope(scope)) => Err(Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'"))),
+        Err(Refusal::Scope(scope)) => {
+            Err(Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'")))
+        }
     }
 }
 

@@ -98,9 +98,7 @@ impl Verifier {
             .claims;
         let reach = match claims.channel.split_once(':') {
             None if claims.channel == "*" => Reach::Admin,
-            Some(("map", id)) => {
-                Reach::Channel { no: hub.find(ChannelKind::Map, id)?.no(), scopes: claims.scopes }
-            }
+            Some(("map", id)) => Reach::Channel { no: hub.find(ChannelKind::Map, id)?.no(), scopes: claims.scopes },
             _ => return None,
         };
         let id = format!("jwt:{}", claims.sub).into();

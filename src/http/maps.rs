@@ -8,7 +8,7 @@ use actors::model::channel::{Channel, ChannelKind};
 use actors::model::draft;
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::timestamp::to_iso;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::guard::{self, Admin, Caller, Manages, OnMap, Publishes, Reads};
@@ -53,7 +53,10 @@ pub async fn create(context: web::Data<Context>, _: Admin, request: HttpRequest,
 pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
     let maps = context.hub.list(ChannelKind::Map);
     let own = |map: &&std::sync::Arc<Channel>| {
-        !matches!(principal.may(map.no(), actors::model::access::Scope::Subscribe), Err(actors::model::access::Refusal::Foreign))
+        !matches!(
+            principal.may(map.no(), actors::model::access::Scope::Subscribe),
+            Err(actors::model::access::Refusal::Foreign)
+        )
     };
     let data: Vec<_> = maps.iter().filter(own).map(|map| shown(map)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data })))
@@ -99,12 +102,13 @@ pub async fn publish(
     body: web::Bytes,
 ) -> Answer {
     let form = query::body_form(&request)?;
-    let key = match request.headers().get("idempotency-key") {
-        Some(value) => Some(value.to_str().ok().filter(|key| (1..=255).contains(&key.len())).ok_or_else(|| {
-            Problem::new(Code::BadRequest, "Idempotency-Key is 1 to 255 visible ASCII characters")
-        })?),
-        None => None,
-    };
+    let key =
+        match request.headers().get("idempotency-key") {
+            Some(value) => Some(value.to_str().ok().filter(|key| (1..=255).contains(&key.len())).ok_or_else(|| {
+                Problem::new(Code::BadRequest, "Idempotency-Key is 1 to 255 visible ASCII characters")
+            })?),
+            None => None,
+        };
     let drafts = draft::parse(&body, form, &context.draft_limits)?.drafts;
     let receipt = context.hub.publish(on.map, drafts, key).await?;
     let mut answer = HttpResponse::Created();
@@ -173,13 +177,14 @@ pub async fn stats(context: web::Data<Context>, on: OnMap<Reads>, pairs: Pairs) 
         return Err(Problem::parameter("window", "at most 366d"));
     }
     if window_ms / bucket_ms >= BUCKETS_MAX {
-        return Err(Problem::parameter("bucket", format!("the window has more than {BUCKETS_MAX} buckets; make them longer")));
+        return Err(Problem::parameter(
+            "bucket",
+            format!("the window has more than {BUCKETS_MAX} buckets; make them longer"),
+        ));
     }
     let filter = Filter::compile(&FilterSpec::from_query(pairs.iter())?)?;
     let stats = context.hub.stats(&on.map, StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms }).await?;
-    let bucket = |b: &actors::hub::Bucket| {
-        json!({ "start": to_iso(b.start_ms), "total": b.types.values().sum::<u64>(), "types": b.types })
-    };
+    let bucket = |b: &actors::hub::Bucket| json!({ "start": to_iso(b.start_ms), "total": b.types.values().sum::<u64>(), "types": b.types });
     Ok(HttpResponse::Ok().json(json!({ "data": {
         "since": to_iso(stats.since_ms),
         "until": to_iso(stats.until_ms),
@@ -208,18 +213,11 @@ pub async fn event_types(pairs: Pairs) -> Answer {
         let known = catalogue::families().join(", ");
         return Err(Problem::parameter("family", format!("'{family}' is not known; one of {known} is expected")));
     }
-    let types: Vec<Value> = catalogue::types()
-        .iter()
-        .filter(|info| family.is_none_or(|family| family == info.family))
-        .map(|info| {
-            json!({
-                "type": info.name,
-                "family": info.family,
-                "description": info.description,
-                "example": info.example,
-                "schema": info.schema,
-            })
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(json!({ "data": types })))
+    let types = catalogue::types().iter().filter(|info| family.is_none_or(|family| family == info.family));
+    Ok(HttpResponse::Ok().json(Types { data: types.collect() }))
+}
+
+#[derive(Serialize)]
+struct Types {
+    data: Vec<&'static catalogue::TypeInfo>,
 }

@@ -92,7 +92,9 @@ pub struct Problem {
 impl Problem {
     pub fn new(code: Code, message: impl Into<String>) -> Problem {
         let retry_after_s = match code {
-            Code::ServerConnectionLimit | Code::MapConnectionLimit | Code::ApiKeyConnectionLimit => Some(RETRY_STREAM_S),
+            Code::ServerConnectionLimit | Code::MapConnectionLimit | Code::ApiKeyConnectionLimit => {
+                Some(RETRY_STREAM_S)
+            }
             _ if matches!(code.status(), 429 | 503) => Some(RETRY_SOON_S),
             _ => None,
         };
@@ -155,10 +157,13 @@ impl Problem {
     fn of_status(status: StatusCode, path: &str) -> Problem {
         match status {
             StatusCode::NOT_FOUND => Problem::new(Code::NotFound, format!("There is nothing at {path}")),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                Problem::new(Code::MethodNotAllowed, "This address does not know this method; the Allow header lists those it does")
+            StatusCode::METHOD_NOT_ALLOWED => Problem::new(
+                Code::MethodNotAllowed,
+                "This address does not know this method; the Allow header lists those it does",
+            ),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Problem::new(Code::PayloadTooLarge, "The body is larger than this address takes")
             }
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::PayloadTooLarge, "The body is larger than this address takes"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(Code::UnsupportedMediaType, "Send application/json"),
             status if status.is_client_error() => Problem::new(Code::BadRequest, "The request cannot be understood"),
             _ => Problem::new(Code::Internal, "Something went wrong here; the server's log says what"),

@@ -46,7 +46,9 @@ impl Pairs {
 
     pub fn number(&self, name: &str, range: std::ops::RangeInclusive<usize>) -> Result<Option<usize>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let bad = || Problem::parameter(name, format!("a whole number from {} to {} is expected", range.start(), range.end()));
+        let bad = || {
+            Problem::parameter(name, format!("a whole number from {} to {} is expected", range.start(), range.end()))
+        };
         let number = text.parse().ok().filter(|n| range.contains(n)).ok_or_else(bad)?;
         Ok(Some(number))
     }
@@ -78,7 +80,10 @@ impl Pairs {
 
 fn media_type(request: &HttpRequest) -> Result<Option<String>, Problem> {
     if request.headers().contains_key(CONTENT_ENCODING) {
-        return Err(Problem::new(Code::UnsupportedMediaType, "Bodies are taken as they are, without a Content-Encoding"));
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "Bodies are taken as they are, without a Content-Encoding",
+        ));
     }
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();

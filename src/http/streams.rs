@@ -141,7 +141,10 @@ fn origin_allowed(request: &HttpRequest) -> Result<(), Problem> {
     let allowed = &guard::context(request).settings.cors.allowed_origins;
     match origin.to_str() {
         Ok(origin) if allowed.iter().any(|a| a == "*" || a.eq_ignore_ascii_case(origin)) => Ok(()),
-        _ => Err(Problem::new(Code::OriginForbidden, "This Origin may not connect; cors.allowed_origins lists those that may")),
+        _ => Err(Problem::new(
+            Code::OriginForbidden,
+            "This Origin may not connect; cors.allowed_origins lists those that may",
+        )),
     }
 }
 
@@ -174,5 +177,7 @@ pub async fn mint(
     };
     let grant = Grant { principal, channel: channel.no(), filter: bound.then_some(spec), cursor };
     let ticket = hub.mint(grant).await;
-    ticket.ok_or_else(|| Problem::new(Code::TicketLimit, "Too many tickets are open; use those, or wait for them to expire"))
+    ticket.ok_or_else(|| {
+        Problem::new(Code::TicketLimit, "Too many tickets are open; use those, or wait for them to expire")
+    })
 }

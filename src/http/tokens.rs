@@ -59,7 +59,8 @@ pub async fn create(
     let channel = context.hub.find(ChannelKind::Map, id).ok_or_else(absent)?;
     manage(&principal, channel.no(), absent)?;
     let iso = |text: &String| {
-        timestamp::from_iso(text).ok_or_else(|| Problem::invalid("expires_at", "an ISO-8601 time with offset is expected"))
+        timestamp::from_iso(text)
+            .ok_or_else(|| Problem::invalid("expires_at", "an ISO-8601 time with offset is expected"))
     };
     let expires_ms = asked.expires_at.as_ref().map(iso).transpose()?;
     let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms };

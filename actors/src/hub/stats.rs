@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Hub;
+use crate::frame::Frame;
 use crate::model::channel::Channel;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::frame::Frame;
 use crate::store::{Direction, PageLimit, StoreError};
 
 #[derive(Clone, Debug)]

@@ -55,8 +55,8 @@ impl Hub {
             return Err(TokenError::TooMany);
         }
         let text = secret_text("st_", clock::random());
-        let ulid = IdSource::after(crate::model::id::EventId::ZERO)
-            .next(now as u64, u128::from_le_bytes(clock::random()));
+        let ulid =
+            IdSource::after(crate::model::id::EventId::ZERO).next(now as u64, u128::from_le_bytes(clock::random()));
         let record = TokenRecord {
             id: format!("tok_{ulid}").into(),
             hash: TokenHash::of(&text),

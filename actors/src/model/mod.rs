@@ -4,13 +4,15 @@
 //! comes in as an argument. So everything below can be tested as a table or a property.
 
 pub mod access;
-pub mod channel;
-pub mod envelope;
-pub mod timestamp;
 pub mod catalogue;
+pub mod channel;
 pub mod draft;
-pub mod filter;
+pub mod envelope;
 pub mod event;
+pub mod filter;
+pub mod format;
 pub mod id;
 pub mod json;
+pub mod signature;
 pub mod target;
+pub mod timestamp;

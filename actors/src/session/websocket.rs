@@ -96,7 +96,9 @@ impl Handler<Ask> for WebSocketSession {
                 ctx.text(format!("{{\"event\":\"ping\",\"timestamp\":{}}}", clock::now_ms()));
                 ctx.ping(b"");
             }
-            Ask::End(End::Shutdown) => self.close(ctx, CloseCode::Away, "the server is stopping; resume by the last id"),
+            Ask::End(End::Shutdown) => {
+                self.close(ctx, CloseCode::Away, "the server is stopping; resume by the last id")
+            }
             Ask::End(End::Revoked) => self.close(ctx, CloseCode::Other(4401), "the token was revoked or has expired"),
             Ask::End(End::Deleted) => self.close(ctx, CloseCode::Away, "the channel was deleted"),
             Ask::End(End::Stalled) => {

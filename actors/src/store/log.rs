@@ -498,13 +498,7 @@ fn remember(seen: &mut SeenKeys, mut keys: Vec<(u64, u64)>, seq: u64, now_ms: u6
 }
 
 /// Moves a segment that does not open to where nobody trips over it, with the reason beside it.
-fn put_aside(
-    data_dir: &Path,
-    path: &Path,
-    seq: u64,
-    now_ms: u64,
-    reason: &StoreError,
-) -> Result<String, StoreError> {
+fn put_aside(data_dir: &Path, path: &Path, seq: u64, now_ms: u64, reason: &StoreError) -> Result<String, StoreError> {
     let quarantine = data_dir.join("quarantine");
     let aside = quarantine.join(format!("{}-{now_ms}", folder(seq)));
     std::fs::create_dir_all(&quarantine).map_err(io("make", &quarantine))?;

@@ -31,9 +31,6 @@ mod record;
 mod segment;
 mod state;
 
-#[cfg(test)]
-mod tests;
-
 use std::path::PathBuf;
 
 pub use self::lock::DataLock;

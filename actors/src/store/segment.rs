@@ -264,12 +264,7 @@ impl Segment {
     }
 
     /// Reads all channels in the order of ids, after `after` and not past `head`.
-    pub fn read_all(
-        &self,
-        after: EventId,
-        head: EventId,
-        limit: PageLimit,
-    ) -> Result<(Vec<Event>, bool), StoreError> {
+    pub fn read_all(&self, after: EventId, head: EventId, limit: PageLimit) -> Result<(Vec<Event>, bool), StoreError> {
         let low = index_key(EventId::ZERO);
         let high = index_key(EventId::MAX);
         let holding = self.db.range(&low[..]..=&index_key(after)[..]).next_back();
