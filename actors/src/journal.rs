@@ -200,7 +200,11 @@ impl Writer {
                 events += more_events;
                 bytes += more_bytes;
                 batch.push(append);
-                next = queue.try_recv().ok();
+                next = queue.try_recv().ok().or_else(|| {
+                    // publishers that were answered together ask again together: let them, where they share our core
+                    std::thread::yield_now();
+                    queue.try_recv().ok()
+                });
             }
             self.commit(&mut batch);
             if stop {
