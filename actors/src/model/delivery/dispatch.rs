@@ -61,9 +61,17 @@ impl Endpoint {
     fn first_may_start(&self, now_ms: u64) -> bool {
         let Some(next) = self.live.first_ready() else { return false };
         let slots = self.slots.first < self.config.max_in_flight as usize;
-        let paced = !self.is_probing() || (self.slots.first == 0 && now_ms >= self.probe_at_ms);
         let in_order = !self.config.ordered || self.rows.head().is_none_or(|head| head.first() > next);
-        slots && paced && in_order && self.has_room() && self.live.has_unit(self.config.batch, now_ms, false)
+        slots
+            && in_order
+            && self.is_paced(now_ms)
+            && self.has_room()
+            && self.live.has_unit(self.config.batch, now_ms, false)
+    }
+
+    /// Whether a delivery that was not attempted yet may be: always, or as the next probe.
+    fn is_paced(&self, now_ms: u64) -> bool {
+        !self.is_probing() || (self.slots.first + self.slots.replay == 0 && now_ms >= self.probe_at_ms)
     }
 
     /// Whether the rows stay within their bound even if everything in flight fails.
@@ -90,8 +98,8 @@ impl Endpoint {
     }
 
     fn replay_candidate(&self, now_ms: u64) -> Option<Candidate> {
-        let held = self.is_probing() || (self.config.ordered && self.rows.head().is_some());
-        if held || self.slots.replay >= self.limits.replay_slots || !self.has_room() {
+        let held = self.config.ordered && self.rows.head().is_some();
+        if held || !self.is_paced(now_ms) || self.slots.replay >= self.limits.replay_slots || !self.has_room() {
             return None;
         }
         if let Some(delivery) = self.rows.next_replay(self.ledger.saved_through()) {
@@ -252,7 +260,7 @@ impl Endpoint {
             return Some(self.throttled_until_ms);
         }
         let tokens = self.bucket.as_ref().filter(|_| self.choose(now_ms).is_some()).map(|bucket| bucket.ready_at_ms());
-        let probe = (self.is_probing() && self.live.ready() > 0).then_some(self.probe_at_ms);
+        let probe = self.is_probing().then_some(self.probe_at_ms);
         let batch = self.live.batch_due_ms(self.config.batch);
         let replayed = self.replaying.as_ref().and_then(|r| r.reader.batch_due_ms(self.config.batch));
         // what is overdue waits for something else than time: a slot, or that a row becomes durable

@@ -148,8 +148,6 @@ impl Endpoint {
         // since the rows were written the clock may have stepped back, retention gone on, the configuration changed
         endpoint.shorten_waits(now_ms);
         endpoint.lost(now_ms, lost_through, effects);
-        // rows that were in flight when their events were lost have never been judged
-        endpoint.drop_lost_rows(now_ms, effects);
         endpoint.bury_exhausted(now_ms, effects);
         endpoint.follow_switch(now_ms);
         endpoint.end_turn(now_ms, effects);
@@ -277,7 +275,8 @@ impl Endpoint {
     }
 
     fn save(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        if !self.ledger.is_due(now_ms, &self.limits) && !(self.stopping && self.ledger.is_dirty()) {
+        let at_once = self.stopping && self.ledger.is_dirty();
+        if !at_once && !self.ledger.is_due(now_ms, &self.limits) {
             return;
         }
         self.state.cursor = self.live.cursor();
@@ -317,15 +316,18 @@ impl Endpoint {
         }
     }
 
-    /// Retention took events: what was not attempted is a gap, what had rows is dropped.
+    /// Retention took events: what was not attempted is a gap, what had rows is dropped. What was in flight at that time
+    /// is judged when it ends, or when the endpoint is opened again.
     fn lost(&mut self, now_ms: u64, through: EventId, effects: &mut Vec<Effect>) {
-        if through <= self.state.lost_through {
-            return;
+        if through > self.state.lost_through {
+            self.state.lost_through = through;
+            self.ledger.hurry(now_ms);
         }
-        self.state.lost_through = through;
+        let through = self.state.lost_through;
         if let Some(after) = self.live.lose(through) {
             let gap = Gap { after, through, at_ms: now_ms };
             self.state.add_gap(gap);
+            self.ledger.hurry(now_ms);
             effects.push(Effect::Log(LogEntry::Gap(gap)));
         }
         if let Some(replaying) = &mut self.replaying
@@ -344,12 +346,10 @@ impl Endpoint {
             }
         }
         self.drop_lost_rows(now_ms, effects);
-        self.ledger.hurry(now_ms);
     }
 
     fn drop_lost_rows(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         let through = self.state.lost_through;
-        // those in flight are judged when they end
         let hit = |row: &&Row| row.first() <= through && !self.rows.is_in_flight(row.delivery);
         let hit: Vec<DeliveryId> = self.rows.iter().filter(hit).map(|row| row.delivery).collect();
         for delivery in hit {

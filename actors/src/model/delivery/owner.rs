@@ -84,8 +84,10 @@ impl Endpoint {
             Resume::Skip => self.skip(now_ms, head, effects),
             Resume::All => self.revive_dead(now_ms),
         }
-        if self.state.off.is_some() {
-            self.switch_on(now_ms);
+        match self.state.off {
+            Some(_) => self.switch_on(now_ms),
+            // somebody who enables what is not off says that the receiver is well again
+            None => self.forget_failures(),
         }
         self.ledger.hurry(now_ms);
     }
@@ -113,9 +115,17 @@ impl Endpoint {
         let dead: Vec<Row> = self.rows.iter().filter(dead).cloned().collect();
         for row in dead {
             let delivery = row.delivery;
-            let ladder_from = row.attempts;
-            let state = RowState::Retrying;
-            self.rows.put(Row { state, ladder_from, next_at_ms: now_ms, wait_ms: 0, announced: false, ..row });
+            self.rows.put(Row {
+                state: RowState::Retrying,
+                ladder_from: row.attempts,
+                next_at_ms: now_ms,
+                wait_ms: 0,
+                // whoever asked for an attempt gets it now; a row that is retried must never wait for a replay, which
+                // in ordered mode waits for it
+                requested: None,
+                announced: false,
+                ..row
+            });
             self.ledger.touch_row(delivery, now_ms);
         }
     }

@@ -106,15 +106,13 @@ impl Book {
             let most = u64::from(limit.burst) + elapsed_ms * u64::from(limit.per_second) / 1_000;
             assert!(*made <= most, "{made} attempts within {elapsed_ms} ms under {limit:?}");
         }
+        if health == Health::Probing && matches!(attempt.trigger, Trigger::First | Trigger::Replay) {
+            assert_eq!(self.count(&[Trigger::First, Trigger::Replay]), 0, "one probe at a time");
+            let since = self.last_failure_ms.map(|at| now_ms.saturating_sub(at));
+            assert!(since.is_none_or(|since| since >= limits.probe_every_ms * 4 / 5), "a probe too soon");
+        }
         match attempt.trigger {
-            Trigger::First => {
-                if health == Health::Probing {
-                    assert_eq!(self.count(&[Trigger::First]), 0, "one probe at a time");
-                    let since = self.last_failure_ms.map(|at| now_ms.saturating_sub(at));
-                    assert!(since.is_none_or(|since| since >= limits.probe_every_ms * 4 / 5), "a probe too soon");
-                }
-                self.check_order(attempt, endpoint);
-            }
+            Trigger::First => self.check_order(attempt, endpoint),
             Trigger::Retry => {
                 assert!(self.count(&[Trigger::Retry, Trigger::Manual]) < limits.retry_slots);
                 let row = self.row_of(attempt, disk);
