@@ -106,15 +106,8 @@ impl Endpoint {
             return Some(Candidate::Row(delivery, Trigger::Replay));
         }
         let replaying = self.replaying.as_ref()?;
-        let at_end = replaying.reader.read_to() >= self.replay_limit(replaying);
+        let at_end = replaying.reader.read_to() >= replaying.until;
         replaying.reader.has_unit(self.config.batch, now_ms, at_end).then_some(Candidate::Replay)
-    }
-
-    /// How far a replay may read: never into what the live cursor has still to deliver. (After a crash that cursor may
-    /// lie before the end of a range that was behind it.)
-    fn replay_limit(&self, replaying: &Replaying) -> EventId {
-        let until = self.jobs.get(&replaying.id).map_or(EventId::ZERO, |job| job.until);
-        until.min(self.live.cursor())
     }
 
     fn start_first(&mut self, effects: &mut Vec<Effect>) {
@@ -170,7 +163,7 @@ impl Endpoint {
             && let Some(job) = self.jobs.get_mut(&replaying.id)
         {
             job.position = replaying.reader.cursor().max(job.position);
-            if replaying.reader.is_done(job.until) {
+            if replaying.reader.is_done(replaying.until) {
                 self.replaying = None;
             }
         }
@@ -182,7 +175,7 @@ impl Endpoint {
             self.replaying = self.jobs.values().find(next).map(|job| Replaying {
                 id: job.id,
                 reader: Reader::at(job.position),
-                asked_until: job.position,
+                until: job.until,
             });
         }
         let running = self.replaying.as_ref().map(|replaying| replaying.id);
@@ -225,19 +218,12 @@ impl Endpoint {
             let want = ahead - self.live.ready();
             effects.push(Effect::Read { ticket, job: None, after: self.live.read_to(), until: EventId::MAX, want });
         }
-        let Some(limit) = self.replaying.as_ref().map(|replaying| self.replay_limit(replaying)) else { return };
         let Some(replaying) = &mut self.replaying else { return };
-        if replaying.reader.read_to() >= limit {
-            return;
-        }
-        // the range goes on behind what was read, whatever the last answer said about the log at that time
-        replaying.reader.appended();
-        if replaying.reader.wants_more(ahead) {
+        if replaying.reader.read_to() < replaying.until && replaying.reader.wants_more(ahead) {
             let ticket = next_ticket(&mut self.last_ticket);
             replaying.reader.ask(ticket);
-            replaying.asked_until = limit;
             let (after, want) = (replaying.reader.read_to(), ahead - replaying.reader.ready());
-            effects.push(Effect::Read { ticket, job: Some(replaying.id), after, until: limit, want });
+            effects.push(Effect::Read { ticket, job: Some(replaying.id), after, until: replaying.until, want });
         }
     }
 

@@ -47,8 +47,8 @@ pub struct Endpoint {
 pub(super) struct Replaying {
     pub(super) id: JobId,
     pub(super) reader: Reader,
-    /// How far the read that is under way goes.
-    pub(super) asked_until: EventId,
+    /// The end of the range: at or before the cursor, which was saved with the job.
+    pub(super) until: EventId,
 }
 
 /// An attempt in flight.
@@ -168,7 +168,7 @@ impl Endpoint {
                 if self.live.offered(ticket, &events, through, more, now_ms, known) {
                     self.ledger.touch(now_ms);
                 } else if let Some(replaying) = &mut self.replaying {
-                    let through = if more { through } else { through.max(replaying.asked_until) };
+                    let through = if more { through } else { through.max(replaying.until) };
                     replaying.reader.offered(ticket, &events, through, more, now_ms, |_| true);
                     self.ledger.touch_job(replaying.id, now_ms);
                 }

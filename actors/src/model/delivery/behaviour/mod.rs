@@ -1,147 +1,10 @@
-//! Single stories about an endpoint, each with a clock that is set by hand. The simulation covers how they mix.
+//! Single stories about an endpoint. The simulation covers how they mix.
+
+mod story;
 
 use super::*;
 use crate::model::id::EventId;
-
-const NOW: u64 = 1_750_000_000_000;
-const HOUR: u64 = 3_600_000;
-const DAY: u64 = 24 * HOUR;
-/// Any number; what it makes of a delay is read from the row.
-const RANDOM: u64 = 0x5EED_5EED_5EED_5EED;
-
-/// An endpoint with a log of its own and a disk that is always quick.
-struct Story {
-    now_ms: u64,
-    log: Vec<EventId>,
-    endpoint: Endpoint,
-    attempts: Vec<Attempt>,
-    effects: Vec<Effect>,
-    kept: Kept,
-}
-
-/// What the disk holds.
-#[derive(Clone)]
-struct Kept {
-    config: EndpointConfig,
-    state: EndpointState,
-    rows: Vec<Row>,
-    jobs: Vec<Job>,
-}
-
-fn event(n: u32) -> EventId {
-    EventId::at_time(NOW).plus(n)
-}
-
-fn failed(status: u16) -> Outcome {
-    Outcome::Failed { status: Some(status), code: FailureCode::HttpStatus, retry_after_ms: None }
-}
-
-impl Story {
-    fn new(change: impl FnOnce(&mut EndpointConfig)) -> Story {
-        let mut config = EndpointConfig::new("wh");
-        change(&mut config);
-        let state = EndpointState::new(event(0), NOW);
-        Story::open(NOW, Kept { config, state, rows: Vec::new(), jobs: Vec::new() }, Vec::new())
-    }
-
-    fn open(now_ms: u64, kept: Kept, log: Vec<EventId>) -> Story {
-        let Kept { config, state, rows, jobs } = kept.clone();
-        let mut effects = Vec::new();
-        let opened = Opened { config, state, rows, jobs, lost_through: EventId::ZERO };
-        let endpoint = Endpoint::open(now_ms, Limits::default(), opened, &mut effects);
-        let mut story = Story { now_ms, log, endpoint, attempts: Vec::new(), effects: Vec::new(), kept };
-        story.perform(effects);
-        story
-    }
-
-    /// The process dies and comes back `down_ms` later.
-    fn crash(self, down_ms: u64) -> Story {
-        Story::open(self.now_ms + down_ms, self.kept, self.log)
-    }
-
-    fn input(&mut self, input: Input) {
-        let mut effects = Vec::new();
-        self.endpoint.handle(self.now_ms, RANDOM, input, &mut effects);
-        self.perform(effects);
-    }
-
-    fn perform(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            self.effects.push(effect.clone());
-            match effect {
-                Effect::Read { ticket, after, until, want, .. } => {
-                    let page = self.log.iter().filter(|id| **id > after && **id <= until).take(want);
-                    let events: Vec<Offer> = page.map(|id| Offer { id: *id, matches: true, bytes: 100 }).collect();
-                    let through = events.last().map_or(after, |offer| offer.id);
-                    self.input(Input::Offered { ticket, more: events.len() == want, events, through });
-                }
-                Effect::Attempt(attempt) => self.attempts.push(attempt),
-                Effect::Persist { seq, changes } => {
-                    changes.into_iter().for_each(|change| self.kept.apply(change));
-                    self.input(Input::Persisted { through: seq });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn publish(&mut self, count: u32) {
-        for _ in 0..count {
-            self.log.push(event(self.log.len() as u32 + 1));
-        }
-        self.input(Input::Appended);
-    }
-
-    /// Ends the oldest attempt that was begun.
-    fn end(&mut self, outcome: Outcome) -> Attempt {
-        let attempt = self.attempts.remove(0);
-        self.input(Input::Finished { delivery: attempt.delivery, outcome });
-        attempt
-    }
-
-    fn at(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
-        self.input(Input::Tick);
-    }
-
-    /// When the endpoint wants to try the only row again.
-    fn next_at_ms(&self) -> u64 {
-        self.endpoint.rows().next().expect("a row").next_at_ms
-    }
-
-    fn emitted(&self) -> Vec<&'static str> {
-        let notices = self.effects.iter().filter_map(|effect| match effect {
-            Effect::Emit { notice, .. } => Some(notice.event_type()),
-            _ => None,
-        });
-        notices.collect()
-    }
-
-    fn refused(&self) -> Option<Refusal> {
-        self.effects.iter().rev().find_map(|effect| match effect {
-            Effect::Refused(refusal) => Some(*refusal),
-            _ => None,
-        })
-    }
-}
-
-impl Kept {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::PutState(state) => self.state = *state,
-            Change::PutRow(row) => {
-                self.rows.retain(|kept| kept.delivery != row.delivery);
-                self.rows.push(*row);
-            }
-            Change::DeleteRow(delivery) => self.rows.retain(|kept| kept.delivery != delivery),
-            Change::PutJob(job) => {
-                self.jobs.retain(|kept| kept.id != job.id);
-                self.jobs.push(*job);
-            }
-            Change::DeleteJob(id) => self.jobs.retain(|kept| kept.id != id),
-        }
-    }
-}
+use story::{DAY, HOUR, NOW, Story, event, failed};
 
 #[test]
 fn the_whole_ladder_of_maps_takes_a_day_and_ends_dead() {
@@ -383,6 +246,19 @@ fn in_ordered_mode_a_failing_event_holds_the_later_ones_back() {
 }
 
 #[test]
+fn in_ordered_mode_a_row_waits_for_an_earlier_event_that_a_crash_left_open() {
+    let mut story = Story::new(|_| {});
+    story.publish(2);
+    // the first hangs, the second fails, and then the owner wants order
+    story.attempts.remove(0);
+    story.end(failed(500));
+    story.kept.config.ordered = true;
+    let mut story = story.crash(HOUR);
+    let order: Vec<EventId> = (0..2).map(|_| story.end(Outcome::Success).events[0]).collect();
+    assert_eq!(order, [event(1), event(2)]);
+}
+
+#[test]
 fn a_batch_goes_when_it_is_full_or_has_waited() {
     let mut story = Story::new(|config| config.batch = Some(Batch { max_events: 3, max_wait_ms: 500 }));
     story.publish(4);
@@ -414,6 +290,36 @@ fn a_replay_goes_on_after_a_crash_and_ends() {
     }
     let job = story.endpoint.jobs().next().expect("the job");
     assert_eq!((job.state, job.delivered), (JobState::Done, 20));
+}
+
+#[test]
+fn a_dead_delivery_that_waits_for_a_replay_is_revived_and_not_held_back_by_itself() {
+    let none = RetryPolicy::schedule(&[]).expect("one attempt");
+    let mut story = Story::new(|config| (config.ordered, config.retry_policy) = (true, none));
+    story.publish(2);
+    story.end(failed(500));
+    let request = ReplayRequest { after: event(0), until: EventId::MAX, events: None, dead_only: true };
+    story.input(Input::Replay(request));
+    story.input(Input::Enable { resume: Resume::All, head: event(2) });
+    let order: Vec<EventId> = (0..2).map(|_| story.end(Outcome::Success).events[0]).collect();
+    assert_eq!(order, [event(2), event(1)], "the second was in flight already");
+    assert_eq!(story.endpoint.jobs().next().map(|job| job.state), Some(JobState::Done));
+}
+
+#[test]
+fn a_replay_of_dead_deliveries_sends_just_those() {
+    let mut story = Story::new(|config| config.retry_policy = RetryPolicy::schedule(&[]).expect("one attempt"));
+    story.publish(3);
+    for outcome in [failed(500), Outcome::Success, failed(500)] {
+        story.end(outcome);
+    }
+    let request = ReplayRequest { after: event(1), until: EventId::MAX, events: None, dead_only: true };
+    story.input(Input::Replay(request));
+    let attempt = story.end(Outcome::Success);
+    assert_eq!((attempt.events, attempt.number, attempt.trigger), (vec![event(3)], 2, Trigger::Replay));
+    assert_eq!(story.attempts, [], "the first lies before the range, the second was delivered");
+    let job = story.endpoint.jobs().next().expect("the job");
+    assert_eq!((job.state, job.delivered), (JobState::Done, 1));
 }
 
 #[test]
