@@ -144,16 +144,16 @@ impl Server {
             ended = &mut serving => return Ok(ended.map_err(std::io::Error::other)??),
             () = signal => {}
         }
-        log::info!(target: "server", "stopping");
+        log::info!("stopping");
         context.stopping.store(true, Ordering::Relaxed);
         hub.end_sessions().await;
         if tokio::time::timeout(shutdown_timeout, handle.stop(true)).await.is_err() {
-            log::warn!(target: "server", "requests did not end within server.shutdown_timeout_s; they are cut");
+            log::warn!("requests did not end within server.shutdown_timeout_s; they are cut");
         }
         hub.stop(shutdown_timeout).await;
         // dropping the server's future ends what is left of it
         serving.abort();
-        log::info!(target: "server", "stopped");
+        log::info!("stopped");
         Ok(())
     }
 }
@@ -194,7 +194,7 @@ fn accepted(io: &dyn Any, extensions: &mut Extensions, stall_timeout: Duration) 
         .and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout * 2)));
     if let Err(e) = set {
         // the connection may be gone already
-        log::debug!(target: "server", "a connection's socket options were not set: {e}");
+        log::debug!("a connection's socket options were not set: {e}");
     }
     extensions.insert(Socket(stream.as_raw_fd()));
 }

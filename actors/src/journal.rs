@@ -216,7 +216,7 @@ impl Writer {
             }
         }
         if let Err(e) = self.log.sync() {
-            log::error!(target: "journal", "the last flush failed: {e}");
+            log::error!("the last flush failed: {e}");
         }
     }
 
@@ -269,7 +269,7 @@ impl Writer {
     fn failed(&self, e: &StoreError) {
         self.state.writable.store(false, Ordering::Relaxed);
         self.metrics.commit_failures.inc();
-        log::error!(target: "journal", "a commit failed: {e}");
+        log::error!("a commit failed: {e}");
     }
 
     /// Hands the committed events to their channels, in log order.

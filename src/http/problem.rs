@@ -231,7 +231,7 @@ pub async fn shape(
 
 impl From<StoreError> for Problem {
     fn from(e: StoreError) -> Problem {
-        log::error!(target: "http", "a request failed in the store: {e}");
+        log::error!("a request failed in the store: {e}");
         Problem::new(Code::Internal, "The store did not answer; the server's log says why")
     }
 }

@@ -505,6 +505,6 @@ fn put_aside(data_dir: &Path, path: &Path, seq: u64, now_ms: u64, reason: &Store
     std::fs::rename(path, &aside).map_err(io("move", path))?;
     let note = aside.join("reason");
     std::fs::write(&note, format!("{reason}\n")).map_err(io("write", &note))?;
-    ::log::error!(target: "store", segment:display = aside.display(); "a segment does not open and is in quarantine: {reason}");
+    ::log::error!(segment:display = aside.display(); "a segment does not open and is in quarantine: {reason}");
     Ok(aside.display().to_string())
 }

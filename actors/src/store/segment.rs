@@ -318,7 +318,7 @@ impl Segment {
         let events = record::read(block, no, &mut corrupt);
         if corrupt > 0 {
             self.corrupt.fetch_add(corrupt, Ordering::Relaxed);
-            log::error!(target: "store", segment:display = self.path.display(), channel = no.0, records = corrupt;
+            log::error!(segment:display = self.path.display(), channel = no.0, records = corrupt;
                 "records fail their check and are skipped");
         }
         events
