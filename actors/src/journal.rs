@@ -8,6 +8,7 @@
 //! If the process dies, what was not answered may or may not be in the log; what was answered is.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -53,6 +54,8 @@ pub enum AppendError {
     Stopping,
     #[error("the log could not be written: {0}")]
     Store(String),
+    #[error("the journal failed over this request; it may be sent again")]
+    Failed,
 }
 
 /// A request to append, as it waits in the queue.
@@ -101,8 +104,14 @@ impl Journal {
         let journal = Journal { orders, state: state.clone(), queue_events: limits.queue_events };
         let ids = IdSource::after(log.head());
         let mut writer =
-            Writer { log, routes, metrics, limits, state, ids, handed: HashMap::new(), missed: Vec::new() };
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue))?;
+            Writer { log, routes, metrics, limits, state, ids, handed: HashMap::new(), missed: Vec::new(), in_hand: 0 };
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
+            // A panic costs the batch in hand, whose publishers are told that it failed; the journal goes on.
+            while catch_unwind(AssertUnwindSafe(|| writer.run(&queue))).is_err() {
+                log::error!("the journal panicked over a batch and goes on without it");
+                writer.recover();
+            }
+        })?;
         Ok((journal, thread))
     }
 
@@ -125,7 +134,11 @@ impl Journal {
         }
         let (answer, answered) = oneshot::channel();
         self.orders.send(Order::Append(Append { channel, drafts, key, answer })).map_err(|_| AppendError::Stopping)?;
-        answered.await.map_err(|_| AppendError::Stopping)?
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) if self.state.stopping.load(Ordering::Relaxed) => Err(AppendError::Stopping),
+            Err(_) => Err(AppendError::Failed),
+        }
     }
 
     /// Events that wait for a commit.
@@ -161,6 +174,8 @@ struct Writer {
     handed: HashMap<ChannelNo, EventId>,
     /// Channels whose mailbox was full: they are told again that there is something to read.
     missed: Vec<ChannelNo>,
+    /// Drafts that were taken from the queue and not yet counted off.
+    in_hand: usize,
 }
 
 impl Writer {
@@ -220,6 +235,12 @@ impl Writer {
         }
     }
 
+    /// After a panic: what was in hand is lost, and ids go on behind everything that may be in the log.
+    fn recover(&mut self) {
+        self.state.queued.fetch_sub(std::mem::take(&mut self.in_hand), Ordering::Relaxed);
+        self.ids = IdSource::after(self.ids.last().max(self.log.head()));
+    }
+
     fn idle(&mut self) {
         for no in std::mem::take(&mut self.missed) {
             let last = self.handed.get(&no).copied().unwrap_or(EventId::ZERO);
@@ -239,13 +260,12 @@ impl Writer {
         let now_ms = clock::now_ms();
         let mut plan = Plan::default();
         for append in batch.iter_mut() {
-            plan.counts.push(append.drafts.len());
+            self.in_hand += append.drafts.len();
             let receipt = plan.add(append, &self.log, &mut self.ids, now_ms);
             plan.receipts.push(receipt.map_err(|e| AppendError::Store(e.to_string())));
         }
         let result = if plan.commit.events.is_empty() { Ok(()) } else { self.log.append(&plan.commit, now_ms) };
-        let taken: usize = plan.counts.iter().sum();
-        self.state.queued.fetch_sub(taken, Ordering::Relaxed);
+        self.state.queued.fetch_sub(std::mem::take(&mut self.in_hand), Ordering::Relaxed);
         match result {
             Ok(()) => {
                 self.state.writable.store(true, Ordering::Relaxed);
@@ -313,7 +333,6 @@ fn size(drafts: &[Draft]) -> usize {
 struct Plan {
     commit: Commit,
     receipts: Vec<Result<Receipt, AppendError>>,
-    counts: Vec<usize>,
     /// Keys first seen in this very batch.
     fresh: HashMap<(ChannelNo, DedupeKey), (EventId, u32)>,
 }
