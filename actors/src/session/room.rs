@@ -78,6 +78,10 @@ impl Room {
     pub fn fill(&self, snapshot: Snapshot) {
         let mut ring = Ring::new(snapshot.floor, self.engine.limits.ring);
         ring.extend(&snapshot.frames, snapshot.floor);
+        // a batch may overtake the snapshot that was made before it
+        let before = self.ring.borrow();
+        ring.extend(&before.frames(), before.floor());
+        drop(before);
         *self.ring.borrow_mut() = ring;
         self.shared.borrow_mut().clear();
         self.joined.set(true);
