@@ -422,3 +422,6 @@ fn runs(ids: &[EventId]) -> Vec<(EventId, u32)> {
     }
     runs
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,3 +106,6 @@ impl Ring {
         self.frames.iter().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use super::dedupe::SeenKeys;
 use super::lost::Lost;
 use super::segment::{Meta, Segment};
-use super::{Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, Retention, StoreError, io, sync_dir};
+use super::{
+    Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, Retention, StoreError, guarded, io, sync_dir,
+};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
@@ -120,7 +122,7 @@ impl Log {
                 // somebody took a folder away
                 damaged_after.get_or_insert(newest);
             }
-            match load(&path, options.cache_bytes) {
+            match load(&path, options.cache_bytes, is_last) {
                 Ok((segment, meta, sealed)) => {
                     if let Some(after) = damaged_after.take() {
                         lost.damage(after, meta.first.map_or(EventId::at_time(now_ms), EventId::before))?;
@@ -510,16 +512,15 @@ fn sequences(dir: &Path) -> Result<Vec<u64>, StoreError> {
         }
     }
     found.sort_unstable();
-    if let Some(path) = found.last().map(|last| dir.join(folder(*last))).filter(|path| unfinished(path)) {
-        std::fs::remove_dir_all(&path).map_err(io("remove", &path))?;
-        found.pop();
-    }
     Ok(found)
 }
 
 /// A segment, what it holds, and whether it was sealed.
-fn load(path: &Path, cache_bytes: u64) -> Result<(Segment, Meta, bool), StoreError> {
-    let segment = Segment::open(path, cache_bytes)?;
+fn load(path: &Path, cache_bytes: u64, is_last: bool) -> Result<(Segment, Meta, bool), StoreError> {
+    let segment = match is_last && !Segment::is_begun(path) {
+        true => Segment::begin(path, cache_bytes)?,
+        false => Segment::open(path, cache_bytes)?,
+    };
     if let Some(meta) = guarded(|| segment.sealed())? {
         return Ok((segment, meta, true));
     }
@@ -528,24 +529,9 @@ fn load(path: &Path, cache_bytes: u64) -> Result<(Segment, Meta, bool), StoreErr
     Ok((segment, meta, false))
 }
 
-/// Whether a segment's folder is one whose making a crash cut short: nothing has ever been written there.
-fn unfinished(path: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(path) else { return false };
-    let mut names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    !names.any(|name| name == "db" || name.starts_with("snap"))
-}
-
-/// Runs a step of sled, which panics on some damage: a panic is an error here, so that no thread ends of it.
-fn guarded<T>(step: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(step))
-        .unwrap_or_else(|_| Err(StoreError::Panicked("sled gave up on a segment".into())))
-}
-
 fn create(dir: &Path, seq: u64, cache_bytes: u64) -> Result<(Arc<Volume>, Arc<Segment>), StoreError> {
     let path = dir.join(folder(seq));
-    let segment = Arc::new(Segment::create(&path, cache_bytes)?);
-    segment.sync(Durability::Fsync)?;
-    sync_dir(&path)?;
+    let segment = Arc::new(Segment::begin(&path, cache_bytes)?);
     sync_dir(dir)?;
     Ok((Arc::new(Volume::new(seq, path, Meta::default(), Some(segment.clone()))), segment))
 }

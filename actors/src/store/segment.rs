@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sled::IVec;
 
-use super::{Commit, Dedupe, DedupeKey, Direction, Durability, PageLimit, StoreError, io, record};
+use super::{Commit, Dedupe, DedupeKey, Direction, Durability, PageLimit, StoreError, guarded, io, record, sync_dir};
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
@@ -19,6 +19,8 @@ use crate::model::id::EventId;
 const VALUE_BYTES: usize = 60 * 1024;
 
 const META: &[u8] = b"m";
+const BEGUN: &[u8] = b"b";
+const BEGUN_FILE: &str = "begun";
 
 /// sled lets go of its file a moment after the last handle is dropped; who opens it again waits for that.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -72,15 +74,36 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Opens a segment that is there. Without its file it is damaged: sled would make an empty one in its place.
+    /// Opens a segment that was begun. sled may make an empty database of a file that is missing or damaged, so what
+    /// was written when the segment was begun has to be there.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
         let name = path.join("db");
         File::open(&name).map_err(io("open", &name))?;
-        Segment::create(path, cache_bytes)
+        let segment = Segment::open_any(path, cache_bytes)?;
+        match guarded(|| segment.db.get(BEGUN).map_err(|e| segment.sled(e)))? {
+            Some(_) => Ok(segment),
+            None => Err(StoreError::Damaged),
+        }
     }
 
-    /// Opens or creates the segment. sled may panic on a damaged file; that is an error here.
-    pub fn create(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
+    /// Begins a segment, or ends what a crash left of that.
+    pub fn begin(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
+        let segment = Segment::open_any(path, cache_bytes)?;
+        segment.db.insert(BEGUN, &[]).map_err(|e| segment.sled(e))?;
+        segment.sync(Durability::Fsync)?;
+        let mark = path.join(BEGUN_FILE);
+        File::create(&mark).map_err(io("make", &mark))?;
+        sync_dir(path)?;
+        Ok(segment)
+    }
+
+    /// Whether a segment was begun here completely; before that it holds nothing.
+    pub fn is_begun(path: &Path) -> bool {
+        path.join(BEGUN_FILE).exists()
+    }
+
+    /// Opens or creates the database. sled may panic on a damaged file; that is an error here.
+    fn open_any(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
         let config = sled::Config::new()
             .path(path)
             .mode(sled::Mode::HighThroughput)
