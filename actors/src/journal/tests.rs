@@ -89,7 +89,8 @@ async fn ids_grow_and_requests_of_a_publisher_stay_in_order() {
                 let (first, second) = join(
                     journal.append(channel.clone(), vec![draft(round, None); 1 + round % 3], None),
                     journal.append(channel.clone(), vec![draft(round, None)], None),
-                );
+                )
+                .await;
                 ids.extend(first.unwrap().ids);
                 ids.extend(second.unwrap().ids);
             }
@@ -128,7 +129,7 @@ async fn a_request_with_a_known_key_is_answered_like_the_first() {
     let dir = TempDir::new().unwrap();
     let running = start(&dir, LIMITS);
     let ask = |no: u32, count: usize| running.journal.append(channel(no), vec![draft(0, None); count], key("k"));
-    let (first, second) = join(ask(1, 3), ask(1, 2));
+    let (first, second) = join(ask(1, 3), ask(1, 2)).await;
     let (first, second) = (first.unwrap(), second.unwrap());
     assert!(!first.repeated && second.repeated);
     assert_eq!(ask(1, 1).await.unwrap(), second);
