@@ -41,6 +41,7 @@ after(async () => {
 /** A new page that notes what its console complains about. */
 async function open(t, options) {
   const context = await browser.newContext(options);
+  context.setDefaultTimeout(15_000);
   t.after(() => context.close());
   const page = await context.newPage();
   const complaints = [];
@@ -55,14 +56,15 @@ test("a page of another origin loses and repeats no event over a kill and a stop
   const hash = new URLSearchParams({ stream: map.stream, token: map.token });
   await page.goto(`http://127.0.0.1:${other.address().port}/#${hash}`);
   await page.waitForFunction(() => window.native.opened === 1 && window.polyfill.opened === 1);
-  const total = 300;
-  const publisher = new Publisher(server, map, total);
-  await until("a third is published", () => publisher.acknowledged >= total / 3);
-  await server.restart("SIGKILL");
-  await until("two thirds are published", () => publisher.acknowledged >= (2 * total) / 3);
-  await server.restart("SIGTERM");
-  await publisher.done;
-  const stored = (await server.history(map)).map((event) => ({ id: event.id, data: JSON.stringify(event) }));
+  const publisher = new Publisher(server, map);
+  for (const [round, signal] of ["SIGKILL", "SIGTERM"].entries()) {
+    await publisher.more(30);
+    await server.restart(signal);
+    await page.waitForFunction((n) => window.native.opened > n && window.polyfill.opened > n, round + 1);
+  }
+  await publisher.more(30);
+  const total = await publisher.stop();
+  const stored = (await server.history(map)).map((data) => ({ id: JSON.parse(data).id, data }));
   assert.equal(stored.length, total);
   const newest = stored.at(-1).id;
   for (const name of ["native", "polyfill"]) {
@@ -76,7 +78,6 @@ test("a page of another origin loses and repeats no event over a kill and a stop
       async () => (now = await state()).messages.at(-1)?.id === newest,
     );
     assert.deepEqual(now.messages, stored, name);
-    assert.ok(now.opened >= 3, `${name} was opened ${now.opened} times`);
   }
 });
 
@@ -116,11 +117,12 @@ test("the page at the root comes back after a restart of the server with every e
   const { page } = await open(t);
   await page.goto(`${server.url}/#map=back&token=${map.token}`);
   await page.waitForFunction(() => document.querySelector("#state").textContent === "Live");
-  const publisher = new Publisher(server, map, 60);
-  await until("some are published", () => publisher.acknowledged >= 20);
+  const publisher = new Publisher(server, map);
+  await publisher.more(20);
   await server.restart("SIGKILL");
-  await publisher.done;
-  const newest = (await server.history(map)).map((event) => event.id).reverse();
+  await publisher.more(20);
+  await publisher.stop();
+  const newest = (await server.history(map)).map((text) => JSON.parse(text).id).reverse().slice(0, 200);
   await page.waitForFunction((id) => document.querySelector("#events .event")?.dataset.id === id, newest[0]);
   const shown = await page.locator("#events .event").evaluateAll((items) => items.map((item) => item.dataset.id));
   assert.deepEqual(shown, newest);

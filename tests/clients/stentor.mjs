@@ -104,27 +104,48 @@ export class Stentor {
     return (await this.call("POST", map.path, map.token, body, headers)).data.ids;
   }
 
-  /** All events of the map, by its history. */
+  /** Each event of the map as the history writes it. */
   async history(map) {
-    return (await this.call("GET", `${map.path}?limit=1000`, map.token)).data;
+    const headers = { Authorization: `Bearer ${map.token}`, Accept: "application/x-ndjson" };
+    const answer = await fetch(this.url + map.path, { headers, signal: AbortSignal.timeout(10_000) });
+    return (await answer.text()).trimEnd().split("\n");
   }
 }
 
-/** Publishes numbered events one after the other, whatever happens to the server, each exactly once: an event whose
- * answer was lost is sent again with its key. */
+const EVENTS_MAX = 20_000;
+
+/** Publishes numbered events one after the other until it is stopped, whatever happens to the server, each exactly
+ * once: an event whose answer was lost is sent again with its key. */
 export class Publisher {
-  constructor(server, map, total) {
+  #stopping = false;
+
+  constructor(server, map) {
     this.acknowledged = 0;
-    this.done = this.#run(server, map, total);
+    this.done = this.#run(server, map);
+    // whoever stops it sees the failure; until then it is not an unhandled one
+    this.done.catch(() => {});
   }
 
-  async #run(server, map, total) {
-    for (let n = 1; n <= total; n += 1) {
+  async #run(server, map) {
+    for (let n = 1; n <= EVENTS_MAX && !this.#stopping; n += 1) {
       const body = { type: n % 2 ? "add_system" : "map_kill", payload: { n } };
       const sent = () => server.publish(map, body, { "Idempotency-Key": `event-${n}` }).catch(refused);
       await until(`event ${n} is published`, sent);
       this.acknowledged = n;
     }
+  }
+
+  /** Waits until this many more events are acknowledged. */
+  async more(count) {
+    const goal = this.acknowledged + count;
+    await Promise.race([until(`${goal} events are published`, () => this.acknowledged >= goal), this.done]);
+  }
+
+  /** Ends it and gives the number of the last event. */
+  async stop() {
+    this.#stopping = true;
+    await this.done;
+    return this.acknowledged;
   }
 }
 

@@ -90,18 +90,31 @@ class Stentor:
 
 
 class Publisher(threading.Thread):
-    """Publishes numbered events one after the other, each exactly once: an event whose answer was lost is sent again
-    with its key."""
+    """Publishes numbered events one after the other until it is stopped, each exactly once: an event whose answer was
+    lost is sent again with its key."""
 
-    def __init__(self, server, map, total):
+    EVENTS_MAX = 20_000
+
+    def __init__(self, server, map):
         super().__init__(daemon=True)
-        self.server, self.map, self.total, self.acknowledged = server, map, total, 0
+        self.server, self.map, self.acknowledged, self.stopping = server, map, 0, False
         self.start()
 
     def run(self):
-        for n in range(1, self.total + 1):
-            until(f"event {n} is published", lambda: self._publish(n))
-            self.acknowledged = n
+        while self.acknowledged < self.EVENTS_MAX and not self.stopping:
+            until("an event is published", lambda: self._publish(self.acknowledged + 1))
+            self.acknowledged += 1
+
+    def more(self, count):
+        """Waits until this many more events are acknowledged."""
+        goal = self.acknowledged + count
+        until(f"{goal} events are published", lambda: self.acknowledged >= goal)
+
+    def stop(self):
+        """Ends it and gives the number of the last event."""
+        self.stopping = True
+        self.join()
+        return self.acknowledged
 
     def _publish(self, n):
         try:
