@@ -11,7 +11,8 @@ use crate::model::event::EventType;
 use crate::model::json::Canonical;
 use crate::store::{Direction, Durability, Options, PageLimit, Retention};
 
-const LIMITS: JournalLimits = JournalLimits { queue_events: 100_000, batch_events: 64, batch_bytes: 1 << 20 };
+const LIMITS: JournalLimits =
+    JournalLimits { queue_events: 100_000, queue_bytes: 1 << 30, batch_events: 64, batch_bytes: 1 << 20 };
 
 struct Running {
     log: Arc<Log>,
