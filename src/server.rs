@@ -81,10 +81,9 @@ impl Server {
         let for_app = context.clone();
         let stall_timeout = Duration::from_secs(settings.streams.stall_timeout_s);
         let server = HttpServer::new(move || {
-            let batch_bytes = for_app.settings.limits.batch_bytes;
             App::new()
                 .app_data(for_app.clone())
-                .configure(|config| http::routes(config, batch_bytes))
+                .configure(|config| http::routes(config, &for_app.settings.limits))
                 .wrap(from_fn(guard::quota_headers))
                 .wrap(from_fn(problem::shape))
                 .wrap(cors(&for_app.settings.cors.allowed_origins))
@@ -144,16 +143,16 @@ impl Server {
             ended = &mut serving => return Ok(ended.map_err(std::io::Error::other)??),
             () = signal => {}
         }
-        log::info!(target: "server", "stopping");
+        log::info!("stopping");
         context.stopping.store(true, Ordering::Relaxed);
         hub.end_sessions().await;
         if tokio::time::timeout(shutdown_timeout, handle.stop(true)).await.is_err() {
-            log::warn!(target: "server", "requests did not end within server.shutdown_timeout_s; they are cut");
+            log::warn!("requests did not end within server.shutdown_timeout_s; they are cut");
         }
         hub.stop(shutdown_timeout).await;
         // dropping the server's future ends what is left of it
         serving.abort();
-        log::info!(target: "server", "stopped");
+        log::info!("stopped");
         Ok(())
     }
 }
@@ -194,7 +193,7 @@ fn accepted(io: &dyn Any, extensions: &mut Extensions, stall_timeout: Duration) 
         .and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout * 2)));
     if let Err(e) = set {
         // the connection may be gone already
-        log::debug!(target: "server", "a connection's socket options were not set: {e}");
+        log::debug!("a connection's socket options were not set: {e}");
     }
     extensions.insert(Socket(stream.as_raw_fd()));
 }

@@ -35,7 +35,7 @@ impl Actor for Janitor {
             ctx.spawn(round.into_actor(janitor).map(|result, janitor, _| {
                 janitor.at_work = false;
                 if let Err(e) = result {
-                    log::error!(target: "janitor", "a round failed and is tried again: {e}");
+                    log::error!("a round failed and is tried again: {e}");
                 }
             }));
         });
@@ -48,10 +48,10 @@ fn round(engine: &Engine) {
     match engine.log.retain(clock::now_ms()) {
         Ok(dropped) if dropped.segments > 0 => {
             let (segments, events, bytes) = (dropped.segments, dropped.events, dropped.bytes);
-            log::info!(target: "janitor", segments, events, bytes; "retention dropped the oldest part of the log");
+            log::info!(segments, events, bytes; "retention dropped the oldest part of the log");
         }
         Ok(_) => {}
-        Err(e) => log::error!(target: "janitor", "retention failed: {e}"),
+        Err(e) => log::error!("retention failed: {e}"),
     }
     let (stats, metrics) = (engine.log.stats(), &engine.metrics);
     metrics.log_bytes.set(stats.bytes as i64);

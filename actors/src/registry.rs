@@ -86,7 +86,7 @@ impl Handler<ChannelEnded> for Registry {
     fn handle(&mut self, msg: ChannelEnded, _: &mut Self::Context) {
         self.routes.close(msg.no, &msg.addr);
         if msg.had_members {
-            log::error!(target: "registry", channel = msg.no.0; "a channel actor died; its readers join again");
+            log::error!(channel = msg.no.0; "a channel actor died; its readers join again");
             for shard in &self.shards {
                 // a shard that is gone has no readers
                 shard.do_send(Rejoin { no: msg.no });

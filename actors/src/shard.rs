@@ -179,7 +179,7 @@ impl Drop for Shard {
     fn drop(&mut self) {
         // a panic in a handler ends the actor, not the thread
         if std::thread::panicking() {
-            log::error!(target: "shard", "a shard died; it is started again");
+            log::error!("a shard died; it is started again");
             Shard::start_on(self.core.clone());
         }
     }

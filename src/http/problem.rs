@@ -231,7 +231,7 @@ pub async fn shape(
 
 impl From<StoreError> for Problem {
     fn from(e: StoreError) -> Problem {
-        log::error!(target: "http", "a request failed in the store: {e}");
+        log::error!("a request failed in the store: {e}");
         Problem::new(Code::Internal, "The store did not answer; the server's log says why")
     }
 }
@@ -253,7 +253,7 @@ impl From<AppendError> for Problem {
         match &e {
             AppendError::QueueFull => Problem::new(Code::JournalFull, "The journal is full; try again in a second"),
             AppendError::Stopping => Problem::new(Code::Stopping, "The server is stopping; try again when it is back"),
-            AppendError::Store(_) => {
+            AppendError::Store(_) | AppendError::Failed => {
                 Problem::new(Code::Unavailable, "The events could not be made durable; none of them was stored")
             }
         }

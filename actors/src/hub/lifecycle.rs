@@ -150,11 +150,11 @@ impl Hub {
         if let Some(thread) = thread {
             let ended = actix_rt::task::spawn_blocking(move || thread.join());
             if tokio::time::timeout(patience, ended).await.is_err() {
-                log::error!(target: "journal", "the last commit takes too long; what was acknowledged is durable");
+                log::error!("the last commit takes too long; what was acknowledged is durable");
             }
         }
         if let Err(e) = self.blocking(|engine| engine.state.sync()).await {
-            log::error!(target: "store", "the last flush failed: {e}");
+            log::error!("the last flush failed: {e}");
         }
         self.arbiter.stop();
     }

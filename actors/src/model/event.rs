@@ -66,7 +66,11 @@ pub struct Draft {
 impl Draft {
     /// What the draft takes up in the log, near enough for limits: text bytes and a fixed overhead.
     pub fn bytes(&self) -> usize {
-        64 + self.kind.as_str().len() + self.session.as_deref().map_or(0, str::len) + self.payload.as_str().len()
+        let optional = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
+        64 + self.kind.as_str().len()
+            + optional(&self.session)
+            + optional(&self.dedupe_id)
+            + self.payload.as_str().len()
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod catalogue;
 pub mod channel;
+pub mod delivery;
 pub mod draft;
 pub mod envelope;
 pub mod event;

@@ -76,7 +76,7 @@ impl Reader {
                         }
                     }
                     Err(e) => {
-                        log::error!(target: "session", channel = self.room.no.0; "the log could not be read: {e}");
+                        log::error!(channel = self.room.no.0; "the log could not be read: {e}");
                         return Poll::Ready(Read::Failed);
                     }
                 }

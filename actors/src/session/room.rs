@@ -76,9 +76,11 @@ impl Room {
 
     /// Starts the ring from what the channel holds. Readers that the new ring does not reach go to the log.
     pub fn fill(&self, snapshot: Snapshot) {
-        let mut ring = Ring::new(snapshot.floor, self.engine.limits.ring);
-        ring.extend(&snapshot.frames, snapshot.floor);
-        *self.ring.borrow_mut() = ring;
+        let mut fresh = Ring::new(snapshot.floor, self.engine.limits.ring);
+        fresh.extend(&snapshot.frames, snapshot.floor);
+        // a batch sent after the snapshot was taken may have come in before it
+        let old = self.ring.replace(fresh);
+        self.ring.borrow_mut().extend(&old.frames(), old.floor());
         self.shared.borrow_mut().clear();
         self.joined.set(true);
         self.each_seat(&mut |seat: &Seat| {

@@ -1,0 +1,10 @@
+//! The real server, started on port 0 with a data folder of its own, judged by what goes over the wire.
+//!
+//! - [`support`]: the server as a child process, and clients that read strictly
+//! - [`wire`]: what the API promises to those who use it rightly
+//! - [`hostile`]: what it says to those who do not
+//! - [`crash`]: kill -9 at random moments
+//! - [`system`]: the process itself, slow readers and long backlogs
+
+mod crash;
+mod support;

@@ -1,0 +1,23 @@
+//! What the tests share: a server, an HTTP client, a reader of SSE, a client of WebSocket.
+
+pub mod http;
+pub mod server;
+pub mod sse;
+
+use std::time::{Duration, Instant};
+
+pub use http::{Answer, Request};
+pub use server::{Map, TestServer};
+pub use sse::{Frame, Sse};
+
+/// Longest that a test waits for something that is to happen at once.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// Asks again and again until the answer is yes, and fails with `what` when it stays no.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,312 @@
+//! The server as a child process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Answer, Request, SOON, Sse};
+
+pub const ADMIN: &str = "the-admin-token-of-the-tests";
+/// Above the default of `server.shutdown_timeout_s`.
+const STOP_LIMIT: Duration = Duration::from_secs(11);
+/// Lines of the server's log that a failed test shows.
+const TAIL_LINES: usize = 40;
+
+/// The program with the settings of a test and none of the environment's.
+pub fn stentor(settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stentor"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("STENTOR_") || name.starts_with("RUST_") {
+            command.env_remove(&*name);
+        }
+    }
+    command.envs(
+        settings
+            .iter()
+            .map(|(key, value)| (format!("STENTOR__{}", key.replace('.', "__").to_ascii_uppercase()), *value)),
+    );
+    command
+}
+
+struct Running {
+    child: Child,
+    addr: SocketAddr,
+    listener: JoinHandle<()>,
+}
+
+pub struct TestServer {
+    folder: tempfile::TempDir,
+    settings: Vec<(String, String)>,
+    running: Option<Running>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A map and a token with all scopes for it.
+#[derive(Clone, Debug)]
+pub struct Map {
+    pub addr: SocketAddr,
+    pub id: String,
+    pub token: String,
+}
+
+impl TestServer {
+    /// Starts a server on a new data folder. Each setting is a key such as `sse.keepalive_s` with its value.
+    pub fn start(settings: &[(&str, &str)]) -> TestServer {
+        let mut server = TestServer {
+            folder: tempfile::tempdir().expect("a folder can be made"),
+            settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            running: None,
+            log: Arc::default(),
+        };
+        server.launch();
+        server
+    }
+
+    fn launch(&mut self) {
+        assert!(self.running.is_none(), "one server at a time");
+        let settings: Vec<_> = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let mut child = stentor(&settings)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(self.folder.path())
+            .env("STENTOR_ADMIN_TOKEN", ADMIN)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = BufReader::new(child.stderr.take().expect("standard error is ours"));
+        let log = self.log.clone();
+        let listener = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                log.lock().expect("the log").push(line);
+            }
+        });
+        let mut stdout = BufReader::new(child.stdout.take().expect("standard output is ours"));
+        let mut said = String::new();
+        let addr = loop {
+            let mut line = String::new();
+            if stdout.read_line(&mut line).expect("standard output can be read") == 0 {
+                let status = child.wait();
+                panic!("the server ended before it listened: {status:?} {said}\n{}", self.tail());
+            }
+            match line.trim_end().strip_prefix("listening on http://") {
+                Some(addr) => break addr.parse().expect("an address follows"),
+                None => said.push_str(&line),
+            }
+        };
+        self.running = Some(Running { child, addr, listener });
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.running.as_ref().expect("the server runs").addr
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let mut running = self.running.take().expect("the server runs");
+        running.child.kill().expect("it can be killed");
+        running.child.wait().expect("it ends");
+        running.listener.join().expect("its log ends");
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub fn ask_to_stop(&self) {
+        let pid = self.running.as_ref().expect("the server runs").child.id();
+        // SAFETY: the child was not waited for, so the id is still its own
+        assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) }, 0);
+    }
+
+    /// SIGTERM; the server must end well and in time.
+    pub fn stop(&mut self) {
+        self.ask_to_stop();
+        let status = self.wait();
+        assert!(status.success(), "{status}");
+    }
+
+    /// Waits for the end of a server that was asked to stop.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut running = self.running.take().expect("the server runs");
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            if let Some(status) = running.child.try_wait().expect("it is a child of ours") {
+                running.listener.join().expect("its log ends");
+                return status;
+            }
+            if Instant::now() > deadline {
+                running.child.kill().expect("it can be killed");
+                panic!("the server did not stop within {STOP_LIMIT:?}");
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts again on the same folder, killing what still runs.
+    pub fn restart(&mut self) {
+        if self.running.is_some() {
+            self.kill();
+        }
+        self.launch();
+    }
+
+    /// Like [`TestServer::restart`], with settings on top of those from before.
+    pub fn restart_with(&mut self, settings: &[(&str, &str)]) {
+        self.settings.extend(settings.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+        self.restart();
+    }
+
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lock().expect("the log").clone()
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.log_lines();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        Request::new(self.addr(), method, target)
+    }
+
+    pub fn admin(&self, method: &str, target: &str) -> Request {
+        self.request(method, target).bearer(ADMIN)
+    }
+
+    pub fn new_map(&self, name: &str) -> Map {
+        let body = self.admin("POST", "/api/maps").json(&json!({ "name": name })).send().expect(201);
+        let text = |field: &str| body["data"][field].as_str().expect("a text").to_string();
+        Map { addr: self.addr(), id: text("id"), token: text("token") }
+    }
+
+    /// A value of `/metrics`.
+    pub fn metric(&self, name: &str) -> i64 {
+        let answer = self.request("GET", "/metrics").send();
+        let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name} in\n{}", answer.text())).parse().expect("a number")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // it may have ended by itself
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+            let _ = running.listener.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the end of the server's log\n{}", self.tail());
+        }
+    }
+}
+
+/// Runs the program to its end: exit code, standard output, standard error.
+pub fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let deadline = Instant::now() + SOON;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it is a child of ours") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("it can be killed");
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    };
+    let mut texts = [String::new(), String::new()];
+    child.stdout.take().expect("ours").read_to_string(&mut texts[0]).expect("text");
+    child.stderr.take().expect("ours").read_to_string(&mut texts[1]).expect("text");
+    let [out, err] = texts;
+    (status.code(), out, err)
+}
+
+impl Map {
+    /// A request with the map's token to an address below the map.
+    pub fn request(&self, method: &str, rest: &str) -> Request {
+        self.anonymous(method, rest).bearer(&self.token)
+    }
+
+    /// The same without a credential.
+    pub fn anonymous(&self, method: &str, rest: &str) -> Request {
+        Request::new(self.addr, method, &format!("/api/maps/{}{rest}", self.id))
+    }
+
+    /// The same map on a server that was started again.
+    pub fn at(&self, server: &TestServer) -> Map {
+        Map { addr: server.addr(), ..self.clone() }
+    }
+
+    pub fn post(&self, body: &Value) -> Answer {
+        self.request("POST", "/events").json(body).send()
+    }
+
+    /// Publishes and returns the ids.
+    #[track_caller]
+    pub fn publish(&self, body: &Value) -> Vec<String> {
+        ids(&self.post(body).expect(201))
+    }
+
+    /// Publishes this many events with `payload.n` from 0 on.
+    #[track_caller]
+    pub fn publish_many(&self, count: usize) -> Vec<String> {
+        let numbers: Vec<usize> = (0..count).collect();
+        let batches = numbers.chunks(1000).flat_map(|numbers| {
+            let events: Vec<_> = numbers.iter().map(|n| json!({"type": "add_system", "payload": {"n": n}})).collect();
+            self.publish(&json!({ "events": events }))
+        });
+        batches.collect()
+    }
+
+    /// The stream with the query given.
+    #[track_caller]
+    pub fn stream(&self, query: &str) -> Sse {
+        Sse::open(self.request("GET", &format!("/events/stream?{query}")))
+    }
+
+    /// The data of a page of history.
+    #[track_caller]
+    pub fn history(&self, query: &str) -> Vec<Value> {
+        let body = self.request("GET", &format!("/events?{query}")).send().expect(200);
+        body["data"].as_array().expect("a list").clone()
+    }
+
+    /// All of history as lines.
+    #[track_caller]
+    pub fn export(&self) -> Vec<String> {
+        let answer = self.request("GET", "/events").header("Accept", "application/x-ndjson").send();
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.text().lines().map(String::from).collect()
+    }
+
+    /// A token of the map with these scopes: (id, token).
+    #[track_caller]
+    pub fn new_token(&self, body: Value) -> (String, String) {
+        let mut asked = json!({ "channel": format!("map:{}", self.id) });
+        asked.as_object_mut().expect("an object").extend(body.as_object().expect("an object").clone());
+        let made = Request::new(self.addr, "POST", "/api/v1/tokens").bearer(&self.token).json(&asked).send();
+        let made = made.expect(201);
+        let text = |field: &str| made["data"][field].as_str().expect("a text").to_string();
+        (text("id"), text("token"))
+    }
+
+    pub fn with_token(&self, token: &str) -> Map {
+        Map { token: token.into(), ..self.clone() }
+    }
+}
+
+/// The ids in the answer to a publisher.
+pub fn ids(answer: &Value) -> Vec<String> {
+    let ids = answer["data"]["ids"].as_array().expect("a list of ids");
+    ids.iter().map(|id| id.as_str().expect("a text").to_string()).collect()
+}
