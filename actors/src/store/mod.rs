@@ -58,6 +58,17 @@ pub enum StoreError {
     Panicked(String),
 }
 
+impl StoreError {
+    /// Whether a database is damaged, rather than the disk full or a file missing.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Panicked(_)
+                | StoreError::Sled { source: sled::Error::Corruption { .. } | sled::Error::ReportableBug(_), .. }
+        )
+    }
+}
+
 /// When an append returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
