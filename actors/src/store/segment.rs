@@ -15,13 +15,13 @@ use super::{Commit, Dedupe, DedupeKey, Direction, Durability, PageLimit, StoreEr
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
+/// sled's unit of allocation. A quarter of it is the size from which sled makes a page a file of its own, which it never
+/// syncs; a page holds up to [`PAGE_VALUES`] values.
+pub(super) const SLED_SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+const PAGE_VALUES: usize = 17;
 /// Values stay below this.
-const VALUE_BYTES: usize = 24 * 1024;
-
-/// sled writes a leaf of up to 17 entries (20 while it merges) as one message. One above a quarter of this goes into a
-/// file of its own under `blobs`, which sled never syncs. Fixed for the life of a database.
-pub(super) const SLED_SEGMENT_BYTES: usize = 2 * 1024 * 1024;
-const _: () = assert!(20 * (VALUE_BYTES + 64) < SLED_SEGMENT_BYTES / 4);
+const VALUE_BYTES: usize = 48 * 1024;
+const _: () = assert!(PAGE_VALUES * (VALUE_BYTES + 1024) < SLED_SEGMENT_BYTES / 4);
 
 const META: &[u8] = b"m";
 const BEGUN: &[u8] = b"b";
@@ -111,8 +111,8 @@ impl Segment {
     fn open_any(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
         let config = sled::Config::new()
             .path(path)
-            .segment_size(SLED_SEGMENT_BYTES)
             .mode(sled::Mode::HighThroughput)
+            .segment_size(SLED_SEGMENT_BYTES)
             .flush_every_ms(None)
             .cache_capacity(cache_bytes);
         let deadline = Instant::now() + LOCK_WAIT;
