@@ -184,7 +184,10 @@ fn what_was_acknowledged_outlives_twenty_kills_and_every_reader_sees_it_once_in_
         for (id, n) in acknowledged {
             let place = *places.get(id.as_str()).unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
             assert_eq!(events[place]["payload"], json!({"publisher": publisher, "n": n}));
-            assert!(before < Some(place), "{id} is before an event of the same publisher that was acknowledged earlier");
+            assert!(
+                before < Some(place),
+                "{id} is before an event of the same publisher that was acknowledged earlier"
+            );
             before = Some(place);
         }
     }

@@ -176,7 +176,8 @@ impl Read for Chunks {
         }
         if self.left == 0 {
             let line = read_line(&mut self.stream)?;
-            self.left = usize::from_str_radix(&line, 16).map_err(|_| io::Error::other(format!("no chunk: {line:?}")))?;
+            self.left =
+                usize::from_str_radix(&line, 16).map_err(|_| io::Error::other(format!("no chunk: {line:?}")))?;
             if self.left == 0 {
                 self.ended = true;
                 return Ok(0);

@@ -27,9 +27,11 @@ pub fn stentor(settings: &[(&str, &str)]) -> Command {
             command.env_remove(&*name);
         }
     }
-    command.envs(settings.iter().map(|(key, value)| {
-        (format!("STENTOR__{}", key.replace('.', "__").to_ascii_uppercase()), *value)
-    }));
+    command.envs(
+        settings
+            .iter()
+            .map(|(key, value)| (format!("STENTOR__{}", key.replace('.', "__").to_ascii_uppercase()), *value)),
+    );
     command
 }
 
@@ -210,12 +212,8 @@ impl Drop for TestServer {
 
 /// Runs the program to its end: exit code, standard output, standard error.
 pub fn run(mut command: Command) -> (Option<i32>, String, String) {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     let deadline = Instant::now() + SOON;
     let status = loop {
         if let Some(status) = child.try_wait().expect("it is a child of ours") {
