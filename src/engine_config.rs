@@ -36,6 +36,7 @@ pub fn of(settings: &Settings) -> Config {
         },
         journal: JournalLimits {
             queue_events: journal.queue_events,
+            queue_bytes: journal.queue_bytes,
             batch_events: journal.batch_events,
             batch_bytes: journal.batch_bytes,
         },

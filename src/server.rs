@@ -81,10 +81,9 @@ impl Server {
         let for_app = context.clone();
         let stall_timeout = Duration::from_secs(settings.streams.stall_timeout_s);
         let server = HttpServer::new(move || {
-            let batch_bytes = for_app.settings.limits.batch_bytes;
             App::new()
                 .app_data(for_app.clone())
-                .configure(|config| http::routes(config, batch_bytes))
+                .configure(|config| http::routes(config, &for_app.settings.limits))
                 .wrap(from_fn(guard::quota_headers))
                 .wrap(from_fn(problem::shape))
                 .wrap(cors(&for_app.settings.cors.allowed_origins))

@@ -124,7 +124,6 @@ pub struct Retention {
     pub max_age_s: u64,
     pub max_bytes: u64,
     pub max_events: u64,
-    pub check_interval_s: u64,
 }
 
 /// `[journal]`: the queue before the log and the size of its commits.

@@ -31,6 +31,8 @@ use crate::store::{Commit, Dedupe, DedupeKey, Log, StoreError};
 pub struct JournalLimits {
     /// Events that may wait; beyond it publishers are told to come back.
     pub queue_events: usize,
+    /// Their bytes, likewise.
+    pub queue_bytes: usize,
     /// Events of one commit.
     pub batch_events: usize,
     /// Bytes of one commit.
@@ -62,6 +64,7 @@ pub enum AppendError {
 struct Append {
     channel: Arc<Channel>,
     drafts: Vec<Draft>,
+    load: Load,
     key: Option<DedupeKey>,
     answer: oneshot::Sender<Result<Receipt, AppendError>>,
 }
@@ -71,12 +74,35 @@ enum Order {
     Stop,
 }
 
+/// What waits in the queue, or is about to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    events: usize,
+    bytes: usize,
+}
+
 /// What everybody may see of the journal.
 #[derive(Debug)]
 pub struct JournalState {
     queued: AtomicUsize,
+    queued_bytes: AtomicUsize,
     writable: AtomicBool,
     stopping: AtomicBool,
+}
+
+impl JournalState {
+    /// Adds to the queue's load; returns what it was before.
+    fn add(&self, load: Load) -> Load {
+        Load {
+            events: self.queued.fetch_add(load.events, Ordering::Relaxed),
+            bytes: self.queued_bytes.fetch_add(load.bytes, Ordering::Relaxed),
+        }
+    }
+
+    fn subtract(&self, load: Load) {
+        self.queued.fetch_sub(load.events, Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The queue's end for publishers.
@@ -85,6 +111,7 @@ pub struct Journal {
     orders: mpsc::Sender<Order>,
     state: Arc<JournalState>,
     queue_events: usize,
+    queue_bytes: usize,
 }
 
 impl Journal {
@@ -98,13 +125,28 @@ impl Journal {
         let (orders, queue) = mpsc::channel();
         let state = Arc::new(JournalState {
             queued: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
             writable: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
         });
-        let journal = Journal { orders, state: state.clone(), queue_events: limits.queue_events };
+        let journal = Journal {
+            orders,
+            state: state.clone(),
+            queue_events: limits.queue_events,
+            queue_bytes: limits.queue_bytes,
+        };
         let ids = IdSource::after(log.head());
-        let mut writer =
-            Writer { log, routes, metrics, limits, state, ids, handed: HashMap::new(), missed: Vec::new(), in_hand: 0 };
+        let mut writer = Writer {
+            log,
+            routes,
+            metrics,
+            limits,
+            state,
+            ids,
+            handed: HashMap::new(),
+            missed: Vec::new(),
+            in_hand: Load::default(),
+        };
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
             // A panic costs the batch in hand, whose publishers are told that it failed; the journal goes on.
             while catch_unwind(AssertUnwindSafe(|| writer.run(&queue))).is_err() {
@@ -125,15 +167,18 @@ impl Journal {
         if self.state.stopping.load(Ordering::Relaxed) {
             return Err(AppendError::Stopping);
         }
-        let count = drafts.len();
+        let load = Load { events: drafts.len(), bytes: size(&drafts) };
         // an empty queue takes any batch, so that a batch larger than the queue is not refused for ever
-        let before = self.state.queued.fetch_add(count, Ordering::Relaxed);
-        if before > 0 && before + count > self.queue_events {
-            self.state.queued.fetch_sub(count, Ordering::Relaxed);
+        let before = self.state.add(load);
+        let full = before.events + load.events > self.queue_events || before.bytes + load.bytes > self.queue_bytes;
+        if before.events > 0 && full {
+            self.state.subtract(load);
             return Err(AppendError::QueueFull);
         }
         let (answer, answered) = oneshot::channel();
-        self.orders.send(Order::Append(Append { channel, drafts, key, answer })).map_err(|_| AppendError::Stopping)?;
+        self.orders
+            .send(Order::Append(Append { channel, drafts, load, key, answer }))
+            .map_err(|_| AppendError::Stopping)?;
         match answered.await {
             Ok(answer) => answer,
             Err(_) if self.state.stopping.load(Ordering::Relaxed) => Err(AppendError::Stopping),
@@ -175,13 +220,14 @@ struct Writer {
     /// Channels whose mailbox was full: they are told again that there is something to read.
     missed: Vec<ChannelNo>,
     /// Drafts that were taken from the queue and not yet counted off.
-    in_hand: usize,
+    in_hand: Load,
 }
 
 impl Writer {
     fn run(&mut self, queue: &mpsc::Receiver<Order>) {
         let mut batch: Vec<Append> = Vec::new();
         let mut held: Option<Append> = None;
+        let mut looked_after = Instant::now();
         loop {
             let first = match held.take() {
                 Some(append) => Order::Append(append),
@@ -205,7 +251,7 @@ impl Writer {
                         break;
                     }
                 };
-                let (more_events, more_bytes) = (append.drafts.len(), size(&append.drafts));
+                let Load { events: more_events, bytes: more_bytes } = append.load;
                 let fits =
                     events + more_events <= self.limits.batch_events && bytes + more_bytes <= self.limits.batch_bytes;
                 if !batch.is_empty() && !fits {
@@ -222,6 +268,11 @@ impl Writer {
                 });
             }
             self.commit(&mut batch);
+            if !self.missed.is_empty() && looked_after.elapsed() >= IDLE_TICK {
+                // under load the queue is never empty for a tick, and those who missed a batch must not wait for that
+                self.idle();
+                looked_after = Instant::now();
+            }
             if stop {
                 // whatever was queued before the stop has been taken in order; the rest is told by its dropped sender
                 if let Some(append) = held.take() {
@@ -237,7 +288,7 @@ impl Writer {
 
     /// After a panic: what was in hand is lost, and ids go on behind everything that may be in the log.
     fn recover(&mut self) {
-        self.state.queued.fetch_sub(std::mem::take(&mut self.in_hand), Ordering::Relaxed);
+        self.state.subtract(std::mem::take(&mut self.in_hand));
         self.ids = IdSource::after(self.ids.last().max(self.log.head()));
     }
 
@@ -260,12 +311,15 @@ impl Writer {
         let now_ms = clock::now_ms();
         let mut plan = Plan::default();
         for append in batch.iter_mut() {
-            self.in_hand += append.drafts.len();
+            self.in_hand.events += append.load.events;
+            self.in_hand.bytes += append.load.bytes;
             let receipt = plan.add(append, &self.log, &mut self.ids, now_ms);
             plan.receipts.push(receipt.map_err(|e| AppendError::Store(e.to_string())));
         }
-        let result = if plan.commit.events.is_empty() { Ok(()) } else { self.log.append(&plan.commit, now_ms) };
-        self.state.queued.fetch_sub(std::mem::take(&mut self.in_hand), Ordering::Relaxed);
+        // a request that is answered with earlier ids may still have a key of its own to keep
+        let nothing = plan.commit.events.is_empty() && plan.commit.dedupe.is_empty();
+        let result = if nothing { Ok(()) } else { self.log.append(&plan.commit, now_ms) };
+        self.state.subtract(std::mem::take(&mut self.in_hand));
         match result {
             Ok(()) => {
                 self.state.writable.store(true, Ordering::Relaxed);
@@ -319,7 +373,9 @@ impl Writer {
             && let Err(actix::dev::SendError::Full(_)) = addr.try_send(committed)
         {
             // the next message tells the channel that it missed something, and it makes its readers use the log
-            self.missed.push(no);
+            if !self.missed.contains(&no) {
+                self.missed.push(no);
+            }
         }
     }
 }
@@ -431,3 +487,6 @@ fn runs(ids: &[EventId]) -> Vec<(EventId, u32)> {
     }
     runs
 }
+
+#[cfg(test)]
+mod tests;

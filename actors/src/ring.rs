@@ -59,7 +59,8 @@ impl Ring {
 
     /// Forgets everything up to and including `floor`.
     fn restart(&mut self, floor: EventId) {
-        self.base += self.frames.len() as u64;
+        // one more than were there: a reader that stood at the end has missed something, so its position must not hold
+        self.base = self.end() + 1;
         self.frames.clear();
         self.bytes = 0;
         self.floor = floor;
@@ -105,3 +106,6 @@ impl Ring {
         self.frames.iter().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (of flags or settings). Reasons go to standard error as
 //! `stentor: reason; what to do`; standard output carries only what was asked for.
 
+pub mod bench;
 pub mod demo;
 pub mod remote;
 pub mod serve;
@@ -30,6 +31,8 @@ pub enum Command {
     Demo(serve::DemoArgs),
     /// Make, list and revoke the tokens of a running server
     Token(token::TokenArgs),
+    /// Measure what this build does on this machine
+    Bench(bench::BenchArgs),
 }
 
 /// How a command fails. The text is for people: the reason, then what to do.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode, Uri};
+use actors::webhook::client::tls_config;
 use clap::Args;
 use serde_json::Value as Json;
 
@@ -58,7 +59,10 @@ impl Remote {
             return Err(Failure::Usage("no token is given; set STENTOR_TOKEN or use --token".to_owned()));
         };
         super::install_cryptography();
-        let client = awc::Client::builder().timeout(TIMEOUT).disable_redirects().finish();
+        // an error would mean that an extra certificate cannot be read, and there is none
+        let tls = tls_config(&[]).map_err(|error| Failure::Failed(format!("TLS cannot be set up: {error}")))?;
+        let connector = awc::Connector::new().rustls_0_23(tls);
+        let client = awc::Client::builder().connector(connector).timeout(TIMEOUT).disable_redirects().finish();
         Ok(Self { client, server: args.server.clone(), token })
     }
 

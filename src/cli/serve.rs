@@ -103,8 +103,8 @@ pub(super) async fn stopped_by_signal() {
     }
 }
 
-/// Each stream is an open file: takes as many as the system gives without asking for more rights.
-fn raise_open_files() {
+/// Each connection is an open file: takes as many as the system gives without asking for more rights.
+pub(super) fn raise_open_files() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct is ours, for one call to write and the next to read
     let raised = unsafe {

@@ -17,7 +17,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::Hub;
 use actors::model::draft;
 
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 
 /// What every handler may use.
 pub struct Context {
@@ -51,12 +51,9 @@ pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Bodies that configure something; events have limits of their own.
-const CONFIG_BODY_BYTES: usize = 64 * 1024;
-
 /// Every address of the server.
-pub fn routes(config: &mut web::ServiceConfig, batch_bytes: usize) {
-    let at = |path: &str| web::resource(path.to_string()).app_data(web::PayloadConfig::new(CONFIG_BODY_BYTES));
+pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
+    let at = |path: &str| web::resource(path.to_string()).app_data(web::PayloadConfig::new(limits.request_bytes));
     config
         .service(at("/api/maps").route(web::post().to(maps::create)).route(web::get().to(maps::list)))
         .service(
@@ -67,7 +64,7 @@ pub fn routes(config: &mut web::ServiceConfig, batch_bytes: usize) {
         )
         .service(
             at("/api/maps/{map}/events")
-                .app_data(web::PayloadConfig::new(batch_bytes))
+                .app_data(web::PayloadConfig::new(limits.batch_bytes))
                 .route(web::post().to(maps::publish))
                 .route(web::get().to(maps::history)),
         )

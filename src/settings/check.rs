@@ -31,7 +31,6 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("retention.max_age_s",            0,        AGES_S),
     ("retention.max_bytes",            0,        1_024 * TIB),
     ("retention.max_events",           0,        i64::MAX),
-    ("retention.check_interval_s",     1,        DAY_S),
     ("journal.queue_events",           1,        10_000_000),
     ("journal.queue_bytes",            KIB,      TIB),
     ("journal.batch_events",           1,        100_000),

@@ -8,7 +8,8 @@ use std::collections::{HashMap, VecDeque};
 pub struct SeenKeys {
     window_ms: u64,
     most: usize,
-    segments: HashMap<u64, u64>,
+    /// By fingerprint: (time_ms, segment) of the newest use.
+    segments: HashMap<u64, (u64, u64)>,
     /// (time_ms, fingerprint, segment), oldest first.
     order: VecDeque<(u64, u64, u64)>,
     /// Keys that had to go before their time.
@@ -21,7 +22,7 @@ impl SeenKeys {
     }
 
     pub fn add(&mut self, time_ms: u64, fingerprint: u64, segment: u64) {
-        self.segments.insert(fingerprint, segment);
+        self.segments.insert(fingerprint, (time_ms, segment));
         self.order.push_back((time_ms, fingerprint, segment));
         while let Some((oldest, fingerprint, segment)) = self.order.front().copied() {
             let expired = oldest.saturating_add(self.window_ms) < time_ms;
@@ -30,14 +31,15 @@ impl SeenKeys {
             }
             self.forgotten += u64::from(!expired);
             self.order.pop_front();
-            if self.segments.get(&fingerprint) == Some(&segment) {
+            // a key that was used again after its window stays for its newer use
+            if self.segments.get(&fingerprint) == Some(&(oldest, segment)) {
                 self.segments.remove(&fingerprint);
             }
         }
     }
 
     pub fn segment(&self, fingerprint: u64) -> Option<u64> {
-        self.segments.get(&fingerprint).copied()
+        self.segments.get(&fingerprint).map(|(_, segment)| *segment)
     }
 
     pub fn in_window(&self, time_ms: u64, now_ms: u64) -> bool {

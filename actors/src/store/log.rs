@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use super::dedupe::SeenKeys;
 use super::lost::Lost;
 use super::segment::{Meta, Segment};
-use super::{Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, Retention, StoreError, io, sync_dir};
+use super::{
+    Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, Retention, StoreError, guarded, io, sync_dir,
+};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
@@ -37,6 +39,8 @@ struct Writer {
     began_ms: u64,
     last_sync_ms: u64,
     dirty: bool,
+    /// It has been sealed, or that was begun: nothing more may be written to it.
+    sealed: bool,
 }
 
 /// What readers see.
@@ -52,8 +56,21 @@ struct Volume {
     seq: u64,
     path: PathBuf,
     meta: RwLock<Meta>,
-    open: Mutex<Option<Arc<Segment>>>,
+    open: Mutex<Handle>,
     last_read: AtomicU64,
+}
+
+/// A segment's database. sled opens a file once, so one that readers still hold is found again by `held`.
+#[derive(Default)]
+struct Handle {
+    kept: Option<Arc<Segment>>,
+    held: Weak<Segment>,
+}
+
+impl Handle {
+    fn new(segment: &Arc<Segment>) -> Handle {
+        Handle { kept: Some(segment.clone()), held: Arc::downgrade(segment) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,20 +113,28 @@ impl Log {
         let mut active = None;
         let mut damaged_after: Option<EventId> = None;
         let sequences = sequences(&dir)?;
+        let mut expected = None;
         for seq in &sequences {
             let path = dir.join(folder(*seq));
+            let is_last = sequences.last() == Some(seq);
             let newest = volumes.iter().rev().find_map(|v| v.last()).unwrap_or_default();
-            match load(&path, options.cache_bytes) {
+            if expected.replace(seq + 1).is_some_and(|expected| expected != *seq) && !lost.damaged_after(newest) {
+                // somebody took a folder away
+                damaged_after.get_or_insert(newest);
+            }
+            match load(&path, options.cache_bytes, is_last) {
                 Ok((segment, meta, sealed)) => {
                     if let Some(after) = damaged_after.take() {
                         lost.damage(after, meta.first.map_or(EventId::at_time(now_ms), EventId::before))?;
                     }
-                    let keys = if meta.last.is_some_and(|last| seen.in_window(last.time_ms(), now_ms)) {
-                        segment.dedupe_keys()?
-                    } else {
-                        Vec::new()
-                    };
-                    remember(&mut seen, keys, *seq, now_ms);
+                    let end = meta.last.unwrap_or(newest);
+                    if !sealed && !is_last && !lost.damaged_after(end) {
+                        // a segment is sealed before the next one begins, so the end of this one is lost
+                        damaged_after = Some(end);
+                    }
+                    if seen.in_window(meta.keys_ms, now_ms) {
+                        remember(&mut seen, segment.dedupe_keys()?, *seq, now_ms);
+                    }
                     let segment = Arc::new(segment);
                     let open = (!sealed).then(|| segment.clone());
                     active = open.clone().map(|segment| (segment, meta.clone()));
@@ -139,7 +164,7 @@ impl Log {
         let began_ms = meta.first.map_or(now_ms, EventId::time_ms).min(now_ms);
         let log = Log {
             dir,
-            writer: Mutex::new(Writer { meta, segment, began_ms, last_sync_ms: now_ms, dirty: false }),
+            writer: Mutex::new(Writer { meta, segment, began_ms, last_sync_ms: now_ms, dirty: false, sealed: false }),
             shelf: RwLock::new(Shelf { head, volumes }),
             lost: RwLock::new(lost),
             seen: Mutex::new(seen),
@@ -156,20 +181,24 @@ impl Log {
     pub fn append(&self, commit: &Commit, now_ms: i64) -> Result<(), StoreError> {
         let now_ms = now_ms.max(0) as u64;
         let mut writer = lock(&self.writer);
-        if self.full(&writer, now_ms) {
-            self.rotate(&mut writer, now_ms)?;
+        if writer.sealed || self.full(&writer, now_ms) {
+            guarded(|| self.rotate(&mut writer, now_ms))?;
         }
-        let mut meta = std::mem::take(&mut writer.meta);
-        let applied = writer.segment.append(commit, now_ms, &mut meta);
-        writer.meta = meta;
-        applied?;
+        guarded(|| writer.segment.append(commit, now_ms))?;
         match self.options.durability {
             Durability::Interval { ms } if now_ms < writer.last_sync_ms.saturating_add(ms) => writer.dirty = true,
             durability => {
-                writer.segment.sync(durability)?;
+                guarded(|| writer.segment.sync(durability))?;
                 writer.last_sync_ms = now_ms;
                 writer.dirty = false;
             }
+        }
+        // counted only now: a commit that failed is not there
+        for event in &commit.events {
+            writer.meta.count(event);
+        }
+        if !commit.dedupe.is_empty() {
+            writer.meta.keys_ms = writer.meta.keys_ms.max(now_ms);
         }
         let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
         let active = shelf.volumes.last().cloned();
@@ -223,11 +252,19 @@ impl Log {
 
     /// Seals the active segment and begins the next one.
     fn rotate(&self, writer: &mut Writer, now_ms: u64) -> Result<(), StoreError> {
+        writer.sealed = true;
         writer.segment.seal(&writer.meta)?;
         let last = self.shelf.read().unwrap_or_else(PoisonError::into_inner).volumes.last().map_or(0, |v| v.seq);
         let (volume, segment) = create(&self.dir, last + 1, self.options.cache_bytes)?;
         self.shelf.write().unwrap_or_else(PoisonError::into_inner).volumes.push(volume);
-        *writer = Writer { meta: Meta::default(), segment, began_ms: now_ms, last_sync_ms: now_ms, dirty: false };
+        *writer = Writer {
+            meta: Meta::default(),
+            segment,
+            began_ms: now_ms,
+            last_sync_ms: now_ms,
+            dirty: false,
+            sealed: false,
+        };
         self.close_unread();
         Ok(())
     }
@@ -283,7 +320,7 @@ impl Log {
             }
             let left = PageLimit { events: limit.events - page.events.len(), bytes: limit.bytes - bytes };
             let Some(segment) = self.borrow(volume)? else { continue };
-            let (events, more) = read(&segment, left)?;
+            let (events, more) = guarded(|| read(&segment, left))?;
             bytes += events.iter().map(|event| event.payload.as_bytes().len() + 128).sum::<usize>();
             page.events.extend(events);
             if more {
@@ -314,7 +351,7 @@ impl Log {
         let (_, volumes) = self.shelf();
         let Some(volume) = volumes.iter().find(|v| v.seq == seq) else { return Ok(None) };
         let Some(segment) = self.borrow(volume)? else { return Ok(None) };
-        let found = segment.dedupe(no, key)?;
+        let found = guarded(|| segment.dedupe(no, key))?;
         let seen = lock(&self.seen);
         Ok(found.filter(|(_, _, at)| seen.in_window(*at, now_ms.max(0) as u64)).map(|(first, count, _)| (first, count)))
     }
@@ -339,14 +376,15 @@ impl Log {
     fn borrow(&self, volume: &Volume) -> Result<Option<Arc<Segment>>, StoreError> {
         volume.last_read.store(self.reads.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         let mut open = lock(&volume.open);
-        if let Some(segment) = &*open {
-            return Ok(Some(segment.clone()));
+        if let Some(segment) = open.held.upgrade() {
+            open.kept = Some(segment.clone());
+            return Ok(Some(segment));
         }
         if !volume.path.exists() {
             return Ok(None);
         }
         let segment = Arc::new(Segment::open(&volume.path, self.options.cache_bytes)?);
-        *open = Some(segment.clone());
+        *open = Handle::new(&segment);
         drop(open);
         self.close_unread();
         Ok(Some(segment))
@@ -356,11 +394,15 @@ impl Log {
     fn close_unread(&self) {
         let (_, volumes) = self.shelf();
         let Some((_, sealed)) = volumes.split_last() else { return };
-        let mut open: Vec<_> = sealed.iter().filter(|v| lock(&v.open).is_some()).collect();
+        // one that is being opened right now is not waited for
+        let mut open: Vec<_> =
+            sealed.iter().filter(|v| v.open.try_lock().is_ok_and(|handle| handle.kept.is_some())).collect();
         open.sort_by_key(|v| std::cmp::Reverse(v.last_read.load(Ordering::Relaxed)));
         for volume in open.into_iter().skip(self.options.open_segments) {
             // readers that are in it hold it until they are done
-            lock(&volume.open).take();
+            if let Ok(mut handle) = volume.open.try_lock() {
+                handle.kept = None;
+            }
         }
     }
 
@@ -402,9 +444,12 @@ impl Log {
         self.lost.write().unwrap_or_else(PoisonError::into_inner).expire(newest)?;
         self.shelf.write().unwrap_or_else(PoisonError::into_inner).volumes.retain(|v| v.seq != oldest.seq);
         // readers may still be in it: the name goes now, the bytes when they have left
-        lock(&oldest.open).take();
+        // under its lock: a reader that opened it meanwhile would make an empty segment under the old name
+        let mut handle = lock(&oldest.open);
+        handle.kept = None;
         let gone = self.dir.join(format!("dropped-{:010}", oldest.seq));
         std::fs::rename(&oldest.path, &gone).map_err(io("rename", &oldest.path))?;
+        drop(handle);
         std::fs::remove_dir_all(&gone).map_err(io("remove", &gone))?;
         dropped.segments += 1;
         dropped.events += meta.events;
@@ -419,7 +464,8 @@ fn too_old(last: EventId, max_age_ms: u64, now_ms: u64) -> bool {
 
 impl Volume {
     fn new(seq: u64, path: PathBuf, meta: Meta, open: Option<Arc<Segment>>) -> Volume {
-        Volume { seq, path, meta: RwLock::new(meta), open: Mutex::new(open), last_read: AtomicU64::new(0) }
+        let handle = open.as_ref().map(Handle::new).unwrap_or_default();
+        Volume { seq, path, meta: RwLock::new(meta), open: Mutex::new(handle), last_read: AtomicU64::new(0) }
     }
 
     fn last(&self) -> Option<EventId> {
@@ -434,6 +480,7 @@ impl Volume {
     fn learn(&self, all: &Meta, commit: &Commit) {
         let mut meta = self.meta.write().unwrap_or_else(PoisonError::into_inner);
         (meta.first, meta.last, meta.events, meta.bytes) = (all.first, all.last, all.events, all.bytes);
+        meta.keys_ms = all.keys_ms;
         for event in &commit.events {
             if let Some(span) = all.channels.get(&event.channel.0) {
                 meta.channels.insert(event.channel.0, *span);
@@ -469,21 +516,22 @@ fn sequences(dir: &Path) -> Result<Vec<u64>, StoreError> {
 }
 
 /// A segment, what it holds, and whether it was sealed.
-fn load(path: &Path, cache_bytes: u64) -> Result<(Segment, Meta, bool), StoreError> {
-    let segment = Segment::open(path, cache_bytes)?;
-    if let Some(meta) = segment.sealed()? {
+fn load(path: &Path, cache_bytes: u64, is_last: bool) -> Result<(Segment, Meta, bool), StoreError> {
+    let segment = match is_last && !Segment::is_begun(path) {
+        true => Segment::begin(path, cache_bytes)?,
+        false => Segment::open(path, cache_bytes)?,
+    };
+    if let Some(meta) = guarded(|| segment.sealed())? {
         return Ok((segment, meta, true));
     }
-    let surveyed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| segment.survey()));
-    let meta = surveyed.unwrap_or_else(|_| Err(StoreError::Panicked(format!("{} cannot be read", path.display()))))?;
+    let mut meta = guarded(|| segment.survey())?;
+    meta.keys_ms = guarded(|| segment.dedupe_keys())?.into_iter().map(|(_, time_ms)| time_ms).max().unwrap_or(0);
     Ok((segment, meta, false))
 }
 
 fn create(dir: &Path, seq: u64, cache_bytes: u64) -> Result<(Arc<Volume>, Arc<Segment>), StoreError> {
     let path = dir.join(folder(seq));
-    let segment = Arc::new(Segment::open(&path, cache_bytes)?);
-    segment.sync(Durability::Fsync)?;
-    sync_dir(&path)?;
+    let segment = Arc::new(Segment::begin(&path, cache_bytes)?);
     sync_dir(dir)?;
     Ok((Arc::new(Volume::new(seq, path, Meta::default(), Some(segment.clone()))), segment))
 }

@@ -26,7 +26,7 @@ struct Kept {
     expired_all: EventId,
     /// Ranges (after, through] in which a damaged segment lay; events of any channel may be missing there.
     damaged: Vec<(EventId, EventId)>,
-    /// The newest id that was ever given out, as far as a dropped segment knew.
+    /// The newest id that was ever given out, as far as the segments that are gone knew.
     head: EventId,
 }
 
@@ -58,12 +58,22 @@ impl Lost {
 
     /// Notes durably that a segment between these ids is damaged.
     pub fn damage(&mut self, after: EventId, through: EventId) -> Result<(), StoreError> {
+        if self.kept.damaged.iter().any(|(from, to)| *from <= after && through <= *to) {
+            return Ok(());
+        }
+        // what was there may have been the newest, and an id is never given out twice
+        self.kept.head = self.kept.head.max(through);
         self.kept.damaged.push((after, through));
         if self.kept.damaged.len() > RANGES_MAX {
             let (first, second) = (self.kept.damaged.remove(0), self.kept.damaged[0]);
             self.kept.damaged[0] = (first.0.min(second.0), first.1.max(second.1));
         }
         self.write()
+    }
+
+    /// Whether it is known that something after this id is damaged.
+    pub fn damaged_after(&self, id: EventId) -> bool {
+        self.kept.damaged.iter().any(|(from, to)| *from <= id && id < *to)
     }
 
     /// Whether events of the channel (or of any) with ids in (after, through] may be gone.

@@ -16,6 +16,7 @@
 //!                                   which sled makes files of its own that it never syncs)
 //! i first:16                        a commit: its blocks as (channel:u32, first:16), for reading all channels in order
 //! d channel:u32 key:16              a dedupe key: first:16, count:u32, time_ms:u64
+//! b                                 nothing; there since the segment was begun (as is the file `begun` beside the database)
 //! m                                 what a sealed segment holds, so that it opens without being read
 //! ```
 //!
@@ -30,6 +31,8 @@ mod lost;
 mod record;
 mod segment;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -168,6 +171,12 @@ pub struct Page {
 
 fn io<'a>(what: &'static str, path: &'a std::path::Path) -> impl Fn(std::io::Error) -> StoreError + 'a {
     move |source| StoreError::Io { what, path: path.to_path_buf(), source }
+}
+
+/// Runs a step of sled, which panics on some damage: a panic is an error here, so that no thread ends of it.
+fn guarded<T>(step: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(step))
+        .unwrap_or_else(|_| Err(StoreError::Panicked("sled gave up on a segment".into())))
 }
 
 /// Makes the names in a folder durable.

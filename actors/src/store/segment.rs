@@ -5,12 +5,13 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sled::IVec;
 
-use super::{Commit, Dedupe, DedupeKey, Direction, Durability, PageLimit, StoreError, io, record};
+use super::{Commit, Dedupe, DedupeKey, Direction, Durability, PageLimit, StoreError, guarded, io, record, sync_dir};
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
@@ -18,6 +19,16 @@ use crate::model::id::EventId;
 const VALUE_BYTES: usize = 60 * 1024;
 
 const META: &[u8] = b"m";
+const BEGUN: &[u8] = b"b";
+const BEGUN_FILE: &str = "begun";
+
+/// sled lets go of its file a moment after the last handle is dropped; who opens it again waits for that.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(1);
+
+fn is_locked(e: &std::io::Error) -> bool {
+    e.to_string().starts_with("could not acquire lock")
+}
 
 /// What a segment holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +39,9 @@ pub struct Meta {
     /// Of records, before sled.
     pub bytes: u64,
     pub channels: BTreeMap<u32, Span>,
+    /// When its newest dedupe key was used.
+    #[serde(default)]
+    pub keys_ms: u64,
 }
 
 /// What a segment holds of one channel.
@@ -39,11 +53,11 @@ pub struct Span {
 }
 
 impl Meta {
-    pub fn count(&mut self, event: &Event, bytes: usize) {
+    pub fn count(&mut self, event: &Event) {
         self.first.get_or_insert(event.id);
         self.last = Some(event.id);
         self.events += 1;
-        self.bytes += bytes as u64;
+        self.bytes += record_size(event) as u64;
         let span = Span { first: event.id, last: event.id, events: 0 };
         let span = self.channels.entry(event.channel.0).or_insert(span);
         span.last = event.id;
@@ -60,14 +74,50 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Opens or creates the segment. sled may panic on a damaged file; that is an error here.
+    /// Opens a segment that was begun. sled may make an empty database of a file that is missing or damaged, so what
+    /// was written when the segment was begun has to be there.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
+        let name = path.join("db");
+        File::open(&name).map_err(io("open", &name))?;
+        let segment = Segment::open_any(path, cache_bytes)?;
+        match guarded(|| segment.db.get(BEGUN).map_err(|e| segment.sled(e)))? {
+            Some(_) => Ok(segment),
+            None => Err(StoreError::Damaged),
+        }
+    }
+
+    /// Begins a segment, or ends what a crash left of that.
+    pub fn begin(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
+        let segment = Segment::open_any(path, cache_bytes)?;
+        segment.db.insert(BEGUN, &[]).map_err(|e| segment.sled(e))?;
+        segment.sync(Durability::Fsync)?;
+        let mark = path.join(BEGUN_FILE);
+        File::create(&mark).map_err(io("make", &mark))?;
+        sync_dir(path)?;
+        Ok(segment)
+    }
+
+    /// Whether a segment was begun here completely; before that it holds nothing.
+    pub fn is_begun(path: &Path) -> bool {
+        path.join(BEGUN_FILE).exists()
+    }
+
+    /// Opens or creates the database. sled may panic on a damaged file; that is an error here.
+    fn open_any(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
         let config = sled::Config::new()
             .path(path)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .cache_capacity(cache_bytes);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let deadline = Instant::now() + LOCK_WAIT;
+        let opened = loop {
+            match catch_unwind(AssertUnwindSafe(|| config.open())) {
+                Ok(Err(sled::Error::Io(e))) if is_locked(&e) && Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                opened => break opened,
+            }
+        };
         let db = match opened {
             Ok(db) => db.map_err(|source| StoreError::Sled { path: path.to_path_buf(), source })?,
             Err(_) => return Err(StoreError::Panicked(format!("{} does not open", path.display()))),
@@ -81,8 +131,8 @@ impl Segment {
         StoreError::Sled { path: self.path.clone(), source }
     }
 
-    /// Applies a commit as one atomic batch and counts it into `meta`. Not durable before [`Segment::sync`].
-    pub fn append(&self, commit: &Commit, now_ms: u64, meta: &mut Meta) -> Result<(), StoreError> {
+    /// Applies a commit as one atomic batch. Not durable before [`Segment::sync`].
+    pub fn append(&self, commit: &Commit, now_ms: u64) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
         let mut blocks: Vec<Block> = Vec::new();
         let mut open: BTreeMap<ChannelNo, usize> = BTreeMap::new();
@@ -95,9 +145,7 @@ impl Segment {
                     blocks.len() - 1
                 }
             };
-            let before = blocks[at].bytes.len();
             record::write(event, &mut blocks[at].bytes);
-            meta.count(event, blocks[at].bytes.len() - before);
         }
         let mut index = Vec::with_capacity(blocks.len() * 20);
         for block in &blocks {
@@ -164,7 +212,7 @@ impl Segment {
                 let limit = PageLimit { events: 4096, bytes: 1 << 20 };
                 let (events, more) = self.read(no, after, EventId::MAX, limit, Direction::Forward)?;
                 for event in &events {
-                    meta.count(event, record_size(event));
+                    meta.count(event);
                     after = event.id;
                 }
                 first = first.into_iter().chain(events.first().map(|e| e.id)).min();
@@ -247,9 +295,8 @@ impl Segment {
             let previous = self.db.range(&low[..]..&bound[..]).next_back().transpose().map_err(|e| self.sled(e))?;
             let Some((key, _)) = previous else { return Ok((events, false)) };
             bound = block_key(no, first_of(&key), 0);
-            let mut from_here = self.db.range(&bound[..]..=&block_key(no, first_of(&key), u16::MAX)[..]);
-            // the key was just found
-            let Some(block) = self.next_block(&mut from_here)? else { return Ok((events, false)) };
+            // parts without a beginning are damage: there is no record in them
+            let Some(block) = self.block(no, first_of(&key))? else { continue };
             for event in self.events_of(no, block).into_iter().rev() {
                 if event.id >= before || event.id > head {
                     continue;
@@ -278,9 +325,7 @@ impl Segment {
             let mut commit = Vec::new();
             for place in blocks.chunks_exact(20) {
                 let no = ChannelNo(u32::from_be_bytes([place[0], place[1], place[2], place[3]]));
-                let first = first_of_slice(&place[4..]);
-                let mut block = self.db.range(&block_key(no, first, 0)[..]..=&block_key(no, first, u16::MAX)[..]);
-                if let Some(block) = self.next_block(&mut block)? {
+                if let Some(block) = self.block(no, first_of_slice(&place[4..]))? {
                     commit.extend(self.events_of(no, block));
                 }
             }
@@ -301,16 +346,32 @@ impl Segment {
 
     /// The next block with all its parts.
     fn next_block(&self, entries: &mut sled::Iter) -> Result<Option<Bytes>, StoreError> {
-        let Some((_, value)) = entries.next().transpose().map_err(|e| self.sled(e))? else { return Ok(None) };
-        let Some(whole) = record::missing(&value) else { return Ok(Some(Bytes::copy_from_slice(&value))) };
-        let mut bytes = Vec::with_capacity(whole);
-        bytes.extend_from_slice(&value);
-        while bytes.len() < whole {
-            // a part that is not there is a record that fails its check
-            let Some((_, part)) = entries.next().transpose().map_err(|e| self.sled(e))? else { break };
-            bytes.extend_from_slice(&part);
+        loop {
+            let Some((key, value)) = entries.next().transpose().map_err(|e| self.sled(e))? else { return Ok(None) };
+            if part_of(&key) == 0 {
+                return self.whole(channel_of(&key), first_of(&key), &value).map(Some);
+            }
         }
-        Ok(Some(bytes.into()))
+    }
+
+    fn block(&self, no: ChannelNo, first: EventId) -> Result<Option<Bytes>, StoreError> {
+        let value = self.db.get(block_key(no, first, 0)).map_err(|e| self.sled(e))?;
+        value.map(|value| self.whole(no, first, &value)).transpose()
+    }
+
+    /// A block from its first part on. A length that is damaged takes in no more than the block's own parts.
+    fn whole(&self, no: ChannelNo, first: EventId, begin: &[u8]) -> Result<Bytes, StoreError> {
+        let Some(whole) = record::missing(begin) else { return Ok(Bytes::copy_from_slice(begin)) };
+        let mut bytes = begin.to_vec();
+        for part in 1..=u16::MAX {
+            if bytes.len() >= whole {
+                break;
+            }
+            // a part that is not there is a record that fails its check
+            let Some(more) = self.db.get(block_key(no, first, part)).map_err(|e| self.sled(e))? else { break };
+            bytes.extend_from_slice(&more);
+        }
+        Ok(bytes.into())
     }
 
     fn events_of(&self, no: ChannelNo, block: Bytes) -> Vec<Event> {
@@ -381,6 +442,10 @@ fn dedupe_key(no: ChannelNo, key: DedupeKey) -> [u8; 21] {
 
 fn channel_of(key: &[u8]) -> ChannelNo {
     ChannelNo(u32::from_be_bytes([key[1], key[2], key[3], key[4]]))
+}
+
+fn part_of(key: &[u8]) -> u16 {
+    u16::from_be_bytes([key[21], key[22]])
 }
 
 fn first_of(key: &[u8]) -> EventId {

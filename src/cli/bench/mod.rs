@@ -1,0 +1,111 @@
+//! `stentor bench`: what this build does on this machine. Each measurement starts a server of its own on a throw-away
+//! data folder, drives it over real sockets and reads its cost from `/proc`.
+//!
+//! With two cores or more the server gets one and the load another, so that neither takes time from the other and the
+//! figures of two machines can be compared core by core.
+
+mod fanout;
+mod idle;
+mod latency;
+mod load;
+mod marker;
+mod publish;
+mod report;
+mod server;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Failure;
+use super::serve::raise_open_files;
+
+/// The flags of `stentor bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One publisher and many readers: deliveries a second, their cost and their latency
+    Fanout(fanout::FanoutArgs),
+    /// Many readers and no events: the memory of a connection
+    Idle(idle::IdleArgs),
+    /// Many publishers and no reader: durable events a second
+    Publish(publish::PublishArgs),
+}
+
+/// The flags of every measurement.
+#[derive(Debug, Args)]
+struct Common {
+    /// Print JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    /// Folder in which the throw-away data folder is made, which chooses the disk; default: the system's temporary folder
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<std::path::PathBuf>,
+    /// When a publish counts as durable (setting storage.durability)
+    #[arg(long, value_enum, default_value_t = Durability::Fsync, global = true)]
+    durability: Durability,
+}
+
+/// The setting `storage.durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Durability {
+    Fsync,
+    Flush,
+    Interval,
+}
+
+impl Durability {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Flush => "flush",
+            Self::Interval => "interval",
+        }
+    }
+}
+
+/// How readers listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    Sse,
+    Ws,
+}
+
+impl Transport {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::Ws => "ws",
+        }
+    }
+}
+
+/// Most readers: each takes a local port, of which one address has about 28,000.
+const READERS_MAX: i64 = 25_000;
+
+/// Runs one measurement and prints what came of it.
+///
+/// # Errors
+/// When the server does not start or breaks off, or when a reader lost an event or got one twice.
+pub fn run(args: BenchArgs) -> Result<(), Failure> {
+    raise_open_files();
+    let (report, verdict) = match args.what {
+        What::Fanout(what) => fanout::run(&what, &args.common)?,
+        What::Idle(what) => (idle::run(&what, &args.common)?, Ok(())),
+        What::Publish(what) => (publish::run(&what, &args.common)?, Ok(())),
+    };
+    print!("{}", if args.common.json { report.json() } else { report.markdown() });
+    verdict
+}
+
+/// A failure in the words of this command.
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Failure {
+    let what = what.to_owned();
+    move |error| Failure::Failed(format!("{what}: {error}"))
+}

@@ -1,0 +1,156 @@
+// The real server as a child process, and publishers for it. Used by the tests of clients and of the browser.
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const binary = process.env.STENTOR_BIN;
+if (!binary) throw new Error("STENTOR_BIN names the binary under test; ./run sets it");
+
+const ADMIN = "admin-token-of-the-client-tests-0123456789";
+const START_TIMEOUT_MS = 15_000;
+
+/** Waits until `condition` gives something true, looking every few milliseconds. */
+export async function until(what, condition, timeoutMs = 20_000) {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${typeof what === "function" ? what() : what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** A free port below the range from which the kernel gives ports to outgoing connections: those of clients that come
+ * back while the server is down could otherwise take it. */
+async function freePort() {
+  for (let tries = 0; tries < 100; tries += 1) {
+    const port = 15_000 + Math.floor(Math.random() * 15_000);
+    const free = await new Promise((resolve) => {
+      const probe = createServer();
+      probe.once("error", () => resolve(false));
+      probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+  throw new Error("no free port found");
+}
+
+export class Stentor {
+  /** Starts a server on a data folder of its own. It keeps port and data over `restart`. */
+  static async start() {
+    const server = new Stentor();
+    server.port = await freePort();
+    server.url = `http://127.0.0.1:${server.port}`;
+    server.data = mkdtempSync(join(tmpdir(), "stentor-clients-"));
+    await server.#run();
+    return server;
+  }
+
+  async #run() {
+    this.child = spawn(binary, ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.data], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: {
+        ...process.env,
+        STENTOR_ADMIN_TOKEN: ADMIN,
+        STENTOR__SSE__RETRY_MS: "100",
+        STENTOR__STORAGE__DURABILITY: "flush",
+      },
+    });
+    let output = "";
+    let errors = "";
+    this.child.stdout.on("data", (text) => (output += text));
+    this.child.stderr.on("data", (text) => (errors = (errors + text).slice(-2000)));
+    this.ended = new Promise((resolve) => this.child.once("exit", (code, signal) => resolve({ code, signal })));
+    const started = () => output.includes("listening on ") || this.child.exitCode !== null;
+    await until(() => `the server listens; it said: ${errors}`, started, START_TIMEOUT_MS);
+    if (this.child.exitCode !== null) throw new Error(`the server ended with ${this.child.exitCode}: ${errors}`);
+  }
+
+  async restart(signal) {
+    this.child.kill(signal);
+    const { code } = await this.ended;
+    if (signal === "SIGTERM" && code !== 0) throw new Error(`the server ended with ${code} after SIGTERM`);
+    await this.#run();
+  }
+
+  async stop() {
+    this.child.kill("SIGKILL");
+    await this.ended;
+    rmSync(this.data, { recursive: true, force: true });
+  }
+
+  async call(method, path, token, body, headers = {}) {
+    const answer = await fetch(this.url + path, {
+      method,
+      headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json", ...headers },
+      body: typeof body === "object" ? JSON.stringify(body) : body,
+      signal: AbortSignal.timeout(10_000),
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return JSON.parse(text);
+  }
+
+  /** A new map: its id, slug and token, and the address of its stream. */
+  async map(slug) {
+    const { data } = await this.call("POST", "/api/maps", ADMIN, { name: slug, slug });
+    return { ...data, stream: `${this.url}/api/maps/${slug}/events/stream`, path: `/api/maps/${slug}/events` };
+  }
+
+  /** Publishes the body as it stands; gives the ids. */
+  async publish(map, body, headers) {
+    return (await this.call("POST", map.path, map.token, body, headers)).data.ids;
+  }
+
+  /** Each event of the map as the history writes it. */
+  async history(map) {
+    const headers = { Authorization: `Bearer ${map.token}`, Accept: "application/x-ndjson" };
+    const answer = await fetch(this.url + map.path, { headers, signal: AbortSignal.timeout(10_000) });
+    return (await answer.text()).trimEnd().split("\n");
+  }
+}
+
+const EVENTS_MAX = 20_000;
+
+/** Publishes numbered events one after the other until it is stopped, whatever happens to the server, each exactly
+ * once: an event whose answer was lost is sent again with its key. */
+export class Publisher {
+  #stopping = false;
+
+  constructor(server, map) {
+    this.acknowledged = 0;
+    this.done = this.#run(server, map);
+    // whoever stops it sees the failure; until then it is not an unhandled one
+    this.done.catch(() => {});
+  }
+
+  async #run(server, map) {
+    for (let n = 1; n <= EVENTS_MAX && !this.#stopping; n += 1) {
+      const body = { type: n % 2 ? "add_system" : "map_kill", payload: { n } };
+      const sent = () => server.publish(map, body, { "Idempotency-Key": `event-${n}` }).catch(refused);
+      await until(`event ${n} is published`, sent);
+      this.acknowledged = n;
+    }
+  }
+
+  /** Waits until this many more events are acknowledged. */
+  async more(count) {
+    const goal = this.acknowledged + count;
+    await Promise.race([until(`${goal} events are published`, () => this.acknowledged >= goal), this.done]);
+  }
+
+  /** Ends it and gives the number of the last event. */
+  async stop() {
+    this.#stopping = true;
+    await this.done;
+    return this.acknowledged;
+  }
+}
+
+/** No connection means to try again; an answer that says no is a failure of the test. */
+function refused(error) {
+  if (error instanceof TypeError || / 503 /.test(error.message)) return null;
+  throw error;
+}
