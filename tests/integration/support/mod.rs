@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub use http::{Answer, Request};
 pub use server::{Map, TestServer};
-pub use sse::{Frame, Sse};
+pub use sse::Sse;
 pub use websocket::{Heard, Ws};
 
 /// Longest that a test waits for something that is to happen at once.
