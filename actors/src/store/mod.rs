@@ -11,7 +11,7 @@
 //! Keys of a segment, all in its default tree so that one batch is atomic (numbers big-endian):
 //!
 //! ```text
-//! c channel:u32 first:16 part:u16   a block: the events of one channel in one commit, whole records up to 60 KiB; a
+//! c channel:u32 first:16 part:u16   a block: the events of one channel in one commit, whole records up to 24 KiB; a
 //!                                   larger record goes on in the parts after it (values stay far below the size from
 //!                                   which sled makes files of its own that it never syncs)
 //! i first:16                        a commit: its blocks as (channel:u32, first:16), for reading all channels in order
@@ -56,6 +56,17 @@ pub enum StoreError {
     Damaged,
     #[error("a thread of the store panicked: {0}")]
     Panicked(String),
+}
+
+impl StoreError {
+    /// Whether a database is damaged, rather than the disk full or a file missing.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Panicked(_)
+                | StoreError::Sled { source: sled::Error::Corruption { .. } | sled::Error::ReportableBug(_), .. }
+        )
+    }
 }
 
 /// When an append returns.

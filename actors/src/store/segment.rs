@@ -16,7 +16,12 @@ use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
 /// Values stay below this.
-const VALUE_BYTES: usize = 60 * 1024;
+const VALUE_BYTES: usize = 24 * 1024;
+
+/// sled writes a leaf of up to 17 entries (20 while it merges) as one message. One above a quarter of this goes into a
+/// file of its own under `blobs`, which sled never syncs. Fixed for the life of a database.
+pub(super) const SLED_SEGMENT_BYTES: usize = 2 * 1024 * 1024;
+const _: () = assert!(20 * (VALUE_BYTES + 64) < SLED_SEGMENT_BYTES / 4);
 
 const META: &[u8] = b"m";
 const BEGUN: &[u8] = b"b";
@@ -106,6 +111,7 @@ impl Segment {
     fn open_any(path: &Path, cache_bytes: u64) -> Result<Segment, StoreError> {
         let config = sled::Config::new()
             .path(path)
+            .segment_size(SLED_SEGMENT_BYTES)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .cache_capacity(cache_bytes);
@@ -156,7 +162,7 @@ impl Segment {
             }
         }
         if let Some(first) = commit.events.first() {
-            // a commit has at most some two thousand blocks, so its index entry stays below 60 KiB
+            // a commit has at most some two thousand blocks, so its index entry stays below 48 KiB
             batch.insert(&index_key(first.id)[..], index);
         }
         for dedupe in &commit.dedupe {

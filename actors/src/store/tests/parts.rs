@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::segment::Segment;
+use crate::store::segment::{SLED_SEGMENT_BYTES, Segment};
 use crate::store::{DataLock, Dedupe, DedupeKey, StoreError};
 
 #[test]
@@ -35,7 +35,7 @@ fn a_record_that_fails_its_check_is_skipped_and_the_rest_is_read() {
 
 /// Flips a byte of the first block of a channel.
 fn damage_value(path: &Path, channel: u8, at: usize) {
-    let db = sled::open(path).unwrap();
+    let db = sled::Config::new().path(path).segment_size(SLED_SEGMENT_BYTES).open().unwrap();
     let (key, value) = db.scan_prefix([b'c', 0, 0, 0, channel]).next().unwrap().unwrap();
     let mut value = value.to_vec();
     value[at] ^= 0xff;
@@ -193,4 +193,21 @@ fn readers_meet_neither_holes_nor_errors_while_segments_close_and_go() {
         done.store(true, Ordering::Relaxed);
     });
     assert!(log.stats().segments < 8);
+}
+
+#[test]
+fn no_page_becomes_a_file_of_its_own_because_sled_never_syncs_those() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&options(dir.path()), START_MS);
+    for n in 0..60 {
+        let events = (0..150).map(|k| event(id(150 * n + k), 1, 300)).collect();
+        log.append(&commit(events), START_MS).unwrap();
+    }
+    let large = (0..20).map(|k| event(id(10_000 + k), 2, 200_000)).collect();
+    log.append(&commit(large), START_MS).unwrap();
+    for segment in std::fs::read_dir(dir.path().join("log")).unwrap().map(|entry| entry.unwrap().path()) {
+        if segment.is_dir() {
+            assert_eq!(std::fs::read_dir(segment.join("blobs")).unwrap().count(), 0);
+        }
+    }
 }
