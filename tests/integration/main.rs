@@ -7,4 +7,7 @@
 //! - [`system`]: the process itself, slow readers and long backlogs
 
 mod crash;
+mod hostile;
 mod support;
+mod system;
+mod wire;

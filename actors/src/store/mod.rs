@@ -44,7 +44,7 @@ use crate::model::id::EventId;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("another server uses the data folder {0}; stop it, or choose another folder with --data")]
+    #[error("the data folder {0} is in use by another server; stop that one, or choose another folder with --data")]
     InUse(PathBuf),
     #[error("cannot {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },

@@ -3,12 +3,14 @@
 pub mod http;
 pub mod server;
 pub mod sse;
+pub mod websocket;
 
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Request};
 pub use server::{Map, TestServer};
-pub use sse::{Frame, Sse};
+pub use sse::Sse;
+pub use websocket::{Heard, Ws};
 
 /// Longest that a test waits for something that is to happen at once.
 pub const SOON: Duration = Duration::from_secs(10);

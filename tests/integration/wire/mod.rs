@@ -1,0 +1,10 @@
+//! What the API promises to those who use it rightly.
+
+mod access;
+mod history;
+mod limits;
+mod maps;
+mod publish;
+mod streams;
+mod tickets;
+mod websocket;

@@ -1,0 +1,100 @@
+//! Tickets: a stream's credential in its address, good for one opening.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Map, Sse, TestServer};
+
+fn ticket(map: &Map) -> String {
+    let made = map.request("POST", "/events/ticket").send().expect(201);
+    made["data"]["ticket"].as_str().expect("a ticket").to_string()
+}
+
+fn status(map: &Map, query: &str) -> u16 {
+    map.anonymous("GET", &format!("/events/stream?{query}")).open().expect("an answer").0.status
+}
+
+#[test]
+fn a_ticket_comes_with_its_time_and_an_address_that_opens_the_stream_once() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("ticket");
+    let made = map.request("POST", "/events/ticket").send().expect(201);
+    assert_eq!(made["data"]["expires_in_seconds"], 30);
+    let ticket = made["data"]["ticket"].as_str().expect("a ticket");
+    assert!(ticket.starts_with("rt_") && ticket.len() == 35, "{ticket}");
+    let url = made["data"]["url"].as_str().expect("an address");
+    let target = url.strip_prefix(&format!("http://{}", server.addr())).expect("our own address");
+    drop(Sse::open(server.request("GET", target)));
+    assert_eq!(server.request("GET", target).send().status, 401);
+}
+
+#[test]
+fn of_twenty_who_race_for_a_ticket_one_gets_the_stream() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("race");
+    let query = format!("/events/stream?ticket={}", ticket(&map));
+    let opened = std::thread::scope(|scope| {
+        let open = || map.anonymous("GET", &query).open().expect("an answer");
+        let threads: Vec<_> = (0..20).map(|_| scope.spawn(open)).collect();
+        // all answers are kept until all have come, so that no stream is closed meanwhile
+        let answers: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("an answer")).collect();
+        answers.iter().map(|(answer, _)| answer.status).collect::<Vec<_>>()
+    });
+    assert_eq!(opened.iter().filter(|status| **status == 200).count(), 1, "{opened:?}");
+    // the others came too late for the ticket, or while all slots of its token were taken
+    assert!(opened.iter().all(|status| matches!(status, 200 | 401 | 429)), "{opened:?}");
+}
+
+#[test]
+fn a_request_that_fails_another_check_does_not_spend_the_ticket() {
+    let server = TestServer::start(&[]);
+    let (map, other) = (server.new_map("spend"), server.new_map("other"));
+    let ticket = ticket(&map);
+    assert_eq!(status(&map, &format!("ticket={ticket}&since=x")), 400);
+    assert_eq!(status(&map, &format!("ticket={ticket}&filter=%29")), 400);
+    assert!(matches!(status(&other, &format!("ticket={ticket}")), 401 | 404));
+    let plain = map.anonymous("GET", &format!("/events/ws?ticket={ticket}")).send();
+    assert_eq!(plain.status, 426);
+    assert_eq!(status(&map, &format!("ticket={ticket}")), 200);
+}
+
+#[test]
+fn a_ticket_holds_its_owner_to_the_filter_and_cursor_it_was_made_with() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("bound");
+    let ids = map.publish(&json!([{"type": "map_kill"}, {"type": "add_system"}, {"type": "map_kill"}]));
+    let asked = json!({"events": ["map_kill"], "since": ids[0]});
+    let made = map.request("POST", "/events/ticket").json(&asked).send().expect(201);
+    let query = format!("/events/stream?events=add_system&ticket={}", made["data"]["ticket"].as_str().expect("ticket"));
+    let mut stream = Sse::open(map.anonymous("GET", &query));
+    assert_eq!(stream.next().id.as_ref(), Some(&ids[2]));
+    for bad in [json!({"filter": "1 +"}), json!({"since": "x"}), json!({"events": "map_kill"}), json!({"what": 1})] {
+        assert_eq!(map.request("POST", "/events/ticket").json(&bad).send().status, 400, "{bad}");
+    }
+}
+
+#[test]
+fn a_ticket_ends_with_its_time_and_with_the_token_that_made_it() {
+    let server = TestServer::start(&[("tickets.ttl_s", "1")]);
+    let map = server.new_map("time");
+    let (id, token) = map.new_token(json!({"scopes": ["subscribe"]}));
+    let revoked = ticket(&map.with_token(&token));
+    assert_eq!(server.admin("DELETE", &format!("/api/v1/tokens/{id}")).send().status, 204);
+    assert_eq!(status(&map, &format!("ticket={revoked}")), 401);
+    let (old, made) = (ticket(&map), std::time::Instant::now());
+    crate::support::eventually("the second is over", || made.elapsed() > Duration::from_millis(1100));
+    assert_eq!(status(&map, &format!("ticket={old}")), 401);
+    assert_eq!(status(&map, "ticket=rt_00000000000000000000000000000000"), 401);
+}
+
+#[test]
+fn a_stream_by_ticket_ends_when_the_token_is_revoked() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("revoked");
+    let (id, token) = map.new_token(json!({"scopes": ["subscribe"]}));
+    let query = format!("/events/stream?ticket={}", ticket(&map.with_token(&token)));
+    let mut stream = Sse::open(map.anonymous("GET", &query));
+    assert_eq!(server.admin("DELETE", &format!("/api/v1/tokens/{id}")).send().status, 204);
+    stream.ends_within(Duration::from_millis(2500));
+}
