@@ -188,10 +188,16 @@ impl Drop for Shard {
 impl Handler<Arrived> for Shard {
     type Result = ();
 
-    fn handle(&mut self, msg: Arrived, _: &mut Self::Context) {
+    fn handle(&mut self, msg: Arrived, ctx: &mut Self::Context) {
         let room = self.core.rooms.borrow().get(&msg.no).cloned();
-        if let Some(room) = room {
-            room.arrived(&msg.frames, msg.previous);
+        let Some(room) = room else { return };
+        match room.arrived(&msg.frames, msg.previous) {
+            None => {}
+            // less than the clock of timers can tell
+            Some(wait) if wait < Duration::from_millis(1) => room.wake(),
+            Some(wait) => {
+                ctx.run_later(wait, move |_, _| room.wake());
+            }
         }
     }
 }

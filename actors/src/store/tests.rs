@@ -48,7 +48,7 @@ fn event(id: EventId, no: u32, bytes: usize) -> Event {
         channel: ChannelNo(no),
         kind: EventType::new("test").unwrap(),
         ts_ms: START_MS,
-        session: (no % 2 == 0).then(|| "s".into()),
+        session: no.is_multiple_of(2).then(|| "s".into()),
         payload: Canonical::parse(&payload).unwrap(),
     }
 }

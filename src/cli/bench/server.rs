@@ -41,6 +41,8 @@ impl Server {
             .env("STENTOR__LIMITS__STREAMS_PER_CHANNEL", "0")
             .env("STENTOR__LIMITS__STREAMS_PER_TOKEN", "0")
             .env("STENTOR__SERVER__MAX_CONNECTIONS", "50000")
+            // room for 256 publishers of batches of 100, which would be told to come back otherwise
+            .env("STENTOR__JOURNAL__QUEUE_EVENTS", "100000")
             .env("STENTOR__STORAGE__DURABILITY", common.durability.name())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
