@@ -93,7 +93,7 @@ test("clients lose and repeat no event when the server is killed, and when it is
     reconnect();
     await until("all are connected", () => controls.length && clients.every((c) => c.connected.length === 1));
     const publisher = new Publisher(own, map);
-    for (const [round, signal] of ["SIGKILL", "SIGTERM", "SIGKILL"].entries()) {
+    for (const [round, signal] of ["SIGKILL", "SIGTERM", "SIGKILL", "SIGKILL", "SIGTERM", "SIGKILL"].entries()) {
       await publisher.more(30);
       await own.restart(signal);
       const states = () => clients.map((c) => `${c.name}: ${c.connected.length}, state ${c.source.readyState}`).join("; ");

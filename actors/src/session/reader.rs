@@ -91,7 +91,14 @@ impl Reader {
             let write_bytes = self.room.engine.limits.write_bytes;
             match self.room.take(position, self.encoding, &self.filter, write_bytes) {
                 None => self.position = None,
-                Some(taken) if taken.next == position => return Poll::Ready(Read::UpToDate),
+                Some(taken) if taken.next == position => {
+                    if self.cursor > self.room.head() {
+                        // The log is ahead of the ring, so what the ring gets next may be behind the cursor: the
+                        // end of the ring is no position to go on from.
+                        self.position = None;
+                    }
+                    return Poll::Ready(Read::UpToDate);
+                }
                 Some(taken) => {
                     self.position = Some(taken.next);
                     self.cursor = taken.cursor;

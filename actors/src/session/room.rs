@@ -135,6 +135,10 @@ impl Room {
         self.ring.borrow().floor()
     }
 
+    pub fn head(&self) -> EventId {
+        self.ring.borrow().head()
+    }
+
     pub fn position_after(&self, cursor: EventId) -> Option<u64> {
         self.ring.borrow().position_after(cursor)
     }
