@@ -5,13 +5,28 @@ use std::time::Duration;
 use actors::hub::Config;
 use actors::journal::JournalLimits;
 use actors::limits::{Limits, StreamLimits};
+use actors::model::delivery::RetryPolicy;
+use actors::model::target::{Policy, network};
 use actors::ring::RingLimits;
 use actors::store::{Durability, Options, Retention};
+use actors::webhook::office::WebhookConfig;
+use actors::webhook::resolver::Resolver;
 
 use crate::settings::{self, Settings};
 
-pub fn of(settings: &Settings) -> Config {
-    let Settings { storage, retention, journal, limits, sse, streams, tickets, .. } = settings;
+/// What is no setting: it comes from the command line or the environment, and no file may hold it.
+#[derive(Default)]
+pub struct Start {
+    /// The operator's own admin token; without one that of the data folder counts.
+    pub admin_token: Option<String>,
+    /// The key that seals secrets, as base64; without one that of the data folder counts.
+    pub secret_key: Option<String>,
+    /// Webhooks may go to http and to the loopback.
+    pub dev: bool,
+}
+
+pub fn of(settings: &Settings, start: &Start) -> Config {
+    let Settings { storage, retention, journal, limits, sse, streams, webhooks, tickets, .. } = settings;
     let seconds = Duration::from_secs;
     Config {
         data_dir: storage.data_dir.clone(),
@@ -60,5 +75,24 @@ pub fn of(settings: &Settings) -> Config {
             ticket_ttl: seconds(tickets.ttl_s),
             tickets: tickets.max,
         },
+        webhooks: WebhookConfig {
+            policy: Policy {
+                allow_http: webhooks.allow_http,
+                // the settings were checked by the same functions
+                allow_networks: webhooks.allow_networks.iter().filter_map(|text| network(text).ok()).collect(),
+                dev: start.dev,
+            },
+            attempt_timeout: seconds(webhooks.attempt_timeout_s),
+            connect_timeout: seconds(webhooks.connect_timeout_s),
+            schedule: RetryPolicy::schedule(&webhooks.schedule_s).unwrap_or_else(|_| RetryPolicy::map_default()),
+            disable_after: seconds(webhooks.disable_after_s),
+            per_channel: limits.webhooks_per_map,
+            max_in_flight: webhooks.max_in_flight,
+            log_deliveries: webhooks.log_deliveries,
+            log_max_age: seconds(webhooks.log_max_age_s),
+            threads: webhooks.threads,
+        },
+        secret_key: start.secret_key.clone().map(Into::into),
+        resolver: Resolver::system(),
     }
 }

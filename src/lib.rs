@@ -9,4 +9,5 @@ mod server;
 pub mod settings;
 mod tls;
 
+pub use engine_config::Start;
 pub use server::{ServeError, Server};

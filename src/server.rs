@@ -17,7 +17,7 @@ use actix_web::{App, HttpServer, web};
 use actors::hub::{Hub, HubError, Started};
 use actors::model::draft;
 
-use crate::engine_config;
+use crate::engine_config::{self, Start};
 use crate::http::guard::ApiLimit;
 use crate::http::jwt::{JwtError, Verifier};
 use crate::http::streams::Socket;
@@ -55,16 +55,16 @@ pub enum ServeError {
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 impl Server {
-    /// Opens the data folder, starts the engine and listens. To be called within an actix system. `admin_token` is the
-    /// operator's own; without one the token of the data folder counts.
-    pub async fn bind(settings: Settings, admin_token: Option<String>) -> Result<Server, ServeError> {
+    /// Opens the data folder, starts the engine and listens. To be called within an actix system.
+    pub async fn bind(settings: Settings, start: Start) -> Result<Server, ServeError> {
         let settings = Arc::new(settings);
         let jwt = Verifier::from_settings(&settings.auth.jwt)?;
         let tls = tls::server_config(&settings.server)?;
         let listener = listen(&settings.server.listen, settings.server.backlog)
             .map_err(|source| ServeError::Listen { addr: settings.server.listen.clone(), source })?;
         let addr = listener.local_addr()?;
-        let Started { hub, new_admin_token } = Hub::start(engine_config::of(&settings), admin_token).await?;
+        let config = engine_config::of(&settings, &start);
+        let Started { hub, new_admin_token } = Hub::start(config, start.admin_token).await?;
         let limits = &settings.limits;
         let context = web::Data::new(Context {
             hub: hub.clone(),
@@ -135,7 +135,7 @@ impl Server {
         self.new_admin_token.as_deref()
     }
 
-    /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests, journal, store.
+    /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests and webhooks, journal, store.
     pub async fn run_until_stopped(self, signal: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Server { hub, context, handle, running, shutdown_timeout, .. } = self;
         let mut serving = actix_web::rt::spawn(running);
@@ -146,7 +146,10 @@ impl Server {
         log::info!("stopping");
         context.stopping.store(true, Ordering::Relaxed);
         hub.end_sessions().await;
-        if tokio::time::timeout(shutdown_timeout, handle.stop(true)).await.is_err() {
+        let requests = tokio::time::timeout(shutdown_timeout, handle.stop(true));
+        // side by side, because a receiver and a client may each use the whole of the time
+        let (requests, ()) = tokio::join!(requests, hub.end_deliveries(shutdown_timeout));
+        if requests.is_err() {
             log::warn!("requests did not end within server.shutdown_timeout_s; they are cut");
         }
         hub.stop(shutdown_timeout).await;

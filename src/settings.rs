@@ -53,6 +53,7 @@ pub struct Settings {
     pub limits: Limits,
     pub sse: Sse,
     pub streams: Streams,
+    pub webhooks: Webhooks,
     pub tickets: Tickets,
     pub auth: Auth,
     pub cors: Cors,
@@ -154,6 +155,7 @@ pub struct Limits {
     pub streams_per_channel: usize,
     /// 0 = no limit.
     pub streams_per_token: usize,
+    pub webhooks_per_map: usize,
     /// For each token; 0 = no limit.
     pub api_requests_per_minute: u32,
 }
@@ -181,6 +183,25 @@ pub struct Streams {
     pub page_bytes: usize,
     pub write_bytes: usize,
     pub channel_idle_s: u64,
+}
+
+/// `[webhooks]`: where webhooks may go, and how they are delivered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhooks {
+    pub allow_http: bool,
+    /// Networks in CIDR notation, and single addresses.
+    pub allow_networks: Vec<String>,
+    pub attempt_timeout_s: u64,
+    pub connect_timeout_s: u64,
+    /// Of webhooks without a policy of their own; one attempt more than there are waits.
+    pub schedule_s: Vec<u64>,
+    pub disable_after_s: u64,
+    pub max_in_flight: u32,
+    pub threads: usize,
+    /// Of one webhook.
+    pub log_deliveries: usize,
+    pub log_max_age_s: u64,
 }
 
 /// `[tickets]`: single-use stand-ins for a token.

@@ -14,6 +14,7 @@ use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::store::{DataLock, Log, State};
 use crate::tickets::Tickets;
+use crate::webhook::office::Office;
 
 pub struct Engine {
     pub limits: Limits,
@@ -27,6 +28,7 @@ pub struct Engine {
     pub access: Credentials,
     pub slots: Arc<Slots>,
     pub metrics: Arc<Metrics>,
+    pub office: Office,
     pub data_dir: PathBuf,
     /// Held as long as the engine lives, so that no second server writes into the folder.
     pub lock: DataLock,

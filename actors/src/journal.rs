@@ -364,6 +364,7 @@ impl Writer {
         for (no, frames) in by_channel {
             let newest = frames.last().map_or(EventId::ZERO, |frame| frame.event.id);
             let previous = self.handed.insert(no, newest).unwrap_or(EventId::ZERO);
+            self.routes.wake_webhooks(no);
             self.hand_over(no, Committed { frames: frames.into(), previous });
         }
     }

@@ -1,5 +1,6 @@
 //! Every metric of Stentor, each name once.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,6 +18,21 @@ pub struct ErrorLabels {
     /// The error's code, as clients see it.
     pub code: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// success, failure or gone.
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// The id of the webhook.
+    pub webhook: String,
+}
+
+/// Webhooks that have a series of their own. More would make the answer long and the monitoring dear.
+pub const WEBHOOK_SERIES_MAX: usize = 100;
 
 pub struct Metrics {
     registry: Registry,
@@ -37,6 +53,14 @@ pub struct Metrics {
     pub log_segments: Gauge,
     pub log_quarantined: Gauge,
     pub disk_free_bytes: Gauge,
+    pub webhook_attempts: Family<OutcomeLabels, Counter>,
+    pub webhook_attempt_seconds: Histogram,
+    pub webhook_dead: Counter,
+    pub webhook_retries_waiting: Gauge,
+    pub webhooks_disabled: Gauge,
+    pub webhook_lag_seconds: Family<WebhookLabels, Gauge>,
+    /// Series of `webhook_lag_seconds` that are taken.
+    pub webhook_series: AtomicUsize,
 }
 
 impl Default for Metrics {
@@ -60,6 +84,13 @@ impl Default for Metrics {
             log_segments: Gauge::default(),
             log_quarantined: Gauge::default(),
             disk_free_bytes: Gauge::default(),
+            webhook_attempts: Family::default(),
+            webhook_attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            webhook_dead: Counter::default(),
+            webhook_retries_waiting: Gauge::default(),
+            webhooks_disabled: Gauge::default(),
+            webhook_lag_seconds: Family::default(),
+            webhook_series: AtomicUsize::new(0),
         };
         let r = &mut m.registry;
         r.register("streams", "Open SSE and WebSocket streams", m.streams.clone());
@@ -79,6 +110,14 @@ impl Default for Metrics {
         r.register("log_segments", "Segments of the log", m.log_segments.clone());
         r.register("log_quarantined_segments", "Segments that did not open", m.log_quarantined.clone());
         r.register("disk_free_bytes", "Free space where the data lives", m.disk_free_bytes.clone());
+        r.register("webhook_attempts", "Attempts of deliveries by their outcome", m.webhook_attempts.clone());
+        let (name, help) = ("webhook_attempt_seconds", "How long attempts of deliveries took");
+        r.register(name, help, m.webhook_attempt_seconds.clone());
+        r.register("webhook_dead_letters", "Deliveries that were given up", m.webhook_dead.clone());
+        r.register("webhook_retries_waiting", "Deliveries that wait for a retry", m.webhook_retries_waiting.clone());
+        r.register("webhooks_disabled", "Webhooks that the server switched off", m.webhooks_disabled.clone());
+        let (name, help) = ("webhook_lag_seconds", "From a webhook's cursor to the newest event, in log time");
+        r.register(name, help, m.webhook_lag_seconds.clone());
         m
     }
 }

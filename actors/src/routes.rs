@@ -1,16 +1,19 @@
-//! Which actor stands for which channel: written by the registry, read by the journal for each batch.
+//! Which actor stands for which channel, and which webhooks have to hear of it: written by the registry and the webhook
+//! actors, read by the journal for each batch.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::Addr;
 
 use crate::channel::ChannelActor;
 use crate::model::event::ChannelNo;
+use crate::webhook::office::Bell;
 
 #[derive(Default)]
 pub struct Routes {
     channels: RwLock<HashMap<ChannelNo, Addr<ChannelActor>>>,
+    bells: RwLock<HashMap<ChannelNo, Vec<Arc<Bell>>>>,
 }
 
 impl Routes {
@@ -33,5 +36,25 @@ impl Routes {
 
     pub fn running(&self) -> usize {
         self.channels.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Wakes the webhooks of a channel whose log has grown. Does not block.
+    pub fn wake_webhooks(&self, no: ChannelNo) {
+        let bells = self.bells.read().unwrap_or_else(PoisonError::into_inner);
+        bells.get(&no).into_iter().flatten().for_each(|bell| bell.ring());
+    }
+
+    pub fn add_bell(&self, no: ChannelNo, bell: Arc<Bell>) {
+        self.bells.write().unwrap_or_else(PoisonError::into_inner).entry(no).or_default().push(bell);
+    }
+
+    pub fn remove_bell(&self, no: ChannelNo, bell: &Arc<Bell>) {
+        let mut bells = self.bells.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_channel) = bells.get_mut(&no) {
+            of_channel.retain(|other| !Arc::ptr_eq(other, bell));
+            if of_channel.is_empty() {
+                bells.remove(&no);
+            }
+        }
     }
 }

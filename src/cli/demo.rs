@@ -8,7 +8,7 @@ use actors::model::event::{Draft, EventType};
 
 use super::Failure;
 use super::serve::{DemoArgs, announce, failed, prepare, stopped_by_signal};
-use crate::Server;
+use crate::{Server, Start};
 
 /// Between two sample events.
 const PACE: Duration = Duration::from_millis(700);
@@ -21,7 +21,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let folder = std::env::temp_dir().join(format!("stentor-demo-{}", std::process::id()));
     let settings = prepare(&crate::settings::Flags { data: Some(folder.clone()), ..args.flags() })?;
     let ended = actix_web::rt::System::new().block_on(async {
-        let server = Server::bind(settings, None).await.map_err(failed)?;
+        let server = Server::bind(settings, Start { dev: true, ..Start::default() }).await.map_err(failed)?;
         announce(&server);
         let new = NewMap { name: "Demo chain".into(), slug: Some("demo".into()), id: None };
         let made = server.hub().create_map(new).await;

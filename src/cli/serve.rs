@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::settings::{Flags, Settings, SettingsError};
-use crate::{ServeError, Server, logging};
+use crate::{ServeError, Server, Start, logging};
 
 /// The flags of `stentor serve`.
 #[derive(Debug, Default, Args)]
@@ -57,10 +57,12 @@ impl From<SettingsError> for Failure {
 /// # Errors
 /// Settings that cannot be used are wrong usage; a server that cannot start or stop failed.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    let settings = prepare(&args.flags())?;
-    let admin_token = std::env::var(ADMIN_TOKEN).ok().filter(|token| !token.is_empty());
+    let flags = args.flags();
+    let settings = prepare(&flags)?;
+    let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
+    let start = Start { admin_token: variable(ADMIN_TOKEN), secret_key: variable(SECRET_KEY), dev: flags.dev };
     actix_web::rt::System::new().block_on(async {
-        let server = Server::bind(settings, admin_token).await.map_err(failed)?;
+        let server = Server::bind(settings, start).await.map_err(failed)?;
         announce(&server);
         server.run_until_stopped(stopped_by_signal()).await.map_err(failed)
     })
@@ -68,6 +70,9 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
 
 /// The environment variable that holds the operator's own admin token.
 const ADMIN_TOKEN: &str = "STENTOR_ADMIN_TOKEN";
+
+/// The environment variable that holds the key under which secrets are stored, as base64 of 32 bytes.
+const SECRET_KEY: &str = "STENTOR_SECRET_KEY";
 
 /// Loads the settings and sets up what the whole process shares.
 pub(super) fn prepare(flags: &Flags) -> Result<Settings, Failure> {

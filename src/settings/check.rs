@@ -2,6 +2,9 @@
 //!
 //! A test requires a row for every number and every word with choices, so a new key cannot slip by.
 
+use actors::model::delivery::RetryPolicy;
+use actors::model::target::network;
+
 use super::SettingsError;
 use super::error::Origin;
 use super::layers::Stack;
@@ -46,6 +49,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("limits.streams_total",           0,        10_000_000),
     ("limits.streams_per_channel",     0,        10_000_000),
     ("limits.streams_per_token",       0,        10_000_000),
+    ("limits.webhooks_per_map",        1,        10_000),
     ("limits.api_requests_per_minute", 0,        1_000_000),
     ("sse.keepalive_s",                1,        3_600),
     ("sse.retry_ms",                   1,        3_600_000),
@@ -57,6 +61,13 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("streams.page_bytes",             KIB,      64 * MIB),
     ("streams.write_bytes",            KIB,      64 * MIB),
     ("streams.channel_idle_s",         1,        DAY_S),
+    ("webhooks.attempt_timeout_s",     1,        300),
+    ("webhooks.connect_timeout_s",     1,        300),
+    ("webhooks.disable_after_s",       60,       AGES_S),
+    ("webhooks.max_in_flight",         1,        256),
+    ("webhooks.threads",               1,        64),
+    ("webhooks.log_deliveries",        1,        100_000),
+    ("webhooks.log_max_age_s",         1,        AGES_S),
     ("tickets.ttl_s",                  1,        3_600),
     ("tickets.max",                    1,        10_000_000),
 ];
@@ -76,12 +87,14 @@ struct Relation {
     zero_is_no_limit: bool,
 }
 
-/// A batch must be able to hold an event, and the queue a batch; a channel cannot use more streams than the server has.
-const RELATIONS: [Relation; 4] = [
+/// A batch must be able to hold an event, and the queue a batch; a channel cannot use more streams than the server has;
+/// connecting is a part of an attempt.
+const RELATIONS: [Relation; 5] = [
     Relation { small: "limits.batch_bytes", large: "journal.queue_bytes", zero_is_no_limit: false },
     Relation { small: "limits.event_bytes", large: "limits.batch_bytes", zero_is_no_limit: false },
     Relation { small: "limits.batch_events", large: "journal.queue_events", zero_is_no_limit: false },
     Relation { small: "limits.streams_per_channel", large: "limits.streams_total", zero_is_no_limit: true },
+    Relation { small: "webhooks.connect_timeout_s", large: "webhooks.attempt_timeout_s", zero_is_no_limit: false },
 ];
 
 /// Checks each value by itself.
@@ -108,6 +121,15 @@ pub(super) fn values(stack: &Stack) -> Result<(), SettingsError> {
     }
     if !stack.list("cors.allowed_origins").iter().all(|origin| *origin == "*" || is_origin(origin)) {
         return Err(stack.refuse("cors.allowed_origins", "\"*\" or origins such as \"https://app.example.org\""));
+    }
+    let schedule: Option<Vec<u64>> =
+        stack.numbers("webhooks.schedule_s").into_iter().map(|wait| u64::try_from(wait).ok()).collect();
+    if !schedule.is_some_and(|schedule| RetryPolicy::schedule(&schedule).is_ok()) {
+        return Err(stack.refuse("webhooks.schedule_s", "up to 99 waits from 1 to 86400"));
+    }
+    let bad = |text: &&str| network(text).is_err();
+    if stack.list("webhooks.allow_networks").iter().any(bad) {
+        return Err(stack.refuse("webhooks.allow_networks", "networks like 10.0.0.0/8 and addresses like 127.0.0.1"));
     }
     Ok(())
 }

@@ -111,6 +111,15 @@ impl Stack {
         }
     }
 
+    /// The numbers of a list by its key.
+    pub fn numbers(&self, key: &str) -> Vec<i64> {
+        let number = |item: &Value| if let ValueKind::I64(number) = item.kind { Some(number) } else { None };
+        match self.values.get(key) {
+            Some((ValueKind::Array(items), _)) => items.iter().filter_map(number).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Where the value in force came from.
     pub fn origin(&self, key: &str) -> Origin {
         self.values.get(key).map_or(Origin::Default, |(_, origin)| origin.clone())
@@ -186,17 +195,19 @@ fn cast(given: ValueKind, default: &ValueKind, from_environment: bool) -> Result
         (ValueKind::Boolean(_), kind @ ValueKind::Boolean(_))
         | (ValueKind::I64(_), kind @ ValueKind::I64(_))
         | (ValueKind::String(_), kind @ ValueKind::String(_)) => Ok(kind),
-        (ValueKind::Array(_), ValueKind::Array(items))
-            if items.iter().all(|item| matches!(item.kind, ValueKind::String(_))) =>
-        {
+        (ValueKind::Array(of), ValueKind::Array(items)) if items.iter().all(|item| fits(of, &item.kind)) => {
             Ok(ValueKind::Array(items))
         }
         (default, ValueKind::String(text)) if from_environment => match default {
             ValueKind::Boolean(_) => text.trim().to_lowercase().parse().map(ValueKind::Boolean).ok(),
             ValueKind::I64(_) => text.trim().parse().map(ValueKind::I64).ok(),
-            ValueKind::Array(_) => {
+            ValueKind::Array(of) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-                Some(ValueKind::Array(items.map(|item| Value::new(None, item)).collect()))
+                let item = |item: &str| match of_numbers(of) {
+                    true => item.parse().ok().map(|number| Value::new(None, ValueKind::I64(number))),
+                    false => Some(Value::new(None, item)),
+                };
+                items.map(item).collect::<Option<_>>().map(ValueKind::Array)
             }
             _ => None,
         }
@@ -205,10 +216,24 @@ fn cast(given: ValueKind, default: &ValueKind, from_environment: bool) -> Result
     }
 }
 
+/// Whether a list holds numbers, as its default shows; else it holds texts.
+fn of_numbers(default: &[Value]) -> bool {
+    default.iter().any(|item| matches!(item.kind, ValueKind::I64(_)))
+}
+
+fn fits(default: &[Value], item: &ValueKind) -> bool {
+    match item {
+        ValueKind::I64(_) => of_numbers(default),
+        ValueKind::String(_) => !of_numbers(default),
+        _ => false,
+    }
+}
+
 fn allowed_kind(default: &ValueKind) -> &'static str {
     match default {
         ValueKind::Boolean(_) => "true or false",
         ValueKind::I64(_) => "a whole number",
+        ValueKind::Array(of) if of_numbers(of) => "a list of whole numbers",
         ValueKind::Array(_) => "a list of texts",
         _ => "a text",
     }

@@ -8,6 +8,7 @@ use crate::model::access::Scope;
 use crate::model::channel::{self, Channel, ChannelKind, NameError};
 use crate::shard::CloseRoom;
 use crate::store::{Change, StoreError, Table};
+use crate::webhook::shelf;
 
 /// A map that somebody asks for.
 #[derive(Clone, Debug, Default)]
@@ -136,10 +137,12 @@ impl Hub {
                 Ok(map)
             })
             .await?;
-        Ok(self.engine.directory.put(map))
+        let map = self.engine.directory.put(map);
+        self.refresh_webhooks(&map).await;
+        Ok(map)
     }
 
-    /// Deletes a map with its tokens; its streams end. Its events are not read any more and leave with retention.
+    /// Deletes a map with its tokens and webhooks; its streams end. Its events are not read any more and leave with retention.
     pub async fn delete_map(&self, map: &Channel) -> Result<(), ChannelError> {
         let _one_at_a_time = self.changes.lock().await;
         let no = map.no();
@@ -147,7 +150,17 @@ impl Hub {
         let tokens = self.engine.access.list(Some(no));
         let mut changes = vec![Change::delete(Table::Channels, no.0.to_be_bytes())];
         changes.extend(tokens.iter().map(|token| Change::delete(Table::Tokens, token.id.as_bytes())));
-        self.blocking(move |engine| engine.state.write(&changes)).await?;
+        let webhooks = self.engine.office.list(no);
+        for webhook in &webhooks {
+            self.end_webhook(&webhook.id).await;
+        }
+        self.blocking(move |engine| {
+            for webhook in webhooks {
+                changes.extend(shelf::delete(&engine.state, &webhook.id)?);
+            }
+            engine.state.write(&changes)
+        })
+        .await?;
         self.engine.directory.remove(no);
         for token in tokens {
             self.engine.access.remove(&token.id);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Supervisor;
+use zeroize::Zeroizing;
 
 use super::Hub;
 use crate::clock;
@@ -24,14 +25,25 @@ use crate::routes::Routes;
 use crate::shard::CloseAll;
 use crate::store::{self, DataLock, Log, State, StoreError, Table};
 use crate::tickets::Tickets;
+use crate::webhook::client::tls_config;
+use crate::webhook::office::{Office, WebhookConfig};
+use crate::webhook::record::Webhook;
+use crate::webhook::resolver::Resolver;
+use crate::webhook::supervisor::{Launch, StopAll, Supervisor as WebhookSupervisor};
+use crate::webhook::target::Gate;
 
 /// What the engine needs to know to start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     pub data_dir: PathBuf,
     pub log: store::Options,
     pub journal: JournalLimits,
     pub limits: Limits,
+    pub webhooks: WebhookConfig,
+    /// The key that seals secrets, as base64; without it the one in the data folder counts, which the first start makes.
+    pub secret_key: Option<Zeroizing<String>>,
+    /// How webhooks look up names.
+    pub resolver: Resolver,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +52,8 @@ pub enum HubError {
     Store(#[from] StoreError),
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
     #[error("the engine's thread did not start")]
     Arbiter,
 }
@@ -64,7 +78,7 @@ impl Hub {
     /// Opens the data folder and starts the engine. To be called within a running [`actix::System`]. `admin_token` is the
     /// operator's own; without it the one in the data folder counts, which the first start makes.
     pub async fn start(config: Config, admin_token: Option<String>) -> Result<Started, HubError> {
-        let Config { data_dir, log: options, journal: journal_limits, limits } = config;
+        let Config { data_dir, log: options, journal: journal_limits, limits, webhooks, secret_key, resolver } = config;
         let lock = DataLock::take(&data_dir)?;
         let state = State::open(&data_dir, options.durability)?;
         let (log, _) = Log::open(options, clock::now_ms())?;
@@ -83,6 +97,14 @@ impl Hub {
             None => admin_token_file(&data_dir)?,
         };
         access.set_admin(&admin);
+
+        let key = store::secret_key(&data_dir, secret_key.as_ref().map(|text| text.as_str()))?;
+        let threads: Vec<_> = (0..webhooks.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
+        let gate = Gate::new(webhooks.policy.clone(), resolver);
+        let office = Office::new(webhooks, gate, tls_config(&[])?, key);
+        for (_, webhook) in state.scan::<Webhook>(Table::Webhooks, b"")? {
+            office.put(Arc::new(webhook));
+        }
 
         let arbiter = actix_rt::Arbiter::new().handle();
         let metrics = Arc::new(Metrics::default());
@@ -110,15 +132,24 @@ impl Hub {
             access,
             slots,
             metrics,
+            office,
             data_dir,
             lock,
         });
         let for_janitor = engine.clone();
         Supervisor::start_in_arbiter(&arbiter, move |_| Janitor::new(for_janitor));
+        let (for_webhooks, delivering) = (engine.clone(), threads.clone());
+        let webhooks =
+            Supervisor::start_in_arbiter(&arbiter, move |_| WebhookSupervisor::new(for_webhooks, delivering));
+        for webhook in engine.office.all() {
+            webhooks.do_send(Launch { webhook });
+        }
         let hub = Hub {
             engine,
             changes: Arc::default(),
             arbiter: Arc::new(arbiter),
+            supervisor: webhooks,
+            threads: threads.into(),
             journal_thread: Arc::new(std::sync::Mutex::new(Some(thread))),
         };
         Ok(Started { hub, new_admin_token: is_new.then_some(admin) })
@@ -142,6 +173,15 @@ impl Hub {
         let _ = self.engine.registry.send(CloseAll).await;
     }
 
+    /// Lets the attempts in flight end and makes no new ones; gives up waiting after `patience`, and what was in flight is
+    /// made again at the next start.
+    pub async fn end_deliveries(&self, patience: Duration) {
+        let ended = self.supervisor.send(StopAll);
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            log::warn!("attempts of webhooks were still under way and will be made again");
+        }
+    }
+
     /// Commits what is queued, flushes the store and ends the engine's threads. To be called when nothing listens any
     /// more; gives up waiting after `patience`.
     pub async fn stop(&self, patience: Duration) {
@@ -155,6 +195,9 @@ impl Hub {
         }
         if let Err(e) = self.blocking(|engine| engine.state.sync()).await {
             log::error!("the last flush failed: {e}");
+        }
+        for thread in self.threads.iter() {
+            thread.stop();
         }
         self.arbiter.stop();
     }

@@ -5,6 +5,7 @@ mod history;
 mod lifecycle;
 mod stats;
 mod tokens;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use crate::session::websocket::UpgradeError;
 use crate::session::{Opening, sse, websocket};
 use crate::store::{DedupeKey, StoreError};
 use crate::tickets::{Grant, Look, Mint, Spend};
+use crate::webhook::supervisor::Supervisor;
 
 /// The engine, as the edge holds it.
 #[derive(Clone)]
@@ -38,6 +40,9 @@ pub struct Hub {
     changes: Arc<tokio::sync::Mutex<()>>,
     /// The thread on which the registry, the channels, the tickets and the janitor live.
     arbiter: Arc<actix_rt::ArbiterHandle>,
+    supervisor: actix::Addr<Supervisor>,
+    /// The threads that deliver webhooks.
+    threads: Arc<[actix_rt::ArbiterHandle]>,
     journal_thread: Arc<std::sync::Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 

@@ -14,6 +14,7 @@ pub mod filter;
 pub mod format;
 pub mod id;
 pub mod json;
+pub mod seal;
 pub mod signature;
 pub mod target;
 pub mod timestamp;

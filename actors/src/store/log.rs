@@ -340,6 +340,17 @@ impl Log {
         })
     }
 
+    /// The newest kept event of a channel.
+    pub fn newest(&self, no: ChannelNo) -> Option<EventId> {
+        let (_, volumes) = self.shelf();
+        volumes.iter().rev().find_map(|v| v.span(no).map(|span| span.last))
+    }
+
+    /// The newest event of the channel that retention took; zero while it took none.
+    pub fn expired(&self, no: ChannelNo) -> EventId {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner).expired(no)
+    }
+
     /// Whether events of the channel (or of any) with ids in (after, through] may be gone.
     pub fn lost_between(&self, channel: Option<ChannelNo>, after: EventId, through: EventId) -> bool {
         self.lost.read().unwrap_or_else(PoisonError::into_inner).between(channel, after, through)

@@ -76,6 +76,11 @@ impl Lost {
         self.kept.damaged.iter().any(|(from, to)| *from <= id && id < *to)
     }
 
+    /// The newest event of the channel that retention took; zero while it took none.
+    pub fn expired(&self, no: ChannelNo) -> EventId {
+        self.kept.expired.get(&no.0).copied().unwrap_or_default()
+    }
+
     /// Whether events of the channel (or of any) with ids in (after, through] may be gone.
     pub fn between(&self, channel: Option<ChannelNo>, after: EventId, through: EventId) -> bool {
         let expired = match channel {

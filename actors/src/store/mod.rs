@@ -5,7 +5,8 @@
 //! data/log/<seq>/               one sled database per segment of the log
 //! data/log/lost.json            what retention or quarantine took, per channel
 //! data/quarantine/<seq>-<ms>/   segments that did not open, with a file `reason`
-//! data/state/                   one small sled database: channels, tokens, numbers
+//! data/state/                   one small sled database: channels, tokens, numbers, webhooks and their deliveries
+//! data/secret-key               the key that seals the secrets in it, unless the operator gives one
 //! ```
 //!
 //! Keys of a segment, all in its default tree so that one batch is atomic (numbers big-endian):
@@ -29,6 +30,7 @@ mod lock;
 mod log;
 mod lost;
 mod record;
+mod secret_key;
 mod segment;
 mod state;
 #[cfg(test)]
@@ -38,6 +40,7 @@ use std::path::PathBuf;
 
 pub use self::lock::DataLock;
 pub use self::log::{Dropped, Log, LogStats, OpenReport};
+pub use self::secret_key::secret_key;
 pub use self::state::{Change, State, Table};
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
@@ -52,6 +55,8 @@ pub enum StoreError {
     Sled { path: PathBuf, source: sled::Error },
     #[error("a stored document cannot be read: {0}")]
     Document(#[from] serde_json::Error),
+    #[error(transparent)]
+    SecretKey(#[from] crate::model::seal::BadKey),
     #[error("a stored document is damaged")]
     Damaged,
     #[error("a thread of the store panicked: {0}")]

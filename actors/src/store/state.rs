@@ -25,6 +25,16 @@ pub enum Table {
     Tokens = b't' as isize,
     /// Counters by name.
     Numbers = b'n' as isize,
+    /// Webhooks by id.
+    Webhooks = b'w' as isize,
+    /// The state of a webhook's deliveries, with the cursor, by the webhook's id.
+    Endpoints = b'e' as isize,
+    /// Deliveries in trouble by webhook and delivery.
+    Rows = b'r' as isize,
+    /// Replays by webhook and number.
+    Replays = b'j' as isize,
+    /// What people may read of deliveries, by webhook and delivery. Nothing depends on it.
+    Deliveries = b'd' as isize,
 }
 
 /// One change of a write.
@@ -99,6 +109,12 @@ impl State {
             Ok((key[1..].to_vec(), parse(&value)?))
         };
         entries.map(document).collect()
+    }
+
+    /// The deletion of all documents of a table whose key begins with `prefix`.
+    pub fn clear(&self, table: Table, prefix: &[u8]) -> Result<Vec<Change>, StoreError> {
+        let keys = self.db.scan_prefix(key(table, prefix)).keys();
+        keys.map(|key| Ok(Change { key: key.map_err(|e| self.sled(e))?.to_vec(), value: None })).collect()
     }
 
     /// Writes all changes or none.

@@ -1,0 +1,340 @@
+//! What became of a webhook's deliveries, and making them again: list, look, retry, replay, test.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Delivery, DeliveryId, DeliveryStatus, Hub, Job, JobId, Webhook, WebhookError};
+use crate::clock;
+use crate::engine::Engine;
+use crate::frame::Frame;
+use crate::model::catalogue;
+use crate::model::channel::Channel;
+use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
+use crate::model::event::{Event, EventType};
+use crate::model::filter::Filter;
+use crate::model::id::EventId;
+use crate::store::{Direction, PageLimit, StoreError, Table};
+use crate::webhook::actor::{Ask, FlushHistory, Seen, Test};
+use crate::webhook::record::Ready;
+use crate::webhook::{attempt, history, shelf, spec};
+
+/// Most events that one look at what is pending reads, and one dry run counts.
+const SCAN_EVENTS: usize = 1_000_000;
+
+/// A part of a list, the newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    pub data: Vec<T>,
+    /// What to ask for `after` to get the next part; none: this was the last one.
+    pub next: Option<DeliveryId>,
+}
+
+/// A range of the log to be sent again.
+#[derive(Clone, Debug, Default)]
+pub struct ReplayAsk {
+    /// Events after this one.
+    pub after: EventId,
+    /// Up to and with this one; absent: up to the newest.
+    pub until: Option<EventId>,
+    /// Only these types, beside the filter of the webhook.
+    pub events: Option<Vec<String>>,
+    /// Only deliveries that are dead.
+    pub dead_only: bool,
+    /// Only count what would be sent.
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayAnswer {
+    Started(JobId),
+    /// So many events, or dead deliveries, would be sent.
+    Counted(u64),
+}
+
+/// What came of a test.
+#[derive(Clone, Debug)]
+pub struct TestOutcome {
+    pub delivery: DeliveryId,
+    pub delivered: bool,
+    pub status_code: Option<u16>,
+    pub error_code: Option<String>,
+    /// What went wrong, in a sentence.
+    pub detail: String,
+    pub duration_ms: u64,
+    pub request_headers: Vec<(String, String)>,
+    pub body: Bytes,
+    pub response_headers: Vec<(String, String)>,
+    pub response_body: String,
+}
+
+impl Hub {
+    /// Sends one sample event now and waits for what comes of it.
+    pub async fn test_webhook(&self, channel: &Channel, id: &str) -> Result<TestOutcome, WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        let now_ms = clock::now_ms();
+        let delivery = DeliveryId::fresh(now_ms.max(0) as u64, u128::from_le_bytes(clock::random()));
+        let frame = Arc::new(Frame::new(sample(&webhook, delivery, now_ms), channel.id.clone()));
+        let tested = self.actor(&webhook).await?.send(Test { delivery, frame }).await;
+        let done = tested.map_err(|_| WebhookError::Unavailable)??;
+        Ok(TestOutcome {
+            delivery,
+            delivered: done.outcome == Outcome::Success,
+            status_code: done.record.status_code,
+            error_code: done.record.error_code,
+            detail: done.record.detail,
+            duration_ms: done.record.duration_ms,
+            request_headers: done.record.request_headers,
+            body: done.body,
+            response_headers: done.record.response_headers,
+            response_body: done.record.response_body,
+        })
+    }
+
+    /// The deliveries of a webhook, the newest first. Those that wait for their first attempt are listed only when
+    /// `status` asks for them: of an endpoint that is off there may be millions.
+    pub async fn deliveries(
+        &self,
+        channel: &Channel,
+        id: &str,
+        status: Option<DeliveryStatus>,
+        limit: usize,
+        after: Option<DeliveryId>,
+    ) -> Result<Page<Delivery>, WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        let seen = self.seen(&webhook).await?;
+        let owner = channel.id.clone();
+        let page = self.blocking(move |engine| {
+            let before = after.unwrap_or(DeliveryId::MAX);
+            let rows: HashMap<_, _> = seen.rows.iter().map(|row| (row.delivery, row)).collect();
+            let mut all = merged(history::read(&engine.state, &webhook.id)?, &rows);
+            all.retain(|delivery| status.is_none_or(|status| delivery.status == status) && delivery.id < before);
+            if status == Some(DeliveryStatus::Pending) && webhook.batch.is_none() {
+                all.extend(pending(engine, &webhook, &owner, &seen, before, limit)?);
+            }
+            all.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
+            all.dedup_by(|a, b| a.id == b.id);
+            let more = all.len() > limit;
+            all.truncate(limit);
+            let next = all.last().map(|last| last.id).filter(|_| more);
+            Ok(Page { data: all, next })
+        });
+        Ok(page.await?)
+    }
+
+    /// One delivery with its attempts, each with the body that was sent.
+    pub async fn delivery(&self, channel: &Channel, id: &str, delivery: DeliveryId) -> Result<Delivery, WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        let mut found = self.find_delivery(&webhook, delivery).await?;
+        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+        let ready = self.ready(&webhook, channel)?;
+        let events = found.events.clone();
+        let body = self.blocking(move |engine| body(engine, &ready, &events)).await?;
+        for attempt in &mut found.attempts {
+            if attempt.request_body.is_none() {
+                attempt.request_body.clone_from(&body);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Has a delivery attempted again now. Durable when it returns.
+    pub async fn retry_delivery(&self, channel: &Channel, id: &str, delivery: DeliveryId) -> Result<(), WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        let found = self.find_delivery(&webhook, delivery).await?;
+        if found.events.is_empty() {
+            // a test is made anew
+            return Err(WebhookError::DeliveryNotFound);
+        }
+        let ask = Ask::Resend { delivery, events: found.events, attempts: found.attempt_count };
+        self.ask(&webhook, ask).await.map(drop)
+    }
+
+    /// Sends a range of the log again, as a job that survives a restart; or counts what that would send.
+    pub async fn replay(&self, channel: &Channel, id: &str, ask: ReplayAsk) -> Result<ReplayAnswer, WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        let head = self.engine.log.head();
+        let until = ask.until.unwrap_or(head).min(head);
+        let request = ReplayRequest { after: ask.after, until, events: ask.events, dead_only: ask.dead_only };
+        if ask.dry_run {
+            let seen = self.observe(&webhook, request.dead_only).await?;
+            let owner = channel.id.clone();
+            let counted = self.blocking(move |engine| count(engine, &webhook, &owner, &seen, &request)).await?;
+            return Ok(ReplayAnswer::Counted(counted));
+        }
+        let job = self.ask(&webhook, Ask::Replay(request)).await?;
+        job.map(ReplayAnswer::Started).ok_or(WebhookError::Unavailable)
+    }
+
+    /// How far a replay is.
+    pub async fn replay_job(&self, channel: &Channel, id: &str, job: JobId) -> Result<Job, WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        let seen = self.observe(&webhook, false).await?;
+        seen.jobs.into_iter().find(|known| known.id == job).ok_or(WebhookError::ReplayNotFound)
+    }
+
+    /// How the deliveries stand, with the delivery log on disk.
+    async fn seen(&self, webhook: &Arc<Webhook>) -> Result<Seen, WebhookError> {
+        let actor = self.actor(webhook).await?;
+        actor.send(FlushHistory).await.map_err(|_| WebhookError::Unavailable)?;
+        self.observe(webhook, true).await
+    }
+
+    async fn find_delivery(&self, webhook: &Arc<Webhook>, delivery: DeliveryId) -> Result<Delivery, WebhookError> {
+        let seen = self.seen(webhook).await?;
+        let webhook = webhook.clone();
+        let found = self.blocking(move |engine| {
+            let at = shelf::delivery_key(&webhook.id, delivery);
+            let logged = engine.state.get::<Delivery>(Table::Deliveries, at)?;
+            let rows = seen.rows.iter().filter(|row| row.delivery == delivery).map(|row| (row.delivery, row)).collect();
+            Ok(merged(logged.into_iter().collect(), &rows).pop())
+        });
+        found.await?.ok_or(WebhookError::DeliveryNotFound)
+    }
+}
+
+/// What is in the log for people, corrected by the rows, which are the truth.
+fn merged(logged: Vec<Delivery>, rows: &HashMap<DeliveryId, &Row>) -> Vec<Delivery> {
+    let mut all: HashMap<DeliveryId, Delivery> = HashMap::with_capacity(logged.len() + rows.len());
+    for mut delivery in logged {
+        if !rows.contains_key(&delivery.id)
+            && matches!(delivery.status, DeliveryStatus::Retrying | DeliveryStatus::Dead)
+        {
+            delivery.status = DeliveryStatus::Dropped;
+            delivery.next_attempt_ms = None;
+        }
+        all.insert(delivery.id, delivery);
+    }
+    for row in rows.values() {
+        let delivery = all.entry(row.delivery).or_insert_with(|| of_row(row));
+        delivery.events.clone_from(&row.events);
+        delivery.attempt_count = row.attempts;
+        (delivery.status, delivery.next_attempt_ms) = match row.state {
+            _ if row.requested.is_some() => (DeliveryStatus::Pending, None),
+            RowState::Retrying => (DeliveryStatus::Retrying, Some(row.next_at_ms)),
+            RowState::Dead => (DeliveryStatus::Dead, None),
+            RowState::Delivered => (DeliveryStatus::Delivered, None),
+        };
+    }
+    all.into_values().collect()
+}
+
+fn of_row(row: &Row) -> Delivery {
+    Delivery {
+        id: row.delivery,
+        events: row.events.clone(),
+        event_types: Vec::new(),
+        status: DeliveryStatus::Retrying,
+        attempt_count: row.attempts,
+        attempts: Vec::new(),
+        next_attempt_ms: None,
+        updated_ms: row.last.map_or(0, |last| last.at_ms as i64),
+    }
+}
+
+/// Events behind the cursor, the newest first: one delivery each.
+fn pending(
+    engine: &Engine,
+    webhook: &Webhook,
+    owner: &Arc<str>,
+    seen: &Seen,
+    before: DeliveryId,
+    limit: usize,
+) -> Result<Vec<Delivery>, StoreError> {
+    let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(Vec::new()) };
+    let covered: std::collections::HashSet<_> = seen.rows.iter().flat_map(|row| &row.events).collect();
+    // a delivery has the time of its first event
+    let mut at = EventId::at_time(before.time_ms().saturating_add(1));
+    let (mut found, mut scanned) = (Vec::new(), 0);
+    loop {
+        let limits = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
+        let page = engine.log.read(webhook.channel_no(), at, limits, Direction::Backward)?;
+        for event in page.events {
+            at = event.id;
+            scanned += 1;
+            if at <= seen.observed.cursor || found.len() > limit || scanned > SCAN_EVENTS {
+                return Ok(found);
+            }
+            let frame = Frame::new(event, owner.clone());
+            let id = DeliveryId::of(&webhook.id, &[at]);
+            if id < before && !covered.contains(&at) && frame.passes(&filter) {
+                found.push(Delivery {
+                    id,
+                    events: vec![at],
+                    event_types: vec![frame.event.kind.to_string()],
+                    status: DeliveryStatus::Pending,
+                    attempt_count: 0,
+                    attempts: Vec::new(),
+                    next_attempt_ms: None,
+                    updated_ms: at.time_ms() as i64,
+                });
+            }
+        }
+        if !page.more {
+            return Ok(found);
+        }
+    }
+}
+
+/// What a replay would send.
+fn count(
+    engine: &Engine,
+    webhook: &Webhook,
+    owner: &Arc<str>,
+    seen: &Seen,
+    request: &ReplayRequest,
+) -> Result<u64, StoreError> {
+    let until = request.until.min(seen.observed.cursor);
+    if request.dead_only {
+        let within = |row: &&Row| row.state == RowState::Dead && row.first() > request.after && row.first() <= until;
+        return Ok(seen.rows.iter().filter(within).count() as u64);
+    }
+    let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(0) };
+    let (mut at, mut counted, mut scanned) = (request.after, 0, 0);
+    loop {
+        let limits = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
+        let page = engine.log.read(webhook.channel_no(), at, limits, Direction::Forward)?;
+        for event in page.events {
+            at = event.id;
+            scanned += 1;
+            if at > until || scanned > SCAN_EVENTS {
+                return Ok(counted);
+            }
+            let asked =
+                request.events.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| kind == event.kind.as_str()));
+            if asked && Frame::new(event, owner.clone()).passes(&filter) {
+                counted += 1;
+            }
+        }
+        if !page.more {
+            return Ok(counted);
+        }
+    }
+}
+
+/// What is posted for these events; none when they are gone.
+fn body(engine: &Engine, ready: &Ready, events: &[EventId]) -> Result<Option<String>, StoreError> {
+    let frames = attempt::read_frames(engine, ready.channel.no(), &ready.channel.id, events)?;
+    if frames.is_empty() {
+        return Ok(None);
+    }
+    let batch = ready.webhook.batch.is_some() || frames.len() > 1;
+    let rendered = attempt::render(ready, &frames, batch).ok();
+    Ok(rendered.map(|rendered| String::from_utf8_lossy(&rendered.body).into_owned()))
+}
+
+/// An event that is not in the log, of a type that the webhook gets.
+fn sample(webhook: &Webhook, delivery: DeliveryId, now_ms: i64) -> Event {
+    let wanted = webhook.filter.events.iter().flatten().map(String::as_str);
+    let name = spec::sample_types(webhook).next().or(wanted.into_iter().next()).unwrap_or("webhook.test");
+    Event {
+        id: EventId::from_bytes(delivery.to_bytes()),
+        channel: webhook.channel_no(),
+        // both the catalogue and the filter hold types only
+        kind: EventType::new(name).expect("a type of the catalogue or of the filter"),
+        ts_ms: now_ms,
+        session: None,
+        payload: catalogue::sample(name, 0),
+    }
+}

@@ -1,0 +1,328 @@
+//! Webhooks: create, change, rotate, delete. What became of their deliveries is in `deliveries`.
+
+mod deliveries;
+
+use std::sync::Arc;
+
+pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
+
+use super::Hub;
+use crate::clock;
+use crate::model::channel::{self, Channel};
+use crate::model::delivery::EndpointState;
+pub use crate::model::delivery::{
+    Batch, DeliveryId, Health, Job, JobId, JobState, OffReason, RateLimit, Refusal, Resume, RetryPolicy,
+    RetryPolicyForm, Trigger,
+};
+use crate::model::filter::FilterSpec;
+pub use crate::model::format::Format;
+use crate::model::signature::{Keys, Secret};
+use crate::store::{Change, StoreError, Table};
+use crate::webhook::actor::{Ask, Discard, Observe, Seen};
+pub use crate::webhook::history::{AttemptRecord, Delivery, DeliveryStatus};
+pub use crate::webhook::record::Webhook;
+use crate::webhook::record::{self, Ready};
+use crate::webhook::spec;
+pub use crate::webhook::spec::{InvalidField, WebhookSpec};
+use crate::webhook::supervisor::Launch;
+use crate::webhook::target::Refusal as TargetRefusal;
+use crate::webhook::{actor::WebhookActor, shelf};
+
+/// The longest that an old secret may sign beside a new one, in seconds.
+pub const GRACE_MAX_S: u64 = 604_800;
+
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    #[error("the webhook cannot be taken as it is")]
+    Invalid(Vec<InvalidField>),
+    #[error("another webhook of this channel has this url; change that one, or choose another url")]
+    Duplicate,
+    #[error("there are as many webhooks as limits.webhooks_per_map allows: {0}")]
+    TooMany(usize),
+    #[error("the webhook does not exist")]
+    NotFound,
+    #[error("the delivery is not known; it may have left the delivery log")]
+    DeliveryNotFound,
+    #[error("the replay is not known")]
+    ReplayNotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the webhook's deliveries are not running; change the webhook, or see the server's log")]
+    Unavailable,
+}
+
+/// How a webhook does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub health: Health,
+    /// Why it is switched off, if it is.
+    pub reason: Option<OffReason>,
+    /// Since when the health is what it is, in Unix milliseconds.
+    pub since_ms: u64,
+    pub consecutive_failures: u32,
+    pub last_delivery_ms: Option<u64>,
+    /// `http_status 500`, `timeout`.
+    pub last_error: Option<String>,
+    pub last_error_ms: Option<u64>,
+}
+
+impl Status {
+    fn of(state: &EndpointState, health: Health) -> Status {
+        let last_error = state.last_failure.map(|failure| match failure.status {
+            Some(status) => format!("{} {status}", failure.code),
+            None => failure.code.to_string(),
+        });
+        Status {
+            health,
+            reason: state.off.map(|off| off.reason),
+            since_ms: state.health_since_ms,
+            consecutive_failures: state.consecutive_failures,
+            last_delivery_ms: state.last_delivery_ms,
+            last_error,
+            last_error_ms: state.last_failure.map(|failure| failure.at_ms),
+        }
+    }
+}
+
+impl Hub {
+    /// Makes a webhook that gets the events from now on. Its secret is returned once; it is stored sealed.
+    pub async fn create_webhook(
+        &self,
+        channel: &Channel,
+        spec: WebhookSpec,
+    ) -> Result<(Arc<Webhook>, String), WebhookError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+        let office = &self.engine.office;
+        let most = office.config.per_channel;
+        let secret = Secret::from_random(clock::random());
+        let id = channel::uuid_from(clock::random());
+        let now_ms = clock::now_ms();
+        let mut webhook = Webhook {
+            secrets: record::seal_keys(&office.key, &id, &Keys::new(secret.clone())),
+            id: id.into(),
+            channel: channel.no,
+            url: String::new(),
+            active: true,
+            format: Format::Map,
+            template: None,
+            filter: FilterSpec::default(),
+            custom_headers: Vec::new(),
+            retry_policy: office.config.schedule.clone(),
+            ordered: false,
+            batch: None,
+            rate_limit: None,
+            inserted_ms: now_ms,
+            updated_ms: now_ms,
+        };
+        self.check(spec, &mut webhook, &channel).await?;
+        if office.list(channel.no()).len() >= most {
+            return Err(WebhookError::TooMany(most));
+        }
+        let webhook = Arc::new(webhook);
+        let stored = webhook.clone();
+        self.blocking(move |engine| {
+            let endpoint = EndpointState::new(engine.log.head(), now_ms.max(0) as u64);
+            engine.state.write(&shelf::create(&stored, &endpoint)?)
+        })
+        .await?;
+        office.put(webhook.clone());
+        self.launch(&webhook).await;
+        Ok((webhook, secret.reveal().to_owned()))
+    }
+
+    /// The webhooks of a channel, the oldest first.
+    pub fn list_webhooks(&self, channel: &Channel) -> Vec<Arc<Webhook>> {
+        self.engine.office.list(channel.no())
+    }
+
+    /// A webhook of this channel; that of another one does not exist.
+    pub fn webhook(&self, channel: &Channel, id: &str) -> Result<Arc<Webhook>, WebhookError> {
+        let webhook = self.engine.office.get(id).filter(|webhook| webhook.channel == channel.no);
+        webhook.ok_or(WebhookError::NotFound)
+    }
+
+    /// Changes what the spec names. `active: true` also switches on what the server has switched off, and `resume` says
+    /// what is to become of the events that waited.
+    pub async fn change_webhook(
+        &self,
+        channel: &Channel,
+        id: &str,
+        spec: WebhookSpec,
+        resume: Option<Resume>,
+    ) -> Result<Arc<Webhook>, WebhookError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+        let old = self.webhook(&channel, id)?;
+        let enable = spec.active == Some(true) || resume.is_some();
+        let mut webhook = Webhook::clone(&old);
+        webhook.updated_ms = clock::now_ms();
+        self.check(spec, &mut webhook, &channel).await?;
+        let enable = enable && webhook.active && channel.webhooks_enabled;
+        let new_target = webhook.url != old.url;
+        let webhook = self.store_webhook(webhook).await?;
+        let ready = self.ready(&webhook, channel)?;
+        let ask = match enable {
+            true => Ask::Enable { ready, resume: resume.unwrap_or_default(), head: self.engine.log.head() },
+            false => Ask::Configure { ready, new_target },
+        };
+        self.ask(&webhook, ask).await?;
+        Ok(webhook)
+    }
+
+    /// Deletes a webhook with its deliveries. Attempts in flight end unnoticed.
+    pub async fn delete_webhook(&self, channel: &Channel, id: &str) -> Result<(), WebhookError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let webhook = self.webhook(channel, id)?;
+        self.end_webhook(&webhook.id).await;
+        let id = webhook.id.clone();
+        let deleted = self.blocking(move |engine| engine.state.write(&shelf::delete(&engine.state, &id)?)).await;
+        if let Err(e) = deleted {
+            // it is there still
+            self.engine.office.put(webhook.clone());
+            self.launch(&webhook).await;
+            return Err(e.into());
+        }
+        Ok(())
+    }
+
+    /// Gives a webhook a new secret and returns it once. The old one signs as well for `grace_seconds`.
+    pub async fn rotate_secret(&self, channel: &Channel, id: &str, grace_seconds: u64) -> Result<String, WebhookError> {
+        if grace_seconds > GRACE_MAX_S {
+            let message = format!("must be a number from 0 to {GRACE_MAX_S}");
+            return Err(WebhookError::Invalid(vec![InvalidField { field: "grace_seconds".into(), message }]));
+        }
+        let _one_at_a_time = self.changes.lock().await;
+        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+        let mut webhook = Webhook::clone(&*self.webhook(&channel, id)?);
+        let key = &self.engine.office.key;
+        let secret = Secret::from_random(clock::random());
+        let now_ms = clock::now_ms();
+        let keys = match record::open_keys(key, &webhook.id, &webhook.secrets) {
+            Ok(mut keys) => {
+                keys.rotate(secret.clone(), now_ms + grace_seconds as i64 * 1_000);
+                keys.expire(now_ms);
+                keys
+            }
+            // with another key of the data folder there is no old secret any more
+            Err(_) => Keys::new(secret.clone()),
+        };
+        webhook.secrets = record::seal_keys(key, &webhook.id, &keys);
+        webhook.updated_ms = now_ms;
+        let webhook = self.store_webhook(webhook).await?;
+        let ready = self.ready(&webhook, channel)?;
+        self.ask(&webhook, Ask::Configure { ready, new_target: false }).await?;
+        Ok(secret.reveal().to_owned())
+    }
+
+    /// The switch over all webhooks of a channel.
+    pub async fn toggle_webhooks(&self, channel: &Channel, enabled: bool) -> Result<Arc<Channel>, WebhookError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+        if channel.webhooks_enabled == enabled {
+            return Ok(channel);
+        }
+        let mut changed = Channel::clone(&channel);
+        changed.webhooks_enabled = enabled;
+        changed.updated_ms = clock::now_ms();
+        let changed = self
+            .blocking(move |engine| {
+                engine.state.write(&[Change::put(Table::Channels, changed.no.to_be_bytes(), &changed)?])?;
+                Ok(changed)
+            })
+            .await?;
+        let channel = self.engine.directory.put(changed);
+        self.refresh_webhooks(&channel).await;
+        Ok(channel)
+    }
+
+    /// How a webhook does.
+    pub async fn webhook_status(&self, channel: &Channel, id: &str) -> Result<Status, WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        let seen = self.observe(&webhook, false).await?;
+        Ok(Status::of(&seen.state, seen.observed.health))
+    }
+
+    // ---- what the verbs share ------------------------------------------------------------------------------------
+
+    async fn check(&self, spec: WebhookSpec, webhook: &mut Webhook, channel: &Channel) -> Result<(), WebhookError> {
+        let office = &self.engine.office;
+        let bad = spec::apply(spec, webhook, channel, &office.gate.policy);
+        if !bad.is_empty() {
+            return Err(WebhookError::Invalid(bad));
+        }
+        if let Ok(target) = office.gate.judge_url(&webhook.url) {
+            let admitted = tokio::time::timeout(office.config.connect_timeout, office.gate.admit(&target)).await;
+            // a name that nobody knows yet may be known when the first event is delivered
+            if let Ok(Err(refusal @ TargetRefusal::Forbidden { .. })) = admitted {
+                let bad = InvalidField { field: "url".into(), message: refusal.to_string() };
+                return Err(WebhookError::Invalid(vec![bad]));
+            }
+            webhook.url = target.url;
+        }
+        let of_channel = office.list(channel.no());
+        let same = of_channel.iter().any(|other| other.id != webhook.id && other.url == webhook.url);
+        if same { Err(WebhookError::Duplicate) } else { Ok(()) }
+    }
+
+    async fn store_webhook(&self, webhook: Webhook) -> Result<Arc<Webhook>, WebhookError> {
+        let webhook = Arc::new(webhook);
+        let stored = webhook.clone();
+        self.blocking(move |engine| engine.state.write(&[Change::put(Table::Webhooks, &*stored.id, &*stored)?]))
+            .await?;
+        self.engine.office.put(webhook.clone());
+        Ok(webhook)
+    }
+
+    fn ready(&self, webhook: &Arc<Webhook>, channel: Arc<Channel>) -> Result<Arc<Ready>, WebhookError> {
+        let office = &self.engine.office;
+        let ready = Ready::of(webhook.clone(), channel, &office.key, &office.gate.policy);
+        ready.map(Arc::new).map_err(|e| {
+            log::error!(webhook = &*webhook.id; "a webhook cannot deliver until it is changed: {e}");
+            WebhookError::Unavailable
+        })
+    }
+
+    async fn launch(&self, webhook: &Arc<Webhook>) {
+        // without a supervisor the server is stopping, and the webhook starts with the next one
+        let _ = self.supervisor.send(Launch { webhook: webhook.clone() }).await;
+    }
+
+    async fn actor(&self, webhook: &Arc<Webhook>) -> Result<actix::Addr<WebhookActor>, WebhookError> {
+        if let Some(actor) = self.engine.office.actor(&webhook.id) {
+            return Ok(actor);
+        }
+        self.launch(webhook).await;
+        self.engine.office.actor(&webhook.id).ok_or(WebhookError::Unavailable)
+    }
+
+    async fn ask(&self, webhook: &Arc<Webhook>, ask: Ask) -> Result<Option<JobId>, WebhookError> {
+        let answer = self.actor(webhook).await?.send(ask).await.map_err(|_| WebhookError::Unavailable)?;
+        Ok(answer?)
+    }
+
+    async fn observe(&self, webhook: &Arc<Webhook>, rows: bool) -> Result<Seen, WebhookError> {
+        let seen = self.actor(webhook).await?.send(Observe { rows }).await;
+        seen.ok().flatten().ok_or(WebhookError::Unavailable)
+    }
+
+    /// Ends the actor of a webhook that is about to be deleted.
+    pub(super) async fn end_webhook(&self, id: &str) {
+        if let Some(actor) = self.engine.office.remove(id) {
+            // an actor that has died writes nothing either
+            let _ = actor.send(Discard).await;
+        }
+    }
+
+    /// Tells the webhooks of a channel that the channel has changed.
+    pub(super) async fn refresh_webhooks(&self, channel: &Arc<Channel>) {
+        for webhook in self.engine.office.list(channel.no()) {
+            let Ok(ready) = self.ready(&webhook, channel.clone()) else { continue };
+            if let Err(e) = self.ask(&webhook, Ask::Configure { ready, new_target: false }).await {
+                log::error!(webhook = &*webhook.id; "a webhook was not told of a change: {e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a webhook actor does when its state machine says so: start, read, post, wake, write, speak.
+
+use std::time::Duration;
+
+use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::{Answer, Done, Finished, Read, WebhookActor, now_ms};
+use crate::model::delivery::{
+    Attempt, Change, Endpoint, Input, LogEntry, Notice, NoticeKey, Opened, Standing, Trigger,
+};
+use crate::store::StoreError;
+use crate::webhook::{attempt, pages, shelf, voice};
+
+/// A write or a read that failed is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl WebhookActor {
+    pub(super) fn open(&mut self, stored: Option<shelf::Stored>, ctx: &mut Context<Self>) {
+        let Some(shelf::Stored { state, rows, jobs }) = stored else {
+            // a webhook is stored together with its state, so it was deleted a moment ago
+            return ctx.stop();
+        };
+        let lost_through = self.engine.log.expired(self.ready.webhook.channel_no());
+        let opened = Opened { config: self.config(), state, rows, jobs, lost_through };
+        let mut effects = Vec::new();
+        self.endpoint = Some(Endpoint::open(now_ms(), self.engine.office.config.limits(), opened, &mut effects));
+        self.perform(effects, None, ctx);
+        self.tell(Input::Appended, ctx);
+    }
+
+    pub(super) fn read(&mut self, wanted: pages::Wanted, ctx: &mut Context<Self>) {
+        let (engine, ready, me) = (self.engine.clone(), self.ready.clone(), ctx.address());
+        actix_rt::spawn(async move {
+            // the log does not fail for ever, and an actor that has ended ends this
+            while me.connected() {
+                let (engine, ready, wanted) = (engine.clone(), ready.clone(), wanted.clone());
+                let read = actix_rt::task::spawn_blocking(move || pages::read(&engine, &ready, wanted));
+                match read.await.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+                    Ok(page) => return me.do_send(Read { page }),
+                    Err(e) => log::error!("a webhook cannot read the log, which is tried again: {e}"),
+                }
+                actix_rt::time::sleep(AGAIN).await;
+            }
+        });
+    }
+
+    pub(super) fn attempt(&mut self, attempt: Attempt, ctx: &mut Context<Self>) {
+        let mut frames: Vec<_> = attempt.events.iter().map(|id| self.frames.remove(id)).collect();
+        let taken: usize = frames.iter().flatten().map(|frame| frame.weight()).sum();
+        self.frames_bytes = self.frames_bytes.saturating_sub(taken);
+        if attempt.trigger == Trigger::Test {
+            frames = self.testing.get(&attempt.delivery).map(|(frame, _)| Some(frame.clone())).into_iter().collect();
+        }
+        let (engine, ready, client, me) = (self.engine.clone(), self.ready.clone(), self.client.clone(), ctx.address());
+        // a task of its own, so that an answer wakes only its own attempt
+        actix_rt::spawn(async move {
+            let done = attempt::make(&engine, &ready, &client, &attempt, frames).await;
+            me.do_send(Finished { attempt, done });
+        });
+    }
+
+    pub(super) fn wake_at(&mut self, at_ms: u64, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let wait = Duration::from_millis(at_ms.saturating_sub(now_ms()));
+        self.timer = Some(ctx.run_later(wait, |actor, ctx| {
+            actor.timer = None;
+            actor.tell(Input::Tick, ctx);
+        }));
+    }
+
+    /// Writes what waits, in order and one write at a time; what came together is written together.
+    pub(super) fn save(&mut self, ctx: &mut Context<Self>) {
+        if self.saving || self.is_discarded || self.unsaved.is_empty() {
+            return;
+        }
+        self.saving = true;
+        let (mut through, mut changes) = (0, Vec::new());
+        for (seq, more) in self.unsaved.drain(..) {
+            through = seq;
+            changes.extend(more);
+        }
+        let (engine, id) = (self.engine.clone(), self.ready.webhook.id.clone());
+        let write = actix_rt::task::spawn_blocking(move || {
+            let written = shelf::apply(&engine.state, &id, &changes);
+            (changes, written)
+        });
+        ctx.spawn(write.into_actor(self).map(move |written, actor, ctx| {
+            actor.saving = false;
+            if actor.is_discarded {
+                return ctx.stop();
+            }
+            match written {
+                Ok((_, Ok(()))) => actor.saved(through, ctx),
+                Ok((changes, Err(e))) => actor.save_again(through, changes, &e.to_string(), ctx),
+                // the changes are gone with the thread; what is stored says where to go on
+                Err(e) => {
+                    log::error!("a webhook's state could not be written; its deliveries begin again: {e}");
+                    ctx.stop();
+                }
+            }
+        }));
+    }
+
+    pub(super) fn saved(&mut self, through: u64, ctx: &mut Context<Self>) {
+        self.saved_seq = through;
+        let durable = |(seq, ..): &mut (u64, Answer, oneshot::Sender<Answer>)| *seq <= through;
+        for (_, answer, tell) in self.waiting.extract_if(.., durable) {
+            // whoever asked may have gone
+            let _ = tell.send(answer);
+        }
+        self.tell(Input::Persisted { through }, ctx);
+    }
+
+    pub(super) fn save_again(&mut self, through: u64, changes: Vec<Change>, reason: &str, ctx: &mut Context<Self>) {
+        log::error!("a webhook's state could not be written, which is tried again: {reason}");
+        self.unsaved.push_front((through, changes));
+        self.saving = true;
+        ctx.run_later(AGAIN, |actor, ctx| {
+            actor.saving = false;
+            if actor.is_discarded {
+                return ctx.stop();
+            }
+            actor.save(ctx);
+        });
+    }
+
+    /// Says what people have to know, and that it was said.
+    pub(super) fn announce(&mut self, key: NoticeKey, notice: &Notice, ctx: &mut Context<Self>) {
+        voice::announce(&self.ready, notice);
+        // not from within the turn that asked for it
+        ctx.run_later(Duration::ZERO, move |actor, ctx| {
+            actor.tell(Input::Announced { key }, ctx);
+        });
+    }
+
+    pub(super) fn note(&mut self, entry: LogEntry, done: &mut Option<Done>) {
+        voice::note(&self.ready, &entry);
+        let LogEntry::Attempt { attempt, standing, .. } = entry else { return };
+        let Some(mut done) = done.take() else { return };
+        let test = self.testing.remove(&attempt.delivery);
+        if test.is_some() {
+            done.record.request_body = Some(String::from_utf8_lossy(&done.body).into_owned());
+        }
+        let (types, record) = (std::mem::take(&mut done.event_types), done.record.clone());
+        self.history.note(attempt.delivery, attempt.events, types, standing, record);
+        if standing == Standing::Dead {
+            self.gauges.died();
+        }
+        if let Some((_, tell)) = test {
+            // whoever asked may have gone
+            let _ = tell.send(Ok(done));
+        }
+    }
+
+    pub(super) fn round(&mut self, _: &mut Context<Self>) {
+        if let Some(endpoint) = &self.endpoint {
+            let newest = self.engine.log.newest(self.ready.webhook.channel_no());
+            self.gauges.observe(&endpoint.observe(), newest);
+        }
+        actix_rt::spawn(self.write_history());
+    }
+
+    pub(super) fn write_history(&mut self) -> impl Future<Output = ()> + use<> {
+        let page = self.history.take(now_ms());
+        let engine = self.engine.clone();
+        let discarded = self.is_discarded;
+        async move {
+            if page.is_empty() || discarded {
+                return;
+            }
+            let write = actix_rt::task::spawn_blocking(move || page.write(&engine.state));
+            match write.await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => log::error!("the delivery log of a webhook could not be written: {e}"),
+                Err(e) => log::error!("the delivery log of a webhook could not be written: {e}"),
+            }
+        }
+    }
+
+    /// The machine is at rest: the delivery log is written, and the actor ends.
+    pub(super) fn stopped(&mut self, ctx: &mut Context<Self>) {
+        let last = self.write_history();
+        ctx.spawn(last.into_actor(self).map(|(), _, ctx: &mut Context<Self>| ctx.stop()));
+    }
+}

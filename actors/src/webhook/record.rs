@@ -1,0 +1,140 @@
+//! A webhook as it is stored, and as the delivery engine uses it: checked, compiled, with its secrets opened.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::model::channel::{Channel, ChannelKind};
+use crate::model::delivery::{Batch, EndpointConfig, RateLimit, RetryPolicy};
+use crate::model::event::ChannelNo;
+use crate::model::filter::{Filter, FilterSpec};
+use crate::model::format::{Family, Form, Format, Template};
+use crate::model::seal::{SealKey, Sealed, Unsealable};
+use crate::model::signature::{Keys, Secret};
+use crate::model::target::{Policy, Target};
+
+/// A webhook as the state database keeps it. It has no Debug, because custom headers may hold credentials.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// A UUID.
+    pub id: Arc<str>,
+    pub channel: u32,
+    pub url: String,
+    /// The owner's switch; that of the channel counts as well.
+    pub active: bool,
+    pub format: Format,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    pub filter: FilterSpec,
+    #[serde(default)]
+    pub custom_headers: Vec<(String, String)>,
+    pub retry_policy: RetryPolicy,
+    #[serde(default)]
+    pub ordered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    pub secrets: SealedKeys,
+    pub inserted_ms: i64,
+    pub updated_ms: i64,
+}
+
+/// The secrets of a webhook at rest.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct SealedKeys {
+    current: Sealed,
+    /// The secret before the last rotation, and until when it signs, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<(Sealed, i64)>,
+}
+
+impl Webhook {
+    pub fn channel_no(&self) -> ChannelNo {
+        ChannelNo(self.channel)
+    }
+
+    /// What the state machine of the deliveries is told.
+    pub fn endpoint(&self, webhooks_enabled: bool, max_in_flight: u32) -> EndpointConfig {
+        EndpointConfig {
+            webhook: self.id.to_string(),
+            active: self.active && webhooks_enabled,
+            ordered: self.ordered,
+            batch: self.batch,
+            rate_limit: self.rate_limit,
+            retry_policy: self.retry_policy.clone(),
+            max_in_flight,
+        }
+    }
+}
+
+/// What a sealed secret is bound to.
+fn place(webhook: &str) -> String {
+    format!("webhook {webhook}")
+}
+
+pub fn seal_keys(key: &SealKey, webhook: &str, keys: &Keys) -> SealedKeys {
+    let seal = |secret: &Secret| key.seal(secret.reveal(), &place(webhook), clock::random());
+    SealedKeys {
+        current: seal(&keys.current),
+        previous: keys.previous.as_ref().map(|(secret, until_ms)| (seal(secret), *until_ms)),
+    }
+}
+
+pub fn open_keys(key: &SealKey, webhook: &str, sealed: &SealedKeys) -> Result<Keys, Unsealable> {
+    let open = |sealed: &Sealed| {
+        let text = key.open(sealed, &place(webhook))?;
+        Secret::from_text(&text).map_err(|_| Unsealable)
+    };
+    let previous = sealed.previous.as_ref().map(|(sealed, until_ms)| open(sealed).map(|secret| (secret, *until_ms)));
+    Ok(Keys { current: open(&sealed.current)?, previous: previous.transpose()? })
+}
+
+/// A webhook made ready to deliver.
+#[derive(Clone)]
+pub struct Ready {
+    pub webhook: Arc<Webhook>,
+    pub channel: Arc<Channel>,
+    pub filter: Filter,
+    pub form: Form,
+    /// Why nothing can be sent, where the policy was narrowed since the webhook was saved.
+    pub target: Result<Target, String>,
+    pub keys: Keys,
+}
+
+/// Why a stored webhook cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error(transparent)]
+    Secret(#[from] Unsealable),
+    #[error("its {0} is not valid any more")]
+    Field(&'static str),
+}
+
+impl Ready {
+    pub fn of(webhook: Arc<Webhook>, channel: Arc<Channel>, key: &SealKey, policy: &Policy) -> Result<Ready, Unusable> {
+        let keys = open_keys(key, &webhook.id, &webhook.secrets)?;
+        let filter = Filter::compile(&webhook.filter).map_err(|_| Unusable::Field("filter"))?;
+        let form = form_of(webhook.format, webhook.template.as_deref()).ok_or(Unusable::Field("template"))?;
+        let target = policy.judge_url(&webhook.url).map_err(|e| e.to_string());
+        Ok(Ready { webhook, channel, filter, form, target, keys })
+    }
+
+    pub fn family(&self) -> Family {
+        match self.channel.kind {
+            ChannelKind::Map => Family::Map,
+        }
+    }
+}
+
+fn form_of(format: Format, template: Option<&str>) -> Option<Form> {
+    Some(match format {
+        Format::Map => Form::Map,
+        Format::Standard => Form::Standard,
+        Format::CloudEvents => Form::CloudEvents,
+        Format::Discord => Form::Discord,
+        Format::Slack => Form::Slack,
+        Format::Template => Form::Template(Template::compile(template?).ok()?),
+    })
+}

@@ -1,0 +1,189 @@
+//! What the owner of a webhook asks for, and the one function that checks it, whether the webhook is made or changed.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::record::Webhook;
+use crate::frame::{Encoding, Frame};
+use crate::model::catalogue;
+use crate::model::channel::Channel;
+use crate::model::delivery::{Batch, EndpointConfig, RateLimit, RetryPolicyForm};
+use crate::model::event::{Event, EventType};
+use crate::model::filter::Filter;
+use crate::model::format::{ChannelLabel, Family, Format, Subject, Template};
+use crate::model::id::EventId;
+use crate::model::target::{Policy, header_allowed};
+
+/// The most custom headers of one webhook.
+pub const CUSTOM_HEADERS_MAX: usize = 32;
+
+/// Headers that a receiver verifies by; a custom header in their place would break every delivery.
+const SIGNATURE_HEADERS: [&str; 9] = [
+    "x-wanderer-signature",
+    "x-wanderer-signature-previous",
+    "x-wanderer-timestamp",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "x-webhook-hmac",
+    "x-webhook-hmac-algorithm",
+    "x-aeordb-signature",
+];
+
+/// What somebody asks of a webhook. Absent fields stay as they are, or take their default when the webhook is made;
+/// `Some(None)` takes the default again.
+#[derive(Clone, Default)]
+pub struct WebhookSpec {
+    pub url: Option<String>,
+    pub active: Option<bool>,
+    pub format: Option<Format>,
+    pub template: Option<Option<String>>,
+    pub events: Option<Vec<String>>,
+    pub path_prefix: Option<Vec<String>>,
+    pub filter: Option<Option<String>>,
+    pub custom_headers: Option<Vec<(String, String)>>,
+    pub retry_policy: Option<RetryPolicyForm>,
+    pub ordered: Option<bool>,
+    pub batch: Option<Option<Batch>>,
+    pub rate_limit: Option<Option<RateLimit>>,
+}
+
+/// One field that cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidField {
+    pub field: String,
+    pub message: String,
+}
+
+/// Puts what was asked for into the webhook and answers everything that is wrong with the result.
+pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, channel: &Channel, policy: &Policy) -> Vec<InvalidField> {
+    let mut bad = Vec::new();
+    let mut refuse = |field: &str, message: String| bad.push(InvalidField { field: field.into(), message });
+    let new_template = spec.template.is_some() || spec.format.is_some();
+    if let Some(url) = spec.url {
+        webhook.url = url;
+    }
+    if webhook.url.is_empty() {
+        refuse("url", "is missing: say where the events go".into());
+    } else if let Err(e) = policy.judge_url(&webhook.url) {
+        refuse("url", e.to_string());
+    }
+    if let Some(active) = spec.active {
+        webhook.active = active;
+    }
+    if let Some(format) = spec.format {
+        webhook.format = format;
+    }
+    if let Some(template) = spec.template {
+        webhook.template = template;
+    }
+    if let Some(events) = spec.events {
+        webhook.filter.events = Some(events);
+    }
+    if let Some(prefixes) = spec.path_prefix {
+        webhook.filter.path_prefix = prefixes;
+    }
+    if let Some(filter) = spec.filter {
+        webhook.filter.filter = filter;
+    }
+    match Filter::compile(&webhook.filter) {
+        Ok(filter) => webhook.filter = filter.spec().clone(),
+        Err(e) => refuse(e.parameter(), e.to_string()),
+    }
+    if let Some(form) = spec.retry_policy {
+        match form.check() {
+            Ok(policy) => webhook.retry_policy = policy,
+            Err(fields) => {
+                for field in fields {
+                    refuse(&format!("retry_policy.{}", field.field), field.message);
+                }
+            }
+        }
+    }
+    if let Some(ordered) = spec.ordered {
+        webhook.ordered = ordered;
+    }
+    if let Some(batch) = spec.batch {
+        webhook.batch = batch;
+    }
+    if let Some(rate_limit) = spec.rate_limit {
+        webhook.rate_limit = rate_limit;
+    }
+    let config = EndpointConfig { batch: webhook.batch, rate_limit: webhook.rate_limit, ..EndpointConfig::new("") };
+    for field in config.check() {
+        refuse(field.field, field.message);
+    }
+    if let (Some(batch), Some(most)) = (webhook.batch, webhook.format.events_max())
+        && batch.max_events as usize > most
+    {
+        let message = format!("must be at most {most} with the format {}", webhook.format.as_str());
+        refuse("batch.max_events", message);
+    }
+    if let Some(headers) = spec.custom_headers {
+        webhook.custom_headers = headers;
+    }
+    bad.extend(check_headers(&webhook.custom_headers));
+    if new_template && let Err(message) = check_template(webhook, channel) {
+        bad.push(InvalidField { field: "template".into(), message });
+    }
+    bad
+}
+
+fn check_headers(headers: &[(String, String)]) -> Vec<InvalidField> {
+    let mut bad = Vec::new();
+    if headers.len() > CUSTOM_HEADERS_MAX {
+        let message = format!("must be at most {CUSTOM_HEADERS_MAX} headers");
+        bad.push(InvalidField { field: "custom_headers".into(), message });
+        return bad;
+    }
+    let mut seen = HashSet::new();
+    for (name, value) in headers {
+        let lower = name.to_ascii_lowercase();
+        let message = match header_allowed(name, value) {
+            Err(e) => e.to_string(),
+            Ok(()) if SIGNATURE_HEADERS.contains(&lower.as_str()) => {
+                "receivers verify deliveries by this header; remove it".into()
+            }
+            Ok(()) if !seen.insert(lower) => "is given twice; give it once".into(),
+            Ok(()) => continue,
+        };
+        let name: String = name.chars().take(128).collect();
+        bad.push(InvalidField { field: format!("custom_headers.{name}"), message });
+    }
+    bad
+}
+
+/// Compiles the template and tries it on a sample of each type of the channel's family.
+fn check_template(webhook: &Webhook, channel: &Channel) -> Result<(), String> {
+    let Some(text) = &webhook.template else {
+        return match webhook.format {
+            Format::Template => Err("is missing: the format template needs one".into()),
+            _ => Ok(()),
+        };
+    };
+    let template = Template::compile(text).map_err(|e| e.to_string())?;
+    let events: Vec<(Event, Bytes)> = sample_types(webhook)
+        .filter_map(|kind| EventType::new(kind).ok())
+        .enumerate()
+        .map(|(n, kind)| {
+            let payload = catalogue::sample(kind.as_str(), n as u64);
+            let id = EventId::at_time(webhook.updated_ms.max(0) as u64).plus(n as u32);
+            let ts_ms = webhook.updated_ms;
+            let event = Event { id, channel: channel.no(), kind, ts_ms, session: None, payload };
+            let envelope = Frame::new(event.clone(), channel.id.clone()).bytes(Encoding::Json);
+            (event, envelope)
+        })
+        .collect();
+    let label = ChannelLabel { family: Family::Map, id: &channel.id, name: &channel.name };
+    let subjects = events.iter().map(|(event, envelope)| Subject { event, envelope, channel: label });
+    template.check(subjects).map_err(|e| e.to_string())
+}
+
+/// The types that a webhook may get, as far as the catalogue knows them; all of the catalogue if that is none.
+pub fn sample_types(webhook: &Webhook) -> impl Iterator<Item = &'static str> + use<> {
+    let wanted: Vec<&str> = webhook.filter.events.iter().flatten().map(String::as_str).collect();
+    let known: Vec<&'static str> = catalogue::types().iter().map(|info| info.name).collect();
+    let chosen: Vec<&'static str> = known.iter().copied().filter(|name| wanted.contains(name)).collect();
+    if chosen.is_empty() { known } else { chosen }.into_iter()
+}

@@ -1,0 +1,5 @@
+//! Outgoing webhooks from end to end: a hub, and receivers on real sockets.
+
+mod receiver;
+mod stories;
+mod world;

@@ -1,0 +1,150 @@
+//! A hub on a folder of its own, which can be stopped and started again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actors::hub::webhooks::{RetryPolicyForm, Webhook, WebhookSpec};
+use actors::hub::{Config, Hub, NewMap};
+use actors::journal::JournalLimits;
+use actors::limits::{Limits, StreamLimits};
+use actors::model::channel::{Channel, ChannelKind};
+use actors::model::delivery::RetryPolicy;
+use actors::model::event::{Draft, EventType};
+use actors::model::id::EventId;
+use actors::model::json::Canonical;
+use actors::model::target::Policy;
+use actors::ring::RingLimits;
+use actors::store::{Durability, Options, Retention};
+use actors::webhook::office::WebhookConfig;
+use actors::webhook::resolver::Resolver;
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct World {
+    pub hub: Hub,
+    pub map: Arc<Channel>,
+    folder: tempfile::TempDir,
+}
+
+fn config(folder: &Path) -> Config {
+    let second = Duration::from_secs(1);
+    Config {
+        data_dir: folder.into(),
+        log: Options {
+            data_dir: folder.into(),
+            durability: Durability::Flush,
+            segment_max_bytes: 1 << 28,
+            segment_max_age_ms: 86_400_000,
+            cache_bytes: 1 << 24,
+            open_segments: 4,
+            retention: Retention::default(),
+            dedupe_window_ms: 86_400_000,
+            dedupe_keys: 1_000,
+        },
+        journal: JournalLimits {
+            queue_events: 10_000,
+            queue_bytes: 1 << 24,
+            batch_events: 1_000,
+            batch_bytes: 1 << 20,
+        },
+        limits: Limits {
+            ring: RingLimits { events: 100, bytes: 1 << 20 },
+            write_bytes: 1 << 16,
+            page_events: 1_000,
+            page_bytes: 1 << 18,
+            keepalive: 30 * second,
+            heartbeat: 20 * second,
+            stall_timeout: 30 * second,
+            channel_idle: 300 * second,
+            retry: 3 * second,
+            streams: StreamLimits { total: 0, per_channel: 0, per_token: 0 },
+            channels: 100,
+            tokens_per_channel: 10,
+            ticket_ttl: 30 * second,
+            tickets: 10,
+        },
+        webhooks: WebhookConfig {
+            policy: Policy { dev: true, ..Policy::default() },
+            attempt_timeout: 5 * second,
+            connect_timeout: 2 * second,
+            schedule: RetryPolicy::map_default(),
+            disable_after: 432_000 * second,
+            per_channel: 5,
+            max_in_flight: 16,
+            log_deliveries: 100,
+            log_max_age: 86_400 * second,
+            threads: 1,
+        },
+        secret_key: None,
+        resolver: Resolver::system(),
+    }
+}
+
+impl World {
+    /// A hub with one map whose webhooks are switched on.
+    pub async fn start() -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hub = Hub::start(config(folder.path()), Some("admin".into())).await.expect("it starts").hub;
+        let new = NewMap { name: "Home".into(), slug: Some("home".into()), id: None };
+        let (map, _) = hub.create_map(new).await.expect("a map");
+        let map = hub.toggle_webhooks(&map, true).await.expect("webhooks on");
+        World { hub, map, folder }
+    }
+
+    /// Stops the hub in order and starts another one on the same folder.
+    pub async fn restart(self) -> World {
+        let World { hub, folder, .. } = self;
+        hub.end_deliveries(PATIENCE).await;
+        hub.stop(PATIENCE).await;
+        drop(hub);
+        let begun = Instant::now();
+        let hub = loop {
+            // the actors of the first hub hold the folder until their threads have ended
+            match Hub::start(config(folder.path()), Some("admin".into())).await {
+                Ok(started) => break started.hub,
+                Err(e) => assert!(begun.elapsed() < PATIENCE, "the folder stays locked: {e}"),
+            }
+            tokio::task::yield_now().await;
+        };
+        let map = hub.find(ChannelKind::Map, "home").expect("the map is still there");
+        World { hub, map, folder }
+    }
+
+    pub async fn webhook(&self, spec: WebhookSpec) -> (Arc<Webhook>, String) {
+        self.hub.create_webhook(&self.map, spec).await.unwrap_or_else(|e| panic!("no webhook: {e:?}"))
+    }
+
+    /// Publishes events with the numbers `ns` in their payloads, one by one.
+    pub async fn publish(&self, ns: impl IntoIterator<Item = i64>) -> Vec<EventId> {
+        let mut ids = Vec::new();
+        for n in ns {
+            let payload = Canonical::parse(&format!("{{\"n\":{n}}}")).expect("JSON");
+            let kind = EventType::new("map_kill").expect("a type");
+            let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None };
+            ids.extend(self.hub.publish(self.map.clone(), vec![draft], None).await.expect("published").ids);
+        }
+        ids
+    }
+
+    /// Waits until `done`, which must come to pass.
+    pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+        let begun = Instant::now();
+        while !done().await {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A webhook to `url` whose retries come after about a second.
+pub fn to(url: &str) -> WebhookSpec {
+    let policy = RetryPolicyForm {
+        policy: Some("constant".into()),
+        delay_seconds: Some(1),
+        attempts: Some(3),
+        ..RetryPolicyForm::default()
+    };
+    WebhookSpec { url: Some(url.into()), retry_policy: Some(policy), ..WebhookSpec::default() }
+}
