@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::webhooks::{
     AttemptRecord, Delivery, DeliveryId, DeliveryStatus, Job, JobId, ReplayAnswer, ReplayAsk, TestOutcome,
 };
+use actors::model::filter::{Filter, FilterSpec};
 use actors::model::id::EventId;
 use actors::model::timestamp::{self, to_iso};
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use super::Context;
 use super::guard::{Manages, OnMap};
 use super::problem::{Code, Problem};
 use super::query::{self, Pairs};
-use super::webhooks::WebhookPath;
+use super::webhooks::{WebhookPath, event_types};
 
 type Answer = Result<HttpResponse, Problem>;
 
@@ -150,7 +151,7 @@ struct Replay {
     since: Option<String>,
     after: Option<String>,
     until: Option<String>,
-    events: Option<Vec<String>>,
+    events: Option<Value>,
     status: Option<String>,
     #[serde(default)]
     dry_run: bool,
@@ -183,8 +184,10 @@ impl Replay {
             Some("dead") => true,
             Some(_) => return Err(Problem::invalid("status", "must be dead, or left out")),
         };
-        let everything = self.events.as_ref().is_some_and(|names| names.iter().any(|name| name == "*"));
-        let events = self.events.filter(|_| !everything);
+        let named = self.events.map(event_types).transpose().map_err(|e| Problem::invalid("events", e))?;
+        let types = Filter::compile(&FilterSpec { events: named, ..FilterSpec::default() });
+        let types = types.map_err(|e| Problem::invalid("events", e))?.spec().clone();
+        let events = if types.wants_all_events() { None } else { types.events };
         Ok(ReplayAsk { after, until, events, dead_only, dry_run: self.dry_run })
     }
 }

@@ -52,17 +52,18 @@ async fn shown(context: &Context, map: &Channel, webhook: &Webhook) -> Result<Va
         "last_error_at": status.last_error_ms.map(iso),
         "consecutive_failures": status.consecutive_failures,
         "health": status.health,
-        "disabled_reason": status.reason.map(reason),
+        "disabled_reason": status.reason.and_then(|reason| disabled(reason, &iso(status.since_ms))),
         "inserted_at": to_iso(webhook.inserted_ms),
         "updated_at": to_iso(webhook.updated_ms),
     }))
 }
 
-fn reason(reason: OffReason) -> &'static str {
+/// Why the server switched a webhook off, and when. Its owner needs no reason for having done it.
+fn disabled(reason: OffReason, since: &str) -> Option<String> {
     match reason {
-        OffReason::Owner => "switched off by its owner",
-        OffReason::Gone => "the receiver answered 410 Gone",
-        OffReason::Failing => "every delivery failed for too long",
+        OffReason::Owner => None,
+        OffReason::Gone => Some(format!("the receiver answered 410 Gone at {since}")),
+        OffReason::Failing => Some(format!("every delivery had failed for too long at {since}")),
     }
 }
 
@@ -231,7 +232,7 @@ fn filter_part(name: &str, value: Value) -> Result<FilterSpec, String> {
 }
 
 /// `null` is all of them, as when the field is left out.
-fn event_types(value: Value) -> Result<Vec<String>, String> {
+pub fn event_types(value: Value) -> Result<Vec<String>, String> {
     Ok(filter_part("events", value)?.events.unwrap_or_else(|| vec!["*".into()]))
 }
 
