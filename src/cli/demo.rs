@@ -1,12 +1,18 @@
-//! `stentor demo`: the server on a throw-away data folder, with a map on which something is always going on.
+//! `stentor demo`: the server on a throw-away data folder, with a map on which something is always going
+//! on, and a receiver of its webhook.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use actors::hub::webhooks::{WebhookError, WebhookSpec};
 use actors::hub::{Hub, NewMap};
 use actors::model::catalogue;
+use actors::model::channel::Channel;
 use actors::model::event::{Draft, EventType};
+use actors::model::signature::Secret;
 
 use super::Failure;
+use super::receiver::Receiver;
 use super::serve::{DemoArgs, announce, failed, prepare, stopped_by_signal};
 use crate::{Server, Start};
 
@@ -25,11 +31,15 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         announce(&server);
         let new = NewMap { name: "Demo chain".into(), slug: Some("demo".into()), id: None };
         let made = server.hub().create_map(new).await;
-        let (_, token) = made.map_err(|e| Failure::Failed(format!("the demo's map could not be made: {e}")))?;
-        explain(&server.url(), &token);
+        let (map, token) = made.map_err(|e| Failure::Failed(format!("the demo's map could not be made: {e}")))?;
+        let receiver = Receiver::bind().map_err(|e| Failure::Failed(format!("no receiver can listen: {e}")))?;
+        let webhook = subscribe(server.hub(), &map, receiver.url()).await?;
+        explain(&server.url(), &token, &webhook, receiver.url());
+        let receiver = receiver.start(webhook.secret);
         let traffic = actix_web::rt::spawn(traffic(server.hub().clone()));
         let ended = server.run_until_stopped(stopped_by_signal()).await.map_err(failed);
         traffic.abort();
+        receiver.stop(false).await;
         ended
     });
     if let Err(e) = std::fs::remove_dir_all(&folder) {
@@ -38,14 +48,33 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     ended
 }
 
-fn explain(url: &str, token: &str) {
+/// The webhook of the demo.
+struct Subscription {
+    id: Arc<str>,
+    secret: Secret,
+}
+
+/// Lets a webhook of the map deliver to the receiver.
+async fn subscribe(hub: &Hub, map: &Channel, url: &str) -> Result<Subscription, Failure> {
+    let failed = |e: WebhookError| Failure::Failed(format!("the demo's webhook could not be made: {e}"));
+    hub.toggle_webhooks(map, true).await.map_err(failed)?;
+    let spec = WebhookSpec { url: Some(url.into()), ..WebhookSpec::default() };
+    let (webhook, secret) = hub.create_webhook(map, spec).await.map_err(failed)?;
+    let secret = Secret::from_text(&secret).map_err(|e| Failure::Failed(e.to_string()))?;
+    Ok(Subscription { id: webhook.id.clone(), secret })
+}
+
+fn explain(url: &str, token: &str, webhook: &Subscription, receiver: &str) {
     println!(
         "\n  open in a browser    {url}/#map=demo&token={token}\n\
          \x20 listen with curl     curl -N -H 'Authorization: Bearer {token}' {url}/api/maps/demo/events/stream\n\
          \x20 publish an event     curl -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n\
          \x20                           -d '{{\"type\":\"map_kill\",\"payload\":{{\"killmail_id\":1,\"value\":250000000}}}}' \\\n\
          \x20                           {url}/api/maps/demo/events\n\
-         \x20 read the history     curl -H 'Authorization: Bearer {token}' '{url}/api/maps/demo/events?order=desc&limit=5'\n"
+         \x20 read the history     curl -H 'Authorization: Bearer {token}' '{url}/api/maps/demo/events?order=desc&limit=5'\n\
+         \x20 what was delivered   curl -H 'Authorization: Bearer {token}' {url}/api/maps/demo/webhooks/{id}/deliveries\n\n\
+         \x20 A receiver at {receiver} verifies each delivery of the map's webhook:\n",
+        id = webhook.id
     );
 }
 

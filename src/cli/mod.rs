@@ -5,7 +5,8 @@
 
 pub mod bench;
 pub mod demo;
-pub mod remote;
+pub mod receiver;
+mod remote;
 pub mod serve;
 pub mod token;
 

@@ -1,5 +1,6 @@
 //! The edge in HTTP: the route table, and what all handlers share.
 
+mod deliveries;
 pub mod guard;
 pub mod jwt;
 mod maps;
@@ -8,6 +9,7 @@ pub mod problem;
 pub mod query;
 pub mod streams;
 mod tokens;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +74,27 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         .service(at("/api/maps/{map}/events/ws").route(web::get().to(streams::websocket)))
         .service(at("/api/maps/{map}/events/ticket").route(web::post().to(maps::ticket)))
         .service(at("/api/maps/{map}/stats").route(web::get().to(maps::stats)))
+        .service(at("/api/maps/{map}/webhooks/toggle").route(web::put().to(webhooks::toggle)))
+        .service(
+            at("/api/maps/{map}/webhooks").route(web::get().to(webhooks::list)).route(web::post().to(webhooks::create)),
+        )
+        .service(
+            at("/api/maps/{map}/webhooks/{webhook}")
+                .route(web::get().to(webhooks::get))
+                .route(web::put().to(webhooks::change))
+                .route(web::patch().to(webhooks::change))
+                .route(web::delete().to(webhooks::delete)),
+        )
+        .service(at("/api/maps/{map}/webhooks/{webhook}/rotate-secret").route(web::post().to(webhooks::rotate_secret)))
+        .service(at("/api/maps/{map}/webhooks/{webhook}/test").route(web::post().to(deliveries::test)))
+        .service(at("/api/maps/{map}/webhooks/{webhook}/deliveries").route(web::get().to(deliveries::list)))
+        .service(at("/api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}").route(web::get().to(deliveries::get)))
+        .service(
+            at("/api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}/retry")
+                .route(web::post().to(deliveries::retry)),
+        )
+        .service(at("/api/maps/{map}/webhooks/{webhook}/replay").route(web::post().to(deliveries::replay)))
+        .service(at("/api/maps/{map}/webhooks/{webhook}/replays/{job}").route(web::get().to(deliveries::replay_job)))
         .service(at("/api/event-types").route(web::get().to(maps::event_types)))
         .service(at("/api/v1/tokens").route(web::post().to(tokens::create)).route(web::get().to(tokens::list)))
         .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))

@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
+use actors::hub::webhooks::{Refusal, WebhookError};
 use actors::hub::{ChannelError, TokenError};
 use actors::journal::AppendError;
 use actors::limits::StreamRefusal;
@@ -61,6 +62,7 @@ codes! {
     NotFound "NOT_FOUND" "not_found" 404;
     MethodNotAllowed "METHOD_NOT_ALLOWED" "method_not_allowed" 405;
     Conflict "CONFLICT" "conflict" 409;
+    WebhookLimit "WEBHOOK_LIMIT" "webhook_limit" 409;
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "payload_too_large" 413;
     UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "unsupported_media_type" 415;
     UpgradeRequired "UPGRADE_REQUIRED" "upgrade_required" 426;
@@ -113,12 +115,21 @@ impl Problem {
 
     /// One field of a body or query is not as it should be.
     pub fn invalid(field: &str, message: impl fmt::Display) -> Problem {
-        let detail = json!({ "field": field, "message": message.to_string() });
-        Problem::new(Code::ValidationFailed, "Validation failed").with_details(vec![detail])
+        Problem::validation(vec![json!({ "field": field, "message": message.to_string() })])
+    }
+
+    /// Fields of a body are not as they should be; each of `details` has `field` and `message`.
+    pub fn validation(details: Vec<Value>) -> Problem {
+        Problem::new(Code::ValidationFailed, "Validation failed").with_details(details)
     }
 
     pub fn parameter(name: &str, message: impl fmt::Display) -> Problem {
         Problem::new(Code::InvalidParameter, format!("'{name}': {message}"))
+    }
+
+    /// For parameters whose sentence clients know by heart.
+    pub fn parameter_text(text: &'static str) -> Problem {
+        Problem::new(Code::InvalidParameter, text)
     }
 
     pub fn missing_token() -> Problem {
@@ -303,6 +314,37 @@ impl From<TokenError> for Problem {
             TokenError::Gone => Problem::new(Code::NotFound, e.to_string()),
             TokenError::Store(e) => e.into(),
         }
+    }
+}
+
+impl From<WebhookError> for Problem {
+    fn from(e: WebhookError) -> Problem {
+        match e {
+            WebhookError::Invalid(fields) => {
+                let detail =
+                    |f: &actors::hub::webhooks::InvalidField| json!({ "field": f.field, "message": f.message });
+                Problem::validation(fields.iter().map(detail).collect())
+            }
+            WebhookError::Duplicate => Problem::new(Code::Conflict, e.to_string()),
+            WebhookError::TooMany(_) => Problem::new(Code::WebhookLimit, e.to_string()),
+            WebhookError::NotFound => Problem::new(Code::NotFound, "Webhook not found"),
+            WebhookError::DeliveryNotFound => Problem::new(Code::NotFound, "Delivery not found"),
+            WebhookError::ReplayNotFound => Problem::new(Code::NotFound, "Replay not found"),
+            WebhookError::Store(e) => e.into(),
+            WebhookError::Refused(refusal) => refusal.into(),
+            WebhookError::Unavailable => Problem::new(Code::Unavailable, e.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(e: Refusal) -> Problem {
+        let code = match e {
+            Refusal::Off | Refusal::InFlight | Refusal::Expired | Refusal::TestRunning => Code::Conflict,
+            Refusal::TooManyRequests | Refusal::TooManyJobs => Code::RateLimited,
+            Refusal::Stopping => Code::Stopping,
+        };
+        Problem::new(code, e.to_string())
     }
 }
 

@@ -38,9 +38,10 @@ async function freePort() {
 }
 
 export class Stentor {
-  /** Starts a server on a data folder of its own. It keeps port and data over `restart`. */
-  static async start() {
+  /** Starts a server on a data folder of its own. It keeps port, data and flags over `restart`. */
+  static async start(flags = []) {
     const server = new Stentor();
+    server.flags = flags;
     server.port = await freePort();
     server.url = `http://127.0.0.1:${server.port}`;
     server.data = mkdtempSync(join(tmpdir(), "stentor-clients-"));
@@ -49,7 +50,7 @@ export class Stentor {
   }
 
   async #run() {
-    this.child = spawn(binary, ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.data], {
+    this.child = spawn(binary, ["serve", "--listen", `127.0.0.1:${this.port}`, "--data", this.data, ...this.flags], {
       stdio: ["ignore", "pipe", "pipe"],
       env: {
         ...process.env,

@@ -1,0 +1,237 @@
+//! The deliveries of a webhook: list, look, send again, replay, test.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::webhooks::{
+    AttemptRecord, Delivery, DeliveryId, DeliveryStatus, Job, JobId, ReplayAnswer, ReplayAsk, TestOutcome,
+};
+use actors::model::filter::{Filter, FilterSpec};
+use actors::model::id::EventId;
+use actors::model::timestamp::{self, to_iso};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use super::guard::{Manages, OnMap};
+use super::problem::{Code, Problem};
+use super::query::{self, Pairs};
+use super::webhooks::{WebhookPath, event_types};
+
+type Answer = Result<HttpResponse, Problem>;
+
+/// Most deliveries of a page.
+const PAGE_MAX: usize = 1000;
+const PAGE_DEFAULT: usize = 100;
+
+#[derive(Deserialize)]
+pub struct DeliveryPath {
+    webhook: String,
+    delivery: String,
+}
+
+impl DeliveryPath {
+    /// An id that cannot be one belongs to nobody.
+    fn id(&self) -> Result<DeliveryId, Problem> {
+        self.delivery.parse().map_err(|_| Problem::new(Code::NotFound, "Delivery not found"))
+    }
+}
+
+#[derive(Deserialize)]
+pub struct ReplayPath {
+    webhook: String,
+    job: u64,
+}
+
+fn iso(ms: u64) -> String {
+    to_iso(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// A delivery as a list shows it.
+fn shown(delivery: &Delivery, webhook: &str) -> Value {
+    let last = delivery.attempts.last();
+    json!({
+        "id": delivery.id,
+        "webhook_id": webhook,
+        "status": delivery.status,
+        "event_ids": delivery.events,
+        "event_types": delivery.event_types,
+        "attempt_count": delivery.attempt_count,
+        "status_code": last.and_then(|attempt| attempt.status_code),
+        "error_code": last.and_then(|attempt| attempt.error_code.as_deref()),
+        "next_attempt_at": delivery.next_attempt_ms.map(iso),
+        "inserted_at": iso(delivery.id.time_ms()),
+        "updated_at": to_iso(delivery.updated_ms),
+    })
+}
+
+fn header_object(headers: &[(String, String)]) -> Map<String, Value> {
+    headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
+}
+
+fn attempt(attempt: &AttemptRecord) -> Value {
+    json!({
+        "number": attempt.number,
+        "trigger": attempt.trigger,
+        "started_at": to_iso(attempt.started_ms),
+        "duration_ms": attempt.duration_ms,
+        "status_code": attempt.status_code,
+        "error_code": attempt.error_code,
+        "error": (!attempt.detail.is_empty()).then_some(&attempt.detail),
+        "request_headers": header_object(&attempt.request_headers),
+        "request_body": attempt.request_body,
+        "response_headers": header_object(&attempt.response_headers),
+        "response_body": attempt.response_body,
+    })
+}
+
+/// `GET /api/maps/{map}/webhooks/{webhook}/deliveries`
+pub async fn list(
+    context: web::Data<Context>,
+    on: OnMap<Manages>,
+    path: web::Path<WebhookPath>,
+    pairs: Pairs,
+) -> Answer {
+    let status = match pairs.get("status") {
+        None | Some("") => None,
+        Some("pending") => Some(DeliveryStatus::Pending),
+        Some("delivered") => Some(DeliveryStatus::Delivered),
+        Some("retrying") => Some(DeliveryStatus::Retrying),
+        Some("dead") => Some(DeliveryStatus::Dead),
+        Some(_) => return Err(Problem::parameter("status", "pending, delivered, retrying or dead is expected")),
+    };
+    let limit = pairs.number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+    let after = pairs.get("after").filter(|text| !text.is_empty()).map(str::parse::<DeliveryId>).transpose();
+    let after = after.map_err(|e| Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}")))?;
+    let page = context.hub.deliveries(&on.map, &path.webhook, status, limit, after).await?;
+    let data: Vec<_> = page.data.iter().map(|delivery| shown(delivery, &path.webhook)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "data": data, "next": page.next })))
+}
+
+/// `GET /api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}`
+pub async fn get(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<DeliveryPath>) -> Answer {
+    context.hub.webhook(&on.map, &path.webhook)?;
+    let delivery = context.hub.delivery(&on.map, &path.webhook, path.id()?).await?;
+    let mut shown = shown(&delivery, &path.webhook);
+    shown["attempts"] = delivery.attempts.iter().map(attempt).collect();
+    Ok(HttpResponse::Ok().json(json!({ "data": shown })))
+}
+
+/// `POST /api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}/retry`
+pub async fn retry(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<DeliveryPath>) -> Answer {
+    context.hub.webhook(&on.map, &path.webhook)?;
+    let id = path.id()?;
+    context.hub.retry_delivery(&on.map, &path.webhook, id).await?;
+    Ok(HttpResponse::Accepted()
+        .json(json!({ "data": { "id": id, "webhook_id": path.webhook, "status": DeliveryStatus::Pending } })))
+}
+
+fn tested(outcome: &TestOutcome) -> Value {
+    json!({
+        "id": outcome.delivery,
+        "delivered": outcome.delivered,
+        "status_code": outcome.status_code,
+        "error_code": outcome.error_code,
+        "error": (!outcome.detail.is_empty()).then_some(&outcome.detail),
+        "duration_ms": outcome.duration_ms,
+        "request_headers": header_object(&outcome.request_headers),
+        "request_body": String::from_utf8_lossy(&outcome.body),
+        "response_headers": header_object(&outcome.response_headers),
+        "response_body": outcome.response_body,
+    })
+}
+
+/// `POST /api/maps/{map}/webhooks/{webhook}/test`
+pub async fn test(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<WebhookPath>) -> Answer {
+    let outcome = context.hub.test_webhook(&on.map, &path.webhook).await?;
+    Ok(HttpResponse::Ok().json(json!({ "data": tested(&outcome) })))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replay {
+    since: Option<String>,
+    after: Option<String>,
+    until: Option<String>,
+    events: Option<Value>,
+    status: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Where a replay begins or ends: an event id, or an ISO-8601 time. Of a time, `below` is just before its first event,
+/// otherwise the last event that it may have.
+fn bound(field: &str, text: &str, below: bool) -> Result<EventId, Problem> {
+    let Some(ms) = timestamp::from_iso(text) else {
+        let expected = "an event id or an ISO-8601 time with offset is expected";
+        return text.parse().map_err(|_| Problem::invalid(field, expected));
+    };
+    // a clock before 1970 has no event
+    let ms = u64::try_from(ms).unwrap_or(0);
+    Ok(EventId::at_time(if below { ms } else { ms.saturating_add(1) }))
+}
+
+impl Replay {
+    fn check(self) -> Result<ReplayAsk, Problem> {
+        let after = match (&self.since, &self.after) {
+            (Some(_), Some(_)) => return Err(Problem::invalid("since", "goes instead of after, not with it")),
+            (Some(since), None) => bound("since", since, true)?,
+            (None, Some(after)) => bound("after", after, true)?,
+            (None, None) if self.status.is_some() => EventId::ZERO,
+            (None, None) => return Err(Problem::invalid("since", "is missing: give since (a time) or after (an id)")),
+        };
+        let until = self.until.as_deref().map(|until| bound("until", until, false)).transpose()?;
+        let dead_only = match self.status.as_deref() {
+            None => false,
+            Some("dead") => true,
+            Some(_) => return Err(Problem::invalid("status", "must be dead, or left out")),
+        };
+        let named = self.events.map(event_types).transpose().map_err(|e| Problem::invalid("events", e))?;
+        let types = Filter::compile(&FilterSpec { events: named, ..FilterSpec::default() });
+        let types = types.map_err(|e| Problem::invalid("events", e))?.spec().clone();
+        let events = if types.wants_all_events() { None } else { types.events };
+        Ok(ReplayAsk { after, until, events, dead_only, dry_run: self.dry_run })
+    }
+}
+
+fn job_shown(job: &Job, webhook: &str) -> Value {
+    json!({
+        "id": job.id,
+        "webhook_id": webhook,
+        "state": job.state,
+        "after": job.after,
+        "until": job.until,
+        "events": job.events,
+        "status": job.dead_only.then_some("dead"),
+        "position": job.position,
+        "delivered": job.delivered,
+        "failed": job.failed,
+        "skipped": job.skipped,
+        "lost": job.lost,
+        "inserted_at": iso(job.created_ms),
+        "finished_at": job.finished_ms.map(iso),
+    })
+}
+
+/// `POST /api/maps/{map}/webhooks/{webhook}/replay`
+pub async fn replay(
+    context: web::Data<Context>,
+    on: OnMap<Manages>,
+    path: web::Path<WebhookPath>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Answer {
+    context.hub.webhook(&on.map, &path.webhook)?;
+    let ask = query::optional_json::<Replay>(&request, &body)?.check()?;
+    let data = match context.hub.replay(&on.map, &path.webhook, ask).await? {
+        ReplayAnswer::Counted(count) => json!({ "dry_run": true, "count": count }),
+        ReplayAnswer::Started(job) => {
+            job_shown(&context.hub.replay_job(&on.map, &path.webhook, job).await?, &path.webhook)
+        }
+    };
+    Ok(HttpResponse::Accepted().json(json!({ "data": data })))
+}
+
+/// `GET /api/maps/{map}/webhooks/{webhook}/replays/{job}`
+pub async fn replay_job(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<ReplayPath>) -> Answer {
+    let job = context.hub.replay_job(&on.map, &path.webhook, JobId(path.job)).await?;
+    Ok(HttpResponse::Ok().json(json!({ "data": job_shown(&job, &path.webhook) })))
+}
