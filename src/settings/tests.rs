@@ -258,3 +258,16 @@ fn the_key_of_jwts_is_never_shown() {
     let text = complaint("[auth.jwt]\nkey = 123456", &[]);
     assert!(!text.contains("123456"), "{text}");
 }
+
+#[test]
+fn the_schedule_of_webhooks_is_a_list_of_numbers_in_files_and_in_the_environment() {
+    let file = load("[webhooks]\nschedule_s = [1, 2]", &[], Flags::default()).expect("a list of numbers");
+    assert_eq!(file.webhooks.schedule_s, [1, 2]);
+    let variable = [("STENTOR__WEBHOOKS__SCHEDULE_S", "3, 4")];
+    let environment = load("", &variable, Flags::default()).expect("numbers with commas");
+    assert_eq!(environment.webhooks.schedule_s, [3, 4]);
+    assert!(complaint("[webhooks]\nschedule_s = [\"1\"]", &[]).contains("a list of whole numbers"));
+    assert!(complaint("[webhooks]\nschedule_s = [0]", &[]).contains("waits from 1 to 86400"));
+    assert!(complaint("", &[("STENTOR__WEBHOOKS__SCHEDULE_S", "soon")]).contains("a list of whole numbers"));
+    assert!(complaint("[webhooks]\nallow_networks = [\"10/8\"]", &[]).contains("webhooks.allow_networks"));
+}

@@ -163,18 +163,19 @@ impl WebhookActor {
         actix_rt::spawn(self.write_history());
     }
 
+    /// Writes what was noted of the deliveries; when it is done, so is every write before it.
     pub(super) fn write_history(&mut self) -> impl Future<Output = ()> + use<> {
         let page = self.history.take(now_ms());
-        let engine = self.engine.clone();
-        let discarded = self.is_discarded;
+        let (engine, writing) = (self.engine.clone(), self.writing.clone());
         async move {
-            if page.is_empty() || discarded {
+            // in order, because a delivery that is written again is read first
+            let is_over = writing.lock().await;
+            if page.is_empty() || *is_over {
                 return;
             }
             let write = actix_rt::task::spawn_blocking(move || page.write(&engine.state));
-            match write.await {
-                Ok(Ok(())) => {}
-                Ok(Err(e)) => log::error!("the delivery log of a webhook could not be written: {e}"),
+            match write.await.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+                Ok(()) => {}
                 Err(e) => log::error!("the delivery log of a webhook could not be written: {e}"),
             }
         }

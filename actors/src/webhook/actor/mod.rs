@@ -122,6 +122,8 @@ pub struct WebhookActor {
     /// None until what was stored has been read.
     endpoint: Option<Endpoint>,
     history: History,
+    /// Held while the delivery log is written; true when nothing may be written any more.
+    writing: Arc<tokio::sync::Mutex<bool>>,
     gauges: Gauges,
     /// Events that were read and wait for their first attempt.
     frames: BTreeMap<EventId, Arc<Frame>>,
@@ -151,6 +153,7 @@ impl WebhookActor {
         let (most, age_ms) = (config.log_deliveries, config.log_max_age.as_millis() as u64);
         WebhookActor {
             history: History::new(&ready.webhook.id, most, age_ms, Default::default()),
+            writing: Arc::default(),
             gauges: Gauges::new(engine.metrics.clone(), &ready.webhook.id),
             engine,
             ready,
@@ -418,8 +421,12 @@ impl Handler<Discard> for WebhookActor {
         if !self.saving {
             ctx.stop();
         }
-        // the actor's end drops the other side
-        Box::pin(async move { drop(told.await) })
+        let writing = self.writing.clone();
+        Box::pin(async move {
+            // the actor's end drops the other side
+            drop(told.await);
+            *writing.lock().await = true;
+        })
     }
 }
 
