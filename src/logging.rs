@@ -48,7 +48,8 @@ fn directives(level: LogLevel) -> String {
         LogLevel::Trace => ("trace", "warn"),
     };
     let own_crates = OWN_CRATES.map(|name| format!("{name}={own}")).join(",");
-    format!("{libraries},{own_crates}")
+    // a peer whose bytes are no HTTP is an error to this module; it gets its 400, and is none of ours
+    format!("{libraries},actix_http::h1::dispatcher=off,{own_crates}")
 }
 
 fn write_line(out: &mut impl Write, format: LogFormat, ts: &str, record: &Record<'_>) -> io::Result<()> {
@@ -219,8 +220,8 @@ mod tests {
 
     #[test]
     fn libraries_are_never_more_talkative_than_warn() {
-        assert_eq!(directives(LogLevel::Trace), "warn,stentor=trace,actors=trace");
-        assert_eq!(directives(LogLevel::Error), "error,stentor=error,actors=error");
-        assert_eq!(directives(LogLevel::Off), "off,stentor=off,actors=off");
+        assert_eq!(directives(LogLevel::Trace), "warn,actix_http::h1::dispatcher=off,stentor=trace,actors=trace");
+        assert_eq!(directives(LogLevel::Error), "error,actix_http::h1::dispatcher=off,stentor=error,actors=error");
+        assert_eq!(directives(LogLevel::Off), "off,actix_http::h1::dispatcher=off,stentor=off,actors=off");
     }
 }

@@ -54,6 +54,9 @@ pub enum ServeError {
 /// How long the kernel waits before it probes a connection that says nothing.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// Least time that a stalled client has to take the notice of its end.
+const STALL_NOTICE: Duration = Duration::from_secs(5);
+
 impl Server {
     /// Opens the data folder, starts the engine and listens. To be called within an actix system.
     pub async fn bind(settings: Settings, start: Start) -> Result<Server, ServeError> {
@@ -189,11 +192,12 @@ fn accepted(io: &dyn Any, extensions: &mut Extensions, stall_timeout: Duration) 
     let Some(stream) = stream else { return };
     let socket = socket2::SockRef::from(stream);
     let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE / 6);
-    // A stalled stream is told that it ends after the stall timeout; whoever does not even take that is cut by the kernel.
+    // A stalled stream is told that it ends after the stall timeout; whoever does not even take that is cut by the kernel,
+    // which must not come first: the shard notices up to two of its ticks late.
     let set = socket
         .set_tcp_nodelay(true)
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout * 2)));
+        .and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout + stall_timeout.max(STALL_NOTICE))));
     if let Err(e) = set {
         // the connection may be gone already
         log::debug!("a connection's socket options were not set: {e}");

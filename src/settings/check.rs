@@ -124,7 +124,7 @@ pub(super) fn values(stack: &Stack) -> Result<(), SettingsError> {
     }
     let schedule: Option<Vec<u64>> =
         stack.numbers("webhooks.schedule_s").into_iter().map(|wait| u64::try_from(wait).ok()).collect();
-    if !schedule.is_some_and(|schedule| RetryPolicy::schedule(&schedule).is_ok()) {
+    if schedule.is_none_or(|schedule| RetryPolicy::schedule(&schedule).is_err()) {
         return Err(stack.refuse("webhooks.schedule_s", "up to 99 waits from 1 to 86400"));
     }
     let bad = |text: &&str| network(text).is_err();

@@ -192,8 +192,9 @@ fn what_was_acknowledged_outlives_twenty_kills_and_every_reader_sees_it_once_in_
         }
     }
     for (reader, seen) in seen.iter().enumerate() {
-        let differs = log.iter().zip(seen).position(|(logged, seen)| logged != seen);
-        assert_eq!(differs, None, "reader {reader} saw another event than the log holds at this place");
+        for (place, (logged, seen)) in log.iter().zip(seen).enumerate() {
+            assert_eq!(seen, logged, "reader {reader} saw another event than the log holds at {place}");
+        }
         assert_eq!(seen.len(), log.len(), "reader {reader} saw as many events as the log holds");
     }
     let total: usize = acknowledged.iter().map(Vec::len).sum();

@@ -44,7 +44,6 @@ fn settings_that_are_unknown_or_impossible_end_with_2_and_are_named() {
 fn the_first_start_makes_an_admin_token_that_only_the_owner_can_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = stentor(&[]);
-    // an address that cannot be listened on would end it before the token; so it is a second start that reads the file
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path());
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
     let mut child = command.spawn().expect("the program starts");

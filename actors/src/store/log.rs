@@ -10,7 +10,7 @@ use super::segment::{Meta, Segment};
 use super::{
     Commit, DedupeKey, Direction, Durability, Options, Page, PageLimit, Retention, StoreError, guarded, io, sync_dir,
 };
-use crate::model::event::ChannelNo;
+use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
 /// A segment is not sealed before its file has this size, however small retention is: sled's file grows in such steps.
@@ -41,6 +41,8 @@ struct Writer {
     dirty: bool,
     /// It has been sealed, or that was begun: nothing more may be written to it.
     sealed: bool,
+    /// A write failed, and sled with it: the next commit begins a new segment.
+    broken: bool,
 }
 
 /// What readers see.
@@ -49,7 +51,12 @@ struct Shelf {
     head: EventId,
     /// In the order of the log; the last one is active.
     volumes: Vec<Arc<Volume>>,
+    /// Ids (from, to) of commits that failed since the start, newest last.
+    abandoned: Vec<(EventId, EventId)>,
 }
+
+/// Failed commits that are remembered. A disk that fails more often than this has made the server unready long before.
+const ABANDONED_MAX: usize = 1024;
 
 /// A segment on the shelf, open or closed.
 struct Volume {
@@ -106,7 +113,7 @@ impl Log {
         let now_ms = now_ms.max(0) as u64;
         let dir = options.data_dir.join("log");
         std::fs::create_dir_all(&dir).map_err(io("make", &dir))?;
-        let mut lost = Lost::open(&dir)?;
+        let (mut lost, lost_is_whole) = Lost::open(&dir)?;
         let mut report = OpenReport::default();
         let mut volumes: Vec<Arc<Volume>> = Vec::new();
         let mut seen = SeenKeys::new(options.dedupe_window_ms, options.dedupe_keys);
@@ -150,6 +157,10 @@ impl Log {
         if let Some(after) = damaged_after {
             lost.damage(after, EventId::at_time(now_ms))?;
         }
+        if !lost_is_whole {
+            let oldest = volumes.iter().find_map(|v| v.meta.read().unwrap_or_else(PoisonError::into_inner).first);
+            lost.damage(EventId::ZERO, oldest.unwrap_or(EventId::at_time(now_ms)).before())?;
+        }
         let newest = volumes.iter().rev().find_map(|v| v.last()).unwrap_or_default();
         let head = newest.max(lost.head());
         let (segment, meta) = match active {
@@ -164,8 +175,16 @@ impl Log {
         let began_ms = meta.first.map_or(now_ms, EventId::time_ms).min(now_ms);
         let log = Log {
             dir,
-            writer: Mutex::new(Writer { meta, segment, began_ms, last_sync_ms: now_ms, dirty: false, sealed: false }),
-            shelf: RwLock::new(Shelf { head, volumes }),
+            writer: Mutex::new(Writer {
+                meta,
+                segment,
+                began_ms,
+                last_sync_ms: now_ms,
+                dirty: false,
+                sealed: false,
+                broken: false,
+            }),
+            shelf: RwLock::new(Shelf { head, volumes, abandoned: Vec::new() }),
             lost: RwLock::new(lost),
             seen: Mutex::new(seen),
             quarantined: Mutex::new(report.quarantined.clone()),
@@ -181,17 +200,12 @@ impl Log {
     pub fn append(&self, commit: &Commit, now_ms: i64) -> Result<(), StoreError> {
         let now_ms = now_ms.max(0) as u64;
         let mut writer = lock(&self.writer);
-        if writer.sealed || self.full(&writer, now_ms) {
+        if writer.sealed || writer.broken || self.full(&writer, now_ms) {
             guarded(|| self.rotate(&mut writer, now_ms))?;
         }
-        guarded(|| writer.segment.append(commit, now_ms))?;
-        match self.options.durability {
-            Durability::Interval { ms } if now_ms < writer.last_sync_ms.saturating_add(ms) => writer.dirty = true,
-            durability => {
-                guarded(|| writer.segment.sync(durability))?;
-                writer.last_sync_ms = now_ms;
-                writer.dirty = false;
-            }
+        if let Err(e) = self.apply(&mut writer, commit, now_ms) {
+            self.abandon(&mut writer, commit);
+            return Err(e);
         }
         // counted only now: a commit that failed is not there
         for event in &commit.events {
@@ -216,6 +230,32 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    fn apply(&self, writer: &mut Writer, commit: &Commit, now_ms: u64) -> Result<(), StoreError> {
+        guarded(|| writer.segment.append(commit, now_ms))?;
+        match self.options.durability {
+            Durability::Interval { ms } if now_ms < writer.last_sync_ms.saturating_add(ms) => writer.dirty = true,
+            durability => {
+                guarded(|| writer.segment.sync(durability))?;
+                writer.last_sync_ms = now_ms;
+                writer.dirty = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// A commit failed. It may stand in the segment all the same, so its ids are never shown; and since sled does not
+    /// recover from an error, the next commit begins a new segment.
+    fn abandon(&self, writer: &mut Writer, commit: &Commit) {
+        writer.broken = true;
+        if let (Some(first), Some(last)) = (commit.events.first(), commit.events.last()) {
+            let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+            shelf.abandoned.push((first.id, last.id));
+            if shelf.abandoned.len() > ABANDONED_MAX {
+                shelf.abandoned.remove(0);
+            }
+        }
     }
 
     /// Flushes what an interval durability still holds back, if its time has come.
@@ -253,7 +293,11 @@ impl Log {
     /// Seals the active segment and begins the next one.
     fn rotate(&self, writer: &mut Writer, now_ms: u64) -> Result<(), StoreError> {
         writer.sealed = true;
-        writer.segment.seal(&writer.meta)?;
+        match writer.segment.seal(&writer.meta) {
+            // it is read through when it is opened the next time
+            Err(e) if writer.broken => log::warn!("a segment that failed is left as it is: {e}"),
+            sealed => sealed?,
+        }
         let last = self.shelf.read().unwrap_or_else(PoisonError::into_inner).volumes.last().map_or(0, |v| v.seq);
         let (volume, segment) = create(&self.dir, last + 1, self.options.cache_bytes)?;
         self.shelf.write().unwrap_or_else(PoisonError::into_inner).volumes.push(volume);
@@ -264,6 +308,7 @@ impl Log {
             last_sync_ms: now_ms,
             dirty: false,
             sealed: false,
+            broken: false,
         };
         self.close_unread();
         Ok(())
@@ -309,7 +354,7 @@ impl Log {
         &self,
         volumes: &[Arc<Volume>],
         limit: PageLimit,
-        read: impl Fn(&Segment, PageLimit) -> Result<(Vec<crate::model::event::Event>, bool), StoreError>,
+        read: impl Fn(&Segment, PageLimit) -> Result<(Vec<Event>, bool), StoreError>,
     ) -> Result<Page, StoreError> {
         let mut page = Page::default();
         let mut bytes = 0;
@@ -319,8 +364,15 @@ impl Log {
                 break;
             }
             let left = PageLimit { events: limit.events - page.events.len(), bytes: limit.bytes - bytes };
-            let Some(segment) = self.borrow(volume)? else { continue };
-            let (events, more) = guarded(|| read(&segment, left))?;
+            let (mut events, more) = match self.borrow(volume).and_then(|segment| match segment {
+                Some(segment) => guarded(|| read(&segment, left)),
+                None => Ok((Vec::new(), false)),
+            }) {
+                Ok(read) => read,
+                Err(e) if e.is_damage() && self.set_aside(volume, &e)? => continue,
+                Err(e) => return Err(e),
+            };
+            self.strike_abandoned(&mut events);
             bytes += events.iter().map(|event| event.payload.as_bytes().len() + 128).sum::<usize>();
             page.events.extend(events);
             if more {
@@ -329,6 +381,34 @@ impl Log {
             }
         }
         Ok(page)
+    }
+
+    /// Takes out what a failed commit left behind.
+    fn strike_abandoned(&self, events: &mut Vec<Event>) {
+        let shelf = self.shelf.read().unwrap_or_else(PoisonError::into_inner);
+        if !shelf.abandoned.is_empty() {
+            events.retain(|event| !shelf.abandoned.iter().any(|(from, to)| (*from..=*to).contains(&event.id)));
+        }
+    }
+
+    /// Puts a sealed segment that turned out to be damaged into quarantine, so that readers get past it. False for the
+    /// active one, which the journal still writes.
+    fn set_aside(&self, damaged: &Arc<Volume>, reason: &StoreError) -> Result<bool, StoreError> {
+        let (before, after) = {
+            let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(at) = shelf.volumes.iter().position(|v| v.seq == damaged.seq) else { return Ok(true) };
+            if at + 1 == shelf.volumes.len() {
+                return Ok(false);
+            }
+            shelf.volumes.remove(at);
+            let before = shelf.volumes[..at].iter().rev().find_map(|v| v.last()).unwrap_or_default();
+            (before, damaged.last().unwrap_or(shelf.head))
+        };
+        self.lost.write().unwrap_or_else(PoisonError::into_inner).damage(before, after)?;
+        let now_ms = after.time_ms();
+        let aside = put_aside(&self.options.data_dir, &damaged.path, damaged.seq, now_ms, reason)?;
+        lock(&self.quarantined).push(aside);
+        Ok(true)
     }
 
     /// The oldest kept event of a channel, or of all.

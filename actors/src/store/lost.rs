@@ -31,14 +31,21 @@ struct Kept {
 }
 
 impl Lost {
-    pub fn open(log_dir: &Path) -> Result<Lost, StoreError> {
+    /// What is known to be gone, and false when that could not be read.
+    pub fn open(log_dir: &Path) -> Result<(Lost, bool), StoreError> {
         let path = log_dir.join("lost.json");
         let kept = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)?,
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(kept) => kept,
+                Err(e) => {
+                    log::error!(file:display = path.display(); "what retention took cannot be read and is taken to be everything before the oldest event: {e}");
+                    return Ok((Lost { path, kept: Kept::default() }, false));
+                }
+            },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Kept::default(),
             Err(e) => return Err(io("read", &path)(e)),
         };
-        Ok(Lost { path, kept })
+        Ok((Lost { path, kept }, true))
     }
 
     pub fn head(&self) -> EventId {

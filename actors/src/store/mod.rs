@@ -12,9 +12,9 @@
 //! Keys of a segment, all in its default tree so that one batch is atomic (numbers big-endian):
 //!
 //! ```text
-//! c channel:u32 first:16 part:u16   a block: the events of one channel in one commit, whole records up to 60 KiB; a
-//!                                   larger record goes on in the parts after it (values stay far below the size from
-//!                                   which sled makes files of its own that it never syncs)
+//! c channel:u32 first:16 part:u16   a block: the events of one channel in one commit, whole records up to 48 KiB; a
+//!                                   larger record goes on in the parts after it (a page of 17 values stays below the
+//!                                   size from which sled makes files of its own that it never syncs)
 //! i first:16                        a commit: its blocks as (channel:u32, first:16), for reading all channels in order
 //! d channel:u32 key:16              a dedupe key: first:16, count:u32, time_ms:u64
 //! b                                 nothing; there since the segment was begun (as is the file `begun` beside the database)
@@ -47,7 +47,7 @@ use crate::model::id::EventId;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("another server uses the data folder {0}; stop it, or choose another folder with --data")]
+    #[error("the data folder {0} is in use by another server; stop that one, or choose another folder with --data")]
     InUse(PathBuf),
     #[error("cannot {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
@@ -61,6 +61,17 @@ pub enum StoreError {
     Damaged,
     #[error("a thread of the store panicked: {0}")]
     Panicked(String),
+}
+
+impl StoreError {
+    /// Whether a database is damaged, rather than the disk full or a file missing.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Panicked(_)
+                | StoreError::Sled { source: sled::Error::Corruption { .. } | sled::Error::ReportableBug(_), .. }
+        )
+    }
 }
 
 /// When an append returns.

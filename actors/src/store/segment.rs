@@ -15,8 +15,13 @@ use super::{Commit, Dedupe, DedupeKey, Direction, Durability, PageLimit, StoreEr
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
+/// sled's unit of allocation. A quarter of it is the size from which sled makes a page a file of its own, which it never
+/// syncs; a page holds up to [`PAGE_VALUES`] values.
+pub(super) const SLED_SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+const PAGE_VALUES: usize = 17;
 /// Values stay below this.
-const VALUE_BYTES: usize = 60 * 1024;
+const VALUE_BYTES: usize = 48 * 1024;
+const _: () = assert!(PAGE_VALUES * (VALUE_BYTES + 1024) < SLED_SEGMENT_BYTES / 4);
 
 const META: &[u8] = b"m";
 const BEGUN: &[u8] = b"b";
@@ -107,6 +112,7 @@ impl Segment {
         let config = sled::Config::new()
             .path(path)
             .mode(sled::Mode::HighThroughput)
+            .segment_size(SLED_SEGMENT_BYTES)
             .flush_every_ms(None)
             .cache_capacity(cache_bytes);
         let deadline = Instant::now() + LOCK_WAIT;
@@ -156,7 +162,7 @@ impl Segment {
             }
         }
         if let Some(first) = commit.events.first() {
-            // a commit has at most some two thousand blocks, so its index entry stays below 60 KiB
+            // a commit has at most some two thousand blocks, so its index entry stays below 48 KiB
             batch.insert(&index_key(first.id)[..], index);
         }
         for dedupe in &commit.dedupe {

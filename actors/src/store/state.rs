@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::segment::SLED_SEGMENT_BYTES;
 use super::{Durability, StoreError, io, sync_dir};
 
 /// sled's page cache. Everything that is read often lives in memory elsewhere.
@@ -80,7 +81,11 @@ struct Flushed {
 impl State {
     pub fn open(data_dir: &Path, durability: Durability) -> Result<State, StoreError> {
         let path = data_dir.join("state");
-        let config = sled::Config::new().path(&path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+        let config = sled::Config::new()
+            .path(&path)
+            .segment_size(SLED_SEGMENT_BYTES)
+            .flush_every_ms(None)
+            .cache_capacity(CACHE_BYTES);
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened
             .map_err(|_| StoreError::Panicked(format!("{} does not open", path.display())))?

@@ -65,7 +65,7 @@ fn live_replay_history_and_export_show_the_same_bytes() {
     let mut socket = crate::support::Ws::open(&map, "");
     map.publish(&json!({"events": [
         {"type": "map_kill", "ts": "2025-06-21T12:34:56Z", "payload": {"value": 1.5e9, "ship": "Ünïcode \u{1F600}", "1": null}},
-        {"type": "custom.type-1:x", "payload": [1, {"a": []}, "line\nbreak"]},
+        {"type": "custom.type-1:x", "payload": {"list": [1, {"a": []}, "line\nbreak"]}},
         {"type": "add_system"},
     ]}));
     let live: Vec<String> = live.take(3).into_iter().map(|frame| frame.data).collect();

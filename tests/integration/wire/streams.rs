@@ -113,7 +113,6 @@ fn a_cursor_whose_successors_were_dropped_is_told_so_before_the_first_event() {
     let server = TestServer::start(&[
         ("storage.segment_max_bytes", "1048576"),
         ("retention.max_events", "1000"),
-        ("retention.check_interval_s", "1"),
         ("streams.ring_events", "16"),
     ]);
     let map = server.new_map("expired");

@@ -245,7 +245,10 @@ fn pending(
     let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(Vec::new()) };
     let covered: std::collections::HashSet<_> = seen.rows.iter().flat_map(|row| &row.events).collect();
     // a delivery has the time of its first event
-    let mut at = EventId::at_time(before.time_ms().saturating_add(1));
+    let mut at = match before {
+        DeliveryId::MAX => EventId::MAX,
+        before => EventId::at_time(before.time_ms() + 1),
+    };
     let (mut found, mut scanned) = (Vec::new(), 0);
     loop {
         let limits = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
@@ -287,8 +290,9 @@ fn count(
 ) -> Result<u64, StoreError> {
     let until = request.until.min(seen.observed.cursor);
     if request.dead_only {
-        let within = |row: &&Row| row.state == RowState::Dead && row.first() > request.after && row.first() <= until;
-        return Ok(seen.rows.iter().filter(within).count() as u64);
+        let free = |row: &&Row| row.state == RowState::Dead && row.requested.is_none();
+        let within = |row: &&Row| row.first() > request.after && row.first() <= until;
+        return Ok(seen.rows.iter().filter(free).filter(within).count() as u64);
     }
     let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(0) };
     let (mut at, mut counted, mut scanned) = (request.after, 0, 0);

@@ -19,6 +19,8 @@ pub(super) struct Reader {
     asked: Option<Ticket>,
     /// Whether the log may hold more behind `read_to`.
     more: bool,
+    /// Whether the log has grown since the read was asked for, which its answer may not show.
+    grown: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,7 @@ impl Reader {
             in_flight: BTreeSet::new(),
             asked: None,
             more: true,
+            grown: false,
         }
     }
 
@@ -65,10 +68,12 @@ impl Reader {
 
     pub(super) fn ask(&mut self, ticket: Ticket) {
         self.asked = Some(ticket);
+        self.grown = false;
     }
 
     pub(super) fn appended(&mut self) {
         self.more = true;
+        self.grown = true;
     }
 
     /// Whether everything up to `until` is done.
@@ -90,7 +95,7 @@ impl Reader {
             return false;
         }
         self.asked = None;
-        self.more = more;
+        self.more = more || self.grown;
         for offer in events {
             if offer.id > self.read_to && offer.matches && wanted(offer.id) {
                 self.ready.push_back(Ready { id: offer.id, bytes: offer.bytes, since_ms: now_ms });
@@ -180,5 +185,23 @@ impl Reader {
         for ready in &mut self.ready {
             ready.since_ms = ready.since_ms.min(now_ms);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_appended_while_a_page_is_read_is_not_overlooked() {
+        let at = EventId::at_time(1);
+        let mut reader = Reader::at(at);
+        reader.ask(Ticket(1));
+        reader.appended();
+        assert!(reader.offered(Ticket(1), &[], at, false, 1, |_| true));
+        assert!(reader.wants_more(16), "the page may have been read before the event was there");
+        reader.ask(Ticket(2));
+        assert!(reader.offered(Ticket(2), &[], at, false, 1, |_| true));
+        assert!(!reader.wants_more(16));
     }
 }

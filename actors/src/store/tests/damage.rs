@@ -92,3 +92,13 @@ fn a_segment_whose_making_was_cut_short_is_no_damage() {
     assert_eq!(of_channel(&log, 1).len(), 10);
     assert!(!log.lost_between(None, EventId::ZERO, EventId::MAX));
 }
+
+#[test]
+fn a_ledger_of_losses_that_cannot_be_read_announces_a_gap_before_the_oldest_event() {
+    let dir = TempDir::new().unwrap();
+    drop(segmented(&dir, 1));
+    std::fs::write(dir.path().join("log/lost.json"), "{").unwrap();
+    let log = open(&options(dir.path()), START_MS + 60_000);
+    assert!(log.lost_between(Some(ChannelNo(1)), EventId::ZERO, EventId::MAX));
+    assert_eq!(of_channel(&log, 1).len(), 20);
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::segment::Segment;
+use crate::store::segment::{SLED_SEGMENT_BYTES, Segment};
 use crate::store::{DataLock, Dedupe, DedupeKey, StoreError};
 
 #[test]
@@ -35,7 +35,7 @@ fn a_record_that_fails_its_check_is_skipped_and_the_rest_is_read() {
 
 /// Flips a byte of the first block of a channel.
 fn damage_value(path: &Path, channel: u8, at: usize) {
-    let db = sled::open(path).unwrap();
+    let db = sled::Config::new().path(path).segment_size(SLED_SEGMENT_BYTES).open().unwrap();
     let (key, value) = db.scan_prefix([b'c', 0, 0, 0, channel]).next().unwrap().unwrap();
     let mut value = value.to_vec();
     value[at] ^= 0xff;
@@ -47,7 +47,7 @@ fn damage_value(path: &Path, channel: u8, at: usize) {
 fn large_records_come_back_whole_between_small_ones() {
     let dir = TempDir::new().unwrap();
     let log = open(&options(dir.path()), START_MS);
-    let sizes = [10, 262_144, 61_330, 61_440, 1, 1_000_000, 59_000, 59_000, 10];
+    let sizes = [10, 262_144, 49_040, 49_152, 1, 1_000_000, 59_000, 59_000, 10];
     let events: Vec<Event> = sizes.iter().enumerate().map(|(n, size)| event(id(n as u32), 1, *size)).collect();
     log.append(&commit(events.clone()), START_MS).unwrap();
     drop(log);
@@ -64,6 +64,19 @@ fn a_commit_may_touch_a_thousand_channels() {
     log.append(&commit(events.clone()), START_MS).unwrap();
     assert_eq!(of_channel(&log, 999), [id(999), id(1999)]);
     assert!(log.read_all(EventId::ZERO, ALL).unwrap().events == events);
+}
+
+#[test]
+fn no_page_grows_into_a_file_that_is_never_synced() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&Options { segment_max_bytes: 1 << 30, ..options(dir.path()) }, START_MS);
+    for n in 0..60 {
+        let events = (0..20).map(|k| event(id(20 * n + k), 1, 45_000)).collect();
+        log.append(&commit(events), START_MS).unwrap();
+    }
+    assert_eq!(log.stats().segments, 1);
+    let files = std::fs::read_dir(dir.path().join("log/0000000001/blobs")).unwrap().count();
+    assert_eq!(files, 0);
 }
 
 fn keyed(n: u32, key: &str) -> Commit {
@@ -193,4 +206,21 @@ fn readers_meet_neither_holes_nor_errors_while_segments_close_and_go() {
         done.store(true, Ordering::Relaxed);
     });
     assert!(log.stats().segments < 8);
+}
+
+#[test]
+fn no_page_becomes_a_file_of_its_own_because_sled_never_syncs_those() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&options(dir.path()), START_MS);
+    for n in 0..60 {
+        let events = (0..150).map(|k| event(id(150 * n + k), 1, 300)).collect();
+        log.append(&commit(events), START_MS).unwrap();
+    }
+    let large = (0..20).map(|k| event(id(10_000 + k), 2, 200_000)).collect();
+    log.append(&commit(large), START_MS).unwrap();
+    for segment in std::fs::read_dir(dir.path().join("log")).unwrap().map(|entry| entry.unwrap().path()) {
+        if segment.is_dir() {
+            assert_eq!(std::fs::read_dir(segment.join("blobs")).unwrap().count(), 0);
+        }
+    }
 }

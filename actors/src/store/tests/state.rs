@@ -35,7 +35,11 @@ fn a_damaged_document_is_an_error() {
     let state = open(&dir);
     state.write(&[Change::put(Table::Tokens, "a", &"text").unwrap()]).unwrap();
     drop(state);
-    let db = sled::open(dir.path().join("state")).unwrap();
+    let db = sled::Config::new()
+        .path(dir.path().join("state"))
+        .segment_size(super::super::segment::SLED_SEGMENT_BYTES)
+        .open()
+        .unwrap();
     let mut value = db.get("ta").unwrap().unwrap().to_vec();
     *value.last_mut().unwrap() ^= 1;
     db.insert("ta", value).unwrap();
