@@ -5,8 +5,8 @@
 
 pub mod bench;
 pub mod demo;
-pub mod receiver;
-mod remote;
+mod receiver;
+pub mod remote;
 pub mod serve;
 pub mod token;
 

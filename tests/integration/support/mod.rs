@@ -1,6 +1,7 @@
-//! What the tests share: a server, an HTTP client, a reader of SSE, a client of WebSocket.
+//! What the tests share: a server, an HTTP client, a receiver of webhooks, a reader of SSE, a client of WebSocket.
 
 pub mod http;
+pub mod receiver;
 pub mod server;
 pub mod sse;
 pub mod websocket;
@@ -8,6 +9,7 @@ pub mod websocket;
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Request};
+pub use receiver::Receiver;
 pub use server::{Map, TestServer};
 pub use sse::Sse;
 pub use websocket::{Heard, Ws};

@@ -7,4 +7,5 @@ mod maps;
 mod publish;
 mod streams;
 mod tickets;
+mod webhooks;
 mod websocket;

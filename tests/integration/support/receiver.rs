@@ -1,0 +1,121 @@
+//! A receiver of webhooks that answers as the test says and remembers what it got.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::eventually;
+
+/// Longest silence of the server within a request.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+#[derive(Clone, Debug)]
+pub struct Received {
+    headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a body of JSON")
+    }
+}
+
+#[derive(Default)]
+struct State {
+    received: Mutex<Vec<Received>>,
+    /// What is answered to the next requests; afterwards 200.
+    statuses: Mutex<VecDeque<u16>>,
+    stopping: AtomicBool,
+}
+
+pub struct Receiver {
+    addr: SocketAddr,
+    state: Arc<State>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Receiver {
+    /// Answers these statuses, in order, and then 200.
+    pub fn start(statuses: &[u16]) -> Receiver {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let state = Arc::new(State { statuses: Mutex::new(statuses.iter().copied().collect()), ..State::default() });
+        let shared = state.clone();
+        let accepting = std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if shared.stopping.load(Ordering::Acquire) {
+                    return;
+                }
+                let shared = shared.clone();
+                std::thread::spawn(move || serve(&shared, stream));
+            }
+        });
+        Receiver { addr, state, accepting: Some(accepting) }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/webhook", self.addr)
+    }
+
+    pub fn received(&self) -> Vec<Received> {
+        self.state.received.lock().expect("the list").clone()
+    }
+
+    /// Waits until this many requests have come.
+    #[track_caller]
+    pub fn expect(&self, count: usize) -> Vec<Received> {
+        eventually(&format!("{count} deliveries arrive"), || self.received().len() >= count);
+        self.received()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.state.stopping.store(true, Ordering::Release);
+        // wakes the thread, which then ends
+        if TcpStream::connect(self.addr).is_ok() {
+            let _ = self.accepting.take().expect("it runs").join();
+        }
+    }
+}
+
+/// Serves the requests of one connection until the other side closes it.
+fn serve(state: &State, stream: TcpStream) {
+    let _ = stream.set_read_timeout(Some(PATIENCE));
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read(&mut stream) {
+        state.received.lock().expect("the list").push(request);
+        let status = state.statuses.lock().expect("the list").pop_front().unwrap_or(200);
+        let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 2\r\nX-Receiver: test\r\n\r\nOK");
+        if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read(stream: &mut BufReader<TcpStream>) -> Option<Received> {
+    let mut line = String::new();
+    stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let mut request = Received { headers: Vec::new(), body: Vec::new() };
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        request.headers.push((name.into(), value.trim().into()));
+    }
+    request.body = vec![0; request.header("content-length").parse().unwrap_or(0)];
+    stream.read_exact(&mut request.body).ok()?;
+    Some(request)
+}

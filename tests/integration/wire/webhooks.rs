@@ -1,0 +1,286 @@
+//! Outgoing webhooks: the objects, the errors, and deliveries as a receiver gets them.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::support::{Map, Receiver, TestServer, eventually};
+
+const KEYS: [&str; 21] = [
+    "id",
+    "map_id",
+    "url",
+    "events",
+    "active",
+    "format",
+    "filter",
+    "path_prefix",
+    "custom_headers",
+    "retry_policy",
+    "ordered",
+    "batch",
+    "rate_limit",
+    "last_delivery_at",
+    "last_error",
+    "last_error_at",
+    "consecutive_failures",
+    "health",
+    "disabled_reason",
+    "inserted_at",
+    "updated_at",
+];
+
+/// A server whose webhooks may go to this machine, and a map with webhooks switched on.
+fn started() -> (TestServer, Map) {
+    let server = TestServer::start(&[("webhooks.allow_http", "true"), ("webhooks.allow_networks", "127.0.0.1")]);
+    let map = server.new_map("m");
+    let answer = map.request("PUT", "/webhooks/toggle").json(&json!({"enabled": true})).send().expect(200);
+    assert_eq!(answer, json!({"webhooks_enabled": true}));
+    (server, map)
+}
+
+/// A webhook of the map: its address below the map, and what the 201 said.
+#[track_caller]
+fn made(map: &Map, body: Value) -> (String, Value) {
+    let made = map.request("POST", "/webhooks").json(&body).send().expect(201)["data"].clone();
+    (format!("/webhooks/{}", made["id"].as_str().expect("an id")), made)
+}
+
+#[track_caller]
+fn deliveries(map: &Map, webhook: &str, query: &str) -> Vec<Value> {
+    let list = map.request("GET", &format!("{webhook}/deliveries?{query}")).send().expect(200);
+    list["data"].as_array().expect("a list").clone()
+}
+
+fn fields(error: &Value) -> Vec<&str> {
+    error["details"].as_array().expect("details").iter().filter_map(|detail| detail["field"].as_str()).collect()
+}
+
+/// An address on which nobody listens.
+fn dead_end() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+    format!("http://{free}/")
+}
+
+#[test]
+fn the_switch_takes_nothing_but_a_boolean() {
+    let (_server, map) = started();
+    for body in [json!({}), json!({"enabled": "true"}), json!({"enabled": 1}), json!({"enabled": null}), json!([])] {
+        let answer = map.request("PUT", "/webhooks/toggle").json(&body).send().expect(400);
+        assert_eq!(answer["error"], "The 'enabled' parameter must be a boolean value", "{body}");
+    }
+    let answer = map.request("PUT", "/webhooks/toggle").json(&json!({"enabled": false})).send().expect(200);
+    assert_eq!(answer, json!({"webhooks_enabled": false}));
+    assert_eq!(map.request("GET", "").send().expect(200)["data"]["webhooks_enabled"], false);
+}
+
+#[test]
+fn a_webhook_is_shown_in_full_and_its_secret_only_once() {
+    let (_server, map) = started();
+    let (at, made) = made(&map, json!({"url": "https://93.184.215.14/a", "events": ["map_kill"], "active": true}));
+    let mut keys: Vec<&str> = made.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(keys.pop(), Some("secret"));
+    assert_eq!(keys, KEYS);
+    assert_eq!(made["secret"].as_str().map(str::len), Some(44));
+    assert_eq!((&made["map_id"], &made["format"]), (&map.id.clone().into(), &"map".into()));
+    assert_eq!(made["retry_policy"]["attempts"], 8);
+    for target in [at.as_str(), "/webhooks"] {
+        let answer = map.request("GET", target).send();
+        assert!(!answer.text().contains("secret"), "{}", answer.text());
+    }
+    let shown = map.request("GET", &at).send().expect(200)["data"].clone();
+    let same = map.request("PUT", &at).json(&shown).send().expect(200)["data"].clone();
+    assert_eq!(same["events"], json!(["map_kill"]), "what was read may be sent back");
+}
+
+#[test]
+fn put_and_patch_change_only_what_they_name() {
+    let (_server, map) = started();
+    let filter = "event.payload.value > 1.0";
+    let (at, _) = made(&map, json!({"url": "https://93.184.215.14/", "events": "map_kill", "filter": filter}));
+    for method in ["PUT", "PATCH"] {
+        let changed = map.request(method, &at).json(&json!({"active": false})).send().expect(200)["data"].clone();
+        assert_eq!((&changed["active"], &changed["filter"]), (&false.into(), &filter.into()));
+        assert_eq!((&changed["health"], &changed["disabled_reason"]), (&"paused".into(), &Value::Null));
+    }
+    let reset = json!({"filter": null, "events": null, "active": true});
+    let reset = map.request("PATCH", &at).json(&reset).send().expect(200)["data"].clone();
+    assert_eq!((&reset["filter"], &reset["events"]), (&Value::Null, &json!(["*"])));
+}
+
+#[test]
+fn every_wrong_field_is_named_when_a_webhook_is_made_and_when_it_is_changed() {
+    let (_server, map) = started();
+    let (at, before) = made(&map, json!({"url": "https://93.184.215.14/"}));
+    let cases = [
+        (json!({"url": 5, "active": "yes", "format": "xml", "colour": 1}), vec!["url", "active", "format", "colour"]),
+        (json!({"url": "ftp://93.184.215.14/"}), vec!["url"]),
+        (json!({"url": "http://169.254.169.254/latest"}), vec!["url"]),
+        (json!({"url": "https://10.0.0.1/"}), vec!["url"]),
+        (json!({"url": "https://[::ffff:127.0.0.2]/"}), vec!["url"]),
+        (json!({"url": "https://u:p@93.184.215.14/"}), vec!["url"]),
+        (json!({"url": "https://93.184.215.14/", "filter": "event.("}), vec!["filter"]),
+        (json!({"url": "https://93.184.215.14/", "events": ["a b"]}), vec!["events"]),
+        (json!({"url": "https://93.184.215.14/", "format": "template"}), vec!["template"]),
+        (json!({"url": "https://93.184.215.14/", "custom_headers": {"Host": "a"}}), vec!["custom_headers.Host"]),
+        (json!({"url": "https://93.184.215.14/", "retry_policy": {"attempts": 0}}), vec!["retry_policy.attempts"]),
+        (
+            json!({"url": "https://93.184.215.14/", "batch": {"max_events": 0, "max_wait_ms": 1}}),
+            vec!["batch.max_events"],
+        ),
+    ];
+    for (body, wrong) in cases {
+        for (method, target) in [("POST", "/webhooks"), ("PUT", &at), ("PATCH", &at)] {
+            let error = map.request(method, target).json(&body).send().expect(400);
+            assert_eq!((&error["error"], fields(&error)), (&"Validation failed".into(), wrong.clone()), "{body}");
+        }
+    }
+    assert_eq!(fields(&map.request("POST", "/webhooks").json(&json!({})).send().expect(400)), ["url"]);
+    assert_eq!(map.request("GET", &at).send().expect(200)["data"]["url"], before["url"]);
+}
+
+#[test]
+fn a_second_webhook_with_a_url_and_a_sixth_webhook_are_conflicts() {
+    let (_server, map) = started();
+    let body = |n: u32| json!({"url": format!("https://93.184.215.14/{n}")});
+    for n in 0..4 {
+        made(&map, body(n));
+    }
+    assert_eq!(map.request("POST", "/webhooks").json(&body(0)).send().expect(409)["code"], "CONFLICT");
+    let (at, _) = made(&map, body(4));
+    assert_eq!(map.request("PUT", &at).json(&body(0)).send().expect(409)["code"], "CONFLICT");
+    assert_eq!(map.request("POST", "/webhooks").json(&body(5)).send().expect(409)["code"], "WEBHOOK_LIMIT");
+    assert_eq!(map.request("DELETE", &at).send().status, 204);
+    made(&map, body(5));
+}
+
+#[test]
+fn webhooks_need_the_scope_manage_and_are_hidden_from_other_maps() {
+    let (server, map) = started();
+    let (at, _) = made(&map, json!({"url": "https://93.184.215.14/"}));
+    let (_, token) = map.new_token(json!({"scopes": ["subscribe", "publish"]}));
+    let reader = map.with_token(&token);
+    let other = server.new_map("other");
+    for (method, below) in [
+        ("GET", ""),
+        ("PUT", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", "/rotate-secret"),
+        ("POST", "/test"),
+        ("POST", "/replay"),
+        ("GET", "/replays/1"),
+        ("GET", "/deliveries"),
+        ("GET", "/deliveries/dlv_01J00000000000000000000000"),
+        ("POST", "/deliveries/dlv_01J00000000000000000000000/retry"),
+    ] {
+        let target = format!("{at}{below}");
+        assert_eq!(reader.request(method, &target).body("{}").send().expect(403)["code"], "FORBIDDEN");
+        let foreign = other.request(method, &target).body("{}").send().expect(404);
+        assert_eq!(foreign["error"], "Webhook not found", "{method} {target}");
+        map.anonymous(method, &target).body("{}").send().expect(401);
+    }
+    for (method, target) in [("GET", "/webhooks"), ("POST", "/webhooks"), ("PUT", "/webhooks/toggle")] {
+        reader.request(method, target).body("{}").send().expect(403);
+    }
+}
+
+#[test]
+fn an_event_is_delivered_with_the_bytes_of_the_history_and_listed() {
+    let (_server, map) = started();
+    let receiver = Receiver::start(&[]);
+    let headers = json!({"X-Tenant": "a-password"});
+    let (at, _) = made(&map, json!({"url": receiver.url(), "events": ["map_kill"], "custom_headers": headers}));
+    map.publish(
+        &json!([{"type": "add_system"}, {"type": "map_kill", "payload": {"value": 2.5e8, "10": "😀", "2": 1.0}}]),
+    );
+    let got = receiver.expect(1).remove(0);
+    assert_eq!(String::from_utf8_lossy(&got.body), map.export()[1]);
+    assert_eq!(got.header("X-Tenant"), "a-password");
+    assert_eq!((got.header("X-Wanderer-Event"), got.header("X-Wanderer-Attempt")), ("map_kill", "1"));
+    eventually("the delivery is listed", || !deliveries(&map, &at, "status=delivered").is_empty());
+    let listed = deliveries(&map, &at, "");
+    assert_eq!((listed.len(), &listed[0]["id"]), (1, &got.header("X-Wanderer-Delivery").into()));
+    let target = format!("{at}/deliveries/{}", got.header("X-Wanderer-Delivery"));
+    let answer = map.request("GET", &target).send();
+    assert!(!answer.text().contains("a-password"), "custom headers may hold secrets");
+    let attempt = &answer.expect(200)["data"]["attempts"][0];
+    assert_eq!((&attempt["number"], &attempt["trigger"]), (&1.into(), &"first".into()));
+    assert_eq!((&attempt["status_code"], &attempt["error_code"]), (&200.into(), &Value::Null));
+    assert_eq!(attempt["request_body"], String::from_utf8_lossy(&got.body).into_owned());
+    assert_eq!(attempt["response_body"], "OK");
+}
+
+#[test]
+fn a_dead_delivery_is_kept_over_a_kill_and_can_be_sent_again() {
+    let (mut server, map) = started();
+    let receiver = Receiver::start(&[500, 503]);
+    let policy = json!({"policy": "constant", "delaySeconds": 1, "attempts": 2});
+    let (at, _) = made(&map, json!({"url": receiver.url(), "retry_policy": policy}));
+    map.publish(&json!({"type": "map_kill"}));
+    let tries = receiver.expect(2);
+    assert_eq!(tries[0].header("X-Wanderer-Delivery"), tries[1].header("X-Wanderer-Delivery"));
+    eventually("it is dead", || !deliveries(&map, &at, "status=dead").is_empty());
+    server.restart();
+    let map = map.at(&server);
+    let dead = deliveries(&map, &at, "status=dead");
+    assert_eq!(dead[0]["attempt_count"], 2);
+    let target = format!("{at}/deliveries/{}", dead[0]["id"].as_str().expect("an id"));
+    map.request("POST", &format!("{target}/retry")).send().expect(202);
+    assert_eq!(receiver.expect(3)[2].header("X-Wanderer-Attempt"), "3");
+    eventually("it is delivered", || map.request("GET", &target).send().json()["data"]["status"] == "delivered");
+}
+
+#[test]
+fn a_test_says_what_came_of_it() {
+    let (_server, map) = started();
+    let receiver = Receiver::start(&[200, 500]);
+    let (at, _) = made(&map, json!({"url": receiver.url()}));
+    let outcome = || map.request("POST", &format!("{at}/test")).send().expect(200)["data"].clone();
+    let good = outcome();
+    assert_eq!((&good["delivered"], &good["status_code"]), (&true.into(), &200.into()));
+    let bad = outcome();
+    assert_eq!((&bad["delivered"], &bad["error_code"]), (&false.into(), &"http_status".into()));
+    map.request("PATCH", &at).json(&json!({"url": dead_end()})).send().expect(200);
+    assert_eq!(outcome()["error_code"], "connection_refused");
+    assert_eq!(map.request("GET", &at).send().expect(200)["data"]["consecutive_failures"], 0);
+}
+
+#[test]
+fn a_replay_sends_a_range_again_and_its_dry_run_sends_nothing() {
+    let (_server, map) = started();
+    let receiver = Receiver::start(&[]);
+    let (at, _) = made(&map, json!({"url": receiver.url()}));
+    let ids = map.publish_many(5);
+    receiver.expect(5);
+    let replay = |body: Value| map.request("POST", &format!("{at}/replay")).json(&body).send();
+    let range = json!({"after": ids[0], "until": ids[3], "events": "add_system"});
+    let mut dry = range.clone();
+    dry["dry_run"] = true.into();
+    eventually("three would be sent", || replay(dry.clone()).json()["data"]["count"] == 3);
+    let job = replay(range).expect(202)["data"]["id"].clone();
+    let shown = || map.request("GET", &format!("{at}/replays/{job}")).send().expect(200)["data"].clone();
+    eventually("the job is done", || shown()["state"] == "done");
+    assert_eq!(shown()["delivered"], 3);
+    let mut again: Vec<_> = receiver.received()[5..].iter().map(|got| got.json()["id"].clone()).collect();
+    again.sort_by_key(Value::to_string);
+    assert_eq!(again, ids[1..4]);
+    for body in [json!({}), json!({"since": "x"}), json!({"status": "alive"}), json!({"since": "0", "events": [""]})] {
+        assert_eq!(replay(body).expect(400)["error"], "Validation failed");
+    }
+    assert_eq!(map.request("GET", &format!("{at}/replays/77")).send().expect(404)["error"], "Replay not found");
+}
+
+#[test]
+fn a_receiver_that_is_gone_switches_the_webhook_off_until_it_is_enabled_again() {
+    let (_server, map) = started();
+    let receiver = Receiver::start(&[410]);
+    let (at, _) = made(&map, json!({"url": receiver.url()}));
+    map.publish(&json!({"type": "map_kill"}));
+    let shown = || map.request("GET", &at).send().expect(200)["data"].clone();
+    eventually("it is disabled", || shown()["health"] == "disabled");
+    assert!(shown()["disabled_reason"].as_str().is_some_and(|reason| reason.contains("410 Gone")));
+    map.request("PATCH", &at).json(&json!({"active": true, "resume": "all"})).send().expect(200);
+    receiver.expect(2);
+    eventually("it is healthy", || shown()["health"] == "healthy");
+}
