@@ -35,6 +35,18 @@ fn is_locked(e: &std::io::Error) -> bool {
     e.to_string().starts_with("could not acquire lock")
 }
 
+/// Opens a database. sled may panic on a damaged file; that is an error here.
+pub(super) fn open_database(config: &sled::Config, path: &Path) -> Result<sled::Db, StoreError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Err(sled::Error::Io(e))) if is_locked(&e) && Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
+            Ok(opened) => return opened.map_err(|source| StoreError::Sled { path: path.to_path_buf(), source }),
+            Err(_) => return Err(StoreError::Panicked(format!("{} does not open", path.display()))),
+        }
+    }
+}
+
 /// What a segment holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
@@ -115,19 +127,7 @@ impl Segment {
             .segment_size(SLED_SEGMENT_BYTES)
             .flush_every_ms(None)
             .cache_capacity(cache_bytes);
-        let deadline = Instant::now() + LOCK_WAIT;
-        let opened = loop {
-            match catch_unwind(AssertUnwindSafe(|| config.open())) {
-                Ok(Err(sled::Error::Io(e))) if is_locked(&e) && Instant::now() < deadline => {
-                    std::thread::sleep(LOCK_POLL);
-                }
-                opened => break opened,
-            }
-        };
-        let db = match opened {
-            Ok(db) => db.map_err(|source| StoreError::Sled { path: path.to_path_buf(), source })?,
-            Err(_) => return Err(StoreError::Panicked(format!("{} does not open", path.display()))),
-        };
+        let db = open_database(&config, path)?;
         let name = path.join("db");
         let file = File::open(&name).map_err(io("open", &name))?;
         Ok(Segment { db, path: path.to_path_buf(), file, corrupt: AtomicU64::new(0) })

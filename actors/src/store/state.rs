@@ -4,14 +4,13 @@
 //! Writers that come while another one flushes share the next flush.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::segment::SLED_SEGMENT_BYTES;
+use super::segment::{SLED_SEGMENT_BYTES, open_database};
 use super::{Durability, StoreError, io, sync_dir};
 
 /// sled's page cache. Everything that is read often lives in memory elsewhere.
@@ -86,10 +85,7 @@ impl State {
             .segment_size(SLED_SEGMENT_BYTES)
             .flush_every_ms(None)
             .cache_capacity(CACHE_BYTES);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = opened
-            .map_err(|_| StoreError::Panicked(format!("{} does not open", path.display())))?
-            .map_err(|source| StoreError::Sled { path: path.clone(), source })?;
+        let db = open_database(&config, &path)?;
         let name = path.join("db");
         let file = File::open(&name).map_err(io("open", &name))?;
         sync_dir(&path)?;

@@ -87,3 +87,9 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+/// A database as sled sees it, to damage it.
+fn raw_database(path: &Path) -> sled::Db {
+    let config = sled::Config::new().path(path).segment_size(super::segment::SLED_SEGMENT_BYTES);
+    super::segment::open_database(&config, path).unwrap()
+}

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::segment::{SLED_SEGMENT_BYTES, Segment};
+use crate::store::segment::Segment;
 use crate::store::{DataLock, Dedupe, DedupeKey, StoreError};
 
 #[test]
@@ -35,7 +35,7 @@ fn a_record_that_fails_its_check_is_skipped_and_the_rest_is_read() {
 
 /// Flips a byte of the first block of a channel.
 fn damage_value(path: &Path, channel: u8, at: usize) {
-    let db = sled::Config::new().path(path).segment_size(SLED_SEGMENT_BYTES).open().unwrap();
+    let db = raw_database(path);
     let (key, value) = db.scan_prefix([b'c', 0, 0, 0, channel]).next().unwrap().unwrap();
     let mut value = value.to_vec();
     value[at] ^= 0xff;

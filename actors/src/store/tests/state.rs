@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tempfile::TempDir;
 
-use super::Durability;
+use super::{Durability, raw_database};
 use crate::store::{Change, State, StoreError, Table};
 
 fn open(dir: &TempDir) -> State {
@@ -35,11 +35,7 @@ fn a_damaged_document_is_an_error() {
     let state = open(&dir);
     state.write(&[Change::put(Table::Tokens, "a", &"text").unwrap()]).unwrap();
     drop(state);
-    let db = sled::Config::new()
-        .path(dir.path().join("state"))
-        .segment_size(super::super::segment::SLED_SEGMENT_BYTES)
-        .open()
-        .unwrap();
+    let db = raw_database(&dir.path().join("state"));
     let mut value = db.get("ta").unwrap().unwrap().to_vec();
     *value.last_mut().unwrap() ^= 1;
     db.insert("ta", value).unwrap();
