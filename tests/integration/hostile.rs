@@ -39,7 +39,7 @@ fn bodies_that_are_no_events_are_refused_and_leave_nothing() {
     let map = server.new_map("bodies");
     let deep = format!("{{\"type\":\"a\",\"payload\":{}{}}}", "[".repeat(400), "]".repeat(400));
     let long = format!("{{\"type\":\"a\",\"payload\":\"{}\"}}", "x".repeat(2000));
-    let many = format!("[{}]", vec!["{\"type\":\"a\"}"; 11].join(","));
+    let many = format!("[{}]", ["{\"type\":\"a\"}"; 11].join(","));
     let wide = format!("{{\"type\":\"{}\"}}", "a".repeat(65));
     let cases: Vec<(&[u8], u16)> = vec![
         (b"", 400),

@@ -50,7 +50,7 @@ fn only_the_admin_makes_maps_and_everyone_lists_only_what_is_theirs() {
         let list = list["data"].as_array().expect("a list").clone();
         list.iter().map(|map| map["id"].as_str().expect("an id").to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(list(&a.token), [a.id.clone()]);
+    assert_eq!(list(&a.token), std::slice::from_ref(&a.id));
     assert_eq!(list(crate::support::server::ADMIN), [a.id.clone(), b.id.clone()]);
 }
 
