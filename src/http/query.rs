@@ -21,11 +21,24 @@ impl FromRequest for Pairs {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
         let unreadable = |_| Problem::new(Code::BadRequest, "The query is not percent-encoded UTF-8");
-        ready(pairs.map(|pairs| Pairs(pairs.into_inner())).map_err(unreadable))
+        ready(pairs.map_err(unreadable).and_then(|pairs| Pairs(pairs.into_inner()).once_each()))
     }
 }
 
+/// Names that may stand in a query more than once, and then mean all their values.
+const REPEATABLE: [&str; 2] = ["events", "path_prefix"];
+
 impl Pairs {
+    /// A name that stands there twice would have one of its values ignored, so it is an error.
+    fn once_each(self) -> Result<Pairs, Problem> {
+        for (at, (name, _)) in self.0.iter().enumerate() {
+            if !REPEATABLE.contains(&name.as_str()) && self.0[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(Problem::parameter(name, "it stands in the query more than once; give it once"));
+            }
+        }
+        Ok(self)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }

@@ -217,14 +217,13 @@ fn queries_that_mean_nothing_are_refused() {
         "filter=%ff",
         "filter=event.type.matches%28%22%28%22%29",
         "events=a%20b",
-        "events=map_kill,,",
         "events=%00",
         "event_names=perhaps",
         &long,
         &expensive,
     ] {
         let answer = map.request("GET", &format!("/events/stream?{query}")).send();
-        body_a(&answer, answer.status, &query[..query.len().min(60)]);
+        body_a(&answer, 400, &query[..query.len().min(60)]);
     }
     for query in
         ["limit=x", "limit=1e3", "limit=99999999999999999999", "order=up", "after=x", "since=1", "until=", "since=%ff"]

@@ -30,7 +30,8 @@ pub(super) fn compile(text: &str) -> Result<Expr, FilterError> {
     let compiled = thread::scope(|scope| {
         let on_its_own_stack = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || {
             let (ast, source) = parse(text)?;
-            Compiler { text, source: &source, variables: Vec::new() }.expr(&ast, 0)
+            let expr = Compiler { text, source: &source, variables: Vec::new() }.expr(&ast, 0)?;
+            if never_true(&expr) { Err(fault_at(text, 0, NO_CONDITION)) } else { Ok(expr) }
         });
         on_its_own_stack.map(|thread| thread.join())
     });
@@ -42,7 +43,22 @@ pub(super) fn compile(text: &str) -> Result<Expr, FilterError> {
 }
 
 const CANNOT_PARSE: &str = "the expression cannot be parsed; check its quotes and brackets";
+const NO_CONDITION: &str = "the expression is never true or false; compare something, as in event.type == \"map_kill\"";
 const TOO_DEEP: &str = "the expression is nested too deeply; split it or shorten its chains";
+
+/// Whether the outermost operation gives numbers, texts or lists and never a truth value.
+fn never_true(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(literal) => !matches!(literal, Literal::Bool(_)),
+        Expr::Event(field) => !matches!(field, EventField::Payload),
+        Expr::Negate(_) | Expr::List(_) => true,
+        Expr::Binary(operator, ..) => matches!(
+            operator,
+            Operator::Add | Operator::Subtract | Operator::Multiply | Operator::Divide | Operator::Remainder
+        ),
+        _ => false,
+    }
+}
 
 /// A fault at the byte `offset`.
 fn fault_at(text: &str, offset: usize, reason: impl Into<String>) -> FilterError {
