@@ -15,7 +15,8 @@ use crate::routes::Routes;
 use crate::shard::{CloseAll, CloseRoom, Rejoin, Shard};
 use crate::store::Log;
 
-/// A shard wants to be told of a channel's events. The answer fills its ring; none when the channel's actor died at once.
+/// A shard wants to be told of a channel's events. The answer fills its ring; none when the channel's actor died at
+/// once, or the server stops.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Snapshot>")]
 pub struct JoinChannel {
@@ -45,11 +46,21 @@ pub struct Registry {
     ring: RingLimits,
     idle_after: Duration,
     shards: Vec<Addr<Shard>>,
+    /// All sessions were told to end: no channel is joined any more.
+    stopping: bool,
 }
 
 impl Registry {
     pub fn new(routes: Arc<Routes>, log: Arc<Log>, ring: RingLimits, idle_after: Duration) -> Registry {
-        Registry { routes, log, ring, idle_after, shards: Vec::new() }
+        Registry { routes, log, ring, idle_after, shards: Vec::new(), stopping: false }
+    }
+
+    /// A shard must be known before its first session opens, or that session would not hear of a deletion or a stop.
+    fn know(&mut self, shard: Addr<Shard>) {
+        self.shards.retain(Addr::connected);
+        if !self.shards.contains(&shard) {
+            self.shards.push(shard);
+        }
     }
 
     fn channel(&self, no: ChannelNo, me: Addr<Registry>) -> Addr<ChannelActor> {
@@ -75,6 +86,11 @@ impl Handler<JoinChannel> for Registry {
     type Result = ResponseFuture<Option<Snapshot>>;
 
     fn handle(&mut self, msg: JoinChannel, ctx: &mut Self::Context) -> Self::Result {
+        if self.stopping {
+            return Box::pin(std::future::ready(None));
+        }
+        // a shard joins for its first session, which may be before the shard itself has begun to run
+        self.know(msg.shard.clone());
         let channel = self.channel(msg.no, ctx.address());
         Box::pin(async move { channel.send(Join { shard: msg.shard }).await.ok() })
     }
@@ -99,8 +115,7 @@ impl Handler<ShardStarted> for Registry {
     type Result = ();
 
     fn handle(&mut self, msg: ShardStarted, _: &mut Self::Context) {
-        self.shards.retain(Addr::connected);
-        self.shards.push(msg.shard);
+        self.know(msg.shard);
     }
 }
 
@@ -119,6 +134,7 @@ impl Handler<CloseAll> for Registry {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) -> Self::Result {
+        self.stopping = true;
         let told: Vec<_> = self.shards.iter().map(|shard| shard.send(CloseAll)).collect();
         Box::pin(async move {
             // a shard that is gone has no sessions to end

@@ -80,6 +80,10 @@ impl Seat {
 
     /// The session's actor runs. Its address is how the shard speaks to it.
     pub fn actor_started(&self, actor: Recipient<Ask>) {
+        if let Some(end) = self.ending.get() {
+            // it was to end before it could be told
+            actor.do_send(Ask::End(end));
+        }
         *self.actor.borrow_mut() = Some(actor);
     }
 
