@@ -1,5 +1,6 @@
 //! What stands in a URL's query and in a body, read strictly.
 
+use std::collections::HashSet;
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
 
-/// The pairs of the query, in order; a name may stand there more than once.
+/// The pairs of the query, in order.
 pub struct Pairs(Vec<(String, String)>);
 
 impl FromRequest for Pairs {
@@ -31,8 +32,9 @@ const REPEATABLE: [&str; 2] = ["events", "path_prefix"];
 impl Pairs {
     /// A name that stands there twice would have one of its values ignored, so it is an error.
     fn once_each(self) -> Result<Pairs, Problem> {
-        for (at, (name, _)) in self.0.iter().enumerate() {
-            if !REPEATABLE.contains(&name.as_str()) && self.0[..at].iter().any(|(earlier, _)| earlier == name) {
+        let mut seen = HashSet::new();
+        for (name, _) in &self.0 {
+            if !seen.insert(name) && !REPEATABLE.contains(&name.as_str()) {
                 return Err(Problem::parameter(name, "it stands in the query more than once; give it once"));
             }
         }
