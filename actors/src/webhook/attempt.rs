@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::client::{self, DeliveryClient};
 use super::history::AttemptRecord;
-use super::outcome::{self, ErrorCode};
+use super::outcome;
 use super::record::Ready;
 use crate::clock;
 use crate::engine::Engine;
@@ -176,7 +176,7 @@ fn judge(answered: &outcome::Outcome, format: Format) -> Outcome {
         _ => None,
     });
     let retry_after_ms = asked.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-    let code = answered.error.unwrap_or(ErrorCode::HttpStatus).into();
+    let code = answered.error.unwrap_or(FailureCode::HttpStatus);
     Outcome::Failed { status: answered.status, code, retry_after_ms }
 }
 
@@ -186,24 +186,9 @@ fn discord_retry_after(body: &[u8]) -> Option<Duration> {
     Duration::try_from_secs_f64(body.get("retry_after")?.as_f64()?).ok()
 }
 
-impl From<ErrorCode> for FailureCode {
-    fn from(code: ErrorCode) -> FailureCode {
-        match code {
-            ErrorCode::DnsError => FailureCode::DnsError,
-            ErrorCode::ConnectionRefused => FailureCode::ConnectionRefused,
-            ErrorCode::ConnectionReset => FailureCode::ConnectionReset,
-            ErrorCode::Timeout => FailureCode::Timeout,
-            ErrorCode::TlsError => FailureCode::TlsError,
-            ErrorCode::TargetForbidden => FailureCode::TargetForbidden,
-            ErrorCode::ResponseTooLarge => FailureCode::ResponseTooLarge,
-            ErrorCode::HttpStatus => FailureCode::HttpStatus,
-        }
-    }
-}
-
 /// An attempt for which nothing could be sent. The vocabulary of the wire has one word for what we refuse ourselves.
 fn refused(detail: String) -> outcome::Outcome {
-    outcome::Outcome { error: Some(ErrorCode::TargetForbidden), detail, ..outcome::Outcome::default() }
+    outcome::Outcome { error: Some(FailureCode::TargetForbidden), detail, ..outcome::Outcome::default() }
 }
 
 fn not_sent(record: AttemptRecord, took: Duration) -> Done {
@@ -242,7 +227,7 @@ mod tests {
     fn discord_is_obeyed_by_its_body_where_it_sends_no_header() {
         let answered = outcome::Outcome {
             status: Some(429),
-            error: Some(ErrorCode::HttpStatus),
+            error: Some(FailureCode::HttpStatus),
             body_kept: Bytes::from_static(br#"{"message":"slow","retry_after":1.5}"#),
             ..outcome::Outcome::default()
         };

@@ -29,9 +29,10 @@ use tokio::time::Sleep;
 use super::connector::Connector;
 use super::link::{TRACE, Trace};
 use super::outcome::{
-    BODY_KEPT_BYTES, BODY_READ_BYTES, ErrorCode, HEADERS_KEPT, HEADERS_KEPT_BYTES, Outcome, Timings, retry_after,
+    BODY_KEPT_BYTES, BODY_READ_BYTES, HEADERS_KEPT, HEADERS_KEPT_BYTES, Outcome, Timings, retry_after,
 };
 use super::target::Gate;
+use crate::model::delivery::FailureCode;
 use crate::model::target::{Target, header_allowed};
 
 /// A connection that nobody used for so long is closed.
@@ -137,7 +138,7 @@ impl DeliveryClient {
             },
             Err(error) => {
                 let detail = format!("the url cannot be requested ({error}); save the webhook with another one");
-                Outcome { error: Some(ErrorCode::TargetForbidden), detail, ..Outcome::default() }
+                Outcome { error: Some(FailureCode::TargetForbidden), detail, ..Outcome::default() }
             }
         };
         outcome.timings.total_us = micros(started.elapsed());
@@ -174,7 +175,7 @@ impl DeliveryClient {
                 (outcome.error, outcome.detail) = (Some(code), detail);
             }
             Err(NoAnswer::Elapsed) => {
-                (outcome.error, outcome.detail) = (Some(ErrorCode::Timeout), stage(&trace).to_owned());
+                (outcome.error, outcome.detail) = (Some(FailureCode::Timeout), stage(&trace).to_owned());
             }
         }
         outcome.timings = timings(&trace, outcome.status.map(|_| answered));
@@ -309,11 +310,11 @@ fn conclude(outcome: &mut Outcome, end: BodyEnd) {
     let about_body = match end {
         BodyEnd::Whole => String::new(),
         BodyEnd::TooLarge => {
-            outcome.error = Some(ErrorCode::ResponseTooLarge);
+            outcome.error = Some(FailureCode::ResponseTooLarge);
             format!("the response's body is longer than {BODY_READ_BYTES} bytes")
         }
         BodyEnd::Elapsed => {
-            outcome.error = Some(ErrorCode::Timeout);
+            outcome.error = Some(FailureCode::Timeout);
             "the response's body did not end in time".to_owned()
         }
         BodyEnd::Broken(reason) => format!("the response's body broke off ({reason})"),
@@ -322,7 +323,7 @@ fn conclude(outcome: &mut Outcome, end: BodyEnd) {
     if let (false, Some(status)) = (success, outcome.status) {
         let phrase = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("unknown status");
         let about_body = if outcome.detail.is_empty() { String::new() } else { format!("; {}", outcome.detail) };
-        outcome.error = Some(ErrorCode::HttpStatus);
+        outcome.error = Some(FailureCode::HttpStatus);
         outcome.detail = format!("the receiver answered {status} ({phrase}){about_body}");
     }
 }
@@ -342,39 +343,39 @@ fn died_unanswered(error: &SendRequestError, trace: &Trace) -> bool {
 }
 
 /// What awc's error means in the delivery log.
-fn diagnose(error: SendRequestError, trace: &Trace) -> (ErrorCode, String) {
+fn diagnose(error: SendRequestError, trace: &Trace) -> (FailureCode, String) {
     if let Some(failure) = trace.failure.borrow_mut().take() {
         return failure;
     }
     let broken = |error: &io::Error| match is_tls(error) {
-        true => (ErrorCode::TlsError, format!("TLS failed: {error}")),
-        false => (ErrorCode::ConnectionReset, format!("the connection broke off before an answer: {error}")),
+        true => (FailureCode::TlsError, format!("TLS failed: {error}")),
+        false => (FailureCode::ConnectionReset, format!("the connection broke off before an answer: {error}")),
     };
     match &error {
         SendRequestError::Connect(ConnectError::Io(error)) => handshake_failure(error),
         SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => {
-            (ErrorCode::Timeout, stage(trace).to_owned())
+            (FailureCode::Timeout, stage(trace).to_owned())
         }
         SendRequestError::Connect(ConnectError::Disconnected) => {
-            (ErrorCode::ConnectionReset, "the receiver closed the connection without an answer".to_owned())
+            (FailureCode::ConnectionReset, "the receiver closed the connection without an answer".to_owned())
         }
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => broken(error),
         SendRequestError::Response(ParseError::TooLarge) => {
-            (ErrorCode::ResponseTooLarge, "the response's head is too long".to_owned())
+            (FailureCode::ResponseTooLarge, "the response's head is too long".to_owned())
         }
-        SendRequestError::Response(error) => (ErrorCode::HttpStatus, format!("the answer is not HTTP/1.1: {error}")),
-        error => (ErrorCode::ConnectionReset, format!("the request could not be sent: {error}")),
+        SendRequestError::Response(error) => (FailureCode::HttpStatus, format!("the answer is not HTTP/1.1: {error}")),
+        error => (FailureCode::ConnectionReset, format!("the request could not be sent: {error}")),
     }
 }
 
 /// TCP stood, the request did not begin: what failed is the handshake, or the network under it.
-fn handshake_failure(error: &io::Error) -> (ErrorCode, String) {
+fn handshake_failure(error: &io::Error) -> (FailureCode, String) {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     match error.kind() {
         BrokenPipe | ConnectionAborted | ConnectionReset => {
-            (ErrorCode::ConnectionReset, format!("the connection broke off in the TLS handshake: {error}"))
+            (FailureCode::ConnectionReset, format!("the connection broke off in the TLS handshake: {error}"))
         }
-        _ => (ErrorCode::TlsError, format!("the TLS handshake failed: {error}")),
+        _ => (FailureCode::TlsError, format!("the TLS handshake failed: {error}")),
     }
 }
 

@@ -172,7 +172,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let head = format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
         let outcome = post(&client(), &Receiver::answering(head).url("r.test")).await;
-        assert_eq!((outcome.status, outcome.error), (Some(status), Some(ErrorCode::HttpStatus)));
+        assert_eq!((outcome.status, outcome.error), (Some(status), Some(FailureCode::HttpStatus)));
         assert!(outcome.response_headers.contains(&("location".to_owned(), location.clone())));
     }
     assert_eq!(elsewhere.accepted(), 0);
@@ -186,7 +186,7 @@ async fn a_trickling_head_cannot_outlast_the_deadline() {
         trickle(&mut stream, b"x");
     });
     let outcome = post_within(&client(), &receiver.url("r.test"), 150).await;
-    assert_eq!((outcome.status, outcome.error), (None, Some(ErrorCode::Timeout)), "{}", outcome.detail);
+    assert_eq!((outcome.status, outcome.error), (None, Some(FailureCode::Timeout)), "{}", outcome.detail);
     assert!((150_000..5_000_000).contains(&outcome.timings.total_us));
 }
 
@@ -198,7 +198,7 @@ async fn a_trickling_body_cannot_outlast_the_deadline() {
         trickle(&mut stream, b"x");
     });
     let outcome = post_within(&client(), &receiver.url("r.test"), 500).await;
-    assert_eq!((outcome.status, outcome.error), (Some(200), Some(ErrorCode::Timeout)), "{}", outcome.detail);
+    assert_eq!((outcome.status, outcome.error), (Some(200), Some(FailureCode::Timeout)), "{}", outcome.detail);
     assert!(!outcome.succeeded() && !outcome.body_kept.is_empty());
 }
 
@@ -212,7 +212,7 @@ async fn an_endless_body_is_read_to_its_bound_and_its_connection_is_closed() {
     });
     let client = client();
     let outcome = post(&client, &receiver.url("r.test")).await;
-    assert_eq!((outcome.status, outcome.error), (Some(200), Some(ErrorCode::ResponseTooLarge)));
+    assert_eq!((outcome.status, outcome.error), (Some(200), Some(FailureCode::ResponseTooLarge)));
     assert_eq!((outcome.body_kept.len(), client.connector.links()), (BODY_KEPT_BYTES, 0));
 }
 
@@ -224,7 +224,7 @@ async fn an_endless_head_is_read_to_its_bound() {
         while stream.write_all(&[b'z'; 4096]).is_ok() {}
     });
     let outcome = post(&client(), &receiver.url("r.test")).await;
-    assert_eq!((outcome.status, outcome.error), (None, Some(ErrorCode::ResponseTooLarge)), "{}", outcome.detail);
+    assert_eq!((outcome.status, outcome.error), (None, Some(FailureCode::ResponseTooLarge)), "{}", outcome.detail);
 }
 
 #[actix::test]
@@ -232,7 +232,7 @@ async fn the_headers_that_are_kept_are_bounded() {
     let many: String = (0..60).map(|n| format!("x-{n}: {}\r\n", "v".repeat(1000))).collect();
     let receiver = Receiver::answering(format!("HTTP/1.1 500 Oh\r\n{many}content-length: 0\r\n\r\n"));
     let outcome = post(&client(), &receiver.url("r.test")).await;
-    assert_eq!((outcome.status, outcome.error), (Some(500), Some(ErrorCode::HttpStatus)));
+    assert_eq!((outcome.status, outcome.error), (Some(500), Some(FailureCode::HttpStatus)));
     let bytes: usize = outcome.response_headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     assert!((1..=HEADERS_KEPT_BYTES).contains(&bytes));
 }
@@ -310,7 +310,7 @@ async fn a_request_that_may_have_been_answered_is_not_sent_again() {
         let client = client();
         let first = post(&client, &receiver.url("r.test")).await;
         let outcome = if part.is_empty() { first } else { post(&client, &receiver.url("r.test")).await };
-        assert_eq!((outcome.status, outcome.error), (None, Some(ErrorCode::ConnectionReset)), "{part:?}");
+        assert_eq!((outcome.status, outcome.error), (None, Some(FailureCode::ConnectionReset)), "{part:?}");
         assert_eq!(receiver.accepted(), 1, "{part:?}");
     }
 }
@@ -322,19 +322,19 @@ async fn failures_of_the_network_have_their_names() {
         reset(stream);
     });
     let outcome = post(&client(), &resetting.url("r.test")).await;
-    assert_eq!((outcome.error, outcome.status), (Some(ErrorCode::ConnectionReset), None), "{}", outcome.detail);
+    assert_eq!((outcome.error, outcome.status), (Some(FailureCode::ConnectionReset), None), "{}", outcome.detail);
 
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let outcome = post(&client(), &format!("http://{closed}/")).await;
-    assert_eq!(outcome.error, Some(ErrorCode::ConnectionRefused), "{}", outcome.detail);
+    assert_eq!(outcome.error, Some(FailureCode::ConnectionRefused), "{}", outcome.detail);
 
     let nobody = client_of(open_loopback(), answers(&[]), &[]);
-    assert_eq!(post(&nobody, "http://nobody.test/").await.error, Some(ErrorCode::DnsError));
+    assert_eq!(post(&nobody, "http://nobody.test/").await.error, Some(FailureCode::DnsError));
     let empty = client_of(open_loopback(), answers(&[&[]]), &[]);
-    assert_eq!(post(&empty, "http://empty.test/").await.error, Some(ErrorCode::DnsError));
+    assert_eq!(post(&empty, "http://empty.test/").await.error, Some(FailureCode::DnsError));
 
     let noise = Receiver::answering("SSH-2.0-OpenSSH_9.9\r\n");
-    assert_eq!(post(&client(), &noise.url("r.test")).await.error, Some(ErrorCode::HttpStatus));
+    assert_eq!(post(&client(), &noise.url("r.test")).await.error, Some(FailureCode::HttpStatus));
 }
 
 #[actix::test]
@@ -348,7 +348,7 @@ async fn a_resolver_that_hangs_is_bounded_by_the_connect_timeout() {
         connect_timeout: Duration::from_millis(50),
     };
     let outcome = hanging.send(attempt).await;
-    assert_eq!(outcome.error, Some(ErrorCode::Timeout));
+    assert_eq!(outcome.error, Some(FailureCode::Timeout));
     assert!(outcome.timings.total_us < 30_000_000);
 }
 
@@ -363,7 +363,7 @@ async fn a_handshake_that_hangs_is_bounded_by_the_connect_timeout() {
         connect_timeout: Duration::from_millis(50),
     };
     let outcome = client().send(attempt).await;
-    assert_eq!((outcome.error, outcome.address), (Some(ErrorCode::Timeout), Some(silent.address)));
+    assert_eq!((outcome.error, outcome.address), (Some(FailureCode::Timeout), Some(silent.address)));
     assert!(outcome.detail.contains("TLS handshake"), "{}", outcome.detail);
 }
 
@@ -386,7 +386,7 @@ async fn a_name_that_is_rebound_to_the_loopback_is_not_dialled() {
     let url = target(&receiver.url("rebind.test"));
     assert_eq!(gate.admit(&url).await.unwrap(), [SocketAddr::from(([192, 0, 2, 1], url.port))]);
     let outcome = post(&client_of(policy, rebinding, &[]), &url.url).await;
-    assert_eq!(outcome.error, Some(ErrorCode::TargetForbidden));
+    assert_eq!(outcome.error, Some(FailureCode::TargetForbidden));
     assert!(outcome.detail.contains("rebind.test: 127.0.0.1 is not allowed (loopback)"), "{}", outcome.detail);
     assert_eq!(receiver.accepted(), 0);
 }
@@ -402,7 +402,7 @@ async fn one_closed_address_among_public_ones_closes_the_target() {
         ["1.1.1.1", "64:ff9b::7f00:1"],
     ] {
         let outcome = post(&client_of(policy.clone(), answers(&[&list]), &[]), &receiver.url("mixed.test")).await;
-        assert_eq!(outcome.error, Some(ErrorCode::TargetForbidden), "{list:?}");
+        assert_eq!(outcome.error, Some(FailureCode::TargetForbidden), "{list:?}");
     }
     assert_eq!(receiver.accepted(), 0);
 }
@@ -440,7 +440,7 @@ async fn literals_of_the_loopback_make_no_connection_in_any_notation() {
                 connect_timeout: Duration::from_secs(10),
             };
             let outcome = client.send(attempt).await;
-            assert_eq!(outcome.error, Some(ErrorCode::TargetForbidden), "{host}: {}", outcome.detail);
+            assert_eq!(outcome.error, Some(FailureCode::TargetForbidden), "{host}: {}", outcome.detail);
         }
     }
     assert_eq!(receiver.accepted(), 0);
@@ -473,16 +473,16 @@ async fn tls_checks_the_name_and_the_authority_of_the_certificate() {
     assert!(first.succeeded() && first.timings.tls_us.is_some(), "{first:?}");
     assert!(post(&trusting, &https("good.test")).await.reused);
     let wrong_name = post(&trusting, &https("bad.test")).await;
-    assert_eq!(wrong_name.error, Some(ErrorCode::TlsError), "{}", wrong_name.detail);
+    assert_eq!(wrong_name.error, Some(FailureCode::TlsError), "{}", wrong_name.detail);
     let unknown_authority = post(&client(), &https("good.test")).await;
-    assert_eq!(unknown_authority.error, Some(ErrorCode::TlsError), "{}", unknown_authority.detail);
+    assert_eq!(unknown_authority.error, Some(FailureCode::TlsError), "{}", unknown_authority.detail);
     let plain = Receiver::start(|mut stream, _| {
         let _ = stream.read(&mut [0; 4096]);
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
         while stream.read(&mut [0; 64]).is_ok_and(|n| n > 0) {}
     });
     let no_tls = post(&client(), &plain.url("r.test").replace("http:", "https:")).await;
-    assert_eq!((no_tls.error, no_tls.status), (Some(ErrorCode::TlsError), None), "{}", no_tls.detail);
+    assert_eq!((no_tls.error, no_tls.status), (Some(FailureCode::TlsError), None), "{}", no_tls.detail);
 }
 
 #[actix::test]

@@ -18,8 +18,8 @@ use awc::http::uri::Authority;
 use futures_util::future::LocalBoxFuture;
 
 use super::link::{Io, Link, TRACE, Trace};
-use super::outcome::ErrorCode;
 use super::target::{Gate, Refusal};
+use crate::model::delivery::FailureCode;
 
 /// Below this many remembered connections nothing is forgotten.
 const LINKS_MIN: usize = 64;
@@ -70,15 +70,15 @@ impl Connector {
         links.all.push(Rc::downgrade(link));
     }
 
-    async fn connect(&self, uri: &Uri, port: u16, trace: &Trace) -> Result<Rc<Link>, (ErrorCode, String)> {
+    async fn connect(&self, uri: &Uri, port: u16, trace: &Trace) -> Result<Rc<Link>, (FailureCode, String)> {
         let (Some(host), Some(authority)) = (uri.host(), uri.authority()) else {
-            return Err((ErrorCode::DnsError, "the url has no host".to_owned()));
+            return Err((FailureCode::DnsError, "the url has no host".to_owned()));
         };
         let began = Instant::now();
         let addresses = self.0.gate.admit_host(host, port).await.map_err(|refusal| {
             let code = match refusal {
-                Refusal::Forbidden { .. } => ErrorCode::TargetForbidden,
-                Refusal::Unresolved { .. } => ErrorCode::DnsError,
+                Refusal::Forbidden { .. } => FailureCode::TargetForbidden,
+                Refusal::Unresolved { .. } => FailureCode::DnsError,
             };
             (code, refusal.to_string())
         })?;
@@ -103,8 +103,8 @@ fn is_literal(host: &str) -> bool {
 
 /// Dials one address after the other. Each gets its share of the time that is left, so that a silent one cannot keep
 /// the client from the next.
-async fn dial(addresses: &[SocketAddr], by: Instant) -> Result<(SocketAddr, TcpStream), (ErrorCode, String)> {
-    let mut failure = (ErrorCode::DnsError, "the name has no address".to_owned());
+async fn dial(addresses: &[SocketAddr], by: Instant) -> Result<(SocketAddr, TcpStream), (FailureCode, String)> {
+    let mut failure = (FailureCode::DnsError, "the name has no address".to_owned());
     for (tried, address) in addresses.iter().enumerate() {
         let left = by.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
@@ -116,17 +116,17 @@ async fn dial(addresses: &[SocketAddr], by: Instant) -> Result<(SocketAddr, TcpS
         failure = match tokio::time::timeout(share, connecting).await {
             Ok(Ok(stream)) => return Ok((*address, stream)),
             Ok(Err(error)) => (connect_code(&error), format!("cannot connect to {address}: {error}")),
-            Err(_) => (ErrorCode::Timeout, format!("cannot connect to {address}: no answer in time")),
+            Err(_) => (FailureCode::Timeout, format!("cannot connect to {address}: no answer in time")),
         };
     }
     Err(failure)
 }
 
-fn connect_code(error: &io::Error) -> ErrorCode {
+fn connect_code(error: &io::Error) -> FailureCode {
     match error.kind() {
-        io::ErrorKind::TimedOut => ErrorCode::Timeout,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => ErrorCode::ConnectionReset,
-        _ => ErrorCode::ConnectionRefused,
+        io::ErrorKind::TimedOut => FailureCode::Timeout,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => FailureCode::ConnectionReset,
+        _ => FailureCode::ConnectionRefused,
     }
 }
 

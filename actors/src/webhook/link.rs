@@ -16,7 +16,7 @@ use actix_rt::net::{ActixStream, Ready, TcpStream};
 use awc::http::uri::Authority;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::outcome::ErrorCode;
+use crate::model::delivery::FailureCode;
 
 tokio::task_local! {
     /// The attempt on whose behalf awc, the connector and the connections are being polled.
@@ -39,7 +39,7 @@ pub(super) struct Trace {
     pub(super) read_bytes: Cell<usize>,
     pub(super) link: RefCell<Option<Rc<Link>>>,
     /// What the connector found wrong, in the words of the delivery log.
-    pub(super) failure: RefCell<Option<(ErrorCode, String)>>,
+    pub(super) failure: RefCell<Option<(FailureCode, String)>>,
 }
 
 impl Trace {

@@ -1,10 +1,11 @@
 //! What came of one attempt: the vocabulary of the delivery log.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+
+use crate::model::delivery::FailureCode;
 
 /// The response body that is kept, in bytes.
 pub const BODY_KEPT_BYTES: usize = 4 * 1024;
@@ -14,59 +15,6 @@ pub const BODY_READ_BYTES: usize = 64 * 1024;
 pub const HEADERS_KEPT: usize = 64;
 /// See [`HEADERS_KEPT`].
 pub const HEADERS_KEPT_BYTES: usize = 8 * 1024;
-
-/// Why an attempt failed. The names are part of the API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorCode {
-    /// The host has no address.
-    DnsError,
-    /// Nobody listens there, or no route leads there.
-    ConnectionRefused,
-    /// The connection broke off before an answer.
-    ConnectionReset,
-    /// A bound on time passed: on connecting, or on the whole attempt.
-    Timeout,
-    /// The handshake failed: certificate, name, version.
-    TlsError,
-    /// The policy does not allow the address.
-    TargetForbidden,
-    /// The answer is longer than is read.
-    ResponseTooLarge,
-    /// The answer is no 2xx, or no HTTP.
-    HttpStatus,
-}
-
-impl ErrorCode {
-    pub const ALL: [ErrorCode; 8] = [
-        ErrorCode::DnsError,
-        ErrorCode::ConnectionRefused,
-        ErrorCode::ConnectionReset,
-        ErrorCode::Timeout,
-        ErrorCode::TlsError,
-        ErrorCode::TargetForbidden,
-        ErrorCode::ResponseTooLarge,
-        ErrorCode::HttpStatus,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorCode::DnsError => "dns_error",
-            ErrorCode::ConnectionRefused => "connection_refused",
-            ErrorCode::ConnectionReset => "connection_reset",
-            ErrorCode::Timeout => "timeout",
-            ErrorCode::TlsError => "tls_error",
-            ErrorCode::TargetForbidden => "target_forbidden",
-            ErrorCode::ResponseTooLarge => "response_too_large",
-            ErrorCode::HttpStatus => "http_status",
-        }
-    }
-}
-
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// How long the parts of an attempt took, in microseconds. A part that did not happen (a reused connection needs no
 /// DNS, a plain one no TLS) or did not end has no time.
@@ -85,8 +33,8 @@ pub struct Timings {
 pub struct Outcome {
     /// The status, if an answer came.
     pub status: Option<u16>,
-    /// Why the attempt failed; with a 2xx also [`ErrorCode::ResponseTooLarge`], which is no failure.
-    pub error: Option<ErrorCode>,
+    /// Why the attempt failed; with a 2xx also [`FailureCode::ResponseTooLarge`], which is no failure.
+    pub error: Option<FailureCode>,
     /// For people: what went wrong. Empty when nothing did.
     pub detail: String,
     /// The first headers of the response, at most [`HEADERS_KEPT`].
@@ -107,7 +55,7 @@ impl Outcome {
     /// change that, since the receiver has said that it took the event.
     pub fn succeeded(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
-            && matches!(self.error, None | Some(ErrorCode::ResponseTooLarge))
+            && matches!(self.error, None | Some(FailureCode::ResponseTooLarge))
     }
 }
 
@@ -156,11 +104,11 @@ mod tests {
     fn a_2xx_succeeds_unless_it_came_too_late() {
         let outcome = |status, error| Outcome { status, error, ..Outcome::default() };
         assert!(outcome(Some(204), None).succeeded());
-        assert!(outcome(Some(200), Some(ErrorCode::ResponseTooLarge)).succeeded());
-        assert!(!outcome(Some(200), Some(ErrorCode::Timeout)).succeeded());
+        assert!(outcome(Some(200), Some(FailureCode::ResponseTooLarge)).succeeded());
+        assert!(!outcome(Some(200), Some(FailureCode::Timeout)).succeeded());
         for status in [100, 199, 300, 302, 400, 410, 500] {
-            assert!(!outcome(Some(status), Some(ErrorCode::HttpStatus)).succeeded());
+            assert!(!outcome(Some(status), Some(FailureCode::HttpStatus)).succeeded());
         }
-        assert!(!outcome(None, Some(ErrorCode::ResponseTooLarge)).succeeded());
+        assert!(!outcome(None, Some(FailureCode::ResponseTooLarge)).succeeded());
     }
 }
