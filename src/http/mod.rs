@@ -103,5 +103,6 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         .service(at("/metrics").route(web::get().to(ops::metrics)))
         .service(at("/").route(web::get().to(ops::file)))
         .service(at("/{file}").route(web::get().to(ops::file)))
+        .service(at("/{folder:app|vendor}/{file}").route(web::get().to(ops::file)))
         .default_service(web::to(HttpResponse::NotFound));
 }
