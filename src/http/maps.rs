@@ -213,8 +213,8 @@ pub async fn event_types(pairs: Pairs) -> Answer {
         let known = catalogue::families().join(", ");
         return Err(Problem::parameter("family", format!("'{family}' is not known; one of {known} is expected")));
     }
-    let types = catalogue::types().iter().filter(|info| family.is_none_or(|family| family == info.family));
-    Ok(HttpResponse::Ok().json(Types { data: types.collect() }))
+    let data = family.map_or_else(|| catalogue::types().iter().collect(), |name| catalogue::of_family(name).collect());
+    Ok(HttpResponse::Ok().json(Types { data }))
 }
 
 #[derive(Serialize)]

@@ -78,7 +78,7 @@ fn a_deleted_map_is_gone_with_its_tokens_and_its_streams_end() {
 }
 
 #[test]
-fn the_catalogue_has_every_type_of_the_maps_family_with_example_and_schema() {
+fn the_catalogue_has_every_type_of_every_family_with_example_and_schema() {
     let server = TestServer::start(&[]);
     let types = server.request("GET", "/api/event-types?family=maps").send().expect(200);
     let names: Vec<_> =
@@ -94,6 +94,16 @@ fn the_catalogue_has_every_type_of_the_maps_family_with_example_and_schema() {
     for info in types["data"].as_array().expect("a list") {
         assert!(info["description"].is_string() && info["example"].is_object() && info["schema"].is_object(), "{info}");
     }
+    for (family, size, one) in
+        [("organizations", 18, "poll.recap"), ("feed", 9, "entries_created"), ("system", 5, "storage.low_disk")]
+    {
+        let types = server.request("GET", &format!("/api/event-types?family={family}")).send().expect(200);
+        let types = types["data"].as_array().expect("a list");
+        assert_eq!((types.len(), types.iter().any(|t| t["type"] == one)), (size, true), "{family}");
+        assert!(types.iter().all(|t| t["family"] == family), "{family}");
+    }
+    let all = server.request("GET", "/api/event-types").send().expect(200);
+    assert_eq!(all["data"].as_array().map(Vec::len), Some(24 + 18 + 9 + 5));
     assert_eq!(server.request("GET", "/api/event-types?family=none").send().expect(400)["code"], "INVALID_PARAMETER");
 }
 

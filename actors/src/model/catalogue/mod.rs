@@ -37,6 +37,11 @@ pub fn families() -> &'static [&'static str] {
     FAMILIES
 }
 
+/// The types of one family.
+pub fn of_family(family: &str) -> impl Iterator<Item = &'static TypeInfo> {
+    types().iter().filter(move |info| info.family == family)
+}
+
 /// The type called `name`.
 pub fn find(name: &str) -> Option<&'static TypeInfo> {
     types().iter().find(|info| info.name == name)
@@ -75,6 +80,21 @@ files! {
         "acl_member_added" "acl_member_removed" "acl_member_updated"
         "rally_point_added" "rally_point_removed"
         "structure_added" "structure_removed" "structure_updated" "structure_timer"
+    ]
+    "organizations": [
+        "session.status" "auth.qr" "auth.code"
+        "message" "message.from_me" "message.status" "message.reaction" "message.edited" "message.revoked"
+        "poll.vote" "poll.recap" "presence.update" "group.update" "group.participant"
+        "chat.update" "contact.update" "call.incoming" "newsletter.update"
+    ]
+    "feed": [
+        "entries_created" "entries_deleted" "entries_updated"
+        "versions_created" "versions_deleted" "versions_promoted" "versions_restored"
+        "permissions_changed" "indexes_changed"
+    ]
+    "system": [
+        "webhook.disabled" "webhook.enabled" "webhook.dead_letter"
+        "source.rejected" "storage.low_disk"
     ]
 }
 
@@ -129,12 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn every_type_of_the_maps_family_is_there_once() {
+    fn every_type_of_every_family_is_there_once() {
         let names: BTreeSet<&str> = types().iter().map(|info| info.name).collect();
-        assert_eq!((names.len(), types().len(), families()), (24, 24, ["maps"].as_slice()));
+        assert_eq!(names.len(), types().len());
+        let sizes: Vec<_> = families().iter().map(|family| (*family, of_family(family).count())).collect();
+        assert_eq!(sizes, [("maps", 24), ("organizations", 18), ("feed", 9), ("system", 5)]);
         assert!(names.iter().all(|name| EventType::new(name).is_ok() && knows(name)));
         assert!(types().iter().all(|info| info.description.ends_with('.')));
-        assert!(!knows("poll.vote") && sample("poll.vote", 0) == Canonical::EMPTY_OBJECT);
+        assert!(!knows("poll.lost") && sample("poll.lost", 0) == Canonical::EMPTY_OBJECT);
     }
 
     #[test]
@@ -181,6 +203,25 @@ mod tests {
             let samples: BTreeSet<String> = (0..50).map(|n| sample(info.name, n).as_str().to_owned()).collect();
             assert!(samples.len() > 40, "{}: {} of 50 differ", info.name, samples.len());
             assert_eq!(sample(info.name, 7), sample(info.name, 7));
+        }
+    }
+
+    #[test]
+    fn an_attachment_is_told_of_and_never_there() {
+        for n in 0..50 {
+            let payload = value(sample("message", n).as_str());
+            assert_eq!((&payload["hasMedia"], &payload["media"]), (&json!(true), &Value::Null));
+            assert!(payload["mimeType"].as_str().is_some_and(|kind| kind.starts_with("image/")), "{payload}");
+        }
+    }
+
+    #[test]
+    fn every_type_of_the_feed_has_a_path_to_filter_by_or_a_version() {
+        for info in of_family("feed") {
+            let payload = value(info.example.get());
+            let path = payload["path"].as_str().or_else(|| payload["entries"][0]["path"].as_str());
+            let version = info.name.starts_with("versions_") && payload["name"].is_string();
+            assert!(path.is_some_and(|path| path.starts_with('/')) || version, "{}", info.name);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Varying payloads: the example of a type walked together with its schema, which says what each value may be.
 //!
-//! A value is drawn from `enum` or `examples` where the schema has them, a number from its range, a time from a year, and
-//! a string with a `pattern` keeps its shape while its digits and capitals change. Everything else stays as it is, so a
-//! sample is valid whenever the example is.
+//! A value is drawn from `examples` or `enum` where the schema has them (from the examples where it has both: they are
+//! those that suit the rest), a number from its range, a time from a year, and a string with a `pattern` keeps its shape
+//! while its digits and capitals change. Everything else stays as it is, so a sample is valid whenever the example is.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -102,21 +102,26 @@ fn write(example: &str, schema: &Value, draw: &mut Draw, out: &mut String) {
     }
 }
 
+/// Times are drawn from the year that begins here, in Unix seconds.
+const START_S: i64 = 1_750_509_296;
+const YEAR_S: u64 = 365 * 86_400;
+
 /// A new value in the place of `example`; `None`: it stays.
 fn scalar(example: &str, schema: &Value, draw: &mut Draw) -> Option<Value> {
-    if let Some(choices) = ["enum", "examples"].iter().find_map(|key| schema[key].as_array()) {
+    if let Some(choices) = ["examples", "enum"].iter().find_map(|key| schema[key].as_array()) {
         return draw.one_of(choices).cloned();
     }
     match serde_json::from_str(example).ok()? {
         Value::Bool(_) => Some((draw.below(2) == 0).into()),
+        Value::Number(_) if schema["format"] == "unix-ms" => {
+            Some((START_S * 1_000).saturating_add_unsigned(draw.below(YEAR_S * 1_000)).into())
+        }
         Value::Number(_) => {
             let (low, high) = (schema["minimum"].as_i64()?, schema["maximum"].as_i64()?);
             let offset = draw.below(high.abs_diff(low).saturating_add(1));
             Some(low.saturating_add_unsigned(offset).into())
         }
         Value::String(_) if schema["format"] == "date-time" => {
-            const START_S: i64 = 1_750_509_296;
-            const YEAR_S: u64 = 365 * 86_400;
             let at = OffsetDateTime::from_unix_timestamp(START_S.saturating_add_unsigned(draw.below(YEAR_S))).ok()?;
             Some(at.format(&Rfc3339).ok()?.into())
         }
