@@ -1,9 +1,12 @@
 //! Secrets of webhooks and the signatures made with them.
 //!
-//! Two schemes sign the same delivery. That of the maps family: hex HMAC-SHA256 over `<timestamp>.<body>`, keyed by
-//! the text of the secret. And Standard Webhooks 1.0: base64 HMAC-SHA256 over `<id>.<timestamp>.<body>`, keyed by the
-//! bytes that the text stands for. After a rotation the old secret signs beside the new one until its time is over.
+//! Each family has a scheme. That of maps: hex HMAC-SHA256 over `<timestamp>.<body>`, keyed by the text of the secret.
+//! Those of organizations and of the feed sign the body alone (`plain`). Beside it, whatever the format, Standard Webhooks
+//! 1.0 signs the same delivery: base64 HMAC-SHA256 over `<id>.<timestamp>.<body>`, keyed by the bytes that the text of
+//! the secret stands for. After a rotation the old secret signs beside the new one until its time is over.
 //! Every comparison of secrets and signatures takes a time that does not depend on where they differ.
+
+mod plain;
 
 use std::fmt::Write;
 
@@ -13,6 +16,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+pub use plain::{sign_feed, sign_gateway, verify_feed, verify_gateway};
 
 /// Random bytes in a secret that we make.
 pub const SECRET_BYTES: usize = 32;
@@ -54,13 +59,18 @@ impl Secret {
     }
 
     /// A secret by its text, as it was stored or as somebody chose it. Standard Webhooks can be signed with it only if
-    /// it has the form of those that [`Secret::from_random`] makes.
+    /// it has the form of those that [`Secret::from_random`] makes, or is written as `whsec_<base64>`.
     pub fn from_text(text: &str) -> Result<Secret, BadSecret> {
         if text.is_empty() || text.len() > SECRET_TEXT_BYTES_MAX {
             return Err(BadSecret::Length);
         }
-        let key = (text.len() == SECRET_CHARS).then(|| STANDARD.decode(text).ok()).flatten().map(Zeroizing::new);
-        Ok(Secret { text: Zeroizing::new(text.as_bytes().into()), key: key.filter(|key| key.len() == SECRET_BYTES) })
+        let decoded = |base64: &str| STANDARD.decode(base64).ok().map(Zeroizing::new);
+        let key = match text.strip_prefix(STANDARD_PREFIX) {
+            Some(base64) => decoded(base64).filter(|key| STANDARD_KEY_BYTES.contains(&key.len())),
+            None if text.len() == SECRET_CHARS => decoded(text).filter(|key| key.len() == SECRET_BYTES),
+            None => None,
+        };
+        Ok(Secret { text: Zeroizing::new(text.as_bytes().into()), key })
     }
 
     /// A secret as Standard Webhooks writes it, `whsec_<base64>`; the prefix may be missing and is not part of the text.
@@ -102,9 +112,9 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+fn mac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> M {
     // HMAC takes keys of every length (RFC 2104, section 2), so this cannot fail
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    let mut mac = <M as KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length");
     for part in parts {
         mac.update(part);
     }
@@ -156,9 +166,14 @@ impl Keys {
 /// `sha256=<hex HMAC-SHA256(secret text, "<timestamp>.<body>")>`, the value of `X-Wanderer-Signature`.
 pub fn sign_map(secret: &Secret, timestamp_s: i64, body: &[u8]) -> String {
     let digest = secret.map_mac(&timestamp_s.to_string(), body).finalize().into_bytes();
-    let mut text = String::with_capacity(7 + 64);
-    text.push_str("sha256=");
-    for byte in digest {
+    hex("sha256=", &digest)
+}
+
+/// Lower-case hexadecimal digits behind a prefix.
+fn hex(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(prefix.len() + bytes.len() * 2);
+    text.push_str(prefix);
+    for byte in bytes {
         // writing to a string cannot fail
         let _ = write!(text, "{byte:02x}");
     }
@@ -200,7 +215,7 @@ pub enum Unverified {
 /// Checks `X-Wanderer-Signature` (or `-Previous`) against `X-Wanderer-Timestamp` and the raw body. How old the
 /// timestamp may be is for [`check_age`].
 pub fn verify_map(secret: &Secret, timestamp: &str, body: &[u8], header: &str) -> Result<(), Unverified> {
-    let given = header.strip_prefix("sha256=").and_then(from_hex).ok_or(Unverified::Malformed)?;
+    let given: [u8; 32] = header.strip_prefix("sha256=").and_then(from_hex).ok_or(Unverified::Malformed)?;
     secret.map_mac(timestamp, body).verify_slice(&given).map_err(|_| Unverified::Mismatch)
 }
 
@@ -234,11 +249,13 @@ pub fn check_age(timestamp: &str, now_s: i64, tolerance_s: u32) -> Result<(), Un
     if at_s.abs_diff(now_s) <= u64::from(tolerance_s) { Ok(()) } else { Err(Unverified::Stale) }
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |b: u8| char::from(b).to_digit(16);
-    let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
         // two hexadecimal digits are below 256
         *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
     }
@@ -378,6 +395,10 @@ mod tests {
         {
             assert!(same.as_ref().is_ok_and(|same| *same == one() && same.signs_standard()));
         }
+        let prefixed = Secret::from_text(&format!("whsec_{text}")).ok().unwrap();
+        let signed = sign_standard([&prefixed], ID, AT_S, PLAIN.as_bytes());
+        assert_eq!((signed.as_deref(), prefixed.reveal().len()), (Some(GOLDEN[0].3), 50), "its text stays as it is");
+        assert!(!Secret::from_text("whsec_short").ok().unwrap().signs_standard());
         let chosen = Secret::from_text("correct horse").ok().unwrap();
         assert!(!chosen.signs_standard());
         assert_eq!(sign_standard([&chosen], ID, AT_S, b""), None);

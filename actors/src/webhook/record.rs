@@ -131,6 +131,8 @@ impl Ready {
 fn form_of(format: Format, template: Option<&str>) -> Option<Form> {
     Some(match format {
         Format::Map => Form::Map,
+        Format::Gateway => Form::Gateway,
+        Format::Feed => Form::Feed,
         Format::Standard => Form::Standard,
         Format::CloudEvents => Form::CloudEvents,
         Format::Discord => Form::Discord,

@@ -19,7 +19,7 @@ use crate::model::target::{Policy, header_allowed};
 pub const CUSTOM_HEADERS_MAX: usize = 32;
 
 /// Headers that a receiver verifies by; a custom header in their place would break every delivery.
-const SIGNATURE_HEADERS: [&str; 9] = [
+const SIGNATURE_HEADERS: [&str; 11] = [
     "x-wanderer-signature",
     "x-wanderer-signature-previous",
     "x-wanderer-timestamp",
@@ -28,7 +28,9 @@ const SIGNATURE_HEADERS: [&str; 9] = [
     "webhook-signature",
     "x-webhook-hmac",
     "x-webhook-hmac-algorithm",
+    "x-webhook-hmac-previous",
     "x-aeordb-signature",
+    "x-aeordb-signature-previous",
 ];
 
 /// What somebody asks of a webhook. Absent fields stay as they are, or take their default when the webhook is made;
@@ -180,10 +182,15 @@ fn check_template(webhook: &Webhook, channel: &Channel) -> Result<(), String> {
     template.check(subjects).map_err(|e| e.to_string())
 }
 
-/// The types that a webhook may get, as far as the catalogue knows them; all of the catalogue if that is none.
+/// The types that a webhook may get, as far as the catalogue knows them; all of its family if that is none.
 pub fn sample_types(webhook: &Webhook) -> impl Iterator<Item = &'static str> + use<> {
     let wanted: Vec<&str> = webhook.filter.events.iter().flatten().map(String::as_str).collect();
-    let known: Vec<&'static str> = catalogue::types().iter().map(|info| info.name).collect();
-    let chosen: Vec<&'static str> = known.iter().copied().filter(|name| wanted.contains(name)).collect();
-    if chosen.is_empty() { known } else { chosen }.into_iter()
+    let all = || catalogue::types().iter().map(|info| info.name);
+    let chosen: Vec<&'static str> = all().filter(|name| wanted.contains(name)).collect();
+    let family = match webhook.format {
+        Format::Gateway => "organizations",
+        Format::Feed => "feed",
+        _ => "maps",
+    };
+    if chosen.is_empty() { catalogue::of_family(family).map(|info| info.name).collect() } else { chosen }.into_iter()
 }

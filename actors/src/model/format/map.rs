@@ -1,20 +1,15 @@
 //! Format `map`: the envelope as it is, signed as the document of the maps family shows.
 
-use super::{Attempt, Headers, JSON, Rendered, Subject, events_of};
+use super::{Attempt, Headers, JSON, Rendered, Subject, common_type, events_of};
 use crate::model::signature::{Keys, sign_map};
-
-/// What `X-Wanderer-Event` says of a batch that holds several types.
-const SEVERAL: &str = "batch";
 
 pub(super) fn render(subject: &Subject<'_>) -> Rendered {
     described(Rendered::new(JSON, subject.envelope.clone()), subject.event.kind.as_str())
 }
 
 pub(super) fn render_batch(subjects: &[Subject<'_>]) -> Rendered {
-    let mut kinds = subjects.iter().map(|subject| subject.event.kind.as_str());
-    let first = kinds.next().unwrap_or(SEVERAL);
-    let kind = if kinds.all(|kind| kind == first) { first } else { SEVERAL };
-    described(Rendered::new(JSON, events_of(subjects.iter().map(|subject| subject.envelope))), kind)
+    let body = events_of(subjects.iter().map(|subject| subject.envelope));
+    described(Rendered::new(JSON, body), common_type(subjects))
 }
 
 fn described(mut rendered: Rendered, kind: &str) -> Rendered {

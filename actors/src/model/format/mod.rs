@@ -8,6 +8,8 @@
 mod card;
 mod cloudevents;
 mod discord;
+mod feed;
+mod gateway;
 mod map;
 mod slack;
 mod standard;
@@ -33,6 +35,10 @@ pub const USER_AGENT: &str = concat!("Stentor/", env!("CARGO_PKG_VERSION"));
 pub enum Format {
     /// The envelope of the maps family, with its own signature headers.
     Map,
+    /// The envelope of the organizations family, with its own signature headers.
+    Gateway,
+    /// The envelope of the feed, with its own signature headers.
+    Feed,
     /// The envelope, with the headers of Standard Webhooks 1.0 only.
     Standard,
     /// CloudEvents 1.0, structured JSON.
@@ -47,17 +53,27 @@ pub enum Format {
 
 /// Names the formats there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a format is one of map, standard, cloudevents, discord, slack, template")]
+#[error("a format is one of map, gateway, feed, standard, cloudevents, discord, slack, template")]
 pub struct UnknownFormat;
 
 impl Format {
     /// Every format, in the order in which they are listed to people.
-    pub const ALL: [Format; 6] =
-        [Format::Map, Format::Standard, Format::CloudEvents, Format::Discord, Format::Slack, Format::Template];
+    pub const ALL: [Format; 8] = [
+        Format::Map,
+        Format::Gateway,
+        Format::Feed,
+        Format::Standard,
+        Format::CloudEvents,
+        Format::Discord,
+        Format::Slack,
+        Format::Template,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Map => "map",
+            Format::Gateway => "gateway",
+            Format::Feed => "feed",
             Format::Standard => "standard",
             Format::CloudEvents => "cloudevents",
             Format::Discord => "discord",
@@ -72,7 +88,12 @@ impl Format {
         match self {
             Format::Discord => Some(discord::EMBEDS_MAX),
             Format::Slack => Some(slack::EVENTS_MAX),
-            Format::Map | Format::Standard | Format::CloudEvents | Format::Template => None,
+            Format::Map
+            | Format::Gateway
+            | Format::Feed
+            | Format::Standard
+            | Format::CloudEvents
+            | Format::Template => None,
         }
     }
 }
@@ -106,7 +127,7 @@ pub struct ChannelLabel<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub event: &'a Event,
-    /// The event in the envelope of its channel's family: the one byte sequence that it has everywhere.
+    /// The event in the envelope that is to be sent: one byte sequence, the same everywhere.
     pub envelope: &'a Bytes,
     pub channel: ChannelLabel<'a>,
 }
@@ -116,8 +137,13 @@ impl Subject<'_> {
     fn shown_id(&self) -> String {
         match self.channel.family {
             Family::Map => self.event.id.to_string(),
-            Family::Organization => format!("evt_{}", self.event.id),
+            Family::Organization => self.prefixed_id(),
         }
+    }
+
+    /// The id as the envelopes of organizations and of the feed show it.
+    fn prefixed_id(&self) -> String {
+        format!("evt_{}", self.event.id)
     }
 }
 
@@ -150,6 +176,8 @@ const JSON: &str = "application/json";
 #[derive(Clone, Debug)]
 pub enum Form {
     Map,
+    Gateway,
+    Feed,
     Standard,
     CloudEvents,
     Discord,
@@ -161,6 +189,8 @@ impl Form {
     pub fn format(&self) -> Format {
         match self {
             Form::Map => Format::Map,
+            Form::Gateway => Format::Gateway,
+            Form::Feed => Format::Feed,
             Form::Standard => Format::Standard,
             Form::CloudEvents => Format::CloudEvents,
             Form::Discord => Format::Discord,
@@ -173,6 +203,8 @@ impl Form {
     pub fn render(&self, subject: &Subject<'_>) -> Result<Rendered, TemplateError> {
         Ok(match self {
             Form::Map => map::render(subject),
+            Form::Gateway => gateway::render(subject),
+            Form::Feed => feed::render(subject),
             Form::Standard => standard::render(subject),
             Form::CloudEvents => cloudevents::render(subject),
             Form::Discord => discord::render(std::slice::from_ref(subject)),
@@ -185,6 +217,8 @@ impl Form {
     pub fn render_batch(&self, subjects: &[Subject<'_>]) -> Result<Rendered, TemplateError> {
         Ok(match self {
             Form::Map => map::render_batch(subjects),
+            Form::Gateway => gateway::render_batch(subjects),
+            Form::Feed => feed::render_batch(subjects),
             Form::Standard => standard::render_batch(subjects),
             Form::CloudEvents => cloudevents::render_batch(subjects),
             Form::Discord => discord::render(subjects),
@@ -204,6 +238,16 @@ fn events_of<'a>(bodies: impl Iterator<Item = &'a Bytes> + Clone) -> Vec<u8> {
     join(&mut out, bodies);
     out.extend_from_slice(b"]}");
     out
+}
+
+/// What a header says of a batch that holds several types.
+const SEVERAL: &str = "batch";
+
+/// The type of all these events.
+fn common_type<'a>(subjects: &[Subject<'a>]) -> &'a str {
+    let mut kinds = subjects.iter().map(|subject| subject.event.kind.as_str());
+    let first = kinds.next().unwrap_or(SEVERAL);
+    if kinds.all(|kind| kind == first) { first } else { SEVERAL }
 }
 
 fn join<'a>(out: &mut Vec<u8>, bodies: impl Iterator<Item = &'a Bytes>) {
@@ -230,8 +274,11 @@ pub struct Attempt<'a> {
 /// Whatever the format, a secret that is a key of Standard Webhooks signs in its headers too.
 pub fn headers(format: Format, rendered: &Rendered, attempt: &Attempt<'_>, keys: Option<&Keys>) -> Headers {
     let mut headers = rendered.headers.clone();
-    if format == Format::Map {
-        map::sign(rendered, attempt, keys, &mut headers);
+    match format {
+        Format::Map => map::sign(rendered, attempt, keys, &mut headers),
+        Format::Gateway => gateway::sign(rendered, attempt, keys, &mut headers),
+        Format::Feed => feed::sign(rendered, attempt, keys, &mut headers),
+        Format::Standard | Format::CloudEvents | Format::Discord | Format::Slack | Format::Template => {}
     }
     if let Some(keys) = keys {
         standard::sign(rendered, attempt, keys, &mut headers);

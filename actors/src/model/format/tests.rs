@@ -8,7 +8,7 @@ use super::*;
 use crate::model::event::{ChannelNo, Event, EventType};
 use crate::model::id::EventId;
 use crate::model::json::Canonical;
-use crate::model::signature::{Secret, verify_map, verify_standard};
+use crate::model::signature::{Secret, verify_feed, verify_gateway, verify_map, verify_standard};
 
 const MAP_ID: &str = "550e8400-e29b-41d4-a716-446655440000";
 const AT_MS: i64 = 1_750_509_300_123;
@@ -88,10 +88,10 @@ fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn the_body_of_map_and_standard_is_the_envelope_itself() {
+fn the_body_of_a_format_that_only_signs_is_the_envelope_itself() {
     let events = [kill(), event("add_system", "{}")];
     with_subjects(&events, "Home", |subjects| {
-        for form in [Form::Map, Form::Standard] {
+        for form in [Form::Map, Form::Gateway, Form::Feed, Form::Standard] {
             let one = form.render(&subjects[0]).unwrap();
             assert_eq!(one.body.as_ptr(), subjects[0].envelope.as_ptr(), "not even copied");
             let two = form.render_batch(subjects).unwrap();
@@ -134,6 +134,52 @@ fn headers_of_map_tell_the_attempt_and_both_signatures_of_a_rotation() {
     let sent = headers(Format::Map, &rendered, &later, Some(&keys));
     assert_eq!(header(&sent, "X-Wanderer-Signature-Previous"), None);
     assert!(!header(&sent, "webhook-signature").unwrap().contains(' '));
+}
+
+#[test]
+fn headers_of_gateway_are_those_of_its_document_and_sign_twice_during_a_rotation() {
+    let mut keys = Keys::new(Secret::from_text("old and chosen").ok().unwrap());
+    keys.rotate(Secret::from_text("new and chosen").ok().unwrap(), AT_MS + 1);
+    let attempt = Attempt { delivery: "dlv_01J0ZZZZZZZZZZZZZZZZZZZZZZ", number: 2, at_ms: AT_MS };
+    let one = with_subjects(&[kill()], "Home", |subjects| Form::Gateway.render(&subjects[0])).unwrap();
+    let sent = headers(Format::Gateway, &one, &attempt, Some(&keys));
+    let names: Vec<_> = sent.iter().map(|(name, _)| *name).collect();
+    let hmac = ["X-Webhook-Hmac", "X-Webhook-Hmac-Algorithm", "X-Webhook-Hmac-Previous"];
+    assert_eq!(names, [&["User-Agent", "X-Webhook-Request-Id", "X-Webhook-Timestamp"], &hmac[..]].concat());
+    assert_eq!(header(&sent, "X-Webhook-Request-Id"), Some("evt_01J0YYYYYYYYYYYYYYYYYYYYYY"));
+    assert_eq!(header(&sent, "X-Webhook-Timestamp"), Some("1750509300123"));
+    assert_eq!(header(&sent, "X-Webhook-Hmac-Algorithm"), Some("sha512"));
+    let previous = keys.previous_at(AT_MS).unwrap();
+    for (name, secret) in [("X-Webhook-Hmac", &keys.current), ("X-Webhook-Hmac-Previous", previous)] {
+        assert_eq!(verify_gateway(secret, &one.body, header(&sent, name).unwrap()), Ok(()));
+    }
+    let after = headers(Format::Gateway, &one, &Attempt { at_ms: AT_MS + 1, ..attempt }, Some(&keys));
+    assert_eq!(header(&after, "X-Webhook-Hmac-Previous"), None);
+    let batch = headers(Format::Gateway, &rendered(&Form::Gateway, &[kill()]), &attempt, None);
+    assert_eq!(header(&batch, "X-Webhook-Request-Id"), Some(attempt.delivery), "a batch has no event of its own");
+    assert!(batch.iter().all(|(name, _)| !hmac.contains(name)), "without a secret there is nothing to verify by");
+}
+
+#[test]
+fn headers_of_the_feed_name_the_event_and_sign_the_body() {
+    let mut keys = Keys::new(Secret::from_text("old and chosen").ok().unwrap());
+    keys.rotate(Secret::from_random([2; 32]), AT_MS + 1);
+    let attempt = Attempt { delivery: "dlv_01J0ZZZZZZZZZZZZZZZZZZZZZZ", number: 1, at_ms: AT_MS };
+    let created = event("entries_created", r#"{"entries":[{"path":"/data/a"}]}"#);
+    let one = with_subjects(&[created], "Home", |subjects| Form::Feed.render(&subjects[0])).unwrap();
+    let sent = headers(Format::Feed, &one, &attempt, Some(&keys));
+    assert_eq!(header(&sent, "X-AeorDB-Event"), Some("entries_created"));
+    assert_eq!(header(&sent, "X-AeorDB-Delivery"), Some("evt_01J0YYYYYYYYYYYYYYYYYYYYYY"));
+    let previous = keys.previous_at(AT_MS).unwrap();
+    for (name, secret) in [("X-AeorDB-Signature", &keys.current), ("X-AeorDB-Signature-Previous", previous)] {
+        assert_eq!(verify_feed(secret, &one.body, header(&sent, name).unwrap()), Ok(()));
+    }
+    assert_eq!(header(&sent, "webhook-id"), Some(attempt.delivery), "the new secret is a key of Standard Webhooks");
+    let batch = rendered(&Form::Feed, &[event("entries_created", "{}"), event("entries_deleted", "{}")]);
+    let sent = headers(Format::Feed, &batch, &attempt, None);
+    assert_eq!(header(&sent, "X-AeorDB-Event"), Some("batch"));
+    assert_eq!(header(&sent, "X-AeorDB-Delivery"), Some(attempt.delivery));
+    assert!(sent.iter().all(|(name, _)| !name.to_lowercase().contains("signature")));
 }
 
 #[test]
@@ -430,7 +476,7 @@ proptest! {
     #[test]
     fn every_body_is_a_fixed_point_of_javascript(events in events()) {
         let template = Template::compile(r#"{"t":"{{ event.type }}","p":{{ event.payload }}}"#).unwrap();
-        for form in [Form::Standard, Form::CloudEvents, Form::Discord, Form::Slack, Form::Template(template)] {
+        for form in [Form::Gateway, Form::Feed, Form::Standard, Form::CloudEvents, Form::Discord, Form::Slack, Form::Template(template)] {
             let rendered = rendered(&form, &events);
             let text = std::str::from_utf8(&rendered.body).unwrap();
             let canonical = Canonical::parse(text).unwrap();
