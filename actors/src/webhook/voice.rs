@@ -1,7 +1,7 @@
 //! What the webhooks say in the server's log.
 
 use super::record::Ready;
-use crate::model::delivery::{LogEntry, Notice};
+use crate::model::delivery::{LogEntry, Notice, OffReason};
 
 /// Where a webhook goes, without what may be a secret in its path.
 fn host(ready: &Ready) -> &str {
@@ -12,11 +12,14 @@ fn host(ready: &Ready) -> &str {
 pub fn announce(ready: &Ready, notice: &Notice) {
     let (webhook, host, event) = (&*ready.webhook.id, host(ready), notice.event_type());
     match notice {
+        Notice::Disabled(off) if off.reason == OffReason::Owner => {
+            log::info!(event, webhook, host; "a webhook is switched off by its owner");
+        }
         Notice::Disabled(off) => {
             let (reason, failures) = (off.reason, off.consecutive_failures);
             log::warn!(event, webhook, host, reason:debug, failures; "a webhook is switched off");
         }
-        Notice::Enabled { .. } => log::warn!(event, webhook, host; "a webhook is switched on"),
+        Notice::Enabled { .. } => log::info!(event, webhook, host; "a webhook is switched on"),
         Notice::DeadLetter(row) => {
             let (delivery, attempts) = (row.delivery, row.attempts);
             log::warn!(event, webhook, host, delivery:display, attempts; "a delivery was given up");

@@ -7,7 +7,7 @@ use clap::Args;
 use super::load::{self, Load};
 use super::report::{Column, Report};
 use super::server::Server;
-use super::{Common, READERS_MAX, Transport, marker};
+use super::{Common, READERS_MAX, Rate, Transport, marker, rate};
 use crate::cli::Failure;
 
 /// The flags of `stentor bench fanout`.
@@ -31,22 +31,6 @@ pub struct FanoutArgs {
     /// Events that readers may be behind, on average, before publishing pauses
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     max_lag: u32,
-}
-
-/// How fast to publish.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Rate {
-    Max,
-    /// Events a second.
-    Fixed(f64),
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    match text.parse::<f64>() {
-        _ if text == "max" => Ok(Rate::Max),
-        Ok(rate) if (0.01..=1e6).contains(&rate) => Ok(Rate::Fixed(rate)),
-        _ => Err("give a number of events a second, or max".to_owned()),
-    }
 }
 
 /// Without any receipt for so long, what has not arrived is lost.
@@ -160,18 +144,4 @@ fn publish(args: &FanoutArgs, server: &Server, load: &mut Load) -> Result<u64, F
         load.turn(Some(Duration::from_millis(wait.as_millis() as u64)))?;
     }
     Ok(published)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_a_number_above_zero_or_max() {
-        assert_eq!(rate("max"), Ok(Rate::Max));
-        assert_eq!(rate("20"), Ok(Rate::Fixed(20.0)));
-        for wrong in ["", "0", "-1", "fast", "NaN", "inf"] {
-            assert!(rate(wrong).is_err(), "{wrong}");
-        }
-    }
 }

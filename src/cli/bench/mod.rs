@@ -10,8 +10,10 @@ mod latency;
 mod load;
 mod marker;
 mod publish;
+mod receiver;
 mod report;
 mod server;
+mod webhooks;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -36,6 +38,8 @@ enum What {
     Idle(idle::IdleArgs),
     /// Many publishers and no reader: durable events a second
     Publish(publish::PublishArgs),
+    /// Webhooks to receivers that answer at once: deliveries a second, their latency, and the time of a backlog
+    Webhooks(webhooks::WebhooksArgs),
 }
 
 /// The flags of every measurement.
@@ -86,19 +90,36 @@ impl Transport {
     }
 }
 
+/// How fast to publish.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rate {
+    Max,
+    /// So many a second.
+    Fixed(f64),
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<f64>() {
+        _ if text == "max" => Ok(Rate::Max),
+        Ok(rate) if (0.01..=1e6).contains(&rate) => Ok(Rate::Fixed(rate)),
+        _ => Err("give a number a second, or max".to_owned()),
+    }
+}
+
 /// Most readers: each takes a local port, of which one address has about 28,000.
 const READERS_MAX: i64 = 25_000;
 
 /// Runs one measurement and prints what came of it.
 ///
 /// # Errors
-/// When the server does not start or breaks off, or when a reader lost an event or got one twice.
+/// When the server does not start or breaks off, or when a reader or an endpoint lost an event or got one twice.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
     raise_open_files();
     let (report, verdict) = match args.what {
         What::Fanout(what) => fanout::run(&what, &args.common)?,
         What::Idle(what) => (idle::run(&what, &args.common)?, Ok(())),
         What::Publish(what) => (publish::run(&what, &args.common)?, Ok(())),
+        What::Webhooks(what) => webhooks::run(&what, &args.common)?,
     };
     print!("{}", if args.common.json { report.json() } else { report.markdown() });
     verdict
@@ -108,4 +129,18 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
 fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Failure {
     let what = what.to_owned();
     move |error| Failure::Failed(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_above_zero_or_max() {
+        assert_eq!(rate("max"), Ok(Rate::Max));
+        assert_eq!(rate("20"), Ok(Rate::Fixed(20.0)));
+        for wrong in ["", "0", "-1", "fast", "NaN", "inf"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
 }

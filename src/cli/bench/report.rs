@@ -42,6 +42,8 @@ impl Report {
                 }
                 Json::Number(number) => grouped(&number.to_string()),
                 Json::String(text) => text.clone(),
+                // it does not apply
+                Json::Null => "-".to_owned(),
                 other => other.to_string(),
             };
             self.columns.iter().zip(row).map(cell).collect()

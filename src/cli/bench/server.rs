@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value as Json, json};
+
 use super::{Common, failed};
 use crate::cli::Failure;
 
@@ -19,13 +21,19 @@ pub struct Server {
     pub addr: SocketAddr,
     /// May publish to and read the map.
     pub token: String,
-    /// Where the map's events are published.
+    /// The path of the map, and of its events.
+    pub map: String,
     pub path: String,
 }
 
 impl Server {
     /// Starts a server with one map.
     pub fn start(common: &Common) -> Result<Server, Failure> {
+        Server::start_with(common, &[])
+    }
+
+    /// The same with further settings, by the names of their environment variables.
+    pub fn start_with(common: &Common, settings: &[(&str, &str)]) -> Result<Server, Failure> {
         let folder = common.dir.clone().unwrap_or_else(std::env::temp_dir);
         let folder = folder.join(format!("stentor-bench-{}-{}", std::process::id(), super::marker::now_ns()));
         std::fs::create_dir_all(&folder).map_err(failed("the data folder could not be made"))?;
@@ -44,6 +52,7 @@ impl Server {
             // room for 256 publishers of batches of 100, which would be told to come back otherwise
             .env("STENTOR__JOURNAL__QUEUE_EVENTS", "100000")
             .env("STENTOR__STORAGE__DURABILITY", common.durability.name())
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if let Some((for_server, for_load)) = cores {
@@ -53,7 +62,8 @@ impl Server {
         }
         let child = command.spawn().map_err(failed("the server did not start"))?;
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Server { child, folder, addr, token: String::new(), path: String::new() };
+        let (token, map, path) = Default::default();
+        let mut server = Server { child, folder, addr, token, map, path };
         server.addr = server.listening()?;
         server.prepare()?;
         Ok(server)
@@ -72,30 +82,42 @@ impl Server {
     fn prepare(&mut self) -> Result<(), Failure> {
         let admin = std::fs::read_to_string(self.folder.join("admin-token"))
             .map_err(failed("the server's admin token could not be read"))?;
-        let body = r#"{"name":"Bench","slug":"bench"}"#;
-        let request = format!(
-            "POST /api/maps HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            admin.trim(),
-            body.len(),
-        );
-        let answer = self.ask(&request).map_err(failed("the server did not make a map"))?;
-        let json = answer.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
-        let data = json.as_ref().map(|json: &serde_json::Value| &json["data"]);
-        match data.and_then(|data| Some((data["token"].as_str()?, data["id"].as_str()?))) {
-            Some((token, id)) => {
+        let made = self.ask(admin.trim(), "POST", "/api/maps", &json!({ "name": "Bench", "slug": "bench" }))?;
+        match (made["data"]["token"].as_str(), made["data"]["id"].as_str()) {
+            (Some(token), Some(id)) => {
                 self.token = token.to_owned();
-                self.path = format!("/api/maps/{id}/events");
+                self.map = format!("/api/maps/{id}");
+                self.path = format!("{}/events", self.map);
                 Ok(())
             }
-            None => {
-                let head = answer.lines().next().unwrap_or("no answer");
-                Err(Failure::Failed(format!("the server made no map: {head}")))
+            _ => Err(Failure::Failed("the server made no map".to_owned())),
+        }
+    }
+
+    /// One request with the map's token. Returns the body of the answer, which is an error unless it is 2xx.
+    pub fn call(&self, method: &str, path: &str, body: &Json) -> Result<Json, Failure> {
+        self.ask(&self.token, method, path, body)
+    }
+
+    fn ask(&self, token: &str, method: &str, path: &str, body: &Json) -> Result<Json, Failure> {
+        let body = body.to_string();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len(),
+        );
+        let answer = self.exchange(&request).map_err(failed("the server did not answer"))?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        match serde_json::from_str(body) {
+            Ok(body) if head.starts_with("HTTP/1.1 2") => Ok(body),
+            _ => {
+                let status = head.lines().next().unwrap_or("nothing");
+                Err(Failure::Failed(format!("the server answered {status} to {method} {path}: {body}")))
             }
         }
     }
 
-    fn ask(&self, request: &str) -> std::io::Result<String> {
+    fn exchange(&self, request: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.addr, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(request.as_bytes())?;
