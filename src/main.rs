@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
-use stentor::cli::{self, Command, bench, demo, serve, token};
+use stentor::cli::{self, Command, bench, completions, demo, man, serve, tail, token};
 
 fn main() -> ExitCode {
     cli::run(|command| match command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Tail(args) => tail::run(args),
         Command::Token(args) => token::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     })
 }

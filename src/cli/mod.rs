@@ -3,21 +3,38 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (of flags or settings). Reasons go to standard error as
 //! `stentor: reason; what to do`; standard output carries only what was asked for.
 
+mod backoff;
 pub mod bench;
+mod channel;
+pub mod completions;
 pub mod demo;
+mod envelope;
+mod filter;
+mod follow;
+pub mod man;
+mod output;
 mod receiver;
 pub mod remote;
 pub mod serve;
+mod since;
+mod sse;
+mod suggest;
+pub mod tail;
 pub mod token;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use output::BAD;
 use thiserror::Error;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+Environment: STENTOR_SERVER and STENTOR_TOKEN stand for --server and --token; NO_COLOR switches colours off.";
 
 /// Self-hosted real-time events in one binary: SSE, WebSocket and webhooks over an embedded log.
 #[derive(Debug, Parser)]
-#[command(name = "stentor", version, arg_required_else_help = false)]
+#[command(name = "stentor", version, arg_required_else_help = false, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -30,10 +47,16 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Run the server on a throw-away data folder with sample traffic
     Demo(serve::DemoArgs),
+    /// Show the events of a channel as they come
+    Tail(tail::TailArgs),
     /// Make, list and revoke the tokens of a running server
     Token(token::TokenArgs),
     /// Measure what this build does on this machine
     Bench(bench::BenchArgs),
+    /// Print the script that completes commands in a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man(man::ManArgs),
 }
 
 /// How a command fails. The text is for people: the reason, then what to do.
@@ -45,6 +68,9 @@ pub enum Failure {
     /// It was clear what to do, and it did not work: exit code 1.
     #[error("{0}")]
     Failed(String),
+    /// The reader of standard output has left, as `head` does: nothing is wrong, and nothing is left to do.
+    #[error("nobody reads the output any more")]
+    NobodyReads,
 }
 
 impl Failure {
@@ -52,6 +78,7 @@ impl Failure {
         match self {
             Self::Usage(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::from(1),
+            Self::NobodyReads => ExitCode::SUCCESS,
         }
     }
 }
@@ -66,8 +93,9 @@ pub fn run(execute: impl FnOnce(Command) -> Result<(), Failure>) -> ExitCode {
     let command = arguments.command.unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()));
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::NobodyReads) => Failure::NobodyReads.exit_code(),
         Err(failure) => {
-            eprintln!("stentor: {failure}");
+            anstream::eprintln!("{BAD}stentor:{BAD:#} {failure}");
             failure.exit_code()
         }
     }
@@ -79,11 +107,18 @@ pub fn install_cryptography() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// Every command and flag, for what is made of them: completions, manual pages.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Help and version go to standard output; a mistake is told in our own form, with clap's usage lines below it.
 fn explain(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        print!("{error}");
-        return ExitCode::SUCCESS;
+        return match output::text(&error.render().ansi().to_string()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.exit_code(),
+        };
     }
     let text = error.to_string();
     eprint!("stentor: {}", text.strip_prefix("error: ").unwrap_or(&text));
@@ -92,8 +127,6 @@ fn explain(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -124,6 +157,41 @@ mod tests {
             let error = Arguments::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.use_stderr(), is_mistake, "{line}");
         }
+    }
+
+    /// Sections of the command line's documentation: heading and text.
+    fn documented() -> Vec<(&'static str, &'static str)> {
+        const PAGE: &str = include_str!("../../docs/cli.md");
+        let sections = PAGE.split("\n## ").flat_map(|part| part.split("\n### "));
+        sections.map(|section| section.split_once('\n').expect("a heading is a line")).collect()
+    }
+
+    #[test]
+    fn every_command_and_every_flag_is_documented_and_nothing_else_is() {
+        fn visit(command: &clap::Command, path: &str, above: &str, commands: &mut Vec<String>) {
+            let shared = documented()[1];
+            assert_eq!(shared.0, "All commands");
+            let section = documented().into_iter().find(|(heading, _)| *heading == path);
+            let (_, text) = section.unwrap_or_else(|| panic!("docs/cli.md has no section for {path}"));
+            commands.push(path.to_owned());
+            let text = format!("{above}{text}");
+            for argument in command.get_arguments().filter_map(clap::Arg::get_long).filter(|name| *name != "help") {
+                let flag =
+                    |text: &str| text.contains(&format!("`--{argument}")) || text.contains(&format!("[--{argument}"));
+                assert!(flag(&text) || flag(shared.1), "the section for {path} does not explain --{argument}");
+            }
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                visit(inner, &format!("{path} {}", inner.get_name()), &text, commands);
+            }
+        }
+        let (mut command, mut commands) = (command(), Vec::new());
+        command.build();
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            visit(inner, &format!("stentor {}", inner.get_name()), "", &mut commands);
+        }
+        let headings = documented().into_iter().skip(2).map(|(heading, _)| heading);
+        let unknown: Vec<_> = headings.filter(|heading| !commands.iter().any(|command| command == heading)).collect();
+        assert_eq!(unknown, [""; 0], "sections of commands that do not exist");
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::web::Bytes;
 use actors::webhook::client::tls_config;
 use clap::Args;
 use serde_json::Value as Json;
 
-use super::Failure;
+use super::channel::Channel;
+use super::{Failure, suggest};
 
 /// Longest wait for an answer, its body included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +52,112 @@ pub struct Remote {
     token: String,
 }
 
+/// A success whose body is still to be read.
+pub type Answer = awc::ClientResponse;
+
+/// One request, beside who asks.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    pub query: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, String)>,
+    /// Its content type, and the bytes.
+    pub body: Option<(&'static str, Bytes)>,
+}
+
+impl<'a> Request<'a> {
+    pub fn new(method: Method, path: &'a str) -> Request<'a> {
+        Request { method, path, query: Vec::new(), headers: Vec::new(), body: None }
+    }
+
+    pub fn get(path: &'a str) -> Request<'a> {
+        Request::new(Method::GET, path)
+    }
+
+    pub fn query(mut self, query: impl IntoIterator<Item = (&'static str, String)>) -> Request<'a> {
+        self.query.extend(query);
+        self
+    }
+
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Request<'a> {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn body(mut self, kind: &'static str, body: impl Into<Bytes>) -> Request<'a> {
+        self.body = Some((kind, body.into()));
+        self
+    }
+}
+
+/// Why a request was not answered as it was meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// No whole answer came.
+    Unreachable { server: String, reason: String },
+    /// The server said no.
+    Refused(Refusal),
+}
+
+/// A status that is no success, and what the server said with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub sentence: String,
+    /// The list `details` of the error body.
+    pub details: Vec<Json>,
+    pub retry_after: Option<Duration>,
+}
+
+impl Trouble {
+    /// Whether the same request may well succeed a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(refusal) => matches!(refusal.status.as_u16(), 408 | 429 | 502 | 503 | 504),
+        }
+    }
+
+    /// How long the server asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unreachable { .. } => None,
+            Self::Refused(refusal) => refusal.retry_after,
+        }
+    }
+
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Unreachable { .. } => None,
+            Self::Refused(refusal) => Some(refusal.status.as_u16()),
+        }
+    }
+
+    /// What happened, without advice.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Unreachable { server, reason } => format!("cannot talk to {server}: {reason}"),
+            Self::Refused(refusal) => {
+                format!("the server answered {}: {}", refusal.status.as_u16(), refusal.sentence)
+            }
+        }
+    }
+
+    /// The failure, with the scope that the request needs.
+    pub fn needing(&self, scope: &str) -> Failure {
+        let advice = match self.status() {
+            None => "check --server and that the server runs".to_owned(),
+            Some(401) => "check the token".to_owned(),
+            Some(403) => format!("use a token with the scope {scope}, or the admin token"),
+            Some(404) => "check the name and that the token may know of it".to_owned(),
+            Some(429 | 503) => "try again later".to_owned(),
+            Some(_) => "correct the request".to_owned(),
+        };
+        Failure::Failed(format!("{}; {advice}", self.reason()))
+    }
+}
+
 impl Remote {
     /// Prepares requests; connects to nothing yet. Must be called inside an actix runtime.
     ///
@@ -66,57 +175,97 @@ impl Remote {
         Ok(Self { client, server: args.server.clone(), token })
     }
 
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// Sends one request and reads the JSON of its answer; an empty answer is `null`.
     ///
     /// # Errors
     /// When the server is not reached, or answers with anything but a 2xx; its own sentence is repeated.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Json>) -> Result<Json, Failure> {
-        let url = format!("{}{path}", self.server);
-        let request = self.client.request(method, &url).bearer_auth(&self.token);
-        let sent = match body {
-            Some(body) => request.send_json(body),
-            None => request.send(),
-        };
-        let exchange = async {
-            let mut response = sent.await.map_err(|error| self.unreachable(&error.to_string()))?;
-            let bytes = response.body().limit(ANSWER_BYTES).await;
-            let bytes = bytes.map_err(|error| self.unreachable(&format!("its answer broke off: {error}")))?;
-            Ok::<_, Failure>((response.status(), bytes))
-        };
-        // awc's own timeout ends with the head of the answer.
-        let (status, bytes) = actix_web::rt::time::timeout(TIMEOUT, exchange)
-            .await
-            .map_err(|_| self.unreachable(&format!("no answer within {} s", TIMEOUT.as_secs())))??;
-        if status.is_success() && bytes.is_empty() {
-            return Ok(Json::Null);
+        let mut request = Request::new(method, path);
+        if let Some(body) = body {
+            request = request.body("application/json", body.to_string());
         }
-        let json: Option<Json> = serde_json::from_slice(&bytes).ok();
-        match json {
-            Some(json) if status.is_success() => Ok(json),
-            json => Err(refusal(status, json.as_ref())),
-        }
+        self.json(&request).await.map_err(|trouble| trouble.needing("manage"))
     }
 
-    fn unreachable(&self, reason: &str) -> Failure {
-        let server = &self.server;
-        Failure::Failed(format!("cannot talk to {server}: {reason}; check --server and that the server runs"))
+    /// Sends one request and reads the JSON of its answer; an empty answer is `null`.
+    pub async fn json(&self, request: &Request<'_>) -> Result<Json, Trouble> {
+        let exchange = async {
+            let mut response = self.open(request).await?;
+            response.body().limit(ANSWER_BYTES).await.map_err(|e| self.broken(&e))
+        };
+        // awc's own timeout ends with the head of the answer.
+        let answered = actix_web::rt::time::timeout(TIMEOUT, exchange).await;
+        let bytes = answered.map_err(|_| self.unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
+        if bytes.is_empty() {
+            return Ok(Json::Null);
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|_| self.unreachable("its answer is no JSON; is this a Stentor server?".to_owned()))
+    }
+
+    /// Sends one request and leaves the body of its answer, which is a success, to be read.
+    pub async fn open(&self, request: &Request<'_>) -> Result<Answer, Trouble> {
+        let url = format!("{}{}", self.server, request.path);
+        let mut sending = self.client.request(request.method.clone(), &url).bearer_auth(&self.token);
+        for (name, value) in &request.headers {
+            sending = sending.insert_header((*name, value.as_str()));
+        }
+        if !request.query.is_empty() {
+            sending = sending.query(&request.query).map_err(|e| self.unreachable(e.to_string()))?;
+        }
+        let sent = match &request.body {
+            Some((kind, body)) => sending.content_type(*kind).send_body(body.clone()),
+            None => sending.send(),
+        };
+        let mut response = sent.await.map_err(|error| self.unreachable(error.to_string()))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let reading = response.body().limit(ANSWER_BYTES);
+        // what it said does not come; its status did
+        let said = actix_web::rt::time::timeout(TIMEOUT, reading).await.ok().and_then(Result::ok).unwrap_or_default();
+        Err(Trouble::Refused(Refusal::of(response.status(), response.headers(), &said)))
+    }
+
+    /// The failure of a request about a channel. Where the channel is not there, the nearest that is there is named.
+    pub async fn explain(&self, trouble: &Trouble, channel: &Channel, scope: &str) -> Failure {
+        let failure = trouble.needing(scope);
+        let (Some(404), Some((list, name))) = (trouble.status(), channel.listed()) else { return failure };
+        let Ok(answer) = self.json(&Request::get(list)).await else { return failure };
+        let rows = answer["data"].as_array().map_or(&[][..], Vec::as_slice);
+        let names = rows.iter().flat_map(|row| [row["slug"].as_str(), row["id"].as_str()]).flatten();
+        Failure::Failed(format!("{failure}{}", suggest::did_you_mean(name, names)))
+    }
+
+    /// The trouble of an answer whose body ended before its time.
+    pub fn broken(&self, error: &awc::error::PayloadError) -> Trouble {
+        self.unreachable(format!("its answer broke off: {error}"))
+    }
+
+    /// The trouble of a server that does not answer as it should.
+    pub fn unreachable(&self, reason: String) -> Trouble {
+        Trouble::Unreachable { server: self.server.clone(), reason }
     }
 }
 
-/// A refusal in words: the sentence of either error body of the server, and what to do about its status.
-fn refusal(status: StatusCode, json: Option<&Json>) -> Failure {
-    let sentence = json
-        .and_then(|json| json.pointer("/error/message").or_else(|| json.get("error")))
-        .and_then(Json::as_str)
-        .unwrap_or("no reason that Stentor would give; is this a Stentor server?");
-    let advice = match status.as_u16() {
-        401 => "check the token",
-        403 => "use a token with the scope manage, or the admin token",
-        404 => "check the name and that the token may know of it",
-        429 | 503 => "try again later",
-        _ => "correct the request",
-    };
-    Failure::Failed(format!("the server answered {}: {sentence}; {advice}", status.as_u16()))
+impl Refusal {
+    /// Understands both error bodies of the server.
+    fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
+        let json: Json = serde_json::from_slice(body).unwrap_or_default();
+        let sentence = json.pointer("/error/message").or_else(|| json.get("error")).and_then(Json::as_str);
+        let details = json.pointer("/error/details/errors").or_else(|| json.get("details")).and_then(Json::as_array);
+        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Refusal {
+            status,
+            sentence: sentence.unwrap_or("no reason that Stentor would give; is this a Stentor server?").to_owned(),
+            details: details.cloned().unwrap_or_default(),
+            retry_after: seconds.map(Duration::from_secs),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -129,13 +278,17 @@ mod tests {
     fn both_error_bodies_of_the_server_are_understood() {
         let b = json!({"error": {"code": "forbidden", "message": "the scope manage is missing"}});
         let a = json!({"error": "Map not found for identifier: x", "code": "MAP_NOT_FOUND", "status": 404});
+        let failure = |status, body: &Json| {
+            let refusal = Refusal::of(status, &HeaderMap::new(), body.to_string().as_bytes());
+            Trouble::Refused(refusal).needing("manage").to_string()
+        };
         assert_eq!(
-            refusal(StatusCode::FORBIDDEN, Some(&b)).to_string(),
+            failure(StatusCode::FORBIDDEN, &b),
             "the server answered 403: the scope manage is missing; \
              use a token with the scope manage, or the admin token"
         );
-        assert!(refusal(StatusCode::NOT_FOUND, Some(&a)).to_string().contains("Map not found for identifier: x"));
-        assert!(refusal(StatusCode::BAD_GATEWAY, None).to_string().contains("is this a Stentor server?"));
+        assert!(failure(StatusCode::NOT_FOUND, &a).contains("Map not found for identifier: x"));
+        assert!(failure(StatusCode::BAD_GATEWAY, &Json::Null).contains("is this a Stentor server?"));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use actix_web::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
-use super::Failure;
 use super::remote::{Remote, RemoteArgs};
+use super::{Failure, output};
 
 const PATH: &str = "/api/v1/tokens";
 
@@ -110,13 +110,7 @@ async fn execute(args: TokenArgs, out: &mut impl Write) -> Result<(), Failure> {
         }
     };
     let text = if args.json { format!("{answer}\n") } else { text };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader of a pipe may leave when it has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("cannot write to standard output: {error}; check where it goes")))
-        }
-        _ => Ok(()),
-    }
+    output::written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 fn request(create: &CreateArgs) -> Json {

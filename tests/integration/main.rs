@@ -3,9 +3,11 @@
 //! - [`support`]: the server as a child process, and clients that read strictly
 //! - [`wire`]: what the API promises to those who use it rightly
 //! - [`hostile`]: what it says to those who do not
+//! - [`cli`]: the commands of the command line
 //! - [`crash`]: kill -9 at random moments
 //! - [`system`]: the process itself, slow readers and long backlogs
 
+mod cli;
 mod crash;
 mod hostile;
 mod support;

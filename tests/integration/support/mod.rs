@@ -1,6 +1,7 @@
-//! What the tests share: a server, an HTTP client, a receiver of webhooks, a reader of SSE, a client of WebSocket.
+//! What the tests share: a server, other commands of the program, an HTTP client, a receiver of webhooks, a reader of SSE, a client of WebSocket.
 
 pub mod http;
+pub mod program;
 pub mod receiver;
 pub mod server;
 pub mod sse;

@@ -45,6 +45,7 @@ struct Running {
 pub struct TestServer {
     folder: tempfile::TempDir,
     settings: Vec<(String, String)>,
+    listen: String,
     running: Option<Running>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -60,8 +61,14 @@ pub struct Map {
 impl TestServer {
     /// Starts a server on a new data folder. Each setting is a key such as `sse.keepalive_s` with its value.
     pub fn start(settings: &[(&str, &str)]) -> TestServer {
+        TestServer::start_at("127.0.0.1:0", settings)
+    }
+
+    /// The same on an address of the test's choice, at which it also is after a restart.
+    pub fn start_at(listen: &str, settings: &[(&str, &str)]) -> TestServer {
         let mut server = TestServer {
             folder: tempfile::tempdir().expect("a folder can be made"),
+            listen: listen.into(),
             settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             running: None,
             log: Arc::default(),
@@ -74,7 +81,7 @@ impl TestServer {
         assert!(self.running.is_none(), "one server at a time");
         let settings: Vec<_> = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let mut child = stentor(&settings)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", &self.listen, "--data"])
             .arg(self.folder.path())
             .env("STENTOR_ADMIN_TOKEN", ADMIN)
             .stdin(Stdio::null())

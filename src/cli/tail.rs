@@ -1,0 +1,99 @@
+//! `stentor tail`: a channel's events on standard output, one a line, for as long as wanted.
+
+use actors::model::timestamp::to_iso;
+use clap::Args;
+
+use super::Failure;
+use super::channel::Channel;
+use super::envelope::Envelope;
+use super::filter::FilterArgs;
+use super::follow::Follower;
+use super::output::{self, DIM, NAME, tame};
+use super::remote::{Remote, RemoteArgs};
+use super::serve::stopped_by_signal;
+use super::since::Since;
+use crate::http::now_ms;
+
+/// The flags of `stentor tail`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stentor tail map:home --since 10m
+  stentor tail map:home --events map_kill --filter 'event.payload.value > 1e9'
+  stentor tail feed --json | jq .
+
+The stream is resumed when it breaks off, without a hole and without a repetition.")]
+pub struct TailArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+    /// Channel to read: map:ID, organization:ID, or feed for everything that the token may read
+    channel: Channel,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Begin with what was appended since then: after an event's id, at a time such as 2027-01-31T12:00:00Z, or so long ago, such as 10m
+    #[arg(long, value_name = "ID|TIME|AGO")]
+    since: Option<Since>,
+    /// Print the envelopes as they come, one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+/// Prints events until a signal, the limit, or the end of whoever reads them.
+///
+/// # Errors
+/// When the server is not there at first, or refuses.
+pub fn run(args: TailArgs) -> Result<(), Failure> {
+    actix_web::rt::System::new().block_on(async {
+        tokio::select! {
+            ended = follow(&args) => ended,
+            () = stopped_by_signal() => Ok(()),
+        }
+    })
+}
+
+async fn follow(args: &TailArgs) -> Result<(), Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let mut follower = Follower::new(&remote, &args.channel, &args.filter, args.since, now_ms())?;
+    let mut count = 0;
+    while args.limit.is_none_or(|limit| count < limit) {
+        let event = follower.next().await?;
+        match args.json {
+            true => output::bytes(format!("{}\n", event.envelope).as_bytes())?,
+            false => output::text(&line(&event.envelope))?,
+        }
+        count += 1;
+    }
+    Ok(())
+}
+
+/// Time, type, id, session and payload of an event, for people.
+fn line(envelope: &str) -> String {
+    // what cannot be read is shown as it is: better than to hide that something came
+    let Ok(event) = Envelope::read(envelope) else { return format!("{}\n", tame(envelope)) };
+    let session = event.session.map_or_else(String::new, |session| format!(" {DIM}{}{DIM:#}", tame(&session)));
+    format!(
+        "{DIM}{}{DIM:#} {NAME}{}{NAME:#} {DIM}{}{DIM:#}{session} {}\n",
+        to_iso(event.ts_ms),
+        tame(&event.kind),
+        event.id,
+        tame(event.payload)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_time_type_id_and_payload_and_no_control_character() {
+        let json = "{\"schema\":\"v1\",\"id\":\"evt_01J0YYYYYYYYYYYYYYYYYYYYYY\",\"event\":\"poll.vote\",\
+                    \"session\":\"s1\",\"organization\":\"o\",\"timestamp\":1750509296789,\"payload\":{\"a\":\"\u{9b}2J\"}}";
+        assert_eq!(
+            anstream::adapter::strip_str(&line(json)).to_string(),
+            "2025-06-21T12:34:56.789Z poll.vote 01J0YYYYYYYYYYYYYYYYYYYYYY s1 {\"a\":\"\\u009b2J\"}\n"
+        );
+        assert_eq!(line("\u{1b}[2J"), "\\u001b[2J\n");
+    }
+}
