@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::model::id::{EventId, IdSource};
+
 /// Unix milliseconds.
 pub fn now_ms() -> i64 {
     // a clock before 1970 counts as 1970: ids grow all the same
@@ -16,4 +18,9 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system has random bytes");
     bytes
+}
+
+/// A new ULID, in the order of time to the millisecond.
+pub fn fresh_ulid() -> EventId {
+    IdSource::after(EventId::ZERO).next(now_ms() as u64, u128::from_le_bytes(random()))
 }

@@ -7,12 +7,16 @@ use actix::Addr;
 
 use crate::credentials::Credentials;
 use crate::directory::Directory;
+use crate::frame::Frame;
 use crate::journal::Journal;
 use crate::limits::{Limits, Slots};
 use crate::metrics::Metrics;
+use crate::model::channel::Owner;
+use crate::model::event::ChannelNo;
+use crate::model::id::EventId;
 use crate::registry::Registry;
 use crate::routes::Routes;
-use crate::store::{DataLock, Log, State};
+use crate::store::{DataLock, Direction, Log, PageLimit, State, StoreError};
 use crate::tickets::Tickets;
 use crate::webhook::office::Office;
 
@@ -34,7 +38,40 @@ pub struct Engine {
     pub lock: DataLock,
 }
 
+/// A page of the log as frames.
+pub struct FramePage {
+    pub frames: Vec<Frame>,
+    /// The last event that was looked at, also when it is not among the frames.
+    pub last: Option<EventId>,
+    /// Whether there are events behind the last one.
+    pub more: bool,
+}
+
 impl Engine {
+    /// A page of a channel, or of all, strictly beyond the cursor. Events of channels that were deleted are left out.
+    /// Blocks.
+    pub fn page(
+        &self,
+        no: ChannelNo,
+        cursor: EventId,
+        limit: PageLimit,
+        direction: Direction,
+    ) -> Result<FramePage, StoreError> {
+        let read = self.log.read(no, cursor, limit, direction)?;
+        let last = read.events.last().map(|event| event.id);
+        let mut known: Option<(ChannelNo, Option<Owner>)> = None;
+        let frame = |event: crate::model::event::Event| {
+            // events of one channel come in runs
+            if known.as_ref().is_none_or(|(no, _)| *no != event.channel) {
+                let owner = self.directory.get(event.channel).map(|channel| channel.owner());
+                known = Some((event.channel, owner));
+            }
+            let owner = known.as_ref()?.1.clone()?;
+            Some(Frame::new(event, owner))
+        };
+        Ok(FramePage { frames: read.events.into_iter().filter_map(frame).collect(), last, more: read.more })
+    }
+
     /// Bytes that are free for the data folder; none when the system does not say.
     pub fn free_disk_bytes(&self) -> Option<u64> {
         use std::os::unix::ffi::OsStrExt;

@@ -20,8 +20,8 @@ use crate::channel::Committed;
 use crate::clock;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
-use crate::model::channel::Channel;
-use crate::model::event::{ChannelNo, Draft, Event};
+use crate::model::channel::{Channel, Owner};
+use crate::model::event::{ChannelNo, Draft, Event, Origin};
 use crate::model::id::{EventId, IdSource};
 use crate::routes::Routes;
 use crate::store::{Commit, Dedupe, DedupeKey, Log, StoreError};
@@ -66,6 +66,8 @@ struct Append {
     drafts: Vec<Draft>,
     load: Load,
     key: Option<DedupeKey>,
+    /// Who publishes.
+    by: Arc<str>,
     answer: oneshot::Sender<Result<Receipt, AppendError>>,
 }
 
@@ -163,6 +165,7 @@ impl Journal {
         channel: Arc<Channel>,
         drafts: Vec<Draft>,
         key: Option<DedupeKey>,
+        by: Arc<str>,
     ) -> Result<Receipt, AppendError> {
         if self.state.stopping.load(Ordering::Relaxed) {
             return Err(AppendError::Stopping);
@@ -177,7 +180,7 @@ impl Journal {
         }
         let (answer, answered) = oneshot::channel();
         self.orders
-            .send(Order::Append(Append { channel, drafts, load, key, answer }))
+            .send(Order::Append(Append { channel, drafts, load, key, by, answer }))
             .map_err(|_| AppendError::Stopping)?;
         match answered.await {
             Ok(answer) => answer,
@@ -346,15 +349,21 @@ impl Writer {
         log::error!("a commit failed: {e}");
     }
 
-    /// Hands the committed events to their channels, in log order.
+    /// Hands the committed events to their channels, in log order, and to those who follow all channels.
     fn show(&mut self, events: Vec<Event>, batch: &[Append]) {
-        let owners: HashMap<ChannelNo, Arc<str>> =
-            batch.iter().map(|append| (append.channel.no(), append.channel.id.clone())).collect();
+        let owners: HashMap<ChannelNo, Owner> =
+            batch.iter().map(|append| (append.channel.no(), append.channel.owner())).collect();
         let mut by_channel: Vec<(ChannelNo, Vec<Arc<Frame>>)> = Vec::new();
         let mut last: HashMap<ChannelNo, usize> = HashMap::new();
+        let has_followers = self.routes.channel(ChannelNo::ALL).is_some();
+        let newest = events.last().map(|event| event.id);
+        let mut all = Vec::with_capacity(if has_followers { events.len() } else { 0 });
         for event in events {
             let no = event.channel;
             let frame = Arc::new(Frame::new(event, owners[&no].clone()));
+            if has_followers {
+                all.push(frame.clone());
+            }
             let at = *last.entry(no).or_insert_with(|| {
                 by_channel.push((no, Vec::new()));
                 by_channel.len() - 1
@@ -366,6 +375,13 @@ impl Writer {
             let previous = self.handed.insert(no, newest).unwrap_or(EventId::ZERO);
             self.routes.wake_webhooks(no);
             self.hand_over(no, Committed { frames: frames.into(), previous });
+        }
+        // known also while nobody follows, so that whoever begins to misses nothing
+        if let Some(newest) = newest {
+            let previous = self.handed.insert(ChannelNo::ALL, newest).unwrap_or(EventId::ZERO);
+            if has_followers {
+                self.hand_over(ChannelNo::ALL, Committed { frames: all.into(), previous });
+            }
         }
     }
 
@@ -430,8 +446,9 @@ impl Plan {
             }
             receipt.ids.push(id);
             let ts_ms = draft.ts_ms.unwrap_or(id.time_ms() as i64);
-            let Draft { kind, session, payload, .. } = draft;
-            self.commit.events.push(Event { id, channel: no, kind, ts_ms, session, payload });
+            let Draft { kind, session, payload, validated, .. } = draft;
+            let origin = Origin { by: append.by.clone(), validated };
+            self.commit.events.push(Event { id, channel: no, kind, ts_ms, session, origin, payload });
         }
         if let Some(key) = append.key {
             for (n, (first, count)) in runs(&receipt.ids).into_iter().enumerate() {

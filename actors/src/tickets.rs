@@ -20,6 +20,7 @@ use crate::model::id::EventId;
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub principal: Arc<Principal>,
+    /// [`ChannelNo::ALL`] for all channels.
     pub channel: ChannelNo,
     /// None: as the stream's own query says.
     pub filter: Option<FilterSpec>,
@@ -37,10 +38,23 @@ pub struct Mint(pub Grant);
 #[rtype(result = "Option<Grant>")]
 pub struct Look(pub TokenHash);
 
-/// Somebody uses a ticket, all other checks having passed. True for exactly one caller.
+/// Somebody uses a ticket. Some for exactly one caller.
 #[derive(Debug, Message)]
-#[rtype(result = "bool")]
+#[rtype(result = "Option<Spent>")]
 pub struct Spend(pub TokenHash);
+
+/// Whoever spent a ticket found no room for the stream: the ticket is good again, for the rest of its time.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Restore(pub Spent);
+
+/// A ticket that was spent.
+#[derive(Debug)]
+pub struct Spent {
+    ticket: TokenHash,
+    end: Instant,
+    grant: Grant,
+}
 
 pub struct Tickets {
     ttl: Duration,
@@ -98,10 +112,21 @@ impl Handler<Look> for Tickets {
 }
 
 impl Handler<Spend> for Tickets {
-    type Result = bool;
+    type Result = MessageResult<Spend>;
 
-    fn handle(&mut self, Spend(ticket): Spend, _: &mut Self::Context) -> bool {
+    fn handle(&mut self, Spend(ticket): Spend, _: &mut Self::Context) -> Self::Result {
         self.forget_expired();
-        self.open.remove(&ticket).is_some()
+        MessageResult(self.open.remove(&ticket).map(|(end, grant)| Spent { ticket, end, grant }))
+    }
+}
+
+impl Handler<Restore> for Tickets {
+    type Result = ();
+
+    fn handle(&mut self, Restore(Spent { ticket, end, grant }): Restore, _: &mut Self::Context) {
+        // its end is still in the queue of ends, unless it has come
+        if end > Instant::now() {
+            self.open.insert(ticket, (end, grant));
+        }
     }
 }

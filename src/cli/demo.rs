@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::hub::webhooks::{WebhookError, WebhookSpec};
+use actors::hub::webhooks::{Door, WebhookError, WebhookSpec};
 use actors::hub::{Hub, NewMap};
 use actors::model::catalogue;
 use actors::model::channel::Channel;
@@ -59,8 +59,8 @@ async fn subscribe(hub: &Hub, map: &Channel, url: &str) -> Result<Subscription, 
     let failed = |e: WebhookError| Failure::Failed(format!("the demo's webhook could not be made: {e}"));
     hub.toggle_webhooks(map, true).await.map_err(failed)?;
     let spec = WebhookSpec { url: Some(url.into()), ..WebhookSpec::default() };
-    let (webhook, secret) = hub.create_webhook(map, spec).await.map_err(failed)?;
-    let secret = Secret::from_text(&secret).map_err(|e| Failure::Failed(e.to_string()))?;
+    let (webhook, secret) = hub.create_webhook(map, Door::Maps, spec).await.map_err(failed)?;
+    let secret = secret.ok_or_else(|| Failure::Failed("the demo's webhook has no secret".into()))?;
     Ok(Subscription { id: webhook.id.clone(), secret })
 }
 
@@ -86,8 +86,8 @@ async fn traffic(hub: Hub) {
         // names in the catalogue are event types; a test holds them to it
         let Ok(kind) = EventType::new(info.name) else { continue };
         let payload = catalogue::sample(info.name, n as u64);
-        let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None };
-        if let Err(e) = hub.publish(map, vec![draft], None).await {
+        let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
+        if let Err(e) = hub.publish(map, vec![draft], None, "demo".into()).await {
             log::warn!("the demo pauses: {e}");
         }
         actix_web::rt::time::sleep(PACE).await;

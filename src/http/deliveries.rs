@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Context;
-use super::guard::{Manages, OnMap};
+use super::guard::{Manages, On};
 use super::problem::{Code, Problem};
 use super::query::{self, Pairs};
 use super::webhooks::{WebhookPath, event_types};
@@ -84,12 +84,7 @@ fn attempt(attempt: &AttemptRecord) -> Value {
 }
 
 /// `GET /api/maps/{map}/webhooks/{webhook}/deliveries`
-pub async fn list(
-    context: web::Data<Context>,
-    on: OnMap<Manages>,
-    path: web::Path<WebhookPath>,
-    pairs: Pairs,
-) -> Answer {
+pub async fn list(context: web::Data<Context>, on: On<Manages>, path: web::Path<WebhookPath>, pairs: Pairs) -> Answer {
     let status = match pairs.get("status") {
         None | Some("") => None,
         Some("pending") => Some(DeliveryStatus::Pending),
@@ -101,25 +96,25 @@ pub async fn list(
     let limit = pairs.number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
     let after = pairs.get("after").filter(|text| !text.is_empty()).map(str::parse::<DeliveryId>).transpose();
     let after = after.map_err(|e| Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}")))?;
-    let page = context.hub.deliveries(&on.map, &path.webhook, status, limit, after).await?;
+    let page = context.hub.deliveries(&on.channel, &path.webhook, status, limit, after).await?;
     let data: Vec<_> = page.data.iter().map(|delivery| shown(delivery, &path.webhook)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data, "next": page.next })))
 }
 
 /// `GET /api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}`
-pub async fn get(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<DeliveryPath>) -> Answer {
-    context.hub.webhook(&on.map, &path.webhook)?;
-    let delivery = context.hub.delivery(&on.map, &path.webhook, path.id()?).await?;
+pub async fn get(context: web::Data<Context>, on: On<Manages>, path: web::Path<DeliveryPath>) -> Answer {
+    context.hub.webhook(&on.channel, &path.webhook)?;
+    let delivery = context.hub.delivery(&on.channel, &path.webhook, path.id()?).await?;
     let mut shown = shown(&delivery, &path.webhook);
     shown["attempts"] = delivery.attempts.iter().map(attempt).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": shown })))
 }
 
 /// `POST /api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}/retry`
-pub async fn retry(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<DeliveryPath>) -> Answer {
-    context.hub.webhook(&on.map, &path.webhook)?;
+pub async fn retry(context: web::Data<Context>, on: On<Manages>, path: web::Path<DeliveryPath>) -> Answer {
+    context.hub.webhook(&on.channel, &path.webhook)?;
     let id = path.id()?;
-    context.hub.retry_delivery(&on.map, &path.webhook, id).await?;
+    context.hub.retry_delivery(&on.channel, &path.webhook, id).await?;
     Ok(HttpResponse::Accepted()
         .json(json!({ "data": { "id": id, "webhook_id": path.webhook, "status": DeliveryStatus::Pending } })))
 }
@@ -140,8 +135,8 @@ fn tested(outcome: &TestOutcome) -> Value {
 }
 
 /// `POST /api/maps/{map}/webhooks/{webhook}/test`
-pub async fn test(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<WebhookPath>) -> Answer {
-    let outcome = context.hub.test_webhook(&on.map, &path.webhook).await?;
+pub async fn test(context: web::Data<Context>, on: On<Manages>, path: web::Path<WebhookPath>) -> Answer {
+    let outcome = context.hub.test_webhook(&on.channel, &path.webhook).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": tested(&outcome) })))
 }
 
@@ -214,24 +209,24 @@ fn job_shown(job: &Job, webhook: &str) -> Value {
 /// `POST /api/maps/{map}/webhooks/{webhook}/replay`
 pub async fn replay(
     context: web::Data<Context>,
-    on: OnMap<Manages>,
+    on: On<Manages>,
     path: web::Path<WebhookPath>,
     request: HttpRequest,
     body: web::Bytes,
 ) -> Answer {
-    context.hub.webhook(&on.map, &path.webhook)?;
+    context.hub.webhook(&on.channel, &path.webhook)?;
     let ask = query::optional_json::<Replay>(&request, &body)?.check()?;
-    let data = match context.hub.replay(&on.map, &path.webhook, ask).await? {
+    let data = match context.hub.replay(&on.channel, &path.webhook, ask).await? {
         ReplayAnswer::Counted(count) => json!({ "dry_run": true, "count": count }),
         ReplayAnswer::Started(job) => {
-            job_shown(&context.hub.replay_job(&on.map, &path.webhook, job).await?, &path.webhook)
+            job_shown(&context.hub.replay_job(&on.channel, &path.webhook, job).await?, &path.webhook)
         }
     };
     Ok(HttpResponse::Accepted().json(json!({ "data": data })))
 }
 
 /// `GET /api/maps/{map}/webhooks/{webhook}/replays/{job}`
-pub async fn replay_job(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<ReplayPath>) -> Answer {
-    let job = context.hub.replay_job(&on.map, &path.webhook, JobId(path.job)).await?;
+pub async fn replay_job(context: web::Data<Context>, on: On<Manages>, path: web::Path<ReplayPath>) -> Answer {
+    let job = context.hub.replay_job(&on.channel, &path.webhook, JobId(path.job)).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": job_shown(&job, &path.webhook) })))
 }

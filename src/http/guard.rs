@@ -1,5 +1,5 @@
-//! Who calls, with which scope, within which limit: extractors. A handler that works on a map names [`OnMap`] in its
-//! signature and gets the map only when the caller may do what the handler does.
+//! Who calls, with which scope, within which limit: extractors. A handler that works on a channel names [`On`] in its
+//! signature and gets the channel only when the caller may do what the handler does.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
@@ -11,11 +11,14 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
-use actors::model::access::{Principal, Refusal, Scope};
+use actors::model::access::{Principal, Reach, Refusal, Scope};
 use actors::model::channel::{Channel, ChannelKind};
+use actors::session::Lane;
 
 use super::Context;
+use super::door::Door;
 use super::problem::{Code, Problem};
+use super::query::Pairs;
 
 /// What a handler does, as a type.
 pub trait Act: 'static {
@@ -52,10 +55,17 @@ pub struct Caller(pub Arc<Principal>);
 /// A caller with the admin token.
 pub struct Admin;
 
-/// A map on which the caller may do `A`.
-pub struct OnMap<A> {
-    pub map: Arc<Channel>,
+/// A channel on which the caller may do `A`: the one in the path, else the token's own, or the one that an admin
+/// names by `?channel=`.
+pub struct On<A> {
+    pub channel: Arc<Channel>,
+    pub principal: Arc<Principal>,
     act: PhantomData<A>,
+}
+
+/// What the caller may read: a channel as in [`On`], or all of them where an admin names none.
+pub struct Reading {
+    pub lane: Lane,
 }
 
 impl FromRequest for Caller {
@@ -85,29 +95,82 @@ impl FromRequest for Admin {
     }
 }
 
-impl<A: Act> FromRequest for OnMap<A> {
+impl<A: Act> FromRequest for On<A> {
     type Error = Problem;
-    type Future = Ready<Result<OnMap<A>, Problem>>;
+    type Future = Ready<Result<On<A>, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(caller(request).and_then(|principal| {
             if A::COUNTED {
                 count(request, &principal)?;
             }
-            Ok(OnMap { map: map_for(request, &principal, A::SCOPE)?, act: PhantomData })
+            let channel = channel_for(request, &principal, A::SCOPE)?;
+            Ok(On { channel, principal, act: PhantomData })
         }))
     }
 }
 
-/// The map in the path, if the principal may do something of this scope with it.
-pub fn map_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
-    let identifier = request.match_info().get("map").unwrap_or_default();
-    let found = context(request).hub.find(ChannelKind::Map, identifier);
-    let map = found.ok_or_else(|| Problem::no_map(identifier))?;
-    match principal.may(map.no(), scope) {
-        Ok(()) => Ok(map),
+impl FromRequest for Reading {
+    type Error = Problem;
+    type Future = Ready<Result<Reading, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(request).and_then(|principal| {
+            count(request, &principal)?;
+            Ok(Reading { lane: lane_for(request, &principal, Scope::Subscribe)? })
+        }))
+    }
+}
+
+/// How a request says which channel it means.
+enum Named {
+    /// In its path, or by `?channel=`: what it is called, and the channel if there is one.
+    Channel { kind: Option<ChannelKind>, called: String, found: Option<Arc<Channel>> },
+    /// Not at all.
+    Not,
+}
+
+fn named(request: &HttpRequest) -> Result<Named, Problem> {
+    let hub = &context(request).hub;
+    let in_path = [("map", ChannelKind::Map), ("org", ChannelKind::Organization)]
+        .into_iter()
+        .find_map(|(name, kind)| Some((kind, request.match_info().get(name)?)));
+    if let Some((kind, called)) = in_path {
+        return Ok(Named::Channel { kind: Some(kind), called: called.into(), found: hub.find(kind, called) });
+    }
+    match Pairs::of(request)?.get("channel") {
+        Some(name) => Ok(Named::Channel { kind: None, called: name.into(), found: hub.find_named(name) }),
+        None => Ok(Named::Not),
+    }
+}
+
+/// Whether the request's path, and not something else, says which channel it means.
+pub fn names_channel_in_path(request: &HttpRequest) -> bool {
+    request.match_info().get("map").or_else(|| request.match_info().get("org")).is_some()
+}
+
+/// The channel that the request means, if the principal may do something of this scope with it.
+pub fn channel_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
+    match lane_for(request, principal, scope)? {
+        Lane::Channel(channel) => Ok(channel),
+        Lane::All => Err(Problem::parameter("channel", "say which one: map:<id or slug> or organization:<id>")),
+    }
+}
+
+/// Like [`channel_for`]; an admin who names no channel means all of them.
+pub fn lane_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Lane, Problem> {
+    let (kind, called, found) = match (named(request)?, &principal.reach) {
+        (Named::Channel { kind, called, found }, _) => (kind, called, found),
+        (Named::Not, Reach::Admin) => return Ok(Lane::All),
+        // a token ends with its channel
+        (Named::Not, Reach::Channel { no, .. }) => (None, String::new(), context(request).hub.channel(*no)),
+    };
+    let absent = || Problem::no_channel(kind, &called);
+    let channel = found.ok_or_else(absent)?;
+    match principal.may(channel.no(), scope) {
+        Ok(()) => Ok(Lane::Channel(channel)),
         // what the caller may not know of does not exist
-        Err(Refusal::Foreign) => Err(Problem::no_map(identifier)),
+        Err(Refusal::Foreign) => Err(absent()),
         Err(Refusal::Scope(scope)) => {
             Err(Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'")))
         }
@@ -135,7 +198,7 @@ pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, P
     let found = context.hub.principal(token).or_else(|| context.jwt.as_ref()?.principal(token, &context.hub));
     match found {
         Some(principal) if !principal.expired(super::now_ms()) => Ok(principal),
-        _ => Err(Problem::bad_token()),
+        _ => Err(Problem::bad_token(Door::of(request))),
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use actors::hub::Hub;
 use actors::model::access::{Principal, Reach, Scope};
-use actors::model::channel::ChannelKind;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
@@ -16,7 +15,7 @@ use crate::settings::{Jwt, JwtAlgorithm};
 struct Claims {
     sub: String,
     exp: i64,
-    /// `map:<id>`, or `*` for everything.
+    /// `map:<id>` or `organization:<id>`, or `*` for everything.
     channel: String,
     #[serde(default)]
     scopes: Vec<Scope>,
@@ -96,10 +95,9 @@ impl Verifier {
             .filter(fits)
             .find_map(|(_, key)| decode::<Claims>(token, key, &self.validation).ok())?
             .claims;
-        let reach = match claims.channel.split_once(':') {
-            None if claims.channel == "*" => Reach::Admin,
-            Some(("map", id)) => Reach::Channel { no: hub.find(ChannelKind::Map, id)?.no(), scopes: claims.scopes },
-            _ => return None,
+        let reach = match claims.channel.as_str() {
+            "*" => Reach::Admin,
+            name => Reach::Channel { no: hub.find_named(name)?.no(), scopes: claims.scopes },
         };
         let id = format!("jwt:{}", claims.sub).into();
         Some(Arc::new(Principal { id, reach, expires_ms: Some(claims.exp.saturating_mul(1000)) }))

@@ -1,12 +1,16 @@
 //! The edge in HTTP: the route table, and what all handlers share.
 
 mod deliveries;
+mod door;
+mod events;
 pub mod guard;
 pub mod jwt;
 mod maps;
 mod ops;
+mod organizations;
 pub mod problem;
 pub mod query;
+mod realtime;
 pub mod streams;
 mod tokens;
 mod webhooks;
@@ -56,6 +60,38 @@ pub fn now_ms() -> i64 {
 /// Every address of the server.
 pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
     let at = |path: &str| web::resource(path.to_string()).app_data(web::PayloadConfig::new(limits.request_bytes));
+    // the events of one channel, or of all that the caller may read
+    for events in ["/api/maps/{map}/events", "/api/v1/organizations/{org}/events", "/events"] {
+        config
+            .service(
+                at(events)
+                    .app_data(web::PayloadConfig::new(limits.batch_bytes))
+                    .route(web::post().to(events::publish))
+                    .route(web::get().to(events::history)),
+            )
+            .service(at(&format!("{events}/stream")).route(web::get().to(streams::sse)))
+            .service(at(&format!("{events}/ws")).route(web::get().to(streams::websocket)))
+            .service(at(&format!("{events}/ticket")).route(web::post().to(events::ticket)));
+    }
+    for stats in ["/api/maps/{map}/stats", "/api/v1/organizations/{org}/stats", "/events/stats"] {
+        config.service(at(stats).route(web::get().to(events::stats)));
+    }
+    config
+        .service(at("/system/events").route(web::get().to(streams::sse)))
+        .service(at("/api/v1/realtime").route(web::get().to(streams::websocket)))
+        .service(at("/api/v1/realtime/stream").route(web::get().to(streams::sse)))
+        .service(at("/api/v1/realtime/ticket").route(web::post().to(realtime::ticket)))
+        .service(
+            at("/api/v1/organizations")
+                .route(web::post().to(organizations::create))
+                .route(web::get().to(organizations::list)),
+        )
+        .service(
+            at("/api/v1/organizations/{org}")
+                .route(web::get().to(organizations::get))
+                .route(web::patch().to(organizations::change))
+                .route(web::delete().to(organizations::delete)),
+        );
     config
         .service(at("/api/maps").route(web::post().to(maps::create)).route(web::get().to(maps::list)))
         .service(
@@ -64,16 +100,6 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
                 .route(web::patch().to(maps::change))
                 .route(web::delete().to(maps::delete)),
         )
-        .service(
-            at("/api/maps/{map}/events")
-                .app_data(web::PayloadConfig::new(limits.batch_bytes))
-                .route(web::post().to(maps::publish))
-                .route(web::get().to(maps::history)),
-        )
-        .service(at("/api/maps/{map}/events/stream").route(web::get().to(streams::sse)))
-        .service(at("/api/maps/{map}/events/ws").route(web::get().to(streams::websocket)))
-        .service(at("/api/maps/{map}/events/ticket").route(web::post().to(maps::ticket)))
-        .service(at("/api/maps/{map}/stats").route(web::get().to(maps::stats)))
         .service(at("/api/maps/{map}/webhooks/toggle").route(web::put().to(webhooks::toggle)))
         .service(
             at("/api/maps/{map}/webhooks").route(web::get().to(webhooks::list)).route(web::post().to(webhooks::create)),
@@ -95,7 +121,7 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         )
         .service(at("/api/maps/{map}/webhooks/{webhook}/replay").route(web::post().to(deliveries::replay)))
         .service(at("/api/maps/{map}/webhooks/{webhook}/replays/{job}").route(web::get().to(deliveries::replay_job)))
-        .service(at("/api/event-types").route(web::get().to(maps::event_types)))
+        .service(at("/api/event-types").route(web::get().to(events::event_types)))
         .service(at("/api/v1/tokens").route(web::post().to(tokens::create)).route(web::get().to(tokens::list)))
         .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))
         .service(at("/health/live").route(web::get().to(ops::live)))

@@ -16,6 +16,7 @@ use actors::hub::{ChannelError, TokenError};
 use actors::journal::AppendError;
 use actors::limits::StreamRefusal;
 use actors::metrics::ErrorLabels;
+use actors::model::channel::ChannelKind;
 use actors::model::draft::DraftError;
 use actors::model::filter::FilterError;
 use actors::model::id::MalformedId;
@@ -24,6 +25,7 @@ use actors::store::StoreError;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::door::Door;
 
 /// The table of errors: its code as clients see it, and its status.
 macro_rules! codes {
@@ -69,6 +71,7 @@ codes! {
     RateLimited "RATE_LIMITED" "rate_limited" 429;
     ServerConnectionLimit "SERVER_CONNECTION_LIMIT" "server_connection_limit" 429;
     MapConnectionLimit "MAP_CONNECTION_LIMIT" "map_connection_limit" 429;
+    ChannelConnectionLimit "CHANNEL_CONNECTION_LIMIT" "channel_connection_limit" 429;
     ApiKeyConnectionLimit "API_KEY_CONNECTION_LIMIT" "api_key_connection_limit" 429;
     TicketLimit "TICKET_LIMIT" "ticket_limit" 429;
     JournalFull "JOURNAL_FULL" "journal_full" 503;
@@ -94,9 +97,10 @@ pub struct Problem {
 impl Problem {
     pub fn new(code: Code, message: impl Into<String>) -> Problem {
         let retry_after_s = match code {
-            Code::ServerConnectionLimit | Code::MapConnectionLimit | Code::ApiKeyConnectionLimit => {
-                Some(RETRY_STREAM_S)
-            }
+            Code::ServerConnectionLimit
+            | Code::MapConnectionLimit
+            | Code::ChannelConnectionLimit
+            | Code::ApiKeyConnectionLimit => Some(RETRY_STREAM_S),
             _ if matches!(code.status(), 429 | 503) => Some(RETRY_SOON_S),
             _ => None,
         };
@@ -136,16 +140,41 @@ impl Problem {
         Problem::new(Code::Unauthorized, "Missing or invalid 'Bearer' token")
     }
 
-    pub fn bad_token() -> Problem {
-        Problem::new(Code::Unauthorized, "Unauthorized (invalid token for map)")
+    pub fn bad_token(door: Door) -> Problem {
+        let text = match door {
+            Door::Maps => "Unauthorized (invalid token for map)",
+            _ => "Unauthorized (the token is not valid, or not any more)",
+        };
+        Problem::new(Code::Unauthorized, text)
     }
 
     pub fn bad_ticket() -> Problem {
         Problem::new(Code::Unauthorized, "The ticket is unknown, expired or used; POST for a new one")
     }
 
-    pub fn no_map(identifier: &str) -> Problem {
-        Problem::new(Code::NotFound, format!("Map not found for identifier: {identifier}"))
+    /// `kind`: none where `called` names it too.
+    pub fn no_channel(kind: Option<ChannelKind>, called: &str) -> Problem {
+        let message = match kind {
+            Some(ChannelKind::Map) => format!("Map not found for identifier: {called}"),
+            Some(ChannelKind::Organization) => format!("Organization not found for identifier: {called}"),
+            None if called.is_empty() => "The channel of this token does not exist any more".into(),
+            None => format!("Channel not found: {called}"),
+        };
+        Problem::new(Code::NotFound, message)
+    }
+
+    /// No room for another stream.
+    pub fn no_slot(refusal: StreamRefusal, door: Door) -> Problem {
+        let code = match refusal {
+            StreamRefusal::Total => Code::ServerConnectionLimit,
+            StreamRefusal::Channel if door == Door::Maps => Code::MapConnectionLimit,
+            StreamRefusal::Channel => Code::ChannelConnectionLimit,
+            StreamRefusal::Token => Code::ApiKeyConnectionLimit,
+        };
+        match code {
+            Code::ChannelConnectionLimit => Problem::new(code, "Too many connections to this channel"),
+            _ => Problem::new(code, refusal.to_string()),
+        }
     }
 
     fn body_a(&self) -> Value {
@@ -205,7 +234,7 @@ pub async fn shape(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let of_v1 = request.path().starts_with("/api/v1/");
+    let door = Door::of_path(request.path());
     let context = request.app_data::<actix_web::web::Data<Context>>().cloned();
     if let Some(context) = &context {
         context.hub.metrics().requests.inc();
@@ -222,15 +251,10 @@ pub async fn shape(
     }
     let problem = problem.unwrap_or_else(|| Problem::of_status(response.status(), request.path()));
     if let Some(context) = &context {
-        let family = match request.path() {
-            path if path.starts_with("/api/maps") => "maps",
-            path if path.starts_with("/api/v1/") => "tokens",
-            _ => "operations",
-        };
-        let labels = ErrorLabels { family, code: problem.code.upper() };
+        let labels = ErrorLabels { family: door.name(), code: problem.code.upper() };
         context.hub.metrics().errors.get_or_create(&labels).inc();
     }
-    let body = if of_v1 { problem.body_b() } else { problem.body_a() };
+    let body = if door.nests_errors() { problem.body_b() } else { problem.body_a() };
     let mut response = response.set_body(BoxBody::new(body.to_string()));
     *response.status_mut() = problem.status_code();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -271,17 +295,6 @@ impl From<AppendError> for Problem {
     }
 }
 
-impl From<StreamRefusal> for Problem {
-    fn from(e: StreamRefusal) -> Problem {
-        let code = match e {
-            StreamRefusal::Total => Code::ServerConnectionLimit,
-            StreamRefusal::Channel => Code::MapConnectionLimit,
-            StreamRefusal::Token => Code::ApiKeyConnectionLimit,
-        };
-        Problem::new(code, e.to_string())
-    }
-}
-
 impl From<UpgradeError> for Problem {
     fn from(e: UpgradeError) -> Problem {
         match e {
@@ -298,6 +311,7 @@ impl From<ChannelError> for Problem {
             ChannelError::Taken(_) => Problem::new(Code::Conflict, e.to_string()),
             ChannelError::TooMany => Problem::new(Code::Conflict, e.to_string()),
             ChannelError::Gone => Problem::new(Code::NotFound, e.to_string()),
+            ChannelError::System => Problem::new(Code::Forbidden, e.to_string()),
             ChannelError::Store(e) => e.into(),
             ChannelError::Token(e) => e.into(),
         }

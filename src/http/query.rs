@@ -20,9 +20,7 @@ impl FromRequest for Pairs {
     type Future = Ready<Result<Pairs, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-        let unreadable = |_| Problem::new(Code::BadRequest, "The query is not percent-encoded UTF-8");
-        ready(pairs.map_err(unreadable).and_then(|pairs| Pairs(pairs.into_inner()).once_each()))
+        ready(Pairs::of(request))
     }
 }
 
@@ -30,6 +28,12 @@ impl FromRequest for Pairs {
 const REPEATABLE: [&str; 2] = ["events", "path_prefix"];
 
 impl Pairs {
+    pub fn of(request: &HttpRequest) -> Result<Pairs, Problem> {
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+        let unreadable = |_| Problem::new(Code::BadRequest, "The query is not percent-encoded UTF-8");
+        pairs.map_err(unreadable).and_then(|pairs| Pairs(pairs.into_inner()).once_each())
+    }
+
     /// A name that stands there twice would have one of its values ignored, so it is an error.
     fn once_each(self) -> Result<Pairs, Problem> {
         let mut seen = HashSet::new();

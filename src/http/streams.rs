@@ -6,16 +6,17 @@ use std::sync::Arc;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::frame::Encoding;
+use actors::frame::{Carrier, Encoding};
 use actors::hub::Hub;
 use actors::model::access::{Principal, Scope};
 use actors::model::catalogue;
-use actors::model::channel::Channel;
+use actors::model::event::ChannelNo;
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::id::EventId;
-use actors::session::{Opening, websocket};
+use actors::session::{Lane, Opening, websocket};
 use actors::tickets::Grant;
 
+use super::door::Door;
 use super::guard;
 use super::problem::{Code, Problem};
 use super::query::Pairs;
@@ -51,18 +52,31 @@ async fn visitor(request: &HttpRequest, pairs: &Pairs) -> Result<Visitor, Proble
     }
 }
 
-/// Everything up to the slot. The ticket is spent last, by a request that passes all else.
+/// What the visitor reads. Where the path names no channel, a ticket does.
+fn lane(request: &HttpRequest, visitor: &Visitor) -> Result<Lane, Problem> {
+    let Some((_, grant)) = &visitor.ticket else {
+        return guard::lane_for(request, &visitor.principal, Scope::Subscribe);
+    };
+    if !guard::names_channel_in_path(request) && grant.channel == ChannelNo::ALL {
+        return Ok(Lane::All);
+    }
+    let lane = match guard::names_channel_in_path(request) {
+        true => guard::lane_for(request, &visitor.principal, Scope::Subscribe)?,
+        false => Lane::Channel(guard::context(request).hub.channel(grant.channel).ok_or_else(Problem::bad_ticket)?),
+    };
+    if lane.no() == grant.channel { Ok(lane) } else { Err(Problem::bad_ticket()) }
+}
+
+/// Everything up to the slot. The ticket is spent by a request that passes all else, and given back when there is no
+/// slot for it.
 async fn admit(
     request: &HttpRequest,
     pairs: &Pairs,
-    encoding: impl FnOnce(&Channel) -> Result<Encoding, Problem>,
+    carrier: impl FnOnce(&Lane) -> Result<Carrier, Problem>,
 ) -> Result<Opening, Problem> {
-    let context = guard::context(request);
+    let (context, door) = (guard::context(request), Door::of(request));
     let visitor = visitor(request, pairs).await?;
-    let channel = guard::map_for(request, &visitor.principal, Scope::Subscribe)?;
-    if visitor.ticket.as_ref().is_some_and(|(_, grant)| grant.channel != channel.no()) {
-        return Err(Problem::bad_ticket());
-    }
+    let lane = lane(request, &visitor)?;
     let grant = visitor.ticket.as_ref().map(|(_, grant)| grant);
     let spec = match grant.and_then(|grant| grant.filter.clone()) {
         Some(spec) => spec,
@@ -73,15 +87,22 @@ async fn admit(
         Some(cursor) => Some(cursor),
         None => grant.and_then(|grant| grant.cursor),
     };
-    let encoding = encoding(&channel)?;
-    let slot = context.hub.slot(channel.no(), &visitor.principal)?;
-    if let Some((ticket, _)) = &visitor.ticket
-        && !context.hub.spend(ticket).await
-    {
-        return Err(Problem::bad_ticket());
-    }
+    let encoding = Encoding { envelope: door.envelope(), carrier: carrier(&lane)? };
+    let spent = match &visitor.ticket {
+        Some((ticket, _)) => Some(context.hub.spend(ticket).await.ok_or_else(Problem::bad_ticket)?),
+        None => None,
+    };
+    let slot = match context.hub.slot(lane.no(), &visitor.principal) {
+        Ok(slot) => slot,
+        Err(refusal) => {
+            if let Some(spent) = spent {
+                context.hub.restore(spent).await;
+            }
+            return Err(Problem::no_slot(refusal, door));
+        }
+    };
     Ok(Opening {
-        channel,
+        lane,
         principal: visitor.principal,
         filter,
         unknown_events: spec.unknown_events(catalogue::knows),
@@ -108,10 +129,14 @@ fn cursor(headers: &HeaderMap, pairs: &Pairs) -> Result<Option<EventId>, Problem
 /// `GET .../events/stream` (WHATWG HTML 9.2).
 pub async fn sse(request: HttpRequest, pairs: Pairs) -> Result<HttpResponse, Problem> {
     let context = guard::context(&request);
-    let opening = admit(&request, &pairs, |channel| {
+    let opening = admit(&request, &pairs, |lane| {
         let by_query = pairs.flag("event_names")?;
-        let named = by_query.or(channel.event_names).unwrap_or(context.settings.sse.event_names);
-        Ok(if named { Encoding::SseNamed } else { Encoding::Sse })
+        let by_channel = match lane {
+            Lane::Channel(channel) => channel.event_names,
+            Lane::All => None,
+        };
+        let named = by_query.or(by_channel).unwrap_or(context.settings.sse.event_names);
+        Ok(if named { Carrier::SseNamed } else { Carrier::Sse })
     });
     let body = context.hub.stream(opening.await?).await;
     let body = body.ok_or_else(|| Problem::new(Code::Unavailable, "The server is stopping or starting; reconnect"))?;
@@ -130,7 +155,7 @@ pub async fn websocket(request: HttpRequest, pairs: Pairs, payload: Payload) -> 
             return Err(websocket::UpgradeError::NotAnUpgrade.into());
         }
         origin_allowed(&request)?;
-        Ok(Encoding::WebSocket)
+        Ok(Carrier::WebSocket)
     });
     Ok(context.hub.upgrade(&request, payload, opening.await?).await?)
 }
@@ -155,28 +180,42 @@ pub struct TicketRequest {
     events: Option<Vec<String>>,
     #[serde(default)]
     path_prefix: Vec<String>,
+    session: Option<String>,
     filter: Option<String>,
     since: Option<String>,
     last_event_id: Option<String>,
 }
 
-/// Mints a ticket for a stream of the channel: (ticket, whole seconds it lives).
+/// Mints a ticket for a stream of the channel, or of all.
 pub async fn mint(
     hub: &Hub,
     principal: Arc<Principal>,
-    channel: &Channel,
+    no: ChannelNo,
     asked: TicketRequest,
 ) -> Result<String, Problem> {
-    let TicketRequest { events, path_prefix, filter, since, last_event_id } = asked;
-    let bound = events.is_some() || !path_prefix.is_empty() || filter.is_some();
-    let spec = FilterSpec { events, path_prefix, session: None, filter };
-    Filter::compile(&spec)?;
-    let cursor = match since.or(last_event_id).filter(|text| !text.is_empty()) {
+    let TicketRequest { events, path_prefix, session, filter, since, last_event_id } = asked;
+    let bound = events.is_some() || !path_prefix.is_empty() || session.is_some() || filter.is_some();
+    let spec = FilterSpec { events, path_prefix, session, filter, source: None };
+    let cursor = since.or(last_event_id);
+    mint_bound(hub, principal, no, bound.then_some(spec), cursor.as_deref()).await
+}
+
+/// Mints a ticket; `spec` none: what is read is said by the request that uses it. An empty cursor is none.
+pub async fn mint_bound(
+    hub: &Hub,
+    principal: Arc<Principal>,
+    no: ChannelNo,
+    spec: Option<FilterSpec>,
+    cursor: Option<&str>,
+) -> Result<String, Problem> {
+    if let Some(spec) = &spec {
+        Filter::compile(spec)?;
+    }
+    let cursor = match cursor.filter(|text| !text.is_empty()) {
         Some(text) => Some(text.parse()?),
         None => None,
     };
-    let grant = Grant { principal, channel: channel.no(), filter: bound.then_some(spec), cursor };
-    let ticket = hub.mint(grant).await;
+    let ticket = hub.mint(Grant { principal, channel: no, filter: spec, cursor }).await;
     ticket.ok_or_else(|| {
         Problem::new(Code::TicketLimit, "Too many tickets are open; use those, or wait for them to expire")
     })

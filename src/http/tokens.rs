@@ -53,10 +53,10 @@ pub async fn create(
 ) -> Answer {
     let asked: CreateToken = query::json(&request, &body)?;
     let absent = || Problem::new(Code::NotFound, format!("There is no channel {}", asked.channel));
-    let Some(("map", id)) = asked.channel.split_once(':') else {
-        return Err(Problem::invalid("channel", "map:<id> is expected"));
+    let Some((kind, called)) = ChannelKind::parse_name(&asked.channel) else {
+        return Err(Problem::invalid("channel", "map:<id> or organization:<id> is expected"));
     };
-    let channel = context.hub.find(ChannelKind::Map, id).ok_or_else(absent)?;
+    let channel = context.hub.find(kind, called).ok_or_else(absent)?;
     manage(&principal, channel.no(), absent)?;
     let iso = |text: &String| {
         timestamp::from_iso(text)

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::webhooks::{Batch, GRACE_MAX_S, OffReason, RateLimit, Resume, RetryPolicyForm, Webhook, WebhookSpec};
+use actors::hub::webhooks::{
+    Batch, Door, GRACE_MAX_S, OffReason, RateLimit, Resume, RetryPolicyForm, Webhook, WebhookSpec,
+};
 use actors::model::channel::Channel;
 use actors::model::filter::FilterSpec;
 use actors::model::format::Format;
+use actors::model::signature::Secret;
 use actors::model::timestamp::to_iso;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::guard::{Manages, OnMap};
+use super::guard::{Manages, On};
 use super::problem::Problem;
 use super::{Context, now_ms, query};
 
@@ -72,55 +75,55 @@ async fn data(context: &Context, map: &Channel, webhook: &Arc<Webhook>) -> Answe
 }
 
 /// `PUT /api/maps/{map}/webhooks/toggle`
-pub async fn toggle(context: web::Data<Context>, on: OnMap<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
+pub async fn toggle(context: web::Data<Context>, on: On<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
     let asked: Value = query::optional_json(&request, &body)?;
     let no_boolean = || Problem::parameter_text("The 'enabled' parameter must be a boolean value");
     let enabled = asked.get("enabled").and_then(Value::as_bool).ok_or_else(no_boolean)?;
-    let map = context.hub.toggle_webhooks(&on.map, enabled).await?;
+    let map = context.hub.toggle_webhooks(&on.channel, enabled).await?;
     Ok(HttpResponse::Ok().json(json!({ "webhooks_enabled": map.webhooks_enabled })))
 }
 
 /// `GET /api/maps/{map}/webhooks`
-pub async fn list(context: web::Data<Context>, on: OnMap<Manages>) -> Answer {
+pub async fn list(context: web::Data<Context>, on: On<Manages>) -> Answer {
     let mut data = Vec::new();
-    for webhook in context.hub.list_webhooks(&on.map) {
-        data.push(shown(&context, &on.map, &webhook).await?);
+    for webhook in context.hub.list_webhooks(&on.channel) {
+        data.push(shown(&context, &on.channel, &webhook).await?);
     }
     Ok(HttpResponse::Ok().json(json!({ "data": data })))
 }
 
 /// `POST /api/maps/{map}/webhooks`
-pub async fn create(context: web::Data<Context>, on: OnMap<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
+pub async fn create(context: web::Data<Context>, on: On<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
     let Asked { spec, .. } = Asked::read(&context, query::json(&request, &body)?)?;
-    let (webhook, secret) = context.hub.create_webhook(&on.map, spec).await?;
-    let mut shown = shown(&context, &on.map, &webhook).await?;
-    shown["secret"] = secret.into();
+    let (webhook, secret) = context.hub.create_webhook(&on.channel, Door::Maps, spec).await?;
+    let mut shown = shown(&context, &on.channel, &webhook).await?;
+    shown["secret"] = secret.as_ref().map(Secret::reveal).into();
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
 
 /// `GET /api/maps/{map}/webhooks/{webhook}`
-pub async fn get(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<WebhookPath>) -> Answer {
-    let webhook = context.hub.webhook(&on.map, &path.webhook)?;
-    data(&context, &on.map, &webhook).await
+pub async fn get(context: web::Data<Context>, on: On<Manages>, path: web::Path<WebhookPath>) -> Answer {
+    let webhook = context.hub.webhook(&on.channel, &path.webhook)?;
+    data(&context, &on.channel, &webhook).await
 }
 
 /// `PUT` and `PATCH /api/maps/{map}/webhooks/{webhook}`: what the body names is changed, the rest stays.
 pub async fn change(
     context: web::Data<Context>,
-    on: OnMap<Manages>,
+    on: On<Manages>,
     path: web::Path<WebhookPath>,
     request: HttpRequest,
     body: web::Bytes,
 ) -> Answer {
-    context.hub.webhook(&on.map, &path.webhook)?;
+    context.hub.webhook(&on.channel, &path.webhook)?;
     let Asked { spec, resume } = Asked::read(&context, query::json(&request, &body)?)?;
-    let webhook = context.hub.change_webhook(&on.map, &path.webhook, spec, resume).await?;
-    data(&context, &on.map, &webhook).await
+    let webhook = context.hub.change_webhook(&on.channel, &path.webhook, spec, resume).await?;
+    data(&context, &on.channel, &webhook).await
 }
 
 /// `DELETE /api/maps/{map}/webhooks/{webhook}`
-pub async fn delete(context: web::Data<Context>, on: OnMap<Manages>, path: web::Path<WebhookPath>) -> Answer {
-    context.hub.delete_webhook(&on.map, &path.webhook).await?;
+pub async fn delete(context: web::Data<Context>, on: On<Manages>, path: web::Path<WebhookPath>) -> Answer {
+    context.hub.delete_webhook(&on.channel, &path.webhook).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -133,12 +136,12 @@ struct Rotation {
 /// `POST /api/maps/{map}/webhooks/{webhook}/rotate-secret`
 pub async fn rotate_secret(
     context: web::Data<Context>,
-    on: OnMap<Manages>,
+    on: On<Manages>,
     path: web::Path<WebhookPath>,
     request: HttpRequest,
     body: web::Bytes,
 ) -> Answer {
-    context.hub.webhook(&on.map, &path.webhook)?;
+    context.hub.webhook(&on.channel, &path.webhook)?;
     let asked: Rotation = query::optional_json(&request, &body)?;
     let out_of_range =
         || Problem::invalid("grace_seconds", format!("a whole number from 0 to {GRACE_MAX_S} is expected"));
@@ -147,10 +150,10 @@ pub async fn rotate_secret(
         Some(given) => given.as_u64().filter(|s| *s <= GRACE_MAX_S).ok_or_else(out_of_range)?,
     };
     let until_ms = now_ms() + grace_s as i64 * 1_000;
-    let secret = context.hub.rotate_secret(&on.map, &path.webhook, grace_s).await?;
+    let secret = context.hub.rotate_secret(&on.channel, &path.webhook, grace_s, None).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": {
         "id": path.webhook,
-        "secret": secret,
+        "secret": secret.reveal(),
         "grace_seconds": grace_s,
         "previous_secret_expires_at": to_iso(until_ms),
     } })))

@@ -1,4 +1,4 @@
-//! Maps: create, change, delete.
+//! Maps and organizations: create, change, delete.
 
 use std::sync::Arc;
 
@@ -20,6 +20,14 @@ pub struct NewMap {
     pub id: Option<String>,
 }
 
+/// An organization that somebody asks for.
+#[derive(Clone, Debug, Default)]
+pub struct NewOrganization {
+    pub name: String,
+    /// Absent: `org_<ULID>`.
+    pub id: Option<String>,
+}
+
 /// What is to change of a map; absent fields stay.
 #[derive(Clone, Debug, Default)]
 pub struct MapChange {
@@ -33,16 +41,35 @@ pub struct MapChange {
 pub enum ChannelError {
     #[error("{error}")]
     Invalid { field: &'static str, error: NameError },
-    #[error("another map has this {0}; choose another one")]
+    #[error("another channel has this {0}; choose another one")]
     Taken(&'static str),
     #[error("there are as many channels as limits.channels allows")]
     TooMany,
-    #[error("the map does not exist any more")]
+    #[error("it does not exist any more")]
     Gone,
+    #[error("the organization system is the server's own; it cannot be changed or deleted")]
+    System,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+/// A channel that has no number yet.
+pub(super) fn new_channel(kind: ChannelKind, id: &str, slug: &str, name: String) -> Channel {
+    let now = clock::now_ms();
+    Channel {
+        no: 0,
+        kind,
+        id: id.into(),
+        slug: slug.into(),
+        name,
+        inserted_ms: now,
+        updated_ms: now,
+        event_names: None,
+        // the switch is one of maps
+        webhooks_enabled: kind == ChannelKind::Organization,
+    }
 }
 
 fn invalid(field: &'static str) -> impl Fn(NameError) -> ChannelError {
@@ -74,30 +101,49 @@ impl Hub {
                 Some(slug) => slug,
                 None => self.free_slug(&channel::slug_of(&new.name), &id),
             };
-            let now = clock::now_ms();
-            let mut map = Channel {
-                no: 0,
-                kind: ChannelKind::Map,
-                id: id.into(),
-                slug: slug.into(),
-                name: new.name,
-                inserted_ms: now,
-                updated_ms: now,
-                event_names: None,
-                webhooks_enabled: false,
-            };
-            let map = self
-                .blocking(move |engine| {
-                    map.no = engine.state.next_number("channels")?;
-                    engine.state.write(&[Change::put(Table::Channels, map.no.to_be_bytes(), &map)?])?;
-                    Ok(map)
-                })
-                .await?;
-            self.engine.directory.put(map)
+            self.store_new(new_channel(ChannelKind::Map, &id, &slug, new.name)).await?
         };
+        let token = self.first_token(&created).await?;
+        Ok((created, token))
+    }
+
+    /// Creates an organization and its first token, which has all scopes. The token's text is returned once and kept
+    /// nowhere.
+    pub async fn create_organization(&self, new: NewOrganization) -> Result<(Arc<Channel>, String), ChannelError> {
+        channel::check_name(&new.name).map_err(invalid("name"))?;
+        if let Some(id) = &new.id {
+            channel::check_organization_id(id).map_err(invalid("id"))?;
+        }
+        let created = {
+            let _one_at_a_time = self.changes.lock().await;
+            if self.engine.directory.count() >= self.engine.limits.channels {
+                return Err(ChannelError::TooMany);
+            }
+            let id = new.id.unwrap_or_else(|| format!("org_{}", clock::fresh_ulid()));
+            if self.find(ChannelKind::Organization, &id).is_some() {
+                return Err(ChannelError::Taken("id"));
+            }
+            self.store_new(new_channel(ChannelKind::Organization, &id, &id, new.name)).await?
+        };
+        let token = self.first_token(&created).await?;
+        Ok((created, token))
+    }
+
+    async fn store_new(&self, mut channel: Channel) -> Result<Arc<Channel>, ChannelError> {
+        let channel = self
+            .blocking(move |engine| {
+                channel.no = engine.state.next_number("channels")?;
+                engine.state.write(&[Change::put(Table::Channels, channel.no.to_be_bytes(), &channel)?])?;
+                Ok(channel)
+            })
+            .await?;
+        Ok(self.engine.directory.put(channel))
+    }
+
+    async fn first_token(&self, channel: &Channel) -> Result<String, ChannelError> {
         let first = NewToken { scopes: Scope::ALL.to_vec(), name: Some("first token".into()), expires_ms: None };
-        let (_, text) = self.create_token(&created, first).await?;
-        Ok((created, text))
+        let (_, text) = self.create_token(channel, first).await?;
+        Ok(text)
     }
 
     /// The slug made of a name, or with a part of the id behind it when that is taken or empty.
@@ -112,7 +158,11 @@ impl Hub {
         if !short.is_empty() && free(&longer) { longer } else { format!("map-{}", id.replace('-', "")) }
     }
 
-    pub async fn change_map(&self, map: &Channel, change: MapChange) -> Result<Arc<Channel>, ChannelError> {
+    /// Changes a map, or the name of an organization.
+    pub async fn change_channel(&self, map: &Channel, change: MapChange) -> Result<Arc<Channel>, ChannelError> {
+        if map.is_system() {
+            return Err(ChannelError::System);
+        }
         let _one_at_a_time = self.changes.lock().await;
         // read again: another change may have come between
         let mut map = Channel::clone(&*self.channel(map.no()).ok_or(ChannelError::Gone)?);
@@ -142,8 +192,12 @@ impl Hub {
         Ok(map)
     }
 
-    /// Deletes a map with its tokens and webhooks; its streams end. Its events are not read any more and leave with retention.
-    pub async fn delete_map(&self, map: &Channel) -> Result<(), ChannelError> {
+    /// Deletes a channel with its tokens and webhooks; its streams end. Its events are not read any more and leave with
+    /// retention.
+    pub async fn delete_channel(&self, map: &Channel) -> Result<(), ChannelError> {
+        if map.is_system() {
+            return Err(ChannelError::System);
+        }
         let _one_at_a_time = self.changes.lock().await;
         let no = map.no();
         self.channel(no).ok_or(ChannelError::Gone)?;

@@ -1,14 +1,12 @@
 //! History: pages of the log for people and programs that ask instead of listening.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures_util::Stream;
 
 use super::Hub;
 use crate::engine::Engine;
-use crate::frame::{Encoding, Frame};
-use crate::model::channel::Channel;
+use crate::frame::Frame;
+use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
@@ -75,7 +73,7 @@ fn oldest_from(since_ms: i64) -> EventId {
     EventId::at_time(since_ms.saturating_sub(CLOCK_SKEW_MS).max(0) as u64).before()
 }
 
-fn page(engine: &Engine, no: ChannelNo, owner: &Arc<str>, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+fn page(engine: &Engine, no: ChannelNo, envelope: Envelope, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
     let direction = match query.order {
         Order::OldestFirst => Direction::Forward,
         Order::NewestFirst => Direction::Backward,
@@ -84,17 +82,16 @@ fn page(engine: &Engine, no: ChannelNo, owner: &Arc<str>, query: &HistoryQuery) 
     let (mut at, mut scanned) = (query.begin(), 0);
     loop {
         let events = engine.limits.page_events.min(query.limit.max(16));
-        let read = engine.log.read(no, at, PageLimit { events, bytes: engine.limits.page_bytes }, direction)?;
-        let count = read.events.len();
-        for (n, event) in read.events.into_iter().enumerate() {
-            at = event.id;
+        let read = engine.page(no, at, PageLimit { events, bytes: engine.limits.page_bytes }, direction)?;
+        let count = read.frames.len();
+        for (n, frame) in read.frames.into_iter().enumerate() {
+            at = frame.event.id;
             scanned += 1;
             if query.past(at) {
                 return Ok(page);
             }
-            let frame = Frame::new(event, owner.clone());
             if query.takes(&frame) {
-                page.events.push(frame.bytes(Encoding::Json));
+                page.events.push(frame.json(envelope));
             }
             if page.events.len() == query.limit || scanned == SCAN_EVENTS {
                 page.next = (read.more || n + 1 < count).then_some(at);
@@ -104,27 +101,35 @@ fn page(engine: &Engine, no: ChannelNo, owner: &Arc<str>, query: &HistoryQuery) 
         if !read.more {
             return Ok(page);
         }
+        // behind events of channels that were deleted, too
+        at = read.last.unwrap_or(at);
     }
 }
 
 impl Hub {
-    pub async fn history(&self, channel: &Channel, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
-        let (no, owner) = (channel.no(), channel.id.clone());
-        self.blocking(move |engine| page(engine, no, &owner, &query)).await
+    /// A page of a channel, or of all, in the envelope asked for.
+    pub async fn history(
+        &self,
+        no: ChannelNo,
+        envelope: Envelope,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, StoreError> {
+        self.blocking(move |engine| page(engine, no, envelope, &query)).await
     }
 
     /// All that the query asks for, one envelope a line, read page by page as the client takes it.
     pub fn export(
         &self,
-        channel: &Channel,
+        no: ChannelNo,
+        envelope: Envelope,
         query: HistoryQuery,
     ) -> impl Stream<Item = Result<Bytes, StoreError>> + use<> {
-        let (hub, channel) = (self.clone(), channel.clone());
+        let hub = self.clone();
         futures_util::stream::try_unfold(Some(query), move |query| {
-            let (hub, channel) = (hub.clone(), channel.clone());
+            let hub = hub.clone();
             async move {
                 let Some(mut query) = query else { return Ok(None) };
-                let page = hub.history(&channel, query.clone()).await;
+                let page = hub.history(no, envelope, query.clone()).await;
                 // the answer has begun, so the client only sees that it is cut
                 let page = page.inspect_err(|e| log::error!(target: "store", "an export ends early: {e}"))?;
                 let mut lines = Vec::new();

@@ -10,6 +10,7 @@ use actix::Supervisor;
 use zeroize::Zeroizing;
 
 use super::Hub;
+use super::channels::new_channel;
 use crate::clock;
 use crate::credentials::Credentials;
 use crate::directory::Directory;
@@ -19,11 +20,11 @@ use crate::journal::{Journal, JournalLimits};
 use crate::limits::{Limits, Slots};
 use crate::metrics::Metrics;
 use crate::model::access::{TokenRecord, secret_text};
-use crate::model::channel::Channel;
+use crate::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION, SYSTEM_ORGANIZATION};
 use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::shard::CloseAll;
-use crate::store::{self, DataLock, Log, State, StoreError, Table};
+use crate::store::{self, Change, DataLock, Log, State, StoreError, Table};
 use crate::tickets::Tickets;
 use crate::webhook::client::tls_config;
 use crate::webhook::office::{Office, WebhookConfig};
@@ -88,6 +89,7 @@ impl Hub {
         for (_, channel) in state.scan::<Channel>(Table::Channels, b"")? {
             directory.put(channel);
         }
+        first_channels(&state, &directory)?;
         let access = Credentials::default();
         for (_, token) in state.scan::<TokenRecord>(Table::Tokens, b"")? {
             access.add(token);
@@ -202,6 +204,27 @@ impl Hub {
         self.arbiter.stop();
     }
 }
+
+/// Makes the organizations that are there from the beginning: `system` always, `default` once, so that it can be deleted.
+fn first_channels(state: &State, directory: &Directory) -> Result<(), StoreError> {
+    let begun = state.get::<u32>(Table::Numbers, BEGUN)?.is_some();
+    let mut wanted = vec![(SYSTEM_ORGANIZATION, "The server's own events")];
+    if !begun {
+        wanted.push((DEFAULT_ORGANIZATION, "Default organization"));
+    }
+    for (id, name) in wanted {
+        if directory.find(ChannelKind::Organization, id).is_none() {
+            let mut channel = new_channel(ChannelKind::Organization, id, id, name.into());
+            channel.no = state.next_number("channels")?;
+            state.write(&[Change::put(Table::Channels, channel.no.to_be_bytes(), &channel)?])?;
+            directory.put(channel);
+        }
+    }
+    if begun { Ok(()) } else { state.write(&[Change::put(Table::Numbers, BEGUN, &1)?]) }
+}
+
+/// Stands in the state database when the first start has made its organization.
+const BEGUN: &str = "begun";
 
 /// The token in the data folder, made when there is none: (token, made now).
 fn admin_token_file(data_dir: &Path) -> Result<(String, bool), HubError> {

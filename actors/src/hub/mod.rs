@@ -13,7 +13,7 @@ use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
 
-pub use channels::{ChannelError, MapChange, NewMap};
+pub use channels::{ChannelError, MapChange, NewMap, NewOrganization};
 pub use history::{HistoryPage, HistoryQuery, Order};
 pub use lifecycle::{Config, Health, HubError, Started};
 pub use stats::{Bucket, Stats, StatsQuery};
@@ -29,7 +29,7 @@ use crate::model::event::{ChannelNo, Draft};
 use crate::session::websocket::UpgradeError;
 use crate::session::{Opening, sse, websocket};
 use crate::store::{DedupeKey, StoreError};
-use crate::tickets::{Grant, Look, Mint, Spend};
+use crate::tickets::{Grant, Look, Mint, Restore, Spend, Spent};
 use crate::webhook::supervisor::Supervisor;
 
 /// The engine, as the edge holds it.
@@ -68,6 +68,12 @@ impl Hub {
         self.engine.directory.find(kind, id_or_slug)
     }
 
+    /// A channel by `map:<id or slug>` or `organization:<id>`.
+    pub fn find_named(&self, name: &str) -> Option<Arc<Channel>> {
+        let (kind, called) = ChannelKind::parse_name(name)?;
+        self.find(kind, called)
+    }
+
     pub fn channel(&self, no: ChannelNo) -> Option<Arc<Channel>> {
         self.engine.directory.get(no)
     }
@@ -79,14 +85,16 @@ impl Hub {
     // ---- publishing ----------------------------------------------------------------------------------------------
 
     /// Appends the drafts as one atomic batch; returns when they are durable. `key` is the request's idempotency key:
-    /// within the dedupe window a second request with it is answered like the first.
+    /// within the dedupe window a second request with it is answered like the first. `by`: who publishes, see
+    /// [`crate::model::event::Origin`].
     pub async fn publish(
         &self,
         channel: Arc<Channel>,
         drafts: Vec<Draft>,
         key: Option<&str>,
+        by: Arc<str>,
     ) -> Result<Receipt, AppendError> {
-        self.engine.journal.append(channel, drafts, key.map(DedupeKey::of_request)).await
+        self.engine.journal.append(channel, drafts, key.map(DedupeKey::of_request), by).await
     }
 
     // ---- streams -------------------------------------------------------------------------------------------------
@@ -127,9 +135,15 @@ impl Hub {
         self.engine.tickets.send(Look(TokenHash::of(ticket))).await.ok().flatten()
     }
 
-    /// Spends a ticket. True for exactly one caller.
-    pub async fn spend(&self, ticket: &str) -> bool {
-        self.engine.tickets.send(Spend(TokenHash::of(ticket))).await.unwrap_or(false)
+    /// Spends a ticket. Some for exactly one caller.
+    pub async fn spend(&self, ticket: &str) -> Option<Spent> {
+        self.engine.tickets.send(Spend(TokenHash::of(ticket))).await.ok().flatten()
+    }
+
+    /// Gives a ticket back that was spent in vain.
+    pub async fn restore(&self, spent: Spent) {
+        // without its actor there are no tickets any more
+        let _ = self.engine.tickets.send(Restore(spent)).await;
     }
 
     /// Runs work that blocks on a thread made for it.

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Hub;
-use crate::frame::Frame;
-use crate::model::channel::Channel;
+use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError};
@@ -34,9 +33,8 @@ pub struct Stats {
 }
 
 impl Hub {
-    /// Counts the events that were appended within the window.
-    pub async fn stats(&self, channel: &Channel, query: StatsQuery) -> Result<Stats, StoreError> {
-        let (no, owner) = (channel.no(), channel.id.clone());
+    /// Counts the events of a channel, or of all, that were appended within the window.
+    pub async fn stats(&self, no: ChannelNo, query: StatsQuery) -> Result<Stats, StoreError> {
         self.blocking(move |engine| {
             let StatsQuery { filter, now_ms, window_ms, bucket_ms } = query;
             // buckets begin at whole multiples, so that two requests in a row agree on them
@@ -53,10 +51,9 @@ impl Hub {
             let mut after = EventId::at_time(since_ms.max(0) as u64).before();
             let limit = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
             loop {
-                let page = engine.log.read(no, after, limit, Direction::Forward)?;
-                for event in page.events {
-                    after = event.id;
-                    let frame = Frame::new(event, owner.clone());
+                let page = engine.page(no, after, limit, Direction::Forward)?;
+                after = page.last.unwrap_or(after);
+                for frame in page.frames {
                     let at = (frame.event.id.time_ms() as i64 - since_ms).div_euclid(bucket_ms);
                     // an id may run ahead of the clock after the clock stepped back: it counts as now
                     let last = stats.buckets.len() - 1;

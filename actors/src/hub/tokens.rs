@@ -7,7 +7,6 @@ use crate::clock;
 use crate::model::access::{Scope, TokenHash, TokenRecord, secret_text};
 use crate::model::channel::{Channel, NameError, check_name};
 use crate::model::event::ChannelNo;
-use crate::model::id::IdSource;
 use crate::store::{Change, StoreError, Table};
 
 #[derive(Clone, Debug)]
@@ -55,10 +54,8 @@ impl Hub {
             return Err(TokenError::TooMany);
         }
         let text = secret_text("st_", clock::random());
-        let ulid =
-            IdSource::after(crate::model::id::EventId::ZERO).next(now as u64, u128::from_le_bytes(clock::random()));
         let record = TokenRecord {
-            id: format!("tok_{ulid}").into(),
+            id: format!("tok_{}", clock::fresh_ulid()).into(),
             hash: TokenHash::of(&text),
             channel: channel.no,
             scopes,

@@ -65,11 +65,13 @@ fn draft(n: usize, dedupe_id: Option<&str>) -> Draft {
         session: None,
         payload: Canonical::parse(&format!("{{\"n\":{n}}}")).unwrap(),
         dedupe_id: dedupe_id.map(Into::into),
+        validated: None,
     }
 }
 
 fn stored(log: &Log) -> Vec<Event> {
-    log.read_all(EventId::ZERO, PageLimit { events: usize::MAX, bytes: usize::MAX }).unwrap().events
+    let limit = PageLimit { events: usize::MAX, bytes: usize::MAX };
+    log.read(ChannelNo::ALL, EventId::ZERO, limit, Direction::Forward).unwrap().events
 }
 
 fn key(text: &str) -> Option<DedupeKey> {
@@ -88,8 +90,8 @@ async fn ids_grow_and_requests_of_a_publisher_stay_in_order() {
             for round in 0..10usize {
                 // two requests at once are answered in the order in which they were made
                 let (first, second) = join(
-                    journal.append(channel.clone(), vec![draft(round, None); 1 + round % 3], None),
-                    journal.append(channel.clone(), vec![draft(round, None)], None),
+                    journal.append(channel.clone(), vec![draft(round, None); 1 + round % 3], None, "tok_1".into()),
+                    journal.append(channel.clone(), vec![draft(round, None)], None, "tok_1".into()),
                 )
                 .await;
                 ids.extend(first.unwrap().ids);
@@ -117,19 +119,23 @@ async fn a_full_queue_refuses_and_takes_again_when_it_has_room() {
     let dir = TempDir::new().unwrap();
     let running = start(&dir, JournalLimits { queue_events: 4, ..LIMITS });
     // one batch larger than the queue is taken; while it waits there is no room for another
-    let results = join_all((0..20).map(|n| running.journal.append(channel(1), vec![draft(n, None); 5], None))).await;
+    let results =
+        join_all((0..20).map(|n| running.journal.append(channel(1), vec![draft(n, None); 5], None, "tok_1".into())))
+            .await;
     assert!(results[0].is_ok());
     assert!(results.contains(&Err(AppendError::QueueFull)));
     let taken = results.iter().filter(|result| result.is_ok()).count();
     assert_eq!(stored(&running.log).len(), taken * 5);
-    assert!(running.journal.append(channel(1), vec![draft(0, None)], None).await.is_ok());
+    assert!(running.journal.append(channel(1), vec![draft(0, None)], None, "tok_1".into()).await.is_ok());
 }
 
 #[actix::test]
 async fn a_request_with_a_known_key_is_answered_like_the_first() {
     let dir = TempDir::new().unwrap();
     let running = start(&dir, LIMITS);
-    let ask = |no: u32, count: usize| running.journal.append(channel(no), vec![draft(0, None); count], key("k"));
+    let ask = |no: u32, count: usize| {
+        running.journal.append(channel(no), vec![draft(0, None); count], key("k"), "tok_1".into())
+    };
     let (first, second) = join(ask(1, 3), ask(1, 2)).await;
     let (first, second) = (first.unwrap(), second.unwrap());
     assert!(!first.repeated && second.repeated);
@@ -143,7 +149,7 @@ async fn a_request_with_a_known_key_is_answered_like_the_first() {
 async fn an_event_with_a_known_key_is_stored_once_also_within_a_batch_and_under_a_request_key() {
     let dir = TempDir::new().unwrap();
     let running = start(&dir, LIMITS);
-    let ask = |drafts, key| running.journal.append(channel(1), drafts, key);
+    let ask = |drafts, key| running.journal.append(channel(1), drafts, key, "tok_1".into());
     let first = ask(vec![draft(0, Some("a")), draft(1, None), draft(2, Some("a"))], None).await.unwrap();
     assert_eq!(first.ids[0], first.ids[2]);
     let mixed = vec![draft(3, Some("b")), draft(4, Some("a")), draft(5, None)];
@@ -160,7 +166,7 @@ async fn an_event_with_a_known_key_is_stored_once_also_within_a_batch_and_under_
 async fn the_key_of_a_request_that_stored_nothing_new_is_kept_too() {
     let dir = TempDir::new().unwrap();
     let running = start(&dir, LIMITS);
-    let ask = |drafts, key| running.journal.append(channel(1), drafts, key);
+    let ask = |drafts, key| running.journal.append(channel(1), drafts, key, "tok_1".into());
     let first = ask(vec![draft(0, Some("a"))], None).await.unwrap();
     assert_eq!(ask(vec![draft(1, Some("a"))], key("k")).await.unwrap().ids, first.ids);
     let again = ask(vec![draft(2, None)], key("k")).await.unwrap();
@@ -176,13 +182,18 @@ async fn stopping_commits_what_is_queued_and_refuses_what_comes_later() {
         let appends: Vec<_> = (0..50)
             .map(|n| {
                 let (journal, channel) = (running.journal.clone(), channel(1));
-                actix_rt::spawn(async move { journal.append(channel, vec![draft(n, None)], None).await })
+                actix_rt::spawn(
+                    async move { journal.append(channel, vec![draft(n, None)], None, "tok_1".into()).await },
+                )
             })
             .collect();
         // the appends above are polled, and so queued, before this one
-        let last = running.journal.append(channel(1), vec![draft(50, None)], None).await;
+        let last = running.journal.append(channel(1), vec![draft(50, None)], None, "tok_1".into()).await;
         running.journal.stop();
-        assert_eq!(running.journal.append(channel(1), vec![draft(0, None)], None).await, Err(AppendError::Stopping));
+        assert_eq!(
+            running.journal.append(channel(1), vec![draft(0, None)], None, "tok_1".into()).await,
+            Err(AppendError::Stopping)
+        );
         running.thread.join().unwrap();
         let mut acknowledged = usize::from(last.is_ok());
         for append in appends {
@@ -201,7 +212,7 @@ async fn ids_grow_over_a_restart() {
     let mut last = EventId::ZERO;
     for _ in 0..3 {
         let running = start(&dir, LIMITS);
-        let receipt = running.journal.append(channel(1), vec![draft(0, None); 3], None).await.unwrap();
+        let receipt = running.journal.append(channel(1), vec![draft(0, None); 3], None, "tok_1".into()).await.unwrap();
         assert!(receipt.ids[0] > last);
         last = receipt.ids[2];
         running.journal.stop();

@@ -78,6 +78,14 @@ impl Principal {
         }
     }
 
+    /// Whether the channel exists for the principal at all, whatever it may do there.
+    pub fn reaches(&self, channel: ChannelNo) -> bool {
+        match &self.reach {
+            Reach::Admin => true,
+            Reach::Channel { no, .. } => *no == channel,
+        }
+    }
+
     pub fn expired(&self, now_ms: i64) -> bool {
         self.expires_ms.is_some_and(|at| at <= now_ms)
     }

@@ -9,14 +9,35 @@ use super::event::ChannelNo;
 #[serde(rename_all = "snake_case")]
 pub enum ChannelKind {
     Map,
+    Organization,
 }
 
 impl ChannelKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ChannelKind::Map => "map",
+            ChannelKind::Organization => "organization",
         }
     }
+
+    /// Reads `map:<id or slug>` or `organization:<id>`: the kind, and what the channel is called.
+    pub fn parse_name(name: &str) -> Option<(ChannelKind, &str)> {
+        let (kind, called) = name.split_once(':')?;
+        let kinds = [ChannelKind::Map, ChannelKind::Organization];
+        kinds.into_iter().find(|known| known.as_str() == kind).map(|kind| (kind, called))
+    }
+}
+
+/// The organization that the first start makes.
+pub const DEFAULT_ORGANIZATION: &str = "default";
+/// The organization to which the server publishes its own events, and nobody else.
+pub const SYSTEM_ORGANIZATION: &str = "system";
+
+/// What an envelope says of the channel of an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner {
+    pub kind: ChannelKind,
+    pub id: Arc<str>,
 }
 
 /// A channel as the state database keeps it.
@@ -24,9 +45,9 @@ impl ChannelKind {
 pub struct Channel {
     pub no: u32,
     pub kind: ChannelKind,
-    /// What clients see: the UUID of a map. Never changes.
+    /// What clients see: the UUID of a map, `org_<ULID>` or what was chosen for an organization. Never changes.
     pub id: Arc<str>,
-    /// What clients may write instead of the id.
+    /// What clients may write instead of the id; of an organization the id itself.
     pub slug: Arc<str>,
     pub name: String,
     pub inserted_ms: i64,
@@ -43,7 +64,16 @@ impl Channel {
         ChannelNo(self.no)
     }
 
-    /// `map:<id>`, as tokens name their channel.
+    pub fn owner(&self) -> Owner {
+        Owner { kind: self.kind, id: self.id.clone() }
+    }
+
+    /// Whether only the server publishes here.
+    pub fn is_system(&self) -> bool {
+        self.kind == ChannelKind::Organization && &*self.id == SYSTEM_ORGANIZATION
+    }
+
+    /// `map:<id>` or `organization:<id>`, as tokens name their channel.
     pub fn name_on_tokens(&self) -> String {
         format!("{}:{}", self.kind.as_str(), self.id)
     }
@@ -64,6 +94,18 @@ pub enum NameError {
     Id,
     #[error("a slug must not look like the UUID of a map")]
     SlugIsUuid,
+    #[error("an id is 1 to 64 of the characters A-Z a-z 0-9 - _ and begins with a letter or digit")]
+    OrganizationId,
+}
+
+/// Checks what somebody chose as the id of an organization.
+pub fn check_organization_id(id: &str) -> Result<(), NameError> {
+    let starts_well = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    match starts_well && id.len() <= SLUG_BYTES_MAX && id.bytes().all(allowed) {
+        true => Ok(()),
+        false => Err(NameError::OrganizationId),
+    }
 }
 
 pub fn check_slug(slug: &str) -> Result<(), NameError> {
@@ -126,6 +168,25 @@ mod tests {
         }
         for good in ["home", "j123456", "a-b_c", &"a".repeat(64)] {
             assert!(check_slug(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_channel_is_named_by_its_kind_and_what_it_is_called() {
+        assert_eq!(ChannelKind::parse_name("map:home"), Some((ChannelKind::Map, "home")));
+        assert_eq!(ChannelKind::parse_name("organization:org_1:x"), Some((ChannelKind::Organization, "org_1:x")));
+        for bad in ["", "map", "sphere:1", "Map:home", ":home"] {
+            assert_eq!(ChannelKind::parse_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_organization_may_have_any_id_that_can_stand_in_a_path() {
+        for good in ["org_abc", "default", "A-1", &"a".repeat(64)] {
+            assert!(check_organization_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", "_a", "..", "a/b", "a b", "a:b", "ä", &"a".repeat(65)] {
+            assert_eq!(check_organization_id(bad), Err(NameError::OrganizationId), "{bad}");
         }
     }
 

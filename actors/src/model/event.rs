@@ -10,10 +10,17 @@ use super::json::Canonical;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ChannelNo(pub u32);
 
+impl ChannelNo {
+    /// All channels at once, where something is read. No channel has this number.
+    pub const ALL: ChannelNo = ChannelNo(0);
+}
+
 /// The longest type in bytes.
 pub const TYPE_BYTES_MAX: usize = 64;
 /// The longest session name in bytes.
 pub const SESSION_BYTES_MAX: usize = 128;
+/// The longest name of a publisher in bytes.
+pub const BY_BYTES_MAX: usize = 200;
 
 /// An event type: 1 to 64 of the characters `A-Z a-z 0-9 _ . : -`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +68,8 @@ pub struct Draft {
     pub payload: Canonical,
     /// The publisher's own key: within the dedupe window a second draft with it is answered with the first id.
     pub dedupe_id: Option<Box<str>>,
+    /// What the schema of a source said about it; absent: nobody asked.
+    pub validated: Option<bool>,
 }
 
 impl Draft {
@@ -74,6 +83,34 @@ impl Draft {
     }
 }
 
+/// Where an event came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// Who published it: the id of a token, `jwt:<sub>`, `admin`, `source:<id>`, or `server`. Empty for events of a log
+    /// that did not keep it.
+    pub by: Arc<str>,
+    /// What the schema of a source said about it; absent: nobody asked.
+    pub validated: Option<bool>,
+}
+
+impl Origin {
+    /// Before the id of the source that took an event in.
+    pub const SOURCE: &str = "source:";
+    /// The publisher of the server's own events.
+    pub const SERVER: &str = "server";
+
+    /// The source that took the event in, if one did.
+    pub fn source(&self) -> Option<&str> {
+        self.by.strip_prefix(Origin::SOURCE)
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Origin {
+        Origin { by: "".into(), validated: None }
+    }
+}
+
 /// An event of the log. Immutable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -82,6 +119,7 @@ pub struct Event {
     pub kind: EventType,
     pub ts_ms: i64,
     pub session: Option<Box<str>>,
+    pub origin: Origin,
     /// Always a JSON object.
     pub payload: Canonical,
 }

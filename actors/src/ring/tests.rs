@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::channel::{ChannelKind, Owner};
 use crate::model::event::{ChannelNo, Event, EventType};
 use crate::model::json::Canonical;
 
@@ -14,9 +15,10 @@ fn frame(n: u32) -> Arc<Frame> {
         kind: EventType::new("test").unwrap(),
         ts_ms: 0,
         session: None,
+        origin: Default::default(),
         payload: Canonical::parse(&payload).unwrap(),
     };
-    Arc::new(Frame::new(event, "map".into()))
+    Arc::new(Frame::new(event, Owner { kind: ChannelKind::Map, id: "map".into() }))
 }
 
 fn id(n: u32) -> EventId {

@@ -14,24 +14,53 @@ pub mod websocket;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use crate::clock;
 use crate::engine::Engine;
-use crate::frame::Encoding;
+use crate::frame::{Carrier, Encoding};
 use crate::limits::Slot;
 use crate::model::access::Principal;
 use crate::model::channel::Channel;
+use crate::model::envelope::{self, Envelope};
+use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::model::{envelope, timestamp};
+use crate::model::timestamp;
 use crate::shard::ShardCore;
 
 pub use room::Room;
 pub use seat::{End, Seat};
 
+/// What a stream reads.
+#[derive(Clone, Debug)]
+pub enum Lane {
+    Channel(Arc<Channel>),
+    /// Every channel, in one order.
+    All,
+}
+
+impl Lane {
+    pub fn no(&self) -> ChannelNo {
+        match self {
+            Lane::Channel(channel) => channel.no(),
+            Lane::All => ChannelNo::ALL,
+        }
+    }
+
+    /// The public id of the channel; none of all channels.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Lane::Channel(channel) => Some(&channel.id),
+            Lane::All => None,
+        }
+    }
+}
+
 /// Everything that opening a stream takes, after all checks have passed.
 #[derive(Debug)]
 pub struct Opening {
-    pub channel: Arc<Channel>,
+    pub lane: Lane,
     pub principal: Arc<Principal>,
     pub filter: Filter,
     /// What the client asked for and the catalogue does not know.
@@ -52,7 +81,6 @@ struct Opened {
     start: Start,
     /// The JSON of the opening frame.
     connected: String,
-    owner: Arc<str>,
     filter: Filter,
     encoding: Encoding,
 }
@@ -61,27 +89,54 @@ async fn open(engine: &Arc<Engine>, opening: Opening, beats_always: bool) -> Opt
     // read before anything waits, so that a token revoked in the meantime is looked at again
     let revocations = engine.access.revocations();
     let core = ShardCore::here(engine);
-    let room = core.room(opening.channel.no()).await?;
+    let room = core.room(opening.lane.no()).await?;
     if core.stopping() {
         return None;
     }
     let start = Start::at(engine, &opening);
-    let connected = serde_json::json!({
-        "map_id": opening.channel.id,
-        "server_time": timestamp::to_iso(clock::now_ms()),
-        "resumed": start.resumed,
-        "unknown_events": opening.unknown_events,
-    });
+    let connected = match opening.encoding.carrier {
+        Carrier::WebSocket => greeting_of_websocket(engine, &opening, start.resumed),
+        Carrier::Sse | Carrier::SseNamed | Carrier::Json => greeting(&opening, start.resumed),
+    };
     let seat = Seat::new(opening.principal, opening.slot, opening.socket, beats_always, revocations);
     Some(Opened {
         room,
         seat: Rc::new(seat),
         start,
-        connected: connected.to_string(),
-        owner: opening.channel.id.clone(),
+        connected: Value::Object(connected).to_string(),
         filter: opening.filter,
         encoding: opening.encoding,
     })
+}
+
+/// What the opening frame of an SSE stream says: what is read, the server's time, and how the request was understood.
+fn greeting(opening: &Opening, resumed: bool) -> Map<String, Value> {
+    let mut fields = Map::new();
+    match opening.encoding.envelope {
+        Envelope::Map => fields.insert("map_id".into(), opening.lane.id().into()),
+        Envelope::Gateway => fields.insert("organization".into(), opening.lane.id().into()),
+        Envelope::Feed => None,
+        Envelope::Listener => fields.insert("source".into(), opening.filter.spec().source.clone().into()),
+    };
+    fields.insert("server_time".into(), timestamp::to_iso(clock::now_ms()).into());
+    fields.insert("resumed".into(), resumed.into());
+    fields.insert("unknown_events".into(), opening.unknown_events.clone().into());
+    fields
+}
+
+/// The opening frame of a WebSocket. Organizations have the three fields that their clients know, and the types that
+/// are not known only where there are some.
+fn greeting_of_websocket(engine: &Engine, opening: &Opening, resumed: bool) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("event".into(), "connected".into());
+    fields.insert("heartbeatSeconds".into(), engine.limits.heartbeat.as_secs().into());
+    fields.insert("timestamp".into(), clock::now_ms().into());
+    match opening.encoding.envelope {
+        Envelope::Gateway if opening.unknown_events.is_empty() => {}
+        Envelope::Gateway => drop(fields.insert("unknown_events".into(), opening.unknown_events.clone().into())),
+        Envelope::Map | Envelope::Feed | Envelope::Listener => fields.extend(greeting(opening, resumed)),
+    }
+    fields
 }
 
 /// Where a stream begins.
@@ -99,7 +154,7 @@ impl Start {
             None => Start { cursor: head, resumed: false, gap: None },
             Some(cursor) if cursor <= head => Start { cursor, resumed: true, gap: None },
             Some(requested) => {
-                let oldest = engine.log.oldest(Some(opening.channel.no()));
+                let oldest = engine.log.oldest(opening.lane.no());
                 let gap = Gap { requested, oldest, reason: GapReason::Ahead };
                 Start { cursor: head, resumed: true, gap: Some(gap) }
             }
@@ -124,31 +179,34 @@ pub enum GapReason {
 }
 
 impl Gap {
-    fn fields(&self) -> String {
-        let oldest = self.oldest.map_or("null".into(), |id| format!("\"{id}\""));
+    /// The members of the notice, ids as the envelope shows them.
+    fn fields(&self, envelope: Envelope) -> String {
+        let oldest = self.oldest.map_or("null".into(), |id| format!("\"{}\"", envelope.shown_id(id)));
         let reason = match self.reason {
             GapReason::Expired => "expired",
             GapReason::Ahead => "ahead",
         };
-        format!("\"requested\":\"{}\",\"oldest\":{oldest},\"reason\":\"{reason}\"", self.requested)
+        let requested = envelope.shown_id(self.requested);
+        format!("\"requested\":\"{requested}\",\"oldest\":{oldest},\"reason\":\"{reason}\"")
     }
 
     /// The notice as a WebSocket message.
-    fn text(&self) -> String {
-        format!("{{\"event\":\"gap\",{}}}", self.fields())
+    fn text(&self, envelope: Envelope) -> String {
+        format!("{{\"event\":\"gap\",{}}}", self.fields(envelope))
     }
 
     /// The notice as the encoding writes it. It has no id, so that a client's cursor stays where it was.
     fn write(&self, encoding: Encoding, out: &mut Vec<u8>) {
-        match encoding {
-            Encoding::WebSocket => {
-                envelope::write_ws_text(self.text().as_bytes(), out);
+        match encoding.carrier {
+            Carrier::WebSocket => {
+                envelope::write_ws_text(self.text(encoding.envelope).as_bytes(), out);
             }
-            Encoding::Sse | Encoding::SseNamed => {
-                out.extend_from_slice(format!("event: gap\ndata: {{{}}}\n\n", self.fields()).as_bytes());
+            Carrier::Sse | Carrier::SseNamed => {
+                let fields = self.fields(encoding.envelope);
+                out.extend_from_slice(format!("event: gap\ndata: {{{fields}}}\n\n").as_bytes());
             }
             // envelopes alone go to consumers that are told in another way
-            Encoding::Json => {}
+            Carrier::Json => {}
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::{Gap, GapReason, Room, Start};
 use crate::engine::Engine;
-use crate::frame::{Encoding, Frame};
+use crate::frame::Encoding;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
@@ -29,7 +28,6 @@ type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>>>>;
 
 pub struct Reader {
     room: Rc<Room>,
-    owner: Arc<str>,
     filter: Filter,
     encoding: Encoding,
     cursor: EventId,
@@ -48,8 +46,8 @@ pub enum Read {
 }
 
 impl Reader {
-    pub fn new(room: Rc<Room>, owner: Arc<str>, filter: Filter, encoding: Encoding, start: &Start) -> Reader {
-        Reader { room, owner, filter, encoding, cursor: start.cursor, position: None, reading: None }
+    pub fn new(room: Rc<Room>, filter: Filter, encoding: Encoding, start: &Start) -> Reader {
+        Reader { room, filter, encoding, cursor: start.cursor, position: None, reading: None }
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>, lost_position: bool) -> Poll<Read> {
@@ -113,8 +111,8 @@ impl Reader {
     fn read_log(&mut self) {
         let floor = self.room.floor();
         let (engine, no, after) = (self.room.engine.clone(), self.room.no, self.cursor);
-        let (owner, filter, encoding) = (self.owner.clone(), self.filter.clone(), self.encoding);
-        let blocking = actix_rt::task::spawn_blocking(move || read_page(&engine, no, after, owner, &filter, encoding));
+        let (filter, encoding) = (self.filter.clone(), self.encoding);
+        let blocking = actix_rt::task::spawn_blocking(move || read_page(&engine, no, after, &filter, encoding));
         let reading = async move {
             // a reader thread that panicked is a page that could not be read
             blocking.await.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string())))
@@ -128,23 +126,21 @@ fn read_page(
     engine: &Engine,
     no: ChannelNo,
     after: EventId,
-    owner: Arc<str>,
     filter: &Filter,
     encoding: Encoding,
 ) -> Result<Page, StoreError> {
     let limit = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
-    let page = engine.log.read(no, after, limit, Direction::Forward)?;
+    let page = engine.page(no, after, limit, Direction::Forward)?;
     let mut bytes = Vec::new();
     // asked after the page was read: what retention took before that is announced, never skipped
-    let through = if page.more { page.events.last().map_or(after, |event| event.id) } else { EventId::MAX };
-    if engine.log.lost_between(Some(no), after, through) {
-        let oldest = engine.log.oldest(Some(no));
+    let through = if page.more { page.last.unwrap_or(after) } else { EventId::MAX };
+    if engine.log.lost_between(no, after, through) {
+        let oldest = engine.log.oldest(no);
         Gap { requested: after, oldest, reason: GapReason::Expired }.write(encoding, &mut bytes);
     }
-    let last = page.events.last().map(|event| event.id);
+    let last = page.last;
     let mut events = 0;
-    for event in page.events {
-        let frame = Frame::new(event, owner.clone());
+    for frame in page.frames {
         if frame.passes(filter) {
             events += 1;
             bytes.extend_from_slice(&frame.bytes(encoding));

@@ -15,12 +15,20 @@ use super::reader::Reader;
 use super::seat::{Ask, Seat};
 use super::{Opening, open};
 use crate::engine::Engine;
+use crate::model::envelope::Envelope;
 
-const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+/// What is written after a silence; the followers of the feed know it by another word.
+fn keepalive(envelope: Envelope) -> Bytes {
+    match envelope {
+        Envelope::Feed => Bytes::from_static(b": ping\n\n"),
+        Envelope::Map | Envelope::Gateway | Envelope::Listener => Bytes::from_static(b": keepalive\n\n"),
+    }
+}
 
 pub struct SseSession {
     seat: Rc<Seat>,
     opening: Option<Bytes>,
+    keepalive: Bytes,
 }
 
 /// Opens the stream; none while the channel's actor cannot be reached, which passes.
@@ -29,17 +37,22 @@ pub async fn stream(
     opening: Opening,
 ) -> Option<impl Stream<Item = Result<Bytes, Error>> + use<>> {
     let opened = open(engine, opening, false).await?;
-    let mut first = Vec::new();
-    first.extend_from_slice(b"event: connected\nid: ");
-    opened.start.cursor.write_to(&mut first);
+    let envelope = opened.encoding.envelope;
+    let id = envelope.shown_id(opened.start.cursor);
+    let mut first = match envelope {
+        Envelope::Feed => format!("id: {id}\nevent: connected"),
+        Envelope::Map | Envelope::Gateway | Envelope::Listener => format!("event: connected\nid: {id}"),
+    }
+    .into_bytes();
     first.extend_from_slice(format!("\nretry: {}\ndata: ", engine.limits.retry.as_millis()).as_bytes());
     first.extend_from_slice(opened.connected.as_bytes());
     first.extend_from_slice(b"\n\n");
     if let Some(gap) = opened.start.gap {
         gap.write(opened.encoding, &mut first);
     }
-    let control = HttpContext::create(SseSession { seat: opened.seat.clone(), opening: Some(first.into()) });
-    let reader = Reader::new(opened.room.clone(), opened.owner, opened.filter, opened.encoding, &opened.start);
+    let actor = SseSession { seat: opened.seat.clone(), opening: Some(first.into()), keepalive: keepalive(envelope) };
+    let control = HttpContext::create(actor);
+    let reader = Reader::new(opened.room.clone(), opened.filter, opened.encoding, &opened.start);
     Some(Body::new(control, false, reader, opened.seat, opened.room))
 }
 
@@ -59,7 +72,7 @@ impl Handler<Ask> for SseSession {
 
     fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) {
         match ask {
-            Ask::Beat => ctx.write(KEEPALIVE),
+            Ask::Beat => ctx.write(self.keepalive.clone()),
             Ask::End(_) => {
                 ctx.write_eof();
                 ctx.stop();

@@ -13,10 +13,9 @@ use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError,
 use super::body::Body;
 use super::reader::Reader;
 use super::seat::{Ask, End, Seat};
-use super::{Gap, Opening, open};
+use super::{Opening, open};
 use crate::clock;
 use crate::engine::Engine;
-use crate::frame::Encoding;
 
 /// The largest frame that a client may send. It has nothing to say but pongs, pings and a close.
 const CLIENT_FRAME_BYTES: usize = 4096;
@@ -24,7 +23,8 @@ const CLIENT_FRAME_BYTES: usize = 4096;
 pub struct WebSocketSession {
     seat: Rc<Seat>,
     opening: Option<String>,
-    gap: Option<Gap>,
+    /// The notice of a gap, where there is one.
+    gap: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,16 +49,11 @@ pub async fn upgrade(
 ) -> Result<HttpResponse, UpgradeError> {
     let mut response = ws::handshake(request).map_err(|_| UpgradeError::NotAnUpgrade)?;
     let opened = open(engine, opening, true).await.ok_or(UpgradeError::Unavailable)?;
-    let connected = format!(
-        "{{\"event\":\"connected\",\"heartbeatSeconds\":{},\"timestamp\":{},{}",
-        engine.limits.heartbeat.as_secs(),
-        clock::now_ms(),
-        &opened.connected[1..]
-    );
-    let actor = WebSocketSession { seat: opened.seat.clone(), opening: Some(connected), gap: opened.start.gap };
+    let gap = opened.start.gap.map(|gap| gap.text(opened.encoding.envelope));
+    let actor = WebSocketSession { seat: opened.seat.clone(), opening: Some(opened.connected), gap };
     let codec = actix_http_ws_codec();
     let control = WebsocketContext::with_codec(actor, payload, codec);
-    let reader = Reader::new(opened.room.clone(), opened.owner, opened.filter, Encoding::WebSocket, &opened.start);
+    let reader = Reader::new(opened.room.clone(), opened.filter, opened.encoding, &opened.start);
     Ok(response.streaming(Body::new(control, true, reader, opened.seat, opened.room)))
 }
 
@@ -75,7 +70,7 @@ impl Actor for WebSocketSession {
             ctx.text(first);
         }
         if let Some(gap) = self.gap.take() {
-            ctx.text(gap.text());
+            ctx.text(gap);
         }
     }
 }

@@ -83,18 +83,17 @@ impl Lost {
         self.kept.damaged.iter().any(|(from, to)| *from <= id && id < *to)
     }
 
-    /// The newest event of the channel that retention took; zero while it took none.
+    /// The newest event of the channel (or of all) that retention took; zero while it took none.
     pub fn expired(&self, no: ChannelNo) -> EventId {
-        self.kept.expired.get(&no.0).copied().unwrap_or_default()
+        match no {
+            ChannelNo::ALL => self.kept.expired_all,
+            no => self.kept.expired.get(&no.0).copied().unwrap_or_default(),
+        }
     }
 
     /// Whether events of the channel (or of any) with ids in (after, through] may be gone.
-    pub fn between(&self, channel: Option<ChannelNo>, after: EventId, through: EventId) -> bool {
-        let expired = match channel {
-            Some(no) => self.kept.expired.get(&no.0).copied().unwrap_or_default(),
-            None => self.kept.expired_all,
-        };
-        expired > after || self.kept.damaged.iter().any(|(from, to)| *from < through && *to > after)
+    pub fn between(&self, no: ChannelNo, after: EventId, through: EventId) -> bool {
+        self.expired(no) > after || self.kept.damaged.iter().any(|(from, to)| *from < through && *to > after)
     }
 
     fn write(&self) -> Result<(), StoreError> {

@@ -1,15 +1,21 @@
 //! One event as bytes, and the blocks that hold them.
 //!
-//! A record is `len:u32 crc:u32 body`, its body `version:u8 id:16 ts_ms:i64 type_len:u8 type session_len:u8 session payload`;
-//! `session_len` 0 means none. The payload stands last and reaches to the end, so that reading slices it.
+//! A record is `len:u32 crc:u32 body`, its body
+//! `version:u8 id:16 ts_ms:i64 type_len:u8 type session_len:u8 session by_len:u8 by validated:u8 payload`; `session_len` 0 means
+//! none, `validated` is 0 or 1, or 2 where nobody asked. Version 1 had neither `by` nor `validated`. The payload stands
+//! last and reaches to the end, so that reading slices it.
+
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use crate::model::event::{ChannelNo, Event, EventType};
+use crate::model::event::{BY_BYTES_MAX, ChannelNo, Event, EventType, Origin};
 use crate::model::id::EventId;
 use crate::model::json::Canonical;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_ORIGIN: u8 = 1;
+const NOT_VALIDATED: u8 = 2;
 const HEAD: usize = 8;
 
 /// Appends the record of an event.
@@ -25,6 +31,10 @@ pub fn write(event: &Event, out: &mut Vec<u8>) {
     let session = event.session.as_deref().unwrap_or_default();
     out.push(session.len() as u8);
     out.extend_from_slice(session.as_bytes());
+    let by = &event.origin.by.as_bytes()[..event.origin.by.floor_char_boundary(BY_BYTES_MAX)];
+    out.push(by.len() as u8);
+    out.extend_from_slice(by);
+    out.push(event.origin.validated.map_or(NOT_VALIDATED, u8::from));
     out.extend_from_slice(event.payload.as_bytes());
     let crc = crc32fast::hash(&out[start + HEAD..]);
     let len = (out.len() - start - HEAD) as u32;
@@ -53,7 +63,8 @@ pub fn read(mut block: Bytes, channel: ChannelNo, corrupt: &mut u64) -> Vec<Even
             break;
         }
         let body = block.split_to(len);
-        match (crc32fast::hash(&body) == crc).then(|| parse(body, channel)).flatten() {
+        let before = events.last().map(|event: &Event| event.origin.by.clone());
+        match (crc32fast::hash(&body) == crc).then(|| parse(body, channel, before)).flatten() {
             Some(event) => events.push(event),
             None => *corrupt += 1,
         }
@@ -61,15 +72,19 @@ pub fn read(mut block: Bytes, channel: ChannelNo, corrupt: &mut u64) -> Vec<Even
     events
 }
 
-fn parse(mut body: Bytes, channel: ChannelNo) -> Option<Event> {
-    if body.len() < 26 || body.get_u8() != VERSION {
+/// `before`: who published the event before, most often the same one, whose name is then shared.
+fn parse(mut body: Bytes, channel: ChannelNo, before: Option<Arc<str>>) -> Option<Event> {
+    let version = *body.first()?;
+    if body.len() < 26 || !matches!(version, VERSION | VERSION_WITHOUT_ORIGIN) {
         return None;
     }
+    body.advance(1);
     let mut id = [0; 16];
     body.copy_to_slice(&mut id);
     let ts_ms = body.get_i64();
     let kind = text(&mut body)?;
     let session = text(&mut body)?;
+    let origin = if version == VERSION { origin(&mut body, before)? } else { Origin::default() };
     Some(Event {
         id: EventId::from_bytes(id),
         channel,
@@ -79,8 +94,22 @@ fn parse(mut body: Bytes, channel: ChannelNo) -> Option<Event> {
             true => None,
             false => Some(std::str::from_utf8(&session).ok()?.into()),
         },
+        origin,
         payload: Canonical::from_log(body)?,
     })
+}
+
+fn origin(body: &mut Bytes, before: Option<Arc<str>>) -> Option<Origin> {
+    let by = text(body)?;
+    let by = match before.filter(|before| before.as_bytes() == by) {
+        Some(before) => before,
+        None => std::str::from_utf8(&by).ok()?.into(),
+    };
+    let validated = match body.has_remaining().then(|| body.get_u8())? {
+        NOT_VALIDATED => None,
+        validated => Some(validated == 1),
+    };
+    Some(Origin { by, validated })
 }
 
 fn text(body: &mut Bytes) -> Option<Bytes> {

@@ -237,7 +237,7 @@ impl Segment {
         Ok(next.map(|(key, _)| key).filter(|key| key[0] == kind))
     }
 
-    /// Reads one channel from `cursor` on, not past `head`: the events, and whether the limit ended it.
+    /// Reads one channel, or all, from `cursor` on, not past `head`: the events, and whether the limit ended it.
     pub fn read(
         &self,
         no: ChannelNo,
@@ -247,6 +247,7 @@ impl Segment {
         direction: Direction,
     ) -> Result<(Vec<Event>, bool), StoreError> {
         match direction {
+            _ if no == ChannelNo::ALL => self.read_all(cursor, head, limit, direction),
             Direction::Forward => self.read_forward(no, cursor, head, limit),
             Direction::Backward => self.read_backward(no, cursor, head, limit),
         }
@@ -316,30 +317,36 @@ impl Segment {
         }
     }
 
-    /// Reads all channels in the order of ids, after `after` and not past `head`.
-    pub fn read_all(&self, after: EventId, head: EventId, limit: PageLimit) -> Result<(Vec<Event>, bool), StoreError> {
+    /// Reads all channels in one order, strictly beyond the cursor and not past `head`.
+    fn read_all(
+        &self,
+        cursor: EventId,
+        head: EventId,
+        limit: PageLimit,
+        direction: Direction,
+    ) -> Result<(Vec<Event>, bool), StoreError> {
         let low = index_key(EventId::ZERO);
         let high = index_key(EventId::MAX);
-        let holding = self.db.range(&low[..]..=&index_key(after)[..]).next_back();
-        let start = match holding.transpose().map_err(|e| self.sled(e))? {
-            Some((key, _)) => key,
-            None => IVec::from(&low[..]),
+        let mut commits: Box<dyn Iterator<Item = _>> = match direction {
+            Direction::Forward => {
+                // the commit that may hold the next event begins at or before the cursor
+                let holding = self.db.range(&low[..]..=&index_key(cursor)[..]).next_back();
+                let start = match holding.transpose().map_err(|e| self.sled(e))? {
+                    Some((key, _)) => key,
+                    None => IVec::from(&low[..]),
+                };
+                Box::new(self.db.range(start.as_ref()..=&high[..]))
+            }
+            Direction::Backward => Box::new(self.db.range(&low[..]..&index_key(cursor)[..]).rev()),
+        };
+        let beyond = |event: &Event| match direction {
+            Direction::Forward => event.id > cursor,
+            Direction::Backward => event.id < cursor,
         };
         let (mut events, mut bytes) = (Vec::new(), 0);
-        for entry in self.db.range(start.as_ref()..=&high[..]) {
-            let (_, blocks) = entry.map_err(|e| self.sled(e))?;
-            let mut commit = Vec::new();
-            for place in blocks.chunks_exact(20) {
-                let no = ChannelNo(u32::from_be_bytes([place[0], place[1], place[2], place[3]]));
-                if let Some(block) = self.block(no, first_of_slice(&place[4..]))? {
-                    commit.extend(self.events_of(no, block));
-                }
-            }
-            commit.sort_by_key(|event| event.id);
-            for event in commit.into_iter().filter(|event| event.id > after) {
-                if event.id > head {
-                    return Ok((events, false));
-                }
+        while let Some((_, places)) = commits.next().transpose().map_err(|e| self.sled(e))? {
+            let commit = self.commit(&places, direction)?;
+            for event in commit.into_iter().filter(|event| beyond(event) && event.id <= head) {
                 if events.len() >= limit.events || bytes >= limit.bytes {
                     return Ok((events, true));
                 }
@@ -348,6 +355,22 @@ impl Segment {
             }
         }
         Ok((events, false))
+    }
+
+    /// The events of one commit in the order asked for.
+    fn commit(&self, places: &[u8], direction: Direction) -> Result<Vec<Event>, StoreError> {
+        let mut commit = Vec::new();
+        for place in places.chunks_exact(20) {
+            let no = ChannelNo(u32::from_be_bytes([place[0], place[1], place[2], place[3]]));
+            if let Some(block) = self.block(no, first_of_slice(&place[4..]))? {
+                commit.extend(self.events_of(no, block));
+            }
+        }
+        match direction {
+            Direction::Forward => commit.sort_by_key(|event| event.id),
+            Direction::Backward => commit.sort_by_key(|event| std::cmp::Reverse(event.id)),
+        }
+        Ok(commit)
     }
 
     /// The next block with all its parts.
@@ -422,7 +445,10 @@ struct Block {
 }
 
 fn record_size(event: &Event) -> usize {
-    35 + event.kind.as_str().len() + event.session.as_deref().map_or(0, str::len) + event.payload.as_bytes().len()
+    37 + event.kind.as_str().len()
+        + event.session.as_deref().map_or(0, str::len)
+        + event.origin.by.len()
+        + event.payload.as_bytes().len()
 }
 
 fn block_key(no: ChannelNo, first: EventId, part: u16) -> [u8; 23] {

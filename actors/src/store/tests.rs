@@ -49,6 +49,7 @@ fn event(id: EventId, no: u32, bytes: usize) -> Event {
         kind: EventType::new("test").unwrap(),
         ts_ms: START_MS,
         session: no.is_multiple_of(2).then(|| "s".into()),
+        origin: Default::default(),
         payload: Canonical::parse(&payload).unwrap(),
     }
 }

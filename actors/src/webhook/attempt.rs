@@ -11,7 +11,8 @@ use super::outcome;
 use super::record::Ready;
 use crate::clock;
 use crate::engine::Engine;
-use crate::frame::{Encoding, Frame};
+use crate::frame::Frame;
+use crate::model::channel::Owner;
 use crate::model::delivery::{Attempt, FailureCode, Outcome};
 use crate::model::event::ChannelNo;
 use crate::model::format::{self, ChannelLabel, Format, Rendered, Subject, TemplateError};
@@ -90,7 +91,7 @@ async fn complete(
     if frames.iter().all(Option::is_some) {
         return Ok(frames.into_iter().flatten().collect());
     }
-    let (no, owner) = (ready.channel.no(), ready.channel.id.clone());
+    let (no, owner) = (ready.channel.no(), ready.channel.owner());
     let mut tries = 0;
     loop {
         tries += 1;
@@ -116,7 +117,7 @@ async fn complete(
     }
 }
 
-fn read_one(engine: &Engine, no: ChannelNo, owner: &Arc<str>, id: EventId) -> Result<Option<Arc<Frame>>, StoreError> {
+fn read_one(engine: &Engine, no: ChannelNo, owner: &Owner, id: EventId) -> Result<Option<Arc<Frame>>, StoreError> {
     let limit = PageLimit { events: 1, bytes: engine.limits.page_bytes };
     let page = engine.log.read(no, id.before(), limit, Direction::Forward)?;
     let event = page.events.into_iter().find(|event| event.id == id);
@@ -127,7 +128,7 @@ fn read_one(engine: &Engine, no: ChannelNo, owner: &Arc<str>, id: EventId) -> Re
 pub fn read_frames(
     engine: &Engine,
     no: ChannelNo,
-    owner: &Arc<str>,
+    owner: &Owner,
     ids: &[EventId],
 ) -> Result<Vec<Arc<Frame>>, StoreError> {
     ids.iter().filter_map(|id| read_one(engine, no, owner, *id).transpose()).collect()
@@ -136,7 +137,7 @@ pub fn read_frames(
 /// The body for these events, one or a batch.
 pub fn render(ready: &Ready, frames: &[Arc<Frame>], batch: bool) -> Result<Rendered, TemplateError> {
     let channel = ChannelLabel { family: ready.family(), id: &ready.channel.id, name: &ready.channel.name };
-    let envelopes: Vec<Bytes> = frames.iter().map(|frame| frame.bytes(Encoding::Json)).collect();
+    let envelopes: Vec<Bytes> = frames.iter().map(|frame| frame.json(ready.envelope())).collect();
     let subject = |(frame, envelope)| {
         let frame: &Arc<Frame> = frame;
         Subject { event: &frame.event, envelope, channel }
@@ -152,7 +153,7 @@ type Headers = Vec<(String, String)>;
 
 /// The headers to send, and the same as people may see them. Custom headers come last and replace others.
 fn headers(ready: &Ready, rendered: &Rendered, attempt: &format::Attempt<'_>) -> (Headers, Headers) {
-    let ours = format::headers(ready.webhook.format, rendered, attempt, Some(&ready.keys));
+    let ours = format::headers(ready.webhook.format, rendered, attempt, ready.keys.as_ref());
     let mut sent = vec![("Content-Type".to_owned(), rendered.content_type.to_owned())];
     sent.extend(ours.into_iter().map(|(name, value)| (name.to_owned(), value)));
     let custom = &ready.webhook.custom_headers;

@@ -56,7 +56,7 @@ pub fn read(engine: &Engine, ready: &Ready, wanted: Wanted) -> Result<Page, Stor
         }
         let id = event.id;
         let bytes = event.payload.as_bytes().len() as u64 + ENVELOPE_BYTES;
-        let frame = Frame::new(event, ready.channel.id.clone());
+        let frame = Frame::new(event, ready.channel.owner());
         let kind = frame.event.kind.as_str();
         let asked = wanted.events.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted == kind));
         let matches = asked && frame.passes(&ready.filter);

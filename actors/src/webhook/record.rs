@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::model::channel::{Channel, ChannelKind};
+use crate::model::channel::Channel;
 use crate::model::delivery::{Batch, EndpointConfig, RateLimit, RetryPolicy};
+use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
 use crate::model::filter::{Filter, FilterSpec};
 use crate::model::format::{Family, Form, Format, Template};
@@ -14,14 +15,26 @@ use crate::model::seal::{SealKey, Sealed, Unsealable};
 use crate::model::signature::{Keys, Secret};
 use crate::model::target::{Policy, Target};
 
+/// Which of the interfaces a webhook was made through. It decides the defaults, and whether the map's switch counts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    #[default]
+    Maps,
+    Organizations,
+    Feed,
+}
+
 /// A webhook as the state database keeps it. It has no Debug, because custom headers may hold credentials.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Webhook {
     /// A UUID.
     pub id: Arc<str>,
     pub channel: u32,
+    #[serde(default)]
+    pub door: Door,
     pub url: String,
-    /// The owner's switch; that of the channel counts as well.
+    /// The owner's switch; that of the map counts as well, see [`Webhook::is_on`].
     pub active: bool,
     pub format: Format,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +49,9 @@ pub struct Webhook {
     pub batch: Option<Batch>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    pub secrets: SealedKeys,
+    /// None: deliveries are not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SealedKeys>,
     pub inserted_ms: i64,
     pub updated_ms: i64,
 }
@@ -55,11 +70,17 @@ impl Webhook {
         ChannelNo(self.channel)
     }
 
+    /// Whether it is to deliver. The switch of a map is over those that were made through the maps' interface; the
+    /// others know no such switch.
+    pub fn is_on(&self, channel: &Channel) -> bool {
+        self.active && (self.door != Door::Maps || channel.webhooks_enabled)
+    }
+
     /// What the state machine of the deliveries is told.
-    pub fn endpoint(&self, webhooks_enabled: bool, max_in_flight: u32) -> EndpointConfig {
+    pub fn endpoint(&self, channel: &Channel, max_in_flight: u32) -> EndpointConfig {
         EndpointConfig {
             webhook: self.id.to_string(),
-            active: self.active && webhooks_enabled,
+            active: self.is_on(channel),
             ordered: self.ordered,
             batch: self.batch,
             rate_limit: self.rate_limit,
@@ -100,7 +121,8 @@ pub struct Ready {
     pub form: Form,
     /// Why nothing can be sent, where the policy was narrowed since the webhook was saved.
     pub target: Result<Target, String>,
-    pub keys: Keys,
+    /// None: deliveries are not signed.
+    pub keys: Option<Keys>,
 }
 
 /// Why a stored webhook cannot be used.
@@ -114,7 +136,7 @@ pub enum Unusable {
 
 impl Ready {
     pub fn of(webhook: Arc<Webhook>, channel: Arc<Channel>, key: &SealKey, policy: &Policy) -> Result<Ready, Unusable> {
-        let keys = open_keys(key, &webhook.id, &webhook.secrets)?;
+        let keys = webhook.secrets.as_ref().map(|sealed| open_keys(key, &webhook.id, sealed)).transpose()?;
         let filter = Filter::compile(&webhook.filter).map_err(|_| Unusable::Field("filter"))?;
         let form = form_of(webhook.format, webhook.template.as_deref()).ok_or(Unusable::Field("template"))?;
         let target = policy.judge_url(&webhook.url).map_err(|e| e.to_string());
@@ -122,8 +144,18 @@ impl Ready {
     }
 
     pub fn family(&self) -> Family {
-        match self.channel.kind {
-            ChannelKind::Map => Family::Map,
+        Family::of(self.channel.kind)
+    }
+
+    /// The envelope that the format sends.
+    pub fn envelope(&self) -> Envelope {
+        match self.webhook.format {
+            Format::Map => Envelope::Map,
+            Format::Gateway => Envelope::Gateway,
+            Format::Feed => Envelope::Feed,
+            Format::Standard | Format::CloudEvents | Format::Discord | Format::Slack | Format::Template => {
+                Envelope::of(self.channel.kind)
+            }
         }
     }
 }

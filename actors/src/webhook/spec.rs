@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::record::Webhook;
-use crate::frame::{Encoding, Frame};
+use crate::frame::Frame;
 use crate::model::catalogue;
 use crate::model::channel::Channel;
 use crate::model::delivery::{Batch, EndpointConfig, RateLimit, RetryPolicyForm};
-use crate::model::event::{Event, EventType};
+use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::format::{ChannelLabel, Family, Format, Subject, Template};
 use crate::model::id::EventId;
+use crate::model::signature::Secret;
 use crate::model::target::{Policy, header_allowed};
 
 /// The most custom headers of one webhook.
@@ -49,6 +50,20 @@ pub struct WebhookSpec {
     pub ordered: Option<bool>,
     pub batch: Option<Option<Batch>>,
     pub rate_limit: Option<Option<RateLimit>>,
+    /// The session of an organization.
+    pub session: Option<Option<String>>,
+    pub secret: Option<SecretChoice>,
+}
+
+/// What a webhook is to sign with.
+#[derive(Clone)]
+pub enum SecretChoice {
+    /// One that we make, and show once.
+    Made,
+    /// The owner's own.
+    Given(Secret),
+    /// Nothing: deliveries are not signed.
+    Absent,
 }
 
 /// One field that cannot be taken.
@@ -88,6 +103,9 @@ pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, channel: &Channel, policy
     }
     if let Some(filter) = spec.filter {
         webhook.filter.filter = filter;
+    }
+    if let Some(session) = spec.session {
+        webhook.filter.session = session;
     }
     match Filter::compile(&webhook.filter) {
         Ok(filter) => webhook.filter = filter.spec().clone(),
@@ -172,12 +190,14 @@ fn check_template(webhook: &Webhook, channel: &Channel) -> Result<(), String> {
             let payload = catalogue::sample(kind.as_str(), n as u64);
             let id = EventId::at_time(webhook.updated_ms.max(0) as u64).plus(n as u32);
             let ts_ms = webhook.updated_ms;
-            let event = Event { id, channel: channel.no(), kind, ts_ms, session: None, payload };
-            let envelope = Frame::new(event.clone(), channel.id.clone()).bytes(Encoding::Json);
+            let origin = Origin { by: Origin::SERVER.into(), validated: None };
+            let event = Event { id, channel: channel.no(), kind, ts_ms, session: None, origin, payload };
+            let frame = Frame::new(event.clone(), channel.owner());
+            let envelope = frame.json(frame.own_envelope());
             (event, envelope)
         })
         .collect();
-    let label = ChannelLabel { family: Family::Map, id: &channel.id, name: &channel.name };
+    let label = ChannelLabel { family: Family::of(channel.kind), id: &channel.id, name: &channel.name };
     let subjects = events.iter().map(|(event, envelope)| Subject { event, envelope, channel: label });
     template.check(subjects).map_err(|e| e.to_string())
 }

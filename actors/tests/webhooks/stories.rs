@@ -1,7 +1,8 @@
 //! What a receiver and an owner see. Each test is named after what must hold.
 
 use actors::hub::webhooks::{
-    Batch, DeliveryStatus, Health, JobState, OffReason, ReplayAnswer, ReplayAsk, Resume, WebhookError, WebhookSpec,
+    Batch, DeliveryStatus, Door, Health, JobState, OffReason, ReplayAnswer, ReplayAsk, Resume, WebhookError,
+    WebhookSpec,
 };
 use actors::model::id::EventId;
 use actors::model::signature::{Secret, verify_map, verify_standard};
@@ -163,7 +164,7 @@ async fn a_dead_delivery_is_listed_retried_by_hand_and_replayed() {
 async fn a_rotated_secret_signs_beside_the_old_one_and_secrets_are_sealed_on_disk() {
     let (world, receiver) = (World::start().await, Receiver::start().await);
     let (webhook, old) = world.webhook(to(&receiver.url)).await;
-    let new = world.hub.rotate_secret(&world.map, &webhook.id, 60).await.expect("rotated");
+    let new = world.hub.rotate_secret(&world.map, &webhook.id, 60, None).await.expect("rotated").reveal().to_owned();
     world.publish([1]).await;
     World::until("the delivery", async || receiver.got().len() == 1).await;
     let got = receiver.got().remove(0);
@@ -174,7 +175,7 @@ async fn a_rotated_secret_signs_beside_the_old_one_and_secrets_are_sealed_on_dis
     let stored = serde_json::to_string(&*world.hub.webhook(&world.map, &webhook.id).expect("it")).expect("JSON");
     assert!(!stored.contains(&old) && !stored.contains(&new));
 
-    let newest = world.hub.rotate_secret(&world.map, &webhook.id, 0).await.expect("rotated");
+    let newest = world.hub.rotate_secret(&world.map, &webhook.id, 0, None).await.expect("rotated").reveal().to_owned();
     world.publish([2]).await;
     World::until("the delivery", async || receiver.got().len() == 2).await;
     let got = receiver.got().remove(1);
@@ -209,18 +210,18 @@ async fn what_cannot_be_a_webhook_is_refused_field_by_field() {
         batch: Some(Some(Batch { max_events: 0, max_wait_ms: 0 })),
         ..to("https://10.0.0.1/")
     };
-    let refused = world.hub.create_webhook(&world.map, spec).await.err();
+    let refused = world.hub.create_webhook(&world.map, Door::Maps, spec).await.err();
     let Some(WebhookError::Invalid(bad)) = refused else { panic!("{refused:?}") };
     let fields: Vec<_> = bad.iter().map(|bad| bad.field.as_str()).collect();
     assert_eq!(fields, ["url", "filter", "batch.max_events", "custom_headers.X-Wanderer-Signature"]);
 
     let (webhook, _) = world.webhook(to(&receiver.url)).await;
-    let again = world.hub.create_webhook(&world.map, to(&receiver.url)).await.err();
+    let again = world.hub.create_webhook(&world.map, Door::Maps, to(&receiver.url)).await.err();
     assert!(matches!(again, Some(WebhookError::Duplicate)), "{again:?}");
     for n in 0..4 {
         world.webhook(to(&format!("{}/{n}", receiver.url))).await;
     }
-    let sixth = world.hub.create_webhook(&world.map, to(&format!("{}/6", receiver.url))).await.err();
+    let sixth = world.hub.create_webhook(&world.map, Door::Maps, to(&format!("{}/6", receiver.url))).await.err();
     assert!(matches!(sixth, Some(WebhookError::TooMany(5))), "{sixth:?}");
     world.hub.delete_webhook(&world.map, &webhook.id).await.expect("deleted");
     assert!(matches!(world.hub.webhook(&world.map, &webhook.id).err(), Some(WebhookError::NotFound)));

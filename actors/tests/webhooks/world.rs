@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::hub::webhooks::{RetryPolicyForm, Webhook, WebhookSpec};
+use actors::hub::webhooks::{Door, RetryPolicyForm, Webhook, WebhookSpec};
 use actors::hub::{Config, Hub, NewMap};
 use actors::journal::JournalLimits;
 use actors::limits::{Limits, StreamLimits};
@@ -113,7 +113,9 @@ impl World {
     }
 
     pub async fn webhook(&self, spec: WebhookSpec) -> (Arc<Webhook>, String) {
-        self.hub.create_webhook(&self.map, spec).await.unwrap_or_else(|e| panic!("no webhook: {e:?}"))
+        let made = self.hub.create_webhook(&self.map, Door::Maps, spec).await;
+        let (webhook, secret) = made.unwrap_or_else(|e| panic!("no webhook: {e:?}"));
+        (webhook, secret.expect("maps have a secret made").reveal().to_owned())
     }
 
     /// Publishes events with the numbers `ns` in their payloads, one by one.
@@ -122,8 +124,10 @@ impl World {
         for n in ns {
             let payload = Canonical::parse(&format!("{{\"n\":{n}}}")).expect("JSON");
             let kind = EventType::new("map_kill").expect("a type");
-            let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None };
-            ids.extend(self.hub.publish(self.map.clone(), vec![draft], None).await.expect("published").ids);
+            let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
+            ids.extend(
+                self.hub.publish(self.map.clone(), vec![draft], None, "tok_1".into()).await.expect("published").ids,
+            );
         }
         ids
     }

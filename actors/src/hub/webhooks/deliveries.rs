@@ -10,9 +10,9 @@ use crate::clock;
 use crate::engine::Engine;
 use crate::frame::Frame;
 use crate::model::catalogue;
-use crate::model::channel::Channel;
+use crate::model::channel::{Channel, Owner};
 use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
-use crate::model::event::{Event, EventType};
+use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError, Table};
@@ -75,7 +75,7 @@ impl Hub {
         let webhook = self.webhook(channel, id)?;
         let now_ms = clock::now_ms();
         let delivery = DeliveryId::fresh(now_ms.max(0) as u64, u128::from_le_bytes(clock::random()));
-        let frame = Arc::new(Frame::new(sample(&webhook, delivery, now_ms), channel.id.clone()));
+        let frame = Arc::new(Frame::new(sample(&webhook, delivery, now_ms), channel.owner()));
         let tested = self.actor(&webhook).await?.send(Test { delivery, frame }).await;
         let done = tested.map_err(|_| WebhookError::Unavailable)??;
         Ok(TestOutcome {
@@ -104,7 +104,7 @@ impl Hub {
     ) -> Result<Page<Delivery>, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let seen = self.seen(&webhook).await?;
-        let owner = channel.id.clone();
+        let owner = channel.owner();
         let page = self.blocking(move |engine| {
             let before = after.unwrap_or(DeliveryId::MAX);
             let rows: HashMap<_, _> = seen.rows.iter().map(|row| (row.delivery, row)).collect();
@@ -159,7 +159,7 @@ impl Hub {
         let request = ReplayRequest { after: ask.after, until, events: ask.events, dead_only: ask.dead_only };
         if ask.dry_run {
             let seen = self.observe(&webhook, request.dead_only).await?;
-            let owner = channel.id.clone();
+            let owner = channel.owner();
             let counted = self.blocking(move |engine| count(engine, &webhook, &owner, &seen, &request)).await?;
             return Ok(ReplayAnswer::Counted(counted));
         }
@@ -237,7 +237,7 @@ fn of_row(row: &Row) -> Delivery {
 fn pending(
     engine: &Engine,
     webhook: &Webhook,
-    owner: &Arc<str>,
+    owner: &Owner,
     seen: &Seen,
     before: DeliveryId,
     limit: usize,
@@ -284,7 +284,7 @@ fn pending(
 fn count(
     engine: &Engine,
     webhook: &Webhook,
-    owner: &Arc<str>,
+    owner: &Owner,
     seen: &Seen,
     request: &ReplayRequest,
 ) -> Result<u64, StoreError> {
@@ -319,7 +319,7 @@ fn count(
 
 /// What is posted for these events; none when they are gone.
 fn body(engine: &Engine, ready: &Ready, events: &[EventId]) -> Result<Option<String>, StoreError> {
-    let frames = attempt::read_frames(engine, ready.channel.no(), &ready.channel.id, events)?;
+    let frames = attempt::read_frames(engine, ready.channel.no(), &ready.channel.owner(), events)?;
     if frames.is_empty() {
         return Ok(None);
     }
@@ -338,7 +338,8 @@ fn sample(webhook: &Webhook, delivery: DeliveryId, now_ms: i64) -> Event {
         // both the catalogue and the filter hold types only
         kind: EventType::new(name).expect("a type of the catalogue or of the filter"),
         ts_ms: now_ms,
-        session: None,
+        session: webhook.filter.session.as_deref().map(Into::into),
+        origin: Origin { by: Origin::SERVER.into(), validated: None },
         payload: catalogue::sample(name, 0),
     }
 }

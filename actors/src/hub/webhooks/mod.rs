@@ -20,10 +20,11 @@ use crate::model::signature::{Keys, Secret};
 use crate::store::{Change, StoreError, Table};
 use crate::webhook::actor::{Ask, Discard, Observe, Seen};
 pub use crate::webhook::history::{AttemptRecord, Delivery, DeliveryStatus};
+pub use crate::webhook::record::Door;
 pub use crate::webhook::record::Webhook;
 use crate::webhook::record::{self, Ready};
 use crate::webhook::spec;
-pub use crate::webhook::spec::{InvalidField, WebhookSpec};
+pub use crate::webhook::spec::{InvalidField, SecretChoice, WebhookSpec};
 use crate::webhook::supervisor::Launch;
 use crate::webhook::target::Refusal as TargetRefusal;
 use crate::webhook::{actor::WebhookActor, shelf};
@@ -86,31 +87,56 @@ impl Status {
     }
 }
 
+/// What a new webhook signs with: what was asked for, else what its interface does.
+fn secret_choice(door: Door, spec: &WebhookSpec) -> SecretChoice {
+    let by_default = match door {
+        Door::Maps | Door::Feed => SecretChoice::Made,
+        Door::Organizations => SecretChoice::Absent,
+    };
+    spec.secret.clone().unwrap_or(by_default)
+}
+
 impl Hub {
-    /// Makes a webhook that gets the events from now on. Its secret is returned once; it is stored sealed.
+    /// Makes a webhook that gets the events from now on. A secret that we made is returned once; secrets are stored
+    /// sealed.
     pub async fn create_webhook(
         &self,
         channel: &Channel,
+        door: Door,
         spec: WebhookSpec,
-    ) -> Result<(Arc<Webhook>, String), WebhookError> {
+    ) -> Result<(Arc<Webhook>, Option<Secret>), WebhookError> {
         let _one_at_a_time = self.changes.lock().await;
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let office = &self.engine.office;
         let most = office.config.per_channel;
-        let secret = Secret::from_random(clock::random());
         let id = channel::uuid_from(clock::random());
         let now_ms = clock::now_ms();
+        let made = matches!(secret_choice(door, &spec), SecretChoice::Made);
+        let secret = match secret_choice(door, &spec) {
+            SecretChoice::Made => Some(Secret::from_random(clock::random())),
+            SecretChoice::Given(secret) => Some(secret),
+            SecretChoice::Absent => None,
+        };
+        let sealed = secret.clone().map(|secret| record::seal_keys(&office.key, &id, &Keys::new(secret)));
         let mut webhook = Webhook {
-            secrets: record::seal_keys(&office.key, &id, &Keys::new(secret.clone())),
+            secrets: sealed,
             id: id.into(),
             channel: channel.no,
+            door,
             url: String::new(),
             active: true,
-            format: Format::Map,
+            format: match door {
+                Door::Maps => Format::Map,
+                Door::Organizations => Format::Gateway,
+                Door::Feed => Format::Feed,
+            },
             template: None,
             filter: FilterSpec::default(),
             custom_headers: Vec::new(),
-            retry_policy: office.config.schedule.clone(),
+            retry_policy: match door {
+                Door::Maps | Door::Feed => office.config.schedule.clone(),
+                Door::Organizations => RetryPolicy::organization_default(),
+            },
             ordered: false,
             batch: None,
             rate_limit: None,
@@ -130,7 +156,7 @@ impl Hub {
         .await?;
         office.put(webhook.clone());
         self.launch(&webhook).await;
-        Ok((webhook, secret.reveal().to_owned()))
+        Ok((webhook, secret.filter(|_| made)))
     }
 
     /// The webhooks of a channel, the oldest first.
@@ -159,8 +185,18 @@ impl Hub {
         let enable = spec.active == Some(true) || resume.is_some();
         let mut webhook = Webhook::clone(&old);
         webhook.updated_ms = clock::now_ms();
+        let secret = match &spec.secret {
+            None => None,
+            Some(SecretChoice::Made) => Some(Some(Secret::from_random(clock::random()))),
+            Some(SecretChoice::Given(secret)) => Some(Some(secret.clone())),
+            Some(SecretChoice::Absent) => Some(None),
+        };
+        if let Some(secret) = secret {
+            let seal = |secret| record::seal_keys(&self.engine.office.key, &webhook.id, &Keys::new(secret));
+            webhook.secrets = secret.map(seal);
+        }
         self.check(spec, &mut webhook, &channel).await?;
-        let enable = enable && webhook.active && channel.webhooks_enabled;
+        let enable = enable && webhook.is_on(&channel);
         let new_target = webhook.url != old.url;
         let webhook = self.store_webhook(webhook).await?;
         let ready = self.ready(&webhook, channel)?;
@@ -188,8 +224,15 @@ impl Hub {
         Ok(())
     }
 
-    /// Gives a webhook a new secret and returns it once. The old one signs as well for `grace_seconds`.
-    pub async fn rotate_secret(&self, channel: &Channel, id: &str, grace_seconds: u64) -> Result<String, WebhookError> {
+    /// Gives a webhook a new secret, `given` or one that we make, and returns it once. The old one signs as well for
+    /// `grace_seconds`.
+    pub async fn rotate_secret(
+        &self,
+        channel: &Channel,
+        id: &str,
+        grace_seconds: u64,
+        given: Option<Secret>,
+    ) -> Result<Secret, WebhookError> {
         if grace_seconds > GRACE_MAX_S {
             let message = format!("must be a number from 0 to {GRACE_MAX_S}");
             return Err(WebhookError::Invalid(vec![InvalidField { field: "grace_seconds".into(), message }]));
@@ -198,26 +241,27 @@ impl Hub {
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let mut webhook = Webhook::clone(&*self.webhook(&channel, id)?);
         let key = &self.engine.office.key;
-        let secret = Secret::from_random(clock::random());
+        let secret = given.unwrap_or_else(|| Secret::from_random(clock::random()));
         let now_ms = clock::now_ms();
-        let keys = match record::open_keys(key, &webhook.id, &webhook.secrets) {
-            Ok(mut keys) => {
+        let old = webhook.secrets.as_ref().map(|sealed| record::open_keys(key, &webhook.id, sealed));
+        let keys = match old {
+            Some(Ok(mut keys)) => {
                 keys.rotate(secret.clone(), now_ms + grace_seconds as i64 * 1_000);
                 keys.expire(now_ms);
                 keys
             }
             // with another key of the data folder there is no old secret any more
-            Err(_) => Keys::new(secret.clone()),
+            Some(Err(_)) | None => Keys::new(secret.clone()),
         };
-        webhook.secrets = record::seal_keys(key, &webhook.id, &keys);
+        webhook.secrets = Some(record::seal_keys(key, &webhook.id, &keys));
         webhook.updated_ms = now_ms;
         let webhook = self.store_webhook(webhook).await?;
         let ready = self.ready(&webhook, channel)?;
         self.ask(&webhook, Ask::Configure { ready, new_target: false }).await?;
-        Ok(secret.reveal().to_owned())
+        Ok(secret)
     }
 
-    /// The switch over all webhooks of a channel.
+    /// The switch over the webhooks of a map.
     pub async fn toggle_webhooks(&self, channel: &Channel, enabled: bool) -> Result<Arc<Channel>, WebhookError> {
         let _one_at_a_time = self.changes.lock().await;
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;

@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
             (None, None) => Canonical::EMPTY_OBJECT,
             (None, Some(user)) => payload(body, "{}", Some(user)).ok()?,
         };
-        Some(Draft { kind: kind?, ts_ms, session, payload, dedupe_id })
+        Some(Draft { kind: kind?, ts_ms, session, payload, dedupe_id, validated: None })
     }
 
     /// What a slot holds, if anything valid; two fields of one slot must mean the same.

@@ -134,7 +134,8 @@ impl Filter {
             .as_ref()
             .is_none_or(|names| names.binary_search_by(|name| name.as_str().cmp(event.kind.as_str())).is_ok());
         let session_fits = spec.session.as_deref().is_none_or(|session| event.session.as_deref() == Some(session));
-        if !type_fits || !session_fits {
+        let source_fits = spec.source.as_deref().is_none_or(|source| event.origin.source() == Some(source));
+        if !type_fits || !session_fits || !source_fits {
             return Verdict::NoMatch;
         }
         if !spec.path_prefix.is_empty() {
@@ -183,6 +184,7 @@ fn normalise(spec: &FilterSpec) -> Result<FilterSpec, FilterError> {
             session => session.map(str::to_owned),
         },
         filter: spec.filter.clone().filter(|text| !text.trim().is_empty()),
+        source: spec.source.clone(),
     })
 }
 

@@ -21,6 +21,9 @@ pub struct FilterSpec {
     /// A CEL expression over `event`; blank: no condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// The id of the source that took the event in. Set by the server, never read from what a client writes.
+    #[serde(skip)]
+    pub source: Option<String>,
 }
 
 impl FilterSpec {

@@ -17,6 +17,7 @@ fn event(kind: &str, payload: &str) -> Event {
         kind: EventType::new(kind).expect("a good type"),
         ts_ms: 1_750_509_296_789,
         session: Some("raid".into()),
+        origin: Default::default(),
         payload: Canonical::parse(payload).expect("good JSON"),
     }
 }

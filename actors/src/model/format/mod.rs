@@ -22,6 +22,7 @@ mod tests;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::channel::ChannelKind;
 use super::event::Event;
 use super::signature::Keys;
 pub use template::{OUTPUT_BYTES_MAX, TEMPLATE_BYTES_MAX, Template, TemplateError};
@@ -111,6 +112,15 @@ impl std::str::FromStr for Format {
 pub enum Family {
     Map,
     Organization,
+}
+
+impl Family {
+    pub fn of(kind: ChannelKind) -> Family {
+        match kind {
+            ChannelKind::Map => Family::Map,
+            ChannelKind::Organization => Family::Organization,
+        }
+    }
 }
 
 /// The channel of an event as clients know it.

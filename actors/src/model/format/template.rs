@@ -101,6 +101,7 @@ impl Template {
             kind: EventType::new("odd.event").expect("a type of plain letters"),
             ts_ms: 0,
             session: None,
+            origin: Default::default(),
             payload: Canonical::EMPTY_OBJECT,
         };
         let label = ChannelLabel { family: Family::Map, id: "00000000-0000-4000-8000-000000000000", name: "odd" };

@@ -51,6 +51,7 @@ pub(super) fn event(kind: &str, payload: &str) -> Event {
         kind: EventType::new(kind).unwrap(),
         ts_ms: AT_MS,
         session: None,
+        origin: Default::default(),
         payload: Canonical::parse(payload).unwrap(),
     }
 }

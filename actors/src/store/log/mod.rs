@@ -238,7 +238,7 @@ impl Log {
         self.shelf.read().unwrap_or_else(PoisonError::into_inner).head
     }
 
-    /// A page of one channel, strictly beyond the cursor.
+    /// A page of one channel, or of all in one order, strictly beyond the cursor.
     pub fn read(
         &self,
         no: ChannelNo,
@@ -258,13 +258,6 @@ impl Log {
             volumes.reverse();
         }
         self.gather(&volumes, limit, |segment, limit| segment.read(no, cursor, head, limit, direction))
-    }
-
-    /// A page of all channels in one order, strictly after the cursor.
-    pub fn read_all(&self, after: EventId, limit: PageLimit) -> Result<Page, StoreError> {
-        let (head, mut volumes) = self.shelf();
-        volumes.retain(|v| v.last().is_some_and(|last| last > after));
-        self.gather(&volumes, limit, |segment, limit| segment.read_all(after, head, limit))
     }
 
     fn gather(
@@ -329,28 +322,25 @@ impl Log {
     }
 
     /// The oldest kept event of a channel, or of all.
-    pub fn oldest(&self, channel: Option<ChannelNo>) -> Option<EventId> {
+    pub fn oldest(&self, no: ChannelNo) -> Option<EventId> {
         let (_, volumes) = self.shelf();
-        volumes.iter().find_map(|v| match channel {
-            Some(no) => v.span(no).map(|span| span.first),
-            None => v.meta.read().unwrap_or_else(PoisonError::into_inner).first,
-        })
+        volumes.iter().find_map(|v| v.span(no).map(|span| span.first))
     }
 
-    /// The newest kept event of a channel.
+    /// The newest kept event of a channel, or of all.
     pub fn newest(&self, no: ChannelNo) -> Option<EventId> {
         let (_, volumes) = self.shelf();
         volumes.iter().rev().find_map(|v| v.span(no).map(|span| span.last))
     }
 
-    /// The newest event of the channel that retention took; zero while it took none.
+    /// The newest event of the channel (or of all) that retention took; zero while it took none.
     pub fn expired(&self, no: ChannelNo) -> EventId {
         self.lost.read().unwrap_or_else(PoisonError::into_inner).expired(no)
     }
 
     /// Whether events of the channel (or of any) with ids in (after, through] may be gone.
-    pub fn lost_between(&self, channel: Option<ChannelNo>, after: EventId, through: EventId) -> bool {
-        self.lost.read().unwrap_or_else(PoisonError::into_inner).between(channel, after, through)
+    pub fn lost_between(&self, no: ChannelNo, after: EventId, through: EventId) -> bool {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner).between(no, after, through)
     }
 
     /// What a dedupe key stands for, within the window: (first id, count).
@@ -425,8 +415,13 @@ impl Volume {
         self.meta.read().unwrap_or_else(PoisonError::into_inner).last
     }
 
+    /// What the segment holds of a channel, or of all.
     fn span(&self, no: ChannelNo) -> Option<super::segment::Span> {
-        self.meta.read().unwrap_or_else(PoisonError::into_inner).channels.get(&no.0).copied()
+        let meta = self.meta.read().unwrap_or_else(PoisonError::into_inner);
+        match no {
+            ChannelNo::ALL => Some(super::segment::Span { first: meta.first?, last: meta.last?, events: meta.events }),
+            no => meta.channels.get(&no.0).copied(),
+        }
     }
 
     /// Takes over what a commit changed, for readers.

@@ -23,15 +23,15 @@ fn only_the_second_is_lost(damage: impl Fn(&Path), in_quarantine: bool) {
     let expected: Vec<EventId> = (0..10).chain(20..40).map(id).collect();
     let found = of_channel(&log, 1);
     assert!(expected.iter().all(|id| found.contains(id)), "the other segments are readable");
-    assert!(log.lost_between(Some(ChannelNo(1)), id(9), EventId::MAX), "{found:?}");
-    assert!(log.lost_between(None, id(5), id(25)));
-    assert!(!log.lost_between(Some(ChannelNo(1)), id(20), EventId::MAX));
-    assert!(!log.lost_between(Some(ChannelNo(1)), id(0), id(5)));
+    assert!(log.lost_between(ChannelNo(1), id(9), EventId::MAX), "{found:?}");
+    assert!(log.lost_between(ChannelNo::ALL, id(5), id(25)));
+    assert!(!log.lost_between(ChannelNo(1), id(20), EventId::MAX));
+    assert!(!log.lost_between(ChannelNo(1), id(0), id(5)));
     log.append(&commit(vec![event(EventId::at_time(now_ms as u64), 1, 10)]), now_ms).unwrap();
     drop(log);
     let log = open(&options(dir.path()), now_ms);
-    assert!(log.lost_between(None, id(5), id(25)), "it is still known after a restart");
-    assert!(!log.lost_between(None, id(20), EventId::MAX));
+    assert!(log.lost_between(ChannelNo::ALL, id(5), id(25)), "it is still known after a restart");
+    assert!(!log.lost_between(ChannelNo::ALL, id(20), EventId::MAX));
     assert_eq!(of_channel(&log, 1).len(), found.len() + 1);
 }
 
@@ -64,7 +64,7 @@ fn a_truncated_segment_is_announced_whether_it_opens_or_not() {
         let file = std::fs::File::options().write(true).open(segment(&dir, 2).join("db")).unwrap();
         file.set_len(length).unwrap();
         let (log, _) = Log::open(options(dir.path()), START_MS + 300_000).unwrap();
-        assert!(log.lost_between(Some(ChannelNo(1)), id(9), EventId::MAX), "cut to {length}");
+        assert!(log.lost_between(ChannelNo(1), id(9), EventId::MAX), "cut to {length}");
         let found = of_channel(&log, 1);
         assert!((0..10).chain(20..30).all(|n| found.contains(&id(n))), "cut to {length}");
     }
@@ -90,7 +90,7 @@ fn a_segment_whose_making_was_cut_short_is_no_damage() {
     std::fs::create_dir_all(segment(&dir, 2).join("blobs")).unwrap();
     let log = open(&options(dir.path()), START_MS + 60_000);
     assert_eq!(of_channel(&log, 1).len(), 10);
-    assert!(!log.lost_between(None, EventId::ZERO, EventId::MAX));
+    assert!(!log.lost_between(ChannelNo::ALL, EventId::ZERO, EventId::MAX));
 }
 
 #[test]
@@ -99,6 +99,6 @@ fn a_ledger_of_losses_that_cannot_be_read_announces_a_gap_before_the_oldest_even
     drop(segmented(&dir, 1));
     std::fs::write(dir.path().join("log/lost.json"), "{").unwrap();
     let log = open(&options(dir.path()), START_MS + 60_000);
-    assert!(log.lost_between(Some(ChannelNo(1)), EventId::ZERO, EventId::MAX));
+    assert!(log.lost_between(ChannelNo(1), EventId::ZERO, EventId::MAX));
     assert_eq!(of_channel(&log, 1).len(), 20);
 }

@@ -34,8 +34,8 @@ enum Op {
 
 fn operations() -> impl Strategy<Value = Vec<Op>> {
     let size = prop_oneof![20 => 0usize..400, 3 => 50_000usize..70_000, 1 => 120_000usize..262_144];
-    let batch = proptest::collection::vec((0..CHANNELS, size), 1..50);
-    let read = (proptest::option::of(0..CHANNELS), any::<usize>(), 1usize..60, 1usize..200_000, any::<bool>());
+    let batch = proptest::collection::vec((1..=CHANNELS, size), 1..50);
+    let read = (proptest::option::of(1..=CHANNELS), any::<usize>(), 1usize..60, 1usize..200_000, any::<bool>());
     let op = prop_oneof![
         8 => (batch, proptest::option::of(0u8..4)).prop_map(|(batch, key)| Op::Append(batch, key)),
         6 => read.prop_map(|(channel, cursor, events, bytes, backward)| Op::Read { channel, cursor, events, bytes, backward }),
@@ -124,7 +124,6 @@ impl World {
             _ if backward => EventId::MAX,
             _ => EventId::ZERO,
         };
-        let backward = backward && channel.is_some();
         let mut expected: Vec<&Event> = self
             .kept
             .iter()
@@ -137,10 +136,8 @@ impl World {
         let direction = if backward { Direction::Backward } else { Direction::Forward };
         let (mut found, mut at) = (Vec::new(), cursor);
         for _ in 0..=expected.len() {
-            let page = match channel {
-                Some(no) => self.log.read(ChannelNo(no), at, limit, direction).unwrap(),
-                None => self.log.read_all(at, limit).unwrap(),
-            };
+            let no = channel.map_or(ChannelNo::ALL, ChannelNo);
+            let page = self.log.read(no, at, limit, direction).unwrap();
             assert!(page.events.len() <= limit.events);
             at = page.events.last().map_or(at, |event| event.id);
             found.extend(page.events);
@@ -165,9 +162,9 @@ impl World {
     fn check(&self) {
         assert!(self.log.head() >= self.newest(), "the head never goes back");
         assert_eq!(self.log.stats().events, self.kept.len() as u64);
-        for channel in (0..CHANNELS).map(Some).chain([None]) {
+        for channel in (1..=CHANNELS).map(Some).chain([None]) {
             let mine = |event: &&Event| channel.is_none_or(|no| event.channel.0 == no);
-            let no = channel.map(ChannelNo);
+            let no = channel.map_or(ChannelNo::ALL, ChannelNo);
             assert_eq!(self.log.oldest(no), self.kept.iter().find(mine).map(|event| event.id));
             let gone = self.dropped.iter().rev().find(mine).map(|event| event.id);
             if let Some(gone) = gone {
@@ -193,7 +190,7 @@ proptest! {
         for op in ops {
             world = world.run(op);
         }
-        for channel in (0..CHANNELS).map(Some).chain([None]) {
+        for channel in (1..=CHANNELS).map(Some).chain([None]) {
             world.read(channel, usize::MAX, PageLimit { events: 7, bytes: 100_000 }, false);
         }
     }

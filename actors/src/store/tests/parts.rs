@@ -27,7 +27,7 @@ fn a_record_that_fails_its_check_is_skipped_and_the_rest_is_read() {
         let (mut backward, _) = segment.read(ChannelNo(1), id(9), id(9), ALL, Direction::Backward).unwrap();
         backward.reverse();
         assert_eq!(backward, forward);
-        let (all, _) = segment.read_all(id(0), id(9), ALL).unwrap();
+        let (all, _) = segment.read(ChannelNo::ALL, id(0), id(9), ALL, Direction::Forward).unwrap();
         assert!(ids(&all).ends_with(&[id(3), id(4)]));
         assert!(segment.corrupt.load(Ordering::Relaxed) > 0);
     }
@@ -53,7 +53,7 @@ fn large_records_come_back_whole_between_small_ones() {
     drop(log);
     let log = open(&options(dir.path()), START_MS);
     assert!(log.read(ChannelNo(1), EventId::ZERO, ALL, Direction::Forward).unwrap().events == events);
-    assert!(log.read_all(EventId::ZERO, ALL).unwrap().events == events);
+    assert!(log.read(ChannelNo::ALL, EventId::ZERO, ALL, Direction::Forward).unwrap().events == events);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_commit_may_touch_a_thousand_channels() {
     let events: Vec<Event> = (0..2000).map(|n| event(id(n), n % 1000, 20)).collect();
     log.append(&commit(events.clone()), START_MS).unwrap();
     assert_eq!(of_channel(&log, 999), [id(999), id(1999)]);
-    assert!(log.read_all(EventId::ZERO, ALL).unwrap().events == events);
+    assert!(log.read(ChannelNo::ALL, EventId::ZERO, ALL, Direction::Forward).unwrap().events == events);
 }
 
 #[test]
@@ -161,7 +161,10 @@ fn retention_by_bytes_frees_the_disk_and_keeps_the_newest() {
     let found = of_channel(&log, 1);
     assert!(found.len() > 3 && found.ends_with(&[id(99)]));
     assert_eq!(std::fs::read_dir(dir.path().join("log")).unwrap().count(), log.stats().segments + 1);
-    assert!(!log.lost_between(None, found[0].before(), EventId::MAX) && log.lost_between(None, id(0), EventId::MAX));
+    assert!(
+        !log.lost_between(ChannelNo::ALL, found[0].before(), EventId::MAX)
+            && log.lost_between(ChannelNo::ALL, id(0), EventId::MAX)
+    );
 }
 
 #[test]
@@ -171,7 +174,7 @@ fn the_head_survives_when_every_event_has_gone() {
     let log = open(&options, START_MS);
     log.append(&commit(vec![event(id(7), 1, 10)]), START_MS).unwrap();
     assert_eq!(log.retain(START_MS + 5000).unwrap().events, 1);
-    assert_eq!((log.head(), log.oldest(None), log.stats().events), (id(7), None, 0));
+    assert_eq!((log.head(), log.oldest(ChannelNo::ALL), log.stats().events), (id(7), None, 0));
     drop(log);
     let log = open(&options, START_MS + 5000);
     assert_eq!(log.head(), id(7));
@@ -191,7 +194,7 @@ fn readers_meet_neither_holes_nor_errors_while_segments_close_and_go() {
                     let limit = PageLimit { events: 30, bytes: usize::MAX };
                     let page = log.read(ChannelNo(1), at, limit, Direction::Forward).unwrap();
                     for event in page.events {
-                        let lost = || log.lost_between(Some(ChannelNo(1)), at, event.id);
+                        let lost = || log.lost_between(ChannelNo(1), at, event.id);
                         assert!(event.id == at.plus(1) || at == EventId::ZERO || lost(), "{at} {}", event.id);
                         at = event.id;
                     }

@@ -178,8 +178,7 @@ impl WebhookActor {
     }
 
     fn config(&self) -> crate::model::delivery::EndpointConfig {
-        let enabled = self.ready.channel.webhooks_enabled;
-        self.ready.webhook.endpoint(enabled, self.engine.office.config.max_in_flight)
+        self.ready.webhook.endpoint(&self.ready.channel, self.engine.office.config.max_in_flight)
     }
 
     /// Tells the machine what happened and performs what it says.

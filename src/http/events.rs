@@ -1,0 +1,168 @@
+//! Events by request, the same for every family: publish, history, stats, tickets for streams, the catalogue.
+
+use actix_web::http::header::ACCEPT;
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::{HistoryQuery, Order, StatsQuery};
+use actors::model::access::Scope;
+use actors::model::filter::{Filter, FilterSpec};
+use actors::model::timestamp::to_iso;
+use actors::model::{catalogue, draft};
+use actors::session::Lane;
+use serde::Serialize;
+use serde_json::json;
+
+use super::door::Door;
+use super::guard::{self, On, Publishes, Reading};
+use super::problem::{Code, Problem};
+use super::query::{self, Pairs};
+use super::streams::{self, TicketRequest};
+use super::{Context, now_ms};
+
+type Answer = Result<HttpResponse, Problem>;
+
+/// `POST .../events`: one event, a list or lines, into one channel.
+pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: HttpRequest, body: web::Bytes) -> Answer {
+    let form = query::body_form(&request)?;
+    let key =
+        match request.headers().get("idempotency-key") {
+            Some(value) => Some(value.to_str().ok().filter(|key| (1..=255).contains(&key.len())).ok_or_else(|| {
+                Problem::new(Code::BadRequest, "Idempotency-Key is 1 to 255 visible ASCII characters")
+            })?),
+            None => None,
+        };
+    if on.channel.is_system() {
+        return Err(Problem::new(Code::Forbidden, "Only the server itself publishes to the organization system"));
+    }
+    let drafts = draft::parse(&body, form, &context.draft_limits)?.drafts;
+    let door = Door::of(&request);
+    let receipt = context.hub.publish(on.channel, drafts, key, on.principal.id.clone()).await?;
+    let mut answer = HttpResponse::Created();
+    if receipt.repeated {
+        answer.insert_header(("Idempotency-Replayed", "true"));
+    }
+    // ids need no escaping, and this answer is the one that is made most often
+    let mut text = Vec::with_capacity(24 + receipt.ids.len() * 33);
+    text.extend_from_slice(b"{\"data\":{\"ids\":[");
+    for (n, id) in receipt.ids.iter().enumerate() {
+        text.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });
+        door.envelope().write_id(*id, &mut text);
+        text.push(b'"');
+    }
+    text.extend_from_slice(b"]}}");
+    Ok(answer.content_type("application/json").body(text))
+}
+
+/// Most events of a page of history.
+const PAGE_MAX: usize = 1000;
+const PAGE_DEFAULT: usize = 100;
+
+/// `GET .../events`: a page of a channel, or all of it as lines.
+pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequest, pairs: Pairs) -> Answer {
+    let (no, door) = (of.lane.no(), Door::of(&request));
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
+    let limit = pairs.number("limit", 1..=PAGE_MAX)?;
+    let query = HistoryQuery {
+        filter: Filter::compile(&FilterSpec::from_query(pairs.iter())?)?,
+        since_ms: pairs.time("since")?,
+        until_ms: pairs.time("until")?,
+        after: pairs.get("after").filter(|text| !text.is_empty()).map(str::parse).transpose()?,
+        limit: limit.unwrap_or(if all { PAGE_MAX } else { PAGE_DEFAULT }),
+        order: match pairs.get("order") {
+            None | Some("asc") => Order::OldestFirst,
+            Some("desc") => Order::NewestFirst,
+            Some(_) => return Err(Problem::parameter("order", "asc or desc is expected")),
+        },
+    };
+    if all {
+        let lines = context.hub.export(no, door.envelope(), query);
+        return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines));
+    }
+    let page = context.hub.history(no, door.envelope(), query).await?;
+    let mut text = b"{\"data\":[".to_vec();
+    for (n, event) in page.events.iter().enumerate() {
+        if n > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(event);
+    }
+    let next = page.next.map_or("null".into(), |id| format!("\"{}\"", door.envelope().shown_id(id)));
+    text.extend_from_slice(format!("],\"next\":{next}").as_bytes());
+    if door == Door::Organizations {
+        // the name that lists of this family have
+        text.extend_from_slice(format!(",\"nextCursor\":{next}").as_bytes());
+    }
+    text.push(b'}');
+    Ok(HttpResponse::Ok().content_type("application/json").body(text))
+}
+
+/// Most buckets that one answer holds.
+const BUCKETS_MAX: i64 = 1000;
+/// The longest window.
+const WINDOW_MAX_MS: i64 = 366 * 86_400_000;
+
+/// `GET .../stats`: counts per type and time.
+pub async fn stats(context: web::Data<Context>, of: Reading, pairs: Pairs) -> Answer {
+    let window_ms = pairs.duration("window")?.unwrap_or(86_400_000);
+    let bucket_ms = pairs.duration("bucket")?.unwrap_or(3_600_000);
+    if window_ms > WINDOW_MAX_MS {
+        return Err(Problem::parameter("window", "at most 366d"));
+    }
+    if window_ms / bucket_ms >= BUCKETS_MAX {
+        return Err(Problem::parameter(
+            "bucket",
+            format!("the window has more than {BUCKETS_MAX} buckets; make them longer"),
+        ));
+    }
+    let filter = Filter::compile(&FilterSpec::from_query(pairs.iter())?)?;
+    let stats = context.hub.stats(of.lane.no(), StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms }).await?;
+    let bucket = |b: &actors::hub::Bucket| json!({ "start": to_iso(b.start_ms), "total": b.types.values().sum::<u64>(), "types": b.types });
+    Ok(HttpResponse::Ok().json(json!({ "data": {
+        "since": to_iso(stats.since_ms),
+        "until": to_iso(stats.until_ms),
+        "bucket_seconds": bucket_ms / 1000,
+        "total": stats.total,
+        "types": stats.types,
+        "buckets": stats.buckets.iter().map(bucket).collect::<Vec<_>>(),
+    } })))
+}
+
+/// `POST .../events/ticket`: a single-use ticket for a stream of the channel, or of all.
+pub async fn ticket(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> Answer {
+    let principal = guard::caller(&request)?;
+    let lane = guard::lane_for(&request, &principal, Scope::Subscribe)?;
+    let asked: TicketRequest = query::optional_json(&request, &body)?;
+    let ticket = streams::mint(&context.hub, principal, lane.no(), asked).await?;
+    let path = request.path().trim_end_matches("ticket");
+    let path = match &lane {
+        Lane::Channel(channel) => match request.match_info().get("map") {
+            // the id holds when the slug is changed
+            Some(_) => format!("/api/maps/{}/events/", channel.id),
+            None => path.to_string(),
+        },
+        Lane::All => path.to_string(),
+    };
+    let url = format!("{}{path}stream?ticket={ticket}", context.base_url(&request));
+    let expires = match Door::of(&request) {
+        Door::Organizations => "expiresInSeconds",
+        _ => "expires_in_seconds",
+    };
+    let ttl_s = context.settings.tickets.ttl_s;
+    Ok(HttpResponse::Created().json(json!({ "data": { "ticket": ticket, expires: ttl_s, "url": url } })))
+}
+
+/// `GET /api/event-types`
+pub async fn event_types(pairs: Pairs) -> Answer {
+    let family = pairs.get("family");
+    if let Some(family) = family.filter(|family| !catalogue::families().contains(family)) {
+        let known = catalogue::families().join(", ");
+        return Err(Problem::parameter("family", format!("'{family}' is not known; one of {known} is expected")));
+    }
+    let data = family.map_or_else(|| catalogue::types().iter().collect(), |name| catalogue::of_family(name).collect());
+    Ok(HttpResponse::Ok().json(Types { data }))
+}
+
+#[derive(Serialize)]
+struct Types {
+    data: Vec<&'static catalogue::TypeInfo>,
+}

@@ -1,0 +1,58 @@
+//! The ticket of `/api/v1/realtime`: what a client wants to read is said when the ticket is minted, and the ticket opens
+//! a stream of exactly that.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::model::access::Scope;
+use actors::model::event::ChannelNo;
+use actors::model::filter::FilterSpec;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Context;
+use super::guard;
+use super::problem::{Code, Problem};
+use super::{query, streams};
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    scope: Option<String>,
+    session: Option<String>,
+    events: Option<Vec<String>>,
+    since: Option<String>,
+    #[serde(default, alias = "pathPrefix")]
+    path_prefix: Vec<String>,
+    filter: Option<String>,
+}
+
+/// `POST /api/v1/realtime/ticket`
+pub async fn ticket(
+    context: web::Data<Context>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    let principal = guard::caller(&request)?;
+    let wish: Wish = query::optional_json(&request, &body)?;
+    let session = wish.session.clone().filter(|session| !session.is_empty());
+    let no = match wish.scope.as_deref() {
+        Some("session") if session.is_none() => {
+            return Err(Problem::parameter_text("session is required for scope=session"));
+        }
+        None | Some("" | "organization" | "session") => {
+            guard::channel_for(&request, &principal, Scope::Subscribe)?.no()
+        }
+        Some("firehose") if principal.is_admin() => ChannelNo::ALL,
+        Some("firehose") => {
+            return Err(Problem::new(Code::Forbidden, "Only the admin token may read the firehose"));
+        }
+        Some(_) => return Err(Problem::parameter_text("scope must be one of session|organization|firehose")),
+    };
+    let Wish { events, path_prefix, filter, since, .. } = wish;
+    let spec = FilterSpec { events, path_prefix, session, filter, source: None };
+    let ticket = streams::mint_bound(&context.hub, principal, no, Some(spec), since.as_deref()).await?;
+    let base = context.base_url(&request);
+    // http becomes ws, and https wss
+    let url = format!("ws{}/api/v1/realtime?ticket={ticket}", base.strip_prefix("http").unwrap_or(&base));
+    let expires = context.settings.tickets.ttl_s;
+    Ok(HttpResponse::Created().json(json!({ "ticket": ticket, "expiresInSeconds": expires, "url": url })))
+}
