@@ -34,6 +34,7 @@ impl FilterArgs {
             path_prefix: self.path_prefix.clone(),
             session: self.session.clone(),
             filter: self.filter.clone(),
+            source: None,
         };
         Filter::compile(&spec).map_err(|error| {
             let flag = error.parameter().replace('_', "-");
