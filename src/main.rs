@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use stentor::cli::{self, Command, bench, completions, demo, man, serve, tail, token};
+use stentor::cli::{self, Command, bench, completions, demo, health, man, serve, tail, token};
 
 fn main() -> ExitCode {
     cli::run(|command| match command {
@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Token(args) => token::run(args),
+        Command::Health(args) => health::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

@@ -11,6 +11,7 @@ pub mod demo;
 mod envelope;
 mod filter;
 mod follow;
+pub mod health;
 pub mod man;
 mod output;
 mod receiver;
@@ -51,6 +52,8 @@ pub enum Command {
     Tail(tail::TailArgs),
     /// Make, list and revoke the tokens of a running server
     Token(token::TokenArgs),
+    /// Tell by the exit code whether a server is ready
+    Health(health::HealthArgs),
     /// Measure what this build does on this machine
     Bench(bench::BenchArgs),
     /// Print the script that completes commands in a shell

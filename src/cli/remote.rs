@@ -36,7 +36,7 @@ pub struct RemoteArgs {
 }
 
 /// Checks the address of a server and takes the `/` from its end.
-fn address(text: &str) -> Result<String, String> {
+pub(super) fn address(text: &str) -> Result<String, String> {
     let base = text.trim_end_matches('/');
     let uri: Uri = base.parse().map_err(|_| "give an address such as https://events.example.org".to_owned())?;
     match (uri.scheme_str(), uri.host()) {

@@ -58,6 +58,25 @@ fn the_first_start_makes_an_admin_token_that_only_the_owner_can_read() {
 }
 
 #[test]
+fn the_health_command_tells_by_its_exit_code_whether_the_server_is_ready() {
+    let ask = |url: String| {
+        let mut command = stentor(&[]);
+        command.args(["health", "--server", &url]);
+        run(command)
+    };
+    let mut server = TestServer::start(&[]);
+    let url = |server: &TestServer| format!("http://{}", server.addr());
+    assert_eq!(ask(url(&server)), (Some(0), "ready\n".into(), String::new()));
+    server.restart_with(&[("storage.min_free_bytes", "1099511627776")]);
+    let (code, _, err) = ask(url(&server));
+    assert!(code == Some(1) && err.contains("503") && err.contains("1099511627776 are wanted"), "{code:?} {err}");
+    let gone = url(&server);
+    server.stop();
+    let (code, _, err) = ask(gone);
+    assert!(code == Some(1) && err.contains("cannot talk to"), "{code:?} {err}");
+}
+
+#[test]
 fn a_reader_twenty_thousand_events_behind_gets_all_in_order_and_goes_on_live() {
     let server = TestServer::start(&[]);
     let map = server.new_map("behind");
