@@ -2,7 +2,8 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::webhooks::{
-    AttemptRecord, Delivery, DeliveryId, DeliveryStatus, Job, JobId, ReplayAnswer, ReplayAsk, TestOutcome,
+    AttemptRecord, Delivery, DeliveryId, DeliveryStatus, Headers, Job, JobId, ReplayAnswer, ReplayAsk, TestOutcome,
+    Timings,
 };
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::id::EventId;
@@ -63,8 +64,19 @@ fn shown(delivery: &Delivery, webhook: &str) -> Value {
     })
 }
 
-fn header_object(headers: &[(String, String)]) -> Map<String, Value> {
-    headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
+fn header_object(headers: &Headers) -> Map<String, Value> {
+    headers.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
+}
+
+/// The parts of an attempt in milliseconds; null is a part that did not happen or did not end.
+fn timings_shown(timings: &Timings) -> Value {
+    let ms = |us: Option<u64>| us.map(|us| us as f64 / 1e3);
+    json!({
+        "dns_ms": ms(timings.dns_us),
+        "connect_ms": ms(timings.connect_us),
+        "tls_ms": ms(timings.tls_us),
+        "first_byte_ms": ms(timings.first_byte_us),
+    })
 }
 
 fn attempt(attempt: &AttemptRecord) -> Value {
@@ -73,6 +85,9 @@ fn attempt(attempt: &AttemptRecord) -> Value {
         "trigger": attempt.trigger,
         "started_at": to_iso(attempt.started_ms),
         "duration_ms": attempt.duration_ms,
+        "timings": timings_shown(&attempt.timings),
+        "connection_reused": attempt.reused,
+        "remote_address": attempt.address,
         "status_code": attempt.status_code,
         "error_code": attempt.error_code,
         "error": (!attempt.detail.is_empty()).then_some(&attempt.detail),
@@ -127,6 +142,7 @@ fn tested(outcome: &TestOutcome) -> Value {
         "error_code": outcome.error_code,
         "error": (!outcome.detail.is_empty()).then_some(&outcome.detail),
         "duration_ms": outcome.duration_ms,
+        "timings": timings_shown(&outcome.timings),
         "request_headers": header_object(&outcome.request_headers),
         "request_body": String::from_utf8_lossy(&outcome.body),
         "response_headers": header_object(&outcome.response_headers),

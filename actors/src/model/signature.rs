@@ -8,8 +8,6 @@
 
 mod plain;
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -173,9 +171,9 @@ pub fn sign_map(secret: &Secret, timestamp_s: i64, body: &[u8]) -> String {
 fn hex(prefix: &str, bytes: &[u8]) -> String {
     let mut text = String::with_capacity(prefix.len() + bytes.len() * 2);
     text.push_str(prefix);
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
     for byte in bytes {
-        // writing to a string cannot fail
-        let _ = write!(text, "{byte:02x}");
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
     }
     text
 }

@@ -1,11 +1,13 @@
 //! One attempt of a delivery from its events to its record: read what is missing, make the body, sign, post.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::client::{self, DeliveryClient};
+use super::headers::Headers as Shown;
 use super::history::AttemptRecord;
 use super::outcome;
 use super::record::Ready;
@@ -21,6 +23,8 @@ use crate::store::{Direction, PageLimit, StoreError};
 
 /// Shown in place of the value of a custom header, which may be a credential.
 const HIDDEN: &str = "(hidden)";
+/// Room for the usual headers of an attempt as they are shown.
+const SHOWN_BYTES: usize = 768;
 /// How often the log is read for an attempt before the attempt counts as failed.
 const READS_MAX: u32 = 3;
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -47,16 +51,16 @@ pub async fn make(
 ) -> Done {
     let (started, started_ms) = (Instant::now(), clock::now_ms());
     let record =
-        |outcome: &outcome::Outcome, headers| record_of(attempt, started_ms, started.elapsed(), outcome, headers);
+        |outcome: outcome::Outcome, headers| record_of(attempt, started_ms, started.elapsed(), outcome, headers);
     let frames = match complete(engine, ready, attempt, frames).await {
         Ok(frames) => frames,
-        Err(reason) => return not_sent(record(&refused(reason), Vec::new()), started.elapsed()),
+        Err(reason) => return not_sent(record(refused(reason), Shown::default()), started.elapsed()),
     };
     let event_types = frames.iter().map(|frame| frame.event.kind.to_string()).collect();
     let batch = ready.webhook.batch.is_some() && !attempt.events.is_empty() || frames.len() > 1;
     let rendered = match render(ready, &frames, batch) {
         Ok(rendered) => rendered,
-        Err(e) => return not_sent(record(&refused(e.to_string()), Vec::new()), started.elapsed()),
+        Err(e) => return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed()),
     };
     let delivery = attempt.delivery.to_string();
     let at_ms = clock::now_ms();
@@ -78,7 +82,7 @@ pub async fn make(
     };
     let outcome = judge(&answered, ready.webhook.format);
     let took = started.elapsed();
-    Done { outcome, record: record(&answered, shown), event_types, took, body: rendered.body }
+    Done { outcome, record: record(answered, shown), event_types, took, body: rendered.body }
 }
 
 /// The events with their frames; those that retention took are missing, and it is an error if all of them are.
@@ -149,18 +153,19 @@ pub fn render(ready: &Ready, frames: &[Arc<Frame>], batch: bool) -> Result<Rende
     }
 }
 
-type Headers = Vec<(String, String)>;
-
 /// The headers to send, and the same as people may see them. Custom headers come last and replace others.
-fn headers(ready: &Ready, rendered: &Rendered, attempt: &format::Attempt<'_>) -> (Headers, Headers) {
+fn headers(ready: &Ready, rendered: &Rendered, attempt: &format::Attempt<'_>) -> (client::Headers, Shown) {
     let ours = format::headers(ready.webhook.format, rendered, attempt, ready.keys.as_ref());
-    let mut sent = vec![("Content-Type".to_owned(), rendered.content_type.to_owned())];
-    sent.extend(ours.into_iter().map(|(name, value)| (name.to_owned(), value)));
     let custom = &ready.webhook.custom_headers;
+    let mut sent = Vec::with_capacity(1 + ours.len() + custom.len());
+    sent.push((Cow::Borrowed("Content-Type"), rendered.content_type.to_owned()));
+    sent.extend(ours.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     sent.retain(|(name, _)| !custom.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
-    let mut shown = sent.clone();
-    sent.extend(custom.iter().cloned());
-    shown.extend(custom.iter().map(|(name, _)| (name.clone(), HIDDEN.to_owned())));
+    let mut shown = Shown::with_capacity(SHOWN_BYTES);
+    sent.iter().for_each(|(name, value)| shown.push(name, value));
+    custom.iter().for_each(|(name, _)| shown.push(name, HIDDEN));
+    shown.shrink();
+    sent.extend(custom.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone())));
     (sent, shown)
 }
 
@@ -201,8 +206,8 @@ fn record_of(
     attempt: &Attempt,
     started_ms: i64,
     took: Duration,
-    outcome: &outcome::Outcome,
-    request_headers: Headers,
+    outcome: outcome::Outcome,
+    request_headers: Shown,
 ) -> AttemptRecord {
     let failed = !outcome.succeeded();
     AttemptRecord {
@@ -212,10 +217,13 @@ fn record_of(
         duration_ms: took.as_millis() as u64,
         status_code: outcome.status,
         error_code: outcome.error.filter(|_| failed).map(|code| code.as_str().to_owned()),
-        detail: outcome.detail.clone(),
+        detail: outcome.detail,
+        timings: outcome.timings,
+        reused: outcome.reused,
+        address: outcome.address.map(|address| address.to_string()),
         request_headers,
         request_body: None,
-        response_headers: outcome.response_headers.clone(),
+        response_headers: outcome.response_headers,
         response_body: String::from_utf8_lossy(&outcome.body_kept).into_owned(),
     }
 }

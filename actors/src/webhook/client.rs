@@ -4,6 +4,7 @@
 //! names a proxy. A client belongs to one arbiter: it is not `Send`, and its connections are reused by that arbiter only.
 //! It sets no limit of its own on attempts in flight; every webhook has its own.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,6 +28,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Sleep;
 
 use super::connector::Connector;
+use super::headers::Headers as Kept;
 use super::link::{TRACE, Trace};
 use super::outcome::{
     BODY_KEPT_BYTES, BODY_READ_BYTES, HEADERS_KEPT, HEADERS_KEPT_BYTES, Outcome, Timings, retry_after,
@@ -42,12 +44,15 @@ const LIFETIME: Duration = Duration::from_secs(120);
 /// awc's own bounds on connecting are out of the way: the attempt's timer rules.
 const NO_BOUND: Duration = Duration::from_secs(24 * 3600);
 
+/// Names and values of headers.
+pub type Headers = Vec<(Cow<'static, str>, String)>;
+
 /// The bounds on time are up to the caller: `webhooks.attempt_timeout_s` and `webhooks.connect_timeout_s`.
 #[derive(Clone, Debug)]
 pub struct Attempt<'a> {
     pub url: &'a Target,
     /// Names and values as [`header_allowed`] takes them; others are left out and logged.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// What is posted. With an empty body the bound on connecting covers the answer as well.
     pub body: Bytes,
     /// For the whole attempt: DNS, connecting, TLS, sending, the answer with its body, and the second try.
@@ -292,15 +297,16 @@ fn note_head(outcome: &mut Outcome, response: &ClientResponse) {
     outcome.retry_after = asked.and_then(|value| retry_after(value, SystemTime::now()));
 }
 
-fn bounded_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+fn bounded_headers(headers: &HeaderMap) -> Kept {
     let mut room = HEADERS_KEPT_BYTES;
-    let mut kept = Vec::with_capacity(headers.len().min(HEADERS_KEPT));
+    let mut kept = Kept::default();
     for (name, value) in headers.iter().take(HEADERS_KEPT) {
         let value = String::from_utf8_lossy(value.as_bytes());
         let Some(left) = room.checked_sub(name.as_str().len() + value.len()) else { break };
         room = left;
-        kept.push((name.as_str().to_owned(), value.into_owned()));
+        kept.push(name.as_str(), &value);
     }
+    kept.shrink();
     kept
 }
 

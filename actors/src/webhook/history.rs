@@ -1,12 +1,18 @@
 //! The delivery log: what people may read of the deliveries of a webhook, successes too. Nothing depends on it.
 //!
 //! Attempts are noted in memory and written in batches, so that a delivery that goes well costs no write of its own; at
-//! most as many are held as are kept at all. What was noted in the last second before a crash is missing.
+//! most as many are held as are kept at all, and no more than [`HELD_BYTES_MAX`] of all webhooks: of a flood of successes
+//! the newest of each interval are kept. Whoever reads has everything written first. What was noted in the last seconds
+//! before a crash is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::headers::Headers;
+use super::outcome::Timings;
 use super::shelf::delivery_key;
 use crate::model::delivery::{DeliveryId, Standing, Trigger};
 use crate::model::id::EventId;
@@ -16,6 +22,11 @@ use crate::store::{Change, State, StoreError, Table};
 pub const ATTEMPTS_KEPT: usize = 32;
 /// The latest of them that keep their headers and bodies.
 pub const DETAILS_KEPT: usize = 4;
+/// What all webhooks together hold in memory until it is written.
+pub const HELD_BYTES_MAX: usize = 16 << 20;
+/// Up to so many deliveries that went well are written each second; more wait for up to [`BUSY_EVERY_MS`].
+const SMOOTH_AT_ONCE: usize = 64;
+const BUSY_EVERY_MS: u64 = 5_000;
 /// Event types of a batch that are named.
 const TYPES_KEPT: usize = 16;
 
@@ -49,14 +60,22 @@ pub struct AttemptRecord {
     /// What went wrong, in a sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    #[serde(default)]
+    pub timings: Timings,
+    /// The request went over a connection that an earlier one had opened.
+    #[serde(default)]
+    pub reused: bool,
+    /// The address and port that it went to, if a connection stood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// As they were sent, with the values of custom headers hidden.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub request_headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub request_headers: Headers,
     /// The body of a test. That of a delivery is made of its events when it is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_body: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub response_headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub response_headers: Headers,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub response_body: String,
 }
@@ -88,7 +107,7 @@ impl Delivery {
         for attempt in &mut self.attempts[..plain] {
             attempt.request_headers.clear();
             attempt.response_headers.clear();
-            attempt.response_body.clear();
+            attempt.response_body = String::new();
         }
         self.status = newer.status;
         self.attempt_count = newer.attempt_count;
@@ -96,7 +115,20 @@ impl Delivery {
         self.updated_ms = newer.updated_ms;
         self.events = newer.events;
     }
+
+    /// What it takes up in memory, near enough for a bound.
+    fn weight(&self) -> usize {
+        let attempts = self.attempts.iter().map(|attempt| {
+            let texts = attempt.request_headers.len() + attempt.response_headers.len() + attempt.response_body.len();
+            256 + attempt.detail.len() + texts + attempt.request_body.as_ref().map_or(0, String::len)
+        });
+        256 + self.events.len() * size_of::<EventId>() + self.event_types.len() * 64 + attempts.sum::<usize>()
+    }
 }
+
+/// What is noted of all webhooks and not written yet, in bytes.
+#[derive(Debug, Default)]
+pub struct Held(AtomicUsize);
 
 /// The log of one webhook.
 pub struct History {
@@ -105,8 +137,14 @@ pub struct History {
     max_age_ms: u64,
     /// What is on disk, the oldest first.
     known: BTreeSet<DeliveryId>,
-    /// What was noted since the last write.
-    fresh: BTreeMap<DeliveryId, Delivery>,
+    /// What was noted since the last write: deliveries that went well at once, and all others, of which the disk may
+    /// know something that is no longer so.
+    smooth: BTreeMap<DeliveryId, Delivery>,
+    others: BTreeMap<DeliveryId, Delivery>,
+    /// When all of it was last written.
+    written_ms: u64,
+    held: Arc<Held>,
+    own_bytes: usize,
 }
 
 /// What is to be written: the deliveries that changed and those that go.
@@ -118,8 +156,18 @@ pub struct Page {
 
 impl History {
     /// `known`: what is on disk.
-    pub fn new(webhook: &str, most: usize, max_age_ms: u64, known: BTreeSet<DeliveryId>) -> History {
-        History { webhook: webhook.into(), most, max_age_ms, known, fresh: BTreeMap::new() }
+    pub fn new(webhook: &str, most: usize, max_age_ms: u64, known: BTreeSet<DeliveryId>, held: Arc<Held>) -> History {
+        History {
+            webhook: webhook.into(),
+            most,
+            max_age_ms,
+            known,
+            smooth: BTreeMap::new(),
+            others: BTreeMap::new(),
+            written_ms: 0,
+            held,
+            own_bytes: 0,
+        }
     }
 
     /// Notes an attempt that ended.
@@ -150,20 +198,65 @@ impl History {
             attempts: vec![attempt],
             next_attempt_ms,
         };
-        match self.fresh.get_mut(&id) {
-            Some(delivery) => delivery.absorb(newer),
-            None => {
-                self.fresh.insert(id, newer);
+        let smooth = status == DeliveryStatus::Delivered && newer.attempt_count == 1;
+        match (self.smooth.remove(&id), self.others.remove(&id)) {
+            (None, None) if smooth => self.hold(newer, true),
+            (None, None) => self.hold(newer, false),
+            (earlier, other) => {
+                for mut delivery in earlier.into_iter().chain(other) {
+                    self.release(&delivery);
+                    delivery.absorb(newer.clone());
+                    self.hold(delivery, false);
+                }
             }
         }
-        while self.fresh.len() > self.most {
-            self.fresh.pop_first();
+        while self.smooth.len() + self.others.len() > self.most || self.is_too_much() {
+            let oldest = self.smooth.pop_first().or_else(|| self.others.pop_first());
+            let Some((_, oldest)) = oldest else { break };
+            self.release(&oldest);
         }
     }
 
-    /// Everything that was noted, to be written, and what has to go because there is too much of it or it is too old.
+    /// Whether the webhooks hold too much together; then each makes room when it notes something.
+    fn is_too_much(&self) -> bool {
+        self.smooth.len() > 1 && self.held.0.load(Ordering::Relaxed) > HELD_BYTES_MAX
+    }
+
+    fn hold(&mut self, delivery: Delivery, smooth: bool) {
+        let bytes = delivery.weight();
+        self.own_bytes += bytes;
+        self.held.0.fetch_add(bytes, Ordering::Relaxed);
+        let map = if smooth { &mut self.smooth } else { &mut self.others };
+        map.insert(delivery.id, delivery);
+    }
+
+    fn release(&mut self, delivery: &Delivery) {
+        let bytes = delivery.weight();
+        self.own_bytes -= bytes;
+        self.held.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What has to be written each second: everything where there is little; of more than that what did not go well, and
+    /// the rest a few times a minute, so that a busy webhook does not write what is trimmed a moment later.
     pub fn take(&mut self, now_ms: u64) -> Page {
-        let fresh = std::mem::take(&mut self.fresh);
+        let busy = self.smooth.len() > SMOOTH_AT_ONCE;
+        // a clock that stepped back makes it wait no longer
+        let is_early = (self.written_ms..self.written_ms.saturating_add(BUSY_EVERY_MS)).contains(&now_ms);
+        if busy && is_early { self.page(now_ms, false) } else { self.take_all(now_ms) }
+    }
+
+    /// Everything that was noted, to be written, and what has to go because there is too much of it or it is too old.
+    pub fn take_all(&mut self, now_ms: u64) -> Page {
+        self.written_ms = now_ms;
+        self.page(now_ms, true)
+    }
+
+    fn page(&mut self, now_ms: u64, all: bool) -> Page {
+        let mut fresh = std::mem::take(&mut self.others);
+        if all {
+            fresh.append(&mut self.smooth);
+        }
+        fresh.values().for_each(|delivery| self.release(delivery));
         self.known.extend(fresh.keys().copied());
         let mut gone = Vec::new();
         while let Some(oldest) = self.known.first().copied() {
@@ -176,6 +269,12 @@ impl History {
         }
         let kept = fresh.into_values().filter(|delivery| self.known.contains(&delivery.id)).collect();
         Page { webhook: self.webhook.clone(), fresh: kept, gone }
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.held.0.fetch_sub(self.own_bytes, Ordering::Relaxed);
     }
 }
 
@@ -217,50 +316,5 @@ pub fn read(state: &State, webhook: &str) -> Result<Vec<Delivery>, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(number: u32) -> AttemptRecord {
-        AttemptRecord {
-            number,
-            trigger: Trigger::First,
-            started_ms: 5,
-            duration_ms: 1,
-            status_code: Some(200),
-            error_code: None,
-            detail: String::new(),
-            request_headers: vec![("a".into(), "b".into())],
-            request_body: None,
-            response_headers: Vec::new(),
-            response_body: String::new(),
-        }
-    }
-
-    fn id(n: u64) -> DeliveryId {
-        DeliveryId::fresh(n, 1)
-    }
-
-    #[test]
-    fn the_log_keeps_the_newest_deliveries_and_no_older_ones_than_it_may() {
-        let mut history = History::new("w", 3, 100, [id(1), id(2)].into());
-        for n in 3..=6 {
-            history.note(id(n), Vec::new(), Vec::new(), Standing::Delivered, record(1));
-        }
-        let page = history.take(50);
-        assert_eq!(page.fresh.iter().map(|d| d.id).collect::<Vec<_>>(), [id(4), id(5), id(6)]);
-        assert_eq!(page.gone, [id(1), id(2)]);
-        assert_eq!(history.take(105).gone, [id(4)]);
-    }
-
-    #[test]
-    fn only_the_latest_attempts_of_a_delivery_keep_their_details() {
-        let mut history = History::new("w", 3, 100, BTreeSet::new());
-        for number in 1..=40 {
-            history.note(id(1), Vec::new(), Vec::new(), Standing::Dead, record(number));
-        }
-        let page = history.take(1);
-        let attempts = &page.fresh[0].attempts;
-        assert_eq!((attempts.len(), attempts[0].number), (ATTEMPTS_KEPT, 9));
-        assert_eq!(attempts.iter().filter(|a| !a.request_headers.is_empty()).count(), DETAILS_KEPT);
-    }
-}
+#[path = "history_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! - [`actor`]: one per webhook; [`supervisor`]: starts them; [`office`]: what they share, and the list of webhooks
 //! - [`record`], [`spec`]: a webhook as it is stored, and what may be asked of it
-//! - `pages`, `attempt`, `shelf`: what an actor does: reads the log, posts, writes; [`history`]: what people may read of it
+//! - `pages`, `attempt`, `shelf`: what an actor does: reads the log, posts, writes; [`history`], [`headers`]: what people may read of it
 //! - [`client`], [`target`], [`resolver`], [`outcome`]: one POST, to where it may go
 
 pub mod actor;
@@ -10,6 +10,7 @@ pub mod attempt;
 pub mod client;
 mod connector;
 mod gauges;
+pub mod headers;
 pub mod history;
 mod link;
 pub mod office;

@@ -10,6 +10,7 @@ use actix::Addr;
 use rustls::ClientConfig;
 
 use super::actor::{Wake, WebhookActor};
+use super::history::Held;
 use super::record::Webhook;
 use super::target::Gate;
 use crate::model::delivery::{Limits, RetryPolicy};
@@ -77,12 +78,14 @@ pub struct Office {
     pub gate: Arc<Gate>,
     pub tls: Arc<ClientConfig>,
     pub key: SealKey,
+    /// What the delivery logs hold until it is written.
+    pub held: Arc<Held>,
     entries: RwLock<HashMap<Arc<str>, Entry>>,
 }
 
 impl Office {
     pub fn new(config: WebhookConfig, gate: Gate, tls: Arc<ClientConfig>, key: SealKey) -> Office {
-        Office { config, gate: Arc::new(gate), tls, key, entries: RwLock::default() }
+        Office { config, gate: Arc::new(gate), tls, key, held: Arc::default(), entries: RwLock::default() }
     }
 
     /// Puts a webhook in, in place of the one with its id; its actor stays.

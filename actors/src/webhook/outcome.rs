@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use super::headers::Headers;
 use crate::model::delivery::FailureCode;
 
 /// The response body that is kept, in bytes.
@@ -18,12 +20,16 @@ pub const HEADERS_KEPT_BYTES: usize = 8 * 1024;
 
 /// How long the parts of an attempt took, in microseconds. A part that did not happen (a reused connection needs no
 /// DNS, a plain one no TLS) or did not end has no time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_us: Option<u64>,
     /// From the start of the request, the connection standing, to the head of the response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
     pub total_us: u64,
 }
@@ -38,7 +44,7 @@ pub struct Outcome {
     /// For people: what went wrong. Empty when nothing did.
     pub detail: String,
     /// The first headers of the response, at most [`HEADERS_KEPT`].
-    pub response_headers: Vec<(String, String)>,
+    pub response_headers: Headers,
     /// The first bytes of the response's body, at most [`BODY_KEPT_BYTES`].
     pub body_kept: Bytes,
     /// What the receiver asked for by `Retry-After`, from now on.

@@ -30,11 +30,12 @@ pub struct WebhooksArgs {
     /// Bytes of an event as it is published
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(100..=4000))]
     event_bytes: u32,
-    /// Events in a request where the rate is "max". At another rate each event has a request of its own
+    /// Deliveries that a request leads to where the rate is "max": it has as many events as that takes. At another rate
+    /// each event has a request of its own
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     batch: u32,
-    /// Events that endpoints may be behind, on average, before publishing pauses
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Deliveries that may be outstanding before publishing pauses
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     max_lag: u32,
 }
 
@@ -228,7 +229,7 @@ fn publish(
     let (begun, begun_ns) = (Instant::now(), marker::now_ns());
     let length = Duration::from_secs(args.seconds.into());
     let (endpoints, max_lag) = (u64::from(endpoints), u64::from(args.max_lag));
-    let count = if rate == Rate::Max { u64::from(args.batch) } else { 1 };
+    let count = if rate == Rate::Max { (u64::from(args.batch) / endpoints).max(1) } else { 1 };
     let mut published = 0;
     loop {
         let elapsed = begun.elapsed();
@@ -244,7 +245,7 @@ fn publish(
             break;
         }
         let behind = published * endpoints - watch.receiver.received().min(published * endpoints);
-        let may = !load.free.is_empty() && (rate != Rate::Max || behind < max_lag * endpoints);
+        let may = !load.free.is_empty() && (rate != Rate::Max || behind < max_lag);
         if may && elapsed >= due {
             load.publish(request(args, server, published..published + count, due_ns), due_ns)?;
             published += count;

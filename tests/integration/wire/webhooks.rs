@@ -209,6 +209,12 @@ fn an_event_is_delivered_with_the_bytes_of_the_history_and_listed() {
     assert_eq!((&attempt["status_code"], &attempt["error_code"]), (&200.into(), &Value::Null));
     assert_eq!(attempt["request_body"], String::from_utf8_lossy(&got.body).into_owned());
     assert_eq!(attempt["response_body"], "OK");
+    // an address needs no DNS, and http no TLS
+    let timings = &attempt["timings"];
+    assert!(timings["connect_ms"].as_f64() > Some(0.0) && timings["first_byte_ms"].as_f64() > Some(0.0), "{attempt}");
+    assert_eq!((&timings["dns_ms"], &timings["tls_ms"]), (&Value::Null, &Value::Null));
+    assert_eq!(attempt["connection_reused"], false);
+    assert!(receiver.url().contains(attempt["remote_address"].as_str().expect("an address")));
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError, Table};
 use crate::webhook::actor::{Ask, FlushHistory, Seen, Test};
+use crate::webhook::headers::Headers;
+use crate::webhook::outcome::Timings;
 use crate::webhook::record::Ready;
 use crate::webhook::{attempt, history, shelf, spec};
 
@@ -63,9 +65,10 @@ pub struct TestOutcome {
     /// What went wrong, in a sentence.
     pub detail: String,
     pub duration_ms: u64,
-    pub request_headers: Vec<(String, String)>,
+    pub timings: Timings,
+    pub request_headers: Headers,
     pub body: Bytes,
-    pub response_headers: Vec<(String, String)>,
+    pub response_headers: Headers,
     pub response_body: String,
 }
 
@@ -85,6 +88,7 @@ impl Hub {
             error_code: done.record.error_code,
             detail: done.record.detail,
             duration_ms: done.record.duration_ms,
+            timings: done.record.timings,
             request_headers: done.record.request_headers,
             body: done.body,
             response_headers: done.record.response_headers,

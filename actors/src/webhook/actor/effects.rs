@@ -10,6 +10,7 @@ use crate::model::delivery::{
     Attempt, Change, Endpoint, Input, LogEntry, Notice, NoticeKey, Opened, Standing, Trigger,
 };
 use crate::store::StoreError;
+use crate::webhook::history::Page;
 use crate::webhook::{attempt, pages, shelf, voice};
 
 /// A write or a read that failed is tried again after this.
@@ -144,15 +145,20 @@ impl WebhookActor {
         if test.is_some() {
             done.record.request_body = Some(String::from_utf8_lossy(&done.body).into_owned());
         }
-        let (types, record) = (std::mem::take(&mut done.event_types), done.record.clone());
-        self.history.note(attempt.delivery, attempt.events, types, standing, record);
         if standing == Standing::Dead {
             self.gauges.died();
         }
-        if let Some((_, tell)) = test {
-            // whoever asked may have gone
-            let _ = tell.send(Ok(done));
-        }
+        let types = std::mem::take(&mut done.event_types);
+        let record = match test {
+            Some((_, tell)) => {
+                let record = done.record.clone();
+                // whoever asked may have gone
+                let _ = tell.send(Ok(done));
+                record
+            }
+            None => done.record,
+        };
+        self.history.note(attempt.delivery, attempt.events, types, standing, record);
     }
 
     pub(super) fn round(&mut self, _: &mut Context<Self>) {
@@ -160,12 +166,14 @@ impl WebhookActor {
             let newest = self.engine.log.newest(self.ready.webhook.channel_no());
             self.gauges.observe(&endpoint.observe(), newest);
         }
-        actix_rt::spawn(self.write_history());
+        let page = self.history.take(now_ms());
+        if !page.is_empty() {
+            actix_rt::spawn(self.write_history(page));
+        }
     }
 
-    /// Writes what was noted of the deliveries; when it is done, so is every write before it.
-    pub(super) fn write_history(&mut self) -> impl Future<Output = ()> + use<> {
-        let page = self.history.take(now_ms());
+    /// Writes a page of the delivery log; when it is done, so is every write before it.
+    pub(super) fn write_history(&mut self, page: Page) -> impl Future<Output = ()> + use<> {
         let (engine, writing) = (self.engine.clone(), self.writing.clone());
         async move {
             // in order, because a delivery that is written again is read first
@@ -183,7 +191,8 @@ impl WebhookActor {
 
     /// The machine is at rest: the delivery log is written, and the actor ends.
     pub(super) fn stopped(&mut self, ctx: &mut Context<Self>) {
-        let last = self.write_history();
+        let last = self.history.take_all(now_ms());
+        let last = self.write_history(last);
         ctx.spawn(last.into_actor(self).map(|(), _, ctx: &mut Context<Self>| ctx.stop()));
     }
 }

@@ -152,7 +152,7 @@ impl WebhookActor {
         let config = &engine.office.config;
         let (most, age_ms) = (config.log_deliveries, config.log_max_age.as_millis() as u64);
         WebhookActor {
-            history: History::new(&ready.webhook.id, most, age_ms, Default::default()),
+            history: History::new(&ready.webhook.id, most, age_ms, Default::default(), engine.office.held.clone()),
             writing: Arc::default(),
             gauges: Gauges::new(engine.metrics.clone(), &ready.webhook.id),
             engine,
@@ -271,7 +271,8 @@ impl Actor for WebhookActor {
                 Ok((stored, known)) => {
                     let config = &actor.engine.office.config;
                     let (most, age_ms) = (config.log_deliveries, config.log_max_age.as_millis() as u64);
-                    actor.history = History::new(&actor.ready.webhook.id, most, age_ms, known);
+                    let held = actor.engine.office.held.clone();
+                    actor.history = History::new(&actor.ready.webhook.id, most, age_ms, known, held);
                     actor.open(stored, ctx);
                 }
                 Err(e) => {
@@ -405,7 +406,8 @@ impl Handler<FlushHistory> for WebhookActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: FlushHistory, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.write_history())
+        let page = self.history.take_all(now_ms());
+        Box::pin(self.write_history(page))
     }
 }
 
