@@ -1,23 +1,27 @@
-//! `stentor demo`: the server on a throw-away data folder, with a map on which something is always going
-//! on, and a receiver of its webhook.
+//! `stentor demo`: the server on a throw-away data folder, with a map and an organization on which something is always
+//! going on, and a receiver of their webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::hub::webhooks::{Door, WebhookError, WebhookSpec};
-use actors::hub::{Hub, NewMap};
+use actors::hub::webhooks::{Door, SecretChoice, WebhookError, WebhookSpec};
+use actors::hub::{Hub, NewMap, NewOrganization};
 use actors::model::catalogue;
 use actors::model::channel::Channel;
 use actors::model::event::{Draft, EventType};
 use actors::model::signature::Secret;
 
 use super::Failure;
-use super::receiver::Receiver;
+use super::receiver::{Receiver, Secrets};
 use super::serve::{DemoArgs, announce, failed, prepare, stopped_by_signal};
 use crate::{Server, Start};
 
 /// Between two sample events.
 const PACE: Duration = Duration::from_millis(700);
+/// Who publishes the samples, as their origin says.
+const DEMO: &str = "demo";
+/// The sessions to which the organization's samples belong.
+const SESSIONS: [&str; 3] = ["sess_front_desk", "sess_support", "sess_sales"];
 
 /// Runs the demo until a signal stops it; its data goes with it.
 ///
@@ -29,14 +33,11 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let ended = actix_web::rt::System::new().block_on(async {
         let server = Server::bind(settings, Start { dev: true, ..Start::default() }).await.map_err(failed)?;
         announce(&server);
-        let new = NewMap { name: "Demo chain".into(), slug: Some("demo".into()), id: None };
-        let made = server.hub().create_map(new).await;
-        let (map, token) = made.map_err(|e| Failure::Failed(format!("the demo's map could not be made: {e}")))?;
         let receiver = Receiver::bind().map_err(|e| Failure::Failed(format!("no receiver can listen: {e}")))?;
-        let webhook = subscribe(server.hub(), &map, receiver.url()).await?;
-        explain(&server.url(), &token, &webhook, receiver.url());
-        let receiver = receiver.start(webhook.secret);
-        let traffic = actix_web::rt::spawn(traffic(server.hub().clone()));
+        let stage = Stage::set(server.hub(), receiver.url()).await?;
+        stage.explain(&server.url(), receiver.url());
+        let traffic = actix_web::rt::spawn(traffic(server.hub().clone(), stage.map, stage.organization));
+        let receiver = receiver.start(stage.secrets);
         let ended = server.run_until_stopped(stopped_by_signal()).await.map_err(failed);
         traffic.abort();
         receiver.stop(false).await;
@@ -48,46 +49,80 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     ended
 }
 
-/// The webhook of the demo.
-struct Subscription {
-    id: Arc<str>,
-    secret: Secret,
+/// What the demo plays on.
+struct Stage {
+    map: Arc<Channel>,
+    map_token: String,
+    organization: Arc<Channel>,
+    organization_token: String,
+    /// The id of the map's webhook.
+    webhook: Arc<str>,
+    secrets: Secrets,
 }
 
-/// Lets a webhook of the map deliver to the receiver.
-async fn subscribe(hub: &Hub, map: &Channel, url: &str) -> Result<Subscription, Failure> {
-    let failed = |e: WebhookError| Failure::Failed(format!("the demo's webhook could not be made: {e}"));
-    hub.toggle_webhooks(map, true).await.map_err(failed)?;
-    let spec = WebhookSpec { url: Some(url.into()), ..WebhookSpec::default() };
-    let (webhook, secret) = hub.create_webhook(map, Door::Maps, spec).await.map_err(failed)?;
+impl Stage {
+    /// Makes the channels, and a webhook of each that delivers to the receiver.
+    async fn set(hub: &Hub, receiver: &str) -> Result<Stage, Failure> {
+        let failed = |e: actors::hub::ChannelError| Failure::Failed(format!("the demo could not be set up: {e}"));
+        let map = NewMap { name: "Demo chain".into(), slug: Some("demo".into()), id: None };
+        let (map, map_token) = hub.create_map(map).await.map_err(failed)?;
+        let organization = NewOrganization { name: "Demo organization".into(), id: Some("demo".into()) };
+        let (organization, organization_token) = hub.create_organization(organization).await.map_err(failed)?;
+        hub.toggle_webhooks(&map, true).await.map_err(no_webhook)?;
+        let (webhook, of_map) = subscribe(hub, &map, Door::Maps, receiver).await?;
+        let (_, of_organization) = subscribe(hub, &organization, Door::Organizations, receiver).await?;
+        let secrets = Secrets { map: of_map, organization: of_organization };
+        Ok(Stage { map, map_token, organization, organization_token, webhook, secrets })
+    }
+
+    fn explain(&self, url: &str, receiver: &str) {
+        let Stage { map_token: token, organization_token, webhook, .. } = self;
+        println!(
+            "\n  open in a browser    {url}/#map=demo&token={token}\n\
+             \x20 listen with curl     curl -N -H 'Authorization: Bearer {token}' {url}/api/maps/demo/events/stream\n\
+             \x20 publish an event     curl -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n\
+             \x20                           -d '{{\"type\":\"map_kill\",\"payload\":{{\"killmail_id\":1,\"value\":250000000}}}}' \\\n\
+             \x20                           {url}/api/maps/demo/events\n\
+             \x20 read the history     curl -H 'Authorization: Bearer {token}' '{url}/api/maps/demo/events?order=desc&limit=5'\n\
+             \x20 what was delivered   curl -H 'Authorization: Bearer {token}' {url}/api/maps/demo/webhooks/{webhook}/deliveries\n\
+             \x20 an organization      curl -N -H 'Authorization: Bearer {organization_token}' {url}/api/v1/realtime/stream\n\
+             \x20 its files            curl -N -H 'Authorization: Bearer {organization_token}' '{url}/events/stream?path_prefix=/data'\n\n\
+             \x20 A receiver at {receiver} verifies each delivery of their webhooks:\n",
+        );
+    }
+}
+
+fn no_webhook(e: WebhookError) -> Failure {
+    Failure::Failed(format!("the demo's webhook could not be made: {e}"))
+}
+
+/// Lets a webhook of the channel deliver to the receiver: its id and its secret.
+async fn subscribe(hub: &Hub, channel: &Channel, door: Door, url: &str) -> Result<(Arc<str>, Secret), Failure> {
+    let spec = WebhookSpec { url: Some(url.into()), secret: Some(SecretChoice::Made), ..WebhookSpec::default() };
+    let (webhook, secret) = hub.create_webhook(channel, door, spec).await.map_err(no_webhook)?;
     let secret = secret.ok_or_else(|| Failure::Failed("the demo's webhook has no secret".into()))?;
-    Ok(Subscription { id: webhook.id.clone(), secret })
+    Ok((webhook.id.clone(), secret))
 }
 
-fn explain(url: &str, token: &str, webhook: &Subscription, receiver: &str) {
-    println!(
-        "\n  open in a browser    {url}/#map=demo&token={token}\n\
-         \x20 listen with curl     curl -N -H 'Authorization: Bearer {token}' {url}/api/maps/demo/events/stream\n\
-         \x20 publish an event     curl -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n\
-         \x20                           -d '{{\"type\":\"map_kill\",\"payload\":{{\"killmail_id\":1,\"value\":250000000}}}}' \\\n\
-         \x20                           {url}/api/maps/demo/events\n\
-         \x20 read the history     curl -H 'Authorization: Bearer {token}' '{url}/api/maps/demo/events?order=desc&limit=5'\n\
-         \x20 what was delivered   curl -H 'Authorization: Bearer {token}' {url}/api/maps/demo/webhooks/{id}/deliveries\n\n\
-         \x20 A receiver at {receiver} verifies each delivery of the map's webhook:\n",
-        id = webhook.id
-    );
-}
-
-/// Publishes every type of the maps family, one after the other, for ever.
-async fn traffic(hub: Hub) {
-    let types: Vec<_> = catalogue::of_family("maps").collect();
-    for (n, info) in types.iter().cycle().enumerate() {
-        let Some(map) = hub.find(actors::model::channel::ChannelKind::Map, "demo") else { return };
+/// Publishes every type of the catalogue that clients publish, a family after the other and for ever: those of maps on
+/// the map, the others in the organization.
+async fn traffic(hub: Hub, map: Arc<Channel>, organization: Arc<Channel>) {
+    let families = ["maps", "organizations", "feed"];
+    let types = families.map(|family| catalogue::of_family(family).collect::<Vec<_>>());
+    for n in 0_usize.. {
+        let family = n % families.len();
+        let round = n / families.len();
+        let info = types[family][round % types[family].len()];
         // names in the catalogue are event types; a test holds them to it
         let Ok(kind) = EventType::new(info.name) else { continue };
+        let (channel, session) = match families[family] {
+            "maps" => (&map, None),
+            "organizations" => (&organization, Some(SESSIONS[round % SESSIONS.len()].into())),
+            _ => (&organization, None),
+        };
         let payload = catalogue::sample(info.name, n as u64);
-        let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
-        if let Err(e) = hub.publish(map, vec![draft], None, "demo".into()).await {
+        let draft = Draft { kind, ts_ms: None, session, payload, dedupe_id: None, validated: None };
+        if let Err(e) = hub.publish(channel.clone(), vec![draft], None, DEMO.into()).await {
             log::warn!("the demo pauses: {e}");
         }
         actix_web::rt::time::sleep(PACE).await;

@@ -6,16 +6,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use actors::model::signature::{Secret, check_age, verify_map};
+use actors::model::signature::{Secret, Unverified, check_age, verify_gateway, verify_map};
+use serde::Deserialize;
 
 /// How far the timestamp of a delivery may be from our clock.
 const TOLERANCE_S: u32 = 300;
 /// Longest body that is taken; an event has at most 256 KiB by default.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// A receiver that accepts connections; it answers 503 until it knows the secret.
+/// What the deliveries are signed with.
+pub struct Secrets {
+    pub map: Secret,
+    pub organization: Secret,
+}
+
+/// A receiver that accepts connections; it answers 503 until it knows the secrets.
 pub struct Receiver {
-    secret: web::Data<OnceLock<Secret>>,
+    secrets: web::Data<OnceLock<Secrets>>,
     running: Server,
     url: String,
 }
@@ -25,8 +32,8 @@ impl Receiver {
     pub fn bind() -> std::io::Result<Receiver> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let url = format!("http://{}/webhook", listener.local_addr()?);
-        let secret = web::Data::new(OnceLock::new());
-        let for_app = secret.clone();
+        let secrets = web::Data::new(OnceLock::new());
+        let for_app = secrets.clone();
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(for_app.clone())
@@ -34,40 +41,60 @@ impl Receiver {
                 .route("/webhook", web::post().to(receive))
         });
         let running = server.workers(1).disable_signals().listen(listener)?.run();
-        Ok(Receiver { secret, running, url })
+        Ok(Receiver { secrets, running, url })
     }
 
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Verifies with this secret from now on, until the handle that is returned stops it.
-    pub fn start(self, secret: Secret) -> ServerHandle {
-        // it is given once, because this takes the receiver
-        let _ = self.secret.set(secret);
+    /// Verifies with these secrets from now on, until the handle that is returned stops it.
+    pub fn start(self, secrets: Secrets) -> ServerHandle {
+        // they are given once, because this takes the receiver
+        let _ = self.secrets.set(secrets);
         let handle = self.running.handle();
         actix_web::rt::spawn(self.running);
         handle
     }
 }
 
-async fn receive(secret: web::Data<OnceLock<Secret>>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+/// What a delivery says of itself, once it is verified.
+struct Verified<'a> {
+    event: String,
+    delivery: &'a str,
+}
+
+/// The type of the event in a body of the organization, whose headers do not name it.
+#[derive(Deserialize)]
+struct Named {
+    event: String,
+}
+
+async fn receive(secrets: web::Data<OnceLock<Secrets>>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let Some(secrets) = secrets.get() else { return HttpResponse::ServiceUnavailable().finish() };
+    match verify(secrets, &request, &body) {
+        Ok(Verified { event, delivery }) => {
+            println!("  verified  {event:<24} {delivery}  {} bytes", body.len());
+            HttpResponse::Ok().body("OK")
+        }
+        Err(e) => {
+            println!("  refused: {e}");
+            HttpResponse::Unauthorized().body("Invalid signature")
+        }
+    }
+}
+
+/// A delivery of the organization has a signature over its body; one of the map has a time in its signature, too.
+fn verify<'a>(secrets: &Secrets, request: &'a HttpRequest, body: &[u8]) -> Result<Verified<'a>, Unverified> {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let Some(secret) = secret.get() else { return HttpResponse::ServiceUnavailable().finish() };
+    if let Some(signature) = request.headers().get("X-Webhook-Hmac").and_then(|value| value.to_str().ok()) {
+        verify_gateway(&secrets.organization, body, signature)?;
+        let event = serde_json::from_slice(body).map_or_else(|_| "(no event)".into(), |Named { event }| event);
+        return Ok(Verified { event, delivery: header("X-Webhook-Request-Id") });
+    }
     let timestamp = header("X-Wanderer-Timestamp");
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-    let verified = check_age(timestamp, now_s, TOLERANCE_S)
-        .and_then(|()| verify_map(secret, timestamp, &body, header("X-Wanderer-Signature")));
-    if let Err(e) = verified {
-        println!("  refused: {e}");
-        return HttpResponse::Unauthorized().body("Invalid signature");
-    }
-    println!(
-        "  verified  {:<24} {}  attempt {}, {} bytes",
-        header("X-Wanderer-Event"),
-        header("X-Wanderer-Delivery"),
-        header("X-Wanderer-Attempt"),
-        body.len()
-    );
-    HttpResponse::Ok().body("OK")
+    check_age(timestamp, now_s, TOLERANCE_S)?;
+    verify_map(&secrets.map, timestamp, body, header("X-Wanderer-Signature"))?;
+    Ok(Verified { event: header("X-Wanderer-Event").into(), delivery: header("X-Wanderer-Delivery") })
 }
