@@ -24,7 +24,7 @@ export async function until(what, condition, timeoutMs = 20_000) {
 
 /** A free port below the range from which the kernel gives ports to outgoing connections: those of clients that come
  * back while the server is down could otherwise take it. */
-async function freePort() {
+export async function freePort() {
   for (let tries = 0; tries < 100; tries += 1) {
     const port = 15_000 + Math.floor(Math.random() * 15_000);
     const free = await new Promise((resolve) => {
@@ -38,10 +38,12 @@ async function freePort() {
 }
 
 export class Stentor {
-  /** Starts a server on a data folder of its own. It keeps port, data and flags over `restart`. */
-  static async start(flags = []) {
+  /** Starts a server on a data folder of its own, with flags and settings by key. It keeps all that over `restart`. */
+  static async start(flags = [], settings = {}) {
     const server = new Stentor();
     server.flags = flags;
+    const variable = ([key, value]) => [`STENTOR__${key.replaceAll(".", "__").toUpperCase()}`, value];
+    server.settings = Object.fromEntries(Object.entries(settings).map(variable));
     server.port = await freePort();
     server.url = `http://127.0.0.1:${server.port}`;
     server.data = mkdtempSync(join(tmpdir(), "stentor-clients-"));
@@ -57,6 +59,7 @@ export class Stentor {
         STENTOR_ADMIN_TOKEN: ADMIN,
         STENTOR__SSE__RETRY_MS: "100",
         STENTOR__STORAGE__DURABILITY: "flush",
+        ...this.settings,
       },
     });
     let output = "";
