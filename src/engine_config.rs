@@ -72,6 +72,7 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             },
             channels: limits.channels,
             tokens_per_channel: limits.tokens_per_channel,
+            min_free_bytes: storage.min_free_bytes,
             ticket_ttl: seconds(tickets.ttl_s),
             tickets: tickets.max,
         },

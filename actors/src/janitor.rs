@@ -1,5 +1,6 @@
 //! The janitor: an actor that looks after the disk. Once a second it measures what is free and what the log takes up, and
-//! has retention drop what is too old or too much. The work is done on a blocking thread, one round at a time.
+//! has retention drop what is too old or too much. The work is done on a blocking thread, one round at a time. When the disk
+//! has less room than its floor it says so, once until there is room again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +9,21 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture
 
 use crate::clock;
 use crate::engine::Engine;
+use crate::model::event::EventType;
+use crate::model::timestamp;
 
 const ROUND: Duration = Duration::from_secs(1);
 
 pub struct Janitor {
     engine: Arc<Engine>,
     at_work: bool,
+    /// The disk was low in the round before.
+    low: bool,
 }
 
 impl Janitor {
     pub fn new(engine: Arc<Engine>) -> Janitor {
-        Janitor { engine, at_work: false }
+        Janitor { engine, at_work: false, low: false }
     }
 }
 
@@ -34,17 +39,44 @@ impl Actor for Janitor {
             let round = actix_rt::task::spawn_blocking(move || round(&engine));
             ctx.spawn(round.into_actor(janitor).map(|result, janitor, _| {
                 janitor.at_work = false;
-                if let Err(e) = result {
-                    log::error!("a round failed and is tried again: {e}");
+                match result {
+                    Ok(free_bytes) => janitor.watch(free_bytes),
+                    Err(e) => log::error!("a round failed and is tried again: {e}"),
                 }
             }));
         });
     }
 }
 
+impl Janitor {
+    /// Says that the disk is low when it has just become so. Not known, it is not low.
+    fn watch(&mut self, free_bytes: Option<u64>) {
+        let floor_bytes = self.engine.limits.min_free_bytes;
+        let Some(free_bytes) = free_bytes.filter(|free| *free < floor_bytes) else {
+            self.low = false;
+            return;
+        };
+        if std::mem::replace(&mut self.low, true) {
+            return;
+        }
+        log::warn!(free_bytes, floor_bytes; "the disk is low; the server is not ready until there is room");
+        let at = timestamp::to_iso(clock::now_ms());
+        let payload = serde_json::json!({ "free_bytes": free_bytes, "floor_bytes": floor_bytes, "at": at });
+        let engine = self.engine.clone();
+        actix_rt::spawn(async move {
+            // the name is one of the catalogue, which a test holds to what event types are
+            let Ok(kind) = EventType::new("storage.low_disk") else { return };
+            if let Err(e) = engine.announce(kind, &payload, None).await {
+                log::error!("the event that the disk is low could not be published: {e}");
+            }
+        });
+    }
+}
+
 impl Supervised for Janitor {}
 
-fn round(engine: &Engine) {
+/// Returns the bytes that are free; none when the system does not say.
+fn round(engine: &Engine) -> Option<u64> {
     match engine.log.retain(clock::now_ms()) {
         Ok(dropped) if dropped.segments > 0 => {
             let (segments, events, bytes) = (dropped.segments, dropped.events, dropped.bytes);
@@ -60,7 +92,9 @@ fn round(engine: &Engine) {
     metrics.log_quarantined.set(stats.quarantined.len() as i64);
     metrics.queue_events.set(engine.journal.queued() as i64);
     metrics.channels_running.set(engine.routes.running() as i64);
-    if let Some(free) = engine.free_disk_bytes() {
+    let free = engine.free_disk_bytes();
+    if let Some(free) = free {
         metrics.disk_free_bytes.set(free as i64);
     }
+    free
 }

@@ -15,6 +15,7 @@
 //!   that writes
 //! - [`frame`], [`ring`]: what they hand to each other
 //! - [`limits`], [`metrics`], [`credentials`], [`directory`]: what they share
+//! - `system`: the server's own events
 
 pub mod channel;
 mod clock;
@@ -34,5 +35,6 @@ mod routes;
 pub mod session;
 pub mod shard;
 pub mod store;
+mod system;
 pub mod tickets;
 pub mod webhook;

@@ -26,6 +26,8 @@ pub struct Limits {
     pub streams: StreamLimits,
     pub channels: usize,
     pub tokens_per_channel: usize,
+    /// Free disk below which the operator is told.
+    pub min_free_bytes: u64,
     pub ticket_ttl: Duration,
     pub tickets: usize,
 }

@@ -77,6 +77,16 @@ fn the_health_command_tells_by_its_exit_code_whether_the_server_is_ready() {
 }
 
 #[test]
+fn a_disk_that_has_become_low_is_told_once_in_the_organization_system() {
+    let server = TestServer::start(&[("storage.min_free_bytes", "1099511627776")]);
+    let told = || server.admin("GET", "/api/v1/organizations/system/events").send().expect(200)["data"].clone();
+    eventually("the disk is told to be low", || told().as_array().is_some_and(|events| !events.is_empty()));
+    let told = told();
+    assert_eq!((told[0]["event"].as_str(), told.as_array().map(Vec::len)), (Some("storage.low_disk"), Some(1)));
+    assert_eq!(told[0]["payload"]["floor_bytes"], 1_099_511_627_776_u64);
+}
+
+#[test]
 fn a_reader_twenty_thousand_events_behind_gets_all_in_order_and_goes_on_live() {
     let server = TestServer::start(&[]);
     let map = server.new_map("behind");

@@ -62,6 +62,7 @@ fn config(folder: &Path) -> Config {
             streams: StreamLimits { total: 0, per_channel: 0, per_token: 0 },
             channels: 100,
             tokens_per_channel: 10,
+            min_free_bytes: 0,
             ticket_ttl: 30 * second,
             tickets: 10,
         },
