@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
-use stentor::cli::{self, Command, bench, completions, demo, health, man, serve, tail, token};
+use stentor::cli::{self, Command, bench, completions, demo, export, health, import, man, publish, serve, tail, token};
 
 fn main() -> ExitCode {
     cli::run(|command| match command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
         Command::Token(args) => token::run(args),
         Command::Health(args) => health::run(args),
         Command::Bench(args) => bench::run(args),

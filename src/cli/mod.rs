@@ -9,11 +9,17 @@ mod channel;
 pub mod completions;
 pub mod demo;
 mod envelope;
+pub mod export;
 mod filter;
 mod follow;
 pub mod health;
+pub mod import;
+mod lines;
 pub mod man;
 mod output;
+mod progress;
+pub mod publish;
+mod publisher;
 mod receiver;
 pub mod remote;
 pub mod serve;
@@ -48,8 +54,14 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Run the server on a throw-away data folder with sample traffic
     Demo(serve::DemoArgs),
+    /// Publish one event, or many from NDJSON
+    Publish(publish::PublishArgs),
     /// Show the events of a channel as they come
     Tail(tail::TailArgs),
+    /// Write the history of a channel as NDJSON
+    Export(export::ExportArgs),
+    /// Store events from NDJSON in a channel, each once
+    Import(import::ImportArgs),
     /// Make, list and revoke the tokens of a running server
     Token(token::TokenArgs),
     /// Tell by the exit code whether a server is ready

@@ -6,6 +6,7 @@ use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
 use actors::webhook::client::tls_config;
+use awc::error::{ConnectError, SendRequestError};
 use clap::Args;
 use serde_json::Value as Json;
 
@@ -221,7 +222,7 @@ impl Remote {
             Some((kind, body)) => sending.content_type(*kind).send_body(body.clone()),
             None => sending.send(),
         };
-        let mut response = sent.await.map_err(|error| self.unreachable(error.to_string()))?;
+        let mut response = sent.await.map_err(|error| self.unreachable(in_words(&error)))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -249,6 +250,21 @@ impl Remote {
     /// The trouble of a server that does not answer as it should.
     pub fn unreachable(&self, reason: String) -> Trouble {
         Trouble::Unreachable { server: self.server.clone(), reason }
+    }
+}
+
+/// What awc says, for people.
+fn in_words(error: &SendRequestError) -> String {
+    match error {
+        SendRequestError::Connect(ConnectError::Resolver(_) | ConnectError::NoRecords) => {
+            "the name of the server is not known".to_owned()
+        }
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            "the connection ended before an answer came".to_owned()
+        }
+        SendRequestError::Connect(error) => error.to_string(),
+        SendRequestError::Timeout => format!("no answer within {} s", TIMEOUT.as_secs()),
+        error => error.to_string(),
     }
 }
 

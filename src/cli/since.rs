@@ -56,7 +56,7 @@ impl FromStr for Since {
 }
 
 /// A whole number and one of `s m h d`, in milliseconds.
-fn duration_ms(text: &str) -> Option<i64> {
+pub fn duration_ms(text: &str) -> Option<i64> {
     let unit_ms = match text.chars().last()? {
         's' => 1_000,
         'm' => 60_000,

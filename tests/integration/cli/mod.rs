@@ -1,6 +1,8 @@
 //! The commands of the command line against the real server: exit codes, standard output, standard error.
 
+mod export_import;
 mod manual;
+mod publish;
 mod tail;
 
 use crate::support::program::{Ended, Program, command};
@@ -25,6 +27,14 @@ fn start(map: &Map, arguments: &[&str]) -> Program {
 #[track_caller]
 fn run(map: &Map, arguments: &[&str]) -> Ended {
     start(map, arguments).wait()
+}
+
+/// Runs a command to its end with this on its standard input.
+#[track_caller]
+fn run_with_input(map: &Map, arguments: &[&str], input: &str) -> Ended {
+    let mut program = start(map, arguments);
+    program.type_in(input);
+    program.wait()
 }
 
 /// A server with a port of its own, so that it can be started again where its clients look for it.

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod program;
+pub mod proxy;
 pub mod receiver;
 pub mod server;
 pub mod sse;

@@ -1,6 +1,6 @@
 //! The program as people run it: with arguments, standard input, and what it says meanwhile.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -76,6 +76,12 @@ impl Program {
         }
     }
 
+    /// Writes to its standard input and leaves that open.
+    pub fn type_in(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("it is open");
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("the program reads");
+    }
+
     /// Its lines on standard output so far.
     pub fn out(&self) -> Vec<String> {
         self.out.all()
@@ -106,6 +112,12 @@ impl Program {
     pub fn interrupt(&self) {
         // SAFETY: the child was not waited for, so the id is still its own
         assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGINT) }, 0);
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().expect("it can be killed");
+        self.wait()
     }
 
     /// Ends its standard input and waits for its own end.

@@ -1,0 +1,200 @@
+//! `stentor import`: events from NDJSON into a channel, so that an import that was interrupted can be repeated.
+//!
+//! The id that an event had where it comes from becomes its `dedupe_id`: within the server's window the same line is
+//! stored once. Type, time, payload and session stay; the id is a new one, because ids are the order of this log.
+
+use std::path::PathBuf;
+
+use actors::model::id::EventId;
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::channel::Channel;
+use super::lines::{Line, Lines};
+use super::progress::Progress;
+use super::publisher::{BATCH_BYTES, BATCH_EVENTS, Publisher, RetryArgs, Told};
+use super::remote::{Remote, RemoteArgs, Request};
+use super::{Failure, output};
+
+/// Bad lines that are named, of those that were passed over.
+const BAD_NAMED: u64 = 20;
+
+/// The flags of `stentor import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stentor import map:home events.ndjson
+  stentor export map:home --server https://old.example.org | stentor import map:home -
+
+An interrupted import can be repeated: what is stored already is not stored again, as long as the server remembers (a day).")]
+pub struct ImportArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+    /// Channel to import into: map:ID, organization:ID, or feed for the token's own
+    channel: Channel,
+    /// NDJSON: envelopes as `export` writes them, or events as they are published; - for standard input
+    #[arg(value_name = "FILE|-")]
+    source: PathBuf,
+    /// Pass over lines that are no events, instead of stopping at the first
+    #[arg(long)]
+    skip_invalid: bool,
+    #[command(flatten)]
+    retry: RetryArgs,
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+struct Count {
+    stored: u64,
+    known: u64,
+    bad: u64,
+}
+
+/// Imports and says on standard error how much.
+///
+/// # Errors
+/// At the first bad line, unless they are passed over; when the server refuses or is not there.
+pub fn run(args: ImportArgs) -> Result<(), Failure> {
+    actix_web::rt::System::new().block_on(import(&args))
+}
+
+async fn import(args: &ImportArgs) -> Result<(), Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let mut lines = Lines::open(args.source.as_path().into())?;
+    let progress = Progress::new(lines.total_bytes);
+    let publisher = Publisher::new(&remote, &args.channel, &args.retry, &progress);
+    let mut newest = newest(&remote, &args.channel).await;
+    let mut count = Count::default();
+    let outcome = async {
+        while let Some(mut batch) = lines.batch(BATCH_EVENTS, BATCH_BYTES).await? {
+            let end = batch.last().map_or(0, |line| line.end);
+            batch.iter_mut().for_each(remember_origin);
+            let mut tell = |told| {
+                match told {
+                    Told::Stored(ids) => count.add(&ids, &mut newest),
+                    Told::Bad(bad) if args.skip_invalid => {
+                        count.bad += 1;
+                        match count.bad {
+                            ..=BAD_NAMED => {
+                                progress.notice(&format!("line {} is no event: {}", bad.number, bad.reason))
+                            }
+                            n if n == BAD_NAMED + 1 => {
+                                progress.notice("further lines that are no events are only counted")
+                            }
+                            _ => {}
+                        }
+                    }
+                    Told::Bad(bad) => {
+                        let advice = "correct it and import the same again, or add --skip-invalid";
+                        return Err(Failure::Failed(format!(
+                            "line {} is no event: {}; {advice}",
+                            bad.number, bad.reason
+                        )));
+                    }
+                }
+                Ok(())
+            };
+            publisher.lines(batch, &mut tell).await?;
+            progress.set(end, count.stored + count.known, end);
+        }
+        Ok(())
+    }
+    .await;
+    progress.finish();
+    output::notice(&count.in_words(&args.channel));
+    outcome
+}
+
+impl Count {
+    /// Ids only ever grow, so one that is not above all others was given out before: its event was there.
+    fn add(&mut self, ids: &[EventId], newest: &mut Option<EventId>) {
+        for id in ids {
+            match newest {
+                Some(newest) if *id <= *newest => self.known += 1,
+                _ => {
+                    self.stored += 1;
+                    *newest = Some(*id);
+                }
+            }
+        }
+    }
+
+    fn in_words(&self, channel: &Channel) -> String {
+        let mut text = format!("imported {} events into {channel}", self.stored);
+        if self.known > 0 {
+            text.push_str(&format!(", {} were there already", self.known));
+        }
+        if self.bad > 0 {
+            text.push_str(&format!(", passed over {} lines", self.bad));
+        }
+        text
+    }
+}
+
+/// The newest event that is there already. None too where the token may not read: then all count as new.
+async fn newest(remote: &Remote, channel: &Channel) -> Option<EventId> {
+    let path = channel.events();
+    let query = [("order", "desc".to_owned()), ("limit", "1".to_owned())];
+    let answer = remote.json(&Request::get(&path).query(query)).await.ok()?;
+    let event = answer["data"].get(0)?;
+    event.get("id").or_else(|| event.get("event_id"))?.as_str()?.parse().ok()
+}
+
+/// Where an event had an id, that becomes its `dedupe_id`, unless it has one. Everything else stays as it is written.
+fn remember_origin(line: &mut Line) {
+    #[derive(Deserialize)]
+    struct Origin {
+        #[serde(alias = "event_id")]
+        id: Option<Json>,
+        dedupe_id: Option<Json>,
+    }
+    let Ok(Origin { id: Some(id), dedupe_id: None }) = serde_json::from_str(&line.text) else { return };
+    let id = match id {
+        Json::String(id) => id.strip_prefix("evt_").unwrap_or(&id).to_owned(),
+        Json::Number(id) => id.to_string(),
+        _ => return,
+    };
+    if let Some(rest) = line.text.strip_prefix('{') {
+        line.text = format!("{{\"dedupe_id\":{},{rest}", Json::from(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_any_envelope_becomes_the_dedupe_id_and_nothing_else_changes() {
+        for (text, expected) in [
+            (
+                r#"{"id":"01J","type":"a","payload":{"n":1.0}}"#,
+                r#"{"dedupe_id":"01J","id":"01J","type":"a","payload":{"n":1.0}}"#,
+            ),
+            (r#"{"id":"evt_01J","event":"a"}"#, r#"{"dedupe_id":"01J","id":"evt_01J","event":"a"}"#),
+            (
+                r#"{"event_id":"evt_01J","event_type":"a"}"#,
+                r#"{"dedupe_id":"01J","event_id":"evt_01J","event_type":"a"}"#,
+            ),
+            (r#"{"id":7,"type":"a"}"#, r#"{"dedupe_id":"7","id":7,"type":"a"}"#),
+            (r#"{"type":"a"}"#, r#"{"type":"a"}"#),
+            (r#"{"id":"x","dedupe_id":"y","type":"a"}"#, r#"{"id":"x","dedupe_id":"y","type":"a"}"#),
+            (r#"no JSON"#, r#"no JSON"#),
+        ] {
+            let mut line = Line { number: 1, text: text.into(), end: 0 };
+            remember_origin(&mut line);
+            assert_eq!(line.text, expected);
+        }
+    }
+
+    #[test]
+    fn an_id_that_does_not_grow_is_that_of_an_event_that_was_there() {
+        let id = |n| EventId::at_time(1_750_509_296_789).plus(n);
+        let mut count = Count::default();
+        let mut newest = Some(id(5));
+        count.add(&[id(6), id(2), id(7), id(6)], &mut newest);
+        assert_eq!((count.stored, count.known, newest), (2, 2, Some(id(7))));
+        let mut blind = None;
+        count.add(&[id(1), id(1)], &mut blind);
+        assert_eq!((count.stored, count.known), (3, 3));
+    }
+}
