@@ -1,6 +1,7 @@
 //! The commands of the command line against the real server: exit codes, standard output, standard error.
 
 mod export_import;
+mod families;
 mod manual;
 mod publish;
 mod tail;

@@ -106,9 +106,11 @@ fn a_lost_answer_and_a_busy_server_double_nothing() {
     let server = TestServer::start(&[]);
     let map = server.new_map("lossy");
     let channel = format!("map:{}", map.id);
-    let busy = "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
-                {\"error\":\"The journal is full; try again\",\"code\":\"JOURNAL_FULL\",\"status\":503}";
-    let proxy = Proxy::start(server.addr(), &[Fault::AnswerLost, Fault::Answered(busy), Fault::AnswerCut(40)]);
+    let busy = Fault::Answered(
+        "HTTP/1.1 503 Busy\r\nRetry-After: 1",
+        "{\"error\":\"The journal is full; try again\",\"code\":\"JOURNAL_FULL\",\"status\":503}",
+    );
+    let proxy = Proxy::start(server.addr(), &[Fault::AnswerLost, busy, Fault::AnswerCut(40)]);
     let away = by_way_of(&map, proxy.addr);
     let ended = run(&away, &["publish", &channel, "--type", "a"]);
     assert_eq!(ended.expect(0).lines().count(), 1, "{}", ended.err);

@@ -14,8 +14,8 @@ pub enum Fault {
     AnswerLost,
     /// The connection ends after so many bytes of the answer.
     AnswerCut(usize),
-    /// The request never reaches the server; this is the answer.
-    Answered(&'static str),
+    /// The request never reaches the server; the answer is this head, without the length, and this body.
+    Answered(&'static str, &'static str),
 }
 
 struct State {
@@ -69,10 +69,10 @@ impl Drop for Proxy {
 
 fn connect(state: &State, mut client: TcpStream) -> std::io::Result<()> {
     let fault = state.faults.lock().expect("the faults").pop_front();
-    if let Some(Fault::Answered(answer)) = fault {
+    if let Some(Fault::Answered(head, body)) = fault {
         let mut request = [0; 64 * 1024];
         client.read(&mut request)?;
-        client.write_all(answer.as_bytes())?;
+        client.write_all(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
         return client.shutdown(Shutdown::Both);
     }
     let mut server = TcpStream::connect(state.server)?;
