@@ -71,7 +71,7 @@ fn connect(state: &State, mut client: TcpStream) -> std::io::Result<()> {
     let fault = state.faults.lock().expect("the faults").pop_front();
     if let Some(Fault::Answered(head, body)) = fault {
         let mut request = [0; 64 * 1024];
-        client.read(&mut request)?;
+        let _read = client.read(&mut request)?;
         client.write_all(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
         return client.shutdown(Shutdown::Both);
     }
@@ -83,7 +83,7 @@ fn connect(state: &State, mut client: TcpStream) -> std::io::Result<()> {
     });
     match fault {
         Some(Fault::AnswerLost) => {
-            server.read(&mut [0; 1])?;
+            let _read = server.read(&mut [0; 1])?;
         }
         Some(Fault::AnswerCut(bytes)) => {
             std::io::copy(&mut (&mut server).take(bytes as u64), &mut client)?;
