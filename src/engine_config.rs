@@ -60,6 +60,7 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             write_bytes: streams.write_bytes,
             page_events: streams.page_events,
             page_bytes: streams.page_bytes,
+            traced_events: streams.traced_events,
             keepalive: seconds(sse.keepalive_s),
             heartbeat: seconds(streams.heartbeat_s),
             stall_timeout: seconds(streams.stall_timeout_s),

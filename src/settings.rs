@@ -179,6 +179,7 @@ pub struct Streams {
     pub ring_events: usize,
     /// Of each active channel.
     pub ring_bytes: usize,
+    pub traced_events: usize,
     pub page_events: usize,
     pub page_bytes: usize,
     pub write_bytes: usize,

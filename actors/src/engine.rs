@@ -18,6 +18,7 @@ use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::store::{DataLock, Direction, Log, PageLimit, State, StoreError};
 use crate::tickets::Tickets;
+use crate::trail::Trail;
 use crate::webhook::office::Office;
 
 pub struct Engine {
@@ -32,6 +33,7 @@ pub struct Engine {
     pub access: Credentials,
     pub slots: Arc<Slots>,
     pub metrics: Arc<Metrics>,
+    pub trail: Arc<Trail>,
     pub office: Office,
     pub data_dir: PathBuf,
     /// Held as long as the engine lives, so that no second server writes into the folder.

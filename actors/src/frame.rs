@@ -11,6 +11,7 @@ use crate::model::channel::Owner;
 use crate::model::envelope::{self, Envelope, SseParts};
 use crate::model::event::Event;
 use crate::model::filter::{Filter, FilterInput};
+use crate::trail::Mark;
 
 /// How a stream wants its events written: which JSON, and in what.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -44,6 +45,8 @@ pub struct Frame {
     pub event: Event,
     owner: Owner,
     input: FilterInput,
+    /// Of an event that was committed just now. What is read back from the log has none.
+    mark: Option<Mark>,
     /// In the envelope of the channel's own family, which is nearly always the one that is asked for.
     own: Texts,
     others: OnceLock<Box<[Texts; Envelope::COUNT]>>,
@@ -52,7 +55,19 @@ pub struct Frame {
 impl Frame {
     pub fn new(event: Event, owner: Owner) -> Frame {
         let input = FilterInput::default();
-        Frame { event, owner, input, own: Texts::default(), others: OnceLock::new() }
+        Frame { event, owner, input, mark: None, own: Texts::default(), others: OnceLock::new() }
+    }
+
+    /// The frame of an event that was committed just now.
+    pub fn committed(event: Event, owner: Owner, mark: Option<Mark>) -> Frame {
+        Frame { mark, ..Frame::new(event, owner) }
+    }
+
+    /// Counts sessions that the event was handed to.
+    pub fn handed(&self, sessions: u32) {
+        if let Some(mark) = &self.mark {
+            mark.handed(sessions);
+        }
     }
 
     pub fn passes(&self, filter: &Filter) -> bool {

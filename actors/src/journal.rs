@@ -25,6 +25,7 @@ use crate::model::event::{ChannelNo, Draft, Event, Origin};
 use crate::model::id::{EventId, IdSource};
 use crate::routes::Routes;
 use crate::store::{Commit, Dedupe, DedupeKey, Log, StoreError};
+use crate::trail::Trail;
 
 /// The journal's bounds.
 #[derive(Clone, Debug)]
@@ -122,6 +123,7 @@ impl Journal {
         log: Arc<Log>,
         routes: Arc<Routes>,
         metrics: Arc<Metrics>,
+        trail: Arc<Trail>,
         limits: JournalLimits,
     ) -> std::io::Result<(Journal, JoinHandle<()>)> {
         let (orders, queue) = mpsc::channel();
@@ -142,6 +144,7 @@ impl Journal {
             log,
             routes,
             metrics,
+            trail,
             limits,
             state,
             ids,
@@ -215,6 +218,7 @@ struct Writer {
     log: Arc<Log>,
     routes: Arc<Routes>,
     metrics: Arc<Metrics>,
+    trail: Arc<Trail>,
     limits: JournalLimits,
     state: Arc<JournalState>,
     ids: IdSource,
@@ -358,9 +362,10 @@ impl Writer {
         let has_followers = self.routes.channel(ChannelNo::ALL).is_some();
         let newest = events.last().map(|event| event.id);
         let mut all = Vec::with_capacity(if has_followers { events.len() } else { 0 });
-        for event in events {
+        let marks = self.trail.extend(events.iter().map(|event| event.id), clock::now_ms());
+        for (n, event) in events.into_iter().enumerate() {
             let no = event.channel;
-            let frame = Arc::new(Frame::new(event, owners[&no].clone()));
+            let frame = Arc::new(Frame::committed(event, owners[&no].clone(), marks.mark(n)));
             if has_followers {
                 all.push(frame.clone());
             }

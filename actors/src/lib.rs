@@ -14,7 +14,7 @@
 //! - [`journal`], [`channel`], [`shard`], [`session`], [`registry`], [`tickets`], [`janitor`]: the actors, and the thread
 //!   that writes
 //! - [`frame`], [`ring`]: what they hand to each other
-//! - [`limits`], [`metrics`], [`credentials`], [`directory`]: what they share
+//! - [`limits`], [`metrics`], [`credentials`], [`directory`], [`trail`]: what they share
 //! - `system`: the server's own events
 
 pub mod channel;
@@ -37,4 +37,5 @@ pub mod shard;
 pub mod store;
 mod system;
 pub mod tickets;
+pub mod trail;
 pub mod webhook;

@@ -16,6 +16,8 @@ pub struct Limits {
     /// One page of the log for a reader that is behind.
     pub page_events: usize,
     pub page_bytes: usize,
+    /// Newest events of the server of which it is remembered what became of them.
+    pub traced_events: usize,
     pub keepalive: Duration,
     pub heartbeat: Duration,
     pub stall_timeout: Duration,

@@ -12,7 +12,7 @@ use crate::channel::{ChannelActor, Join, Snapshot};
 use crate::model::event::ChannelNo;
 use crate::ring::RingLimits;
 use crate::routes::Routes;
-use crate::shard::{CloseAll, CloseRoom, Rejoin, Shard};
+use crate::shard::{CloseAll, CloseRoom, Rejoin, Settle, Shard};
 use crate::store::Log;
 
 /// A shard wants to be told of a channel's events. The answer fills its ring; none when the channel's actor died at
@@ -127,6 +127,18 @@ impl Handler<CloseRoom> for Registry {
             // a deletion is rare, and a shard that is gone has no readers
             shard.do_send(CloseRoom { no: msg.no });
         }
+    }
+}
+
+impl Handler<Settle> for Registry {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, msg: Settle, _: &mut Self::Context) -> Self::Result {
+        let asked: Vec<_> = self.shards.iter().map(|shard| shard.send(msg)).collect();
+        Box::pin(async move {
+            // a shard that is gone has counted when its rooms went
+            futures_util::future::join_all(asked).await;
+        })
     }
 }
 

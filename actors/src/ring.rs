@@ -102,6 +102,11 @@ impl Ring {
         Some(self.frames.range((skip as usize).min(self.frames.len())..))
     }
 
+    /// The frame at a position; none when it has left the ring, or is not there yet.
+    pub fn get(&self, position: u64) -> Option<&Arc<Frame>> {
+        self.frames.get(position.checked_sub(self.base)? as usize)
+    }
+
     pub fn frames(&self) -> Vec<Arc<Frame>> {
         self.frames.iter().cloned().collect()
     }

@@ -57,6 +57,14 @@ pub struct CloseRoom {
 #[rtype(result = "()")]
 pub struct CloseAll;
 
+/// Somebody wants to know how many sessions an event of this channel was handed to. Sent by the hub; answered when this
+/// thread's sessions are counted.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Settle {
+    pub no: ChannelNo,
+}
+
 thread_local! {
     static HERE: RefCell<Option<Rc<ShardCore>>> = const { RefCell::new(None) };
 }
@@ -228,6 +236,16 @@ impl Handler<CloseRoom> for Shard {
         if let Some(room) = room {
             room.each_seat(&mut |seat: &Seat| seat.end(End::Deleted));
         }
+    }
+}
+
+impl Handler<Settle> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, msg: Settle, _: &mut Self::Context) {
+        let rooms = self.core.rooms.borrow();
+        // an event of a channel is read in the room of all channels, too
+        [msg.no, ChannelNo::ALL].iter().filter_map(|no| rooms.get(no)).for_each(|room| room.settle());
     }
 }
 

@@ -13,6 +13,7 @@ pub mod query;
 mod realtime;
 pub mod streams;
 mod tokens;
+mod trace;
 mod webhooks;
 
 use std::sync::Arc;
@@ -124,6 +125,7 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         .service(at("/api/event-types").route(web::get().to(events::event_types)))
         .service(at("/api/v1/tokens").route(web::post().to(tokens::create)).route(web::get().to(tokens::list)))
         .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))
+        .service(at("/api/v1/events/{id}/trace").route(web::get().to(trace::trace)))
         .service(at("/health/live").route(web::get().to(ops::live)))
         .service(at("/health/ready").route(web::get().to(ops::ready)))
         .service(at("/metrics").route(web::get().to(ops::metrics)))

@@ -58,6 +58,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("streams.ring_events",            1,        10_000_000),
     ("streams.ring_bytes",             KIB,      TIB),
     ("streams.page_events",            1,        100_000),
+    ("streams.traced_events",          0,      1_000_000),
     ("streams.page_bytes",             KIB,      64 * MIB),
     ("streams.write_bytes",            KIB,      64 * MIB),
     ("streams.channel_idle_s",         1,        DAY_S),

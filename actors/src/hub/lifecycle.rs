@@ -26,6 +26,7 @@ use crate::routes::Routes;
 use crate::shard::CloseAll;
 use crate::store::{self, Change, DataLock, Log, State, StoreError, Table};
 use crate::tickets::Tickets;
+use crate::trail::Trail;
 use crate::webhook::client::tls_config;
 use crate::webhook::office::{Office, WebhookConfig};
 use crate::webhook::record::Webhook;
@@ -119,8 +120,13 @@ impl Hub {
             let (ttl, most) = (limits.ticket_ttl, limits.tickets);
             Supervisor::start_in_arbiter(&arbiter, move |_| Tickets::new(ttl, most))
         };
-        let (journal, thread) = Journal::start(log.clone(), routes.clone(), metrics.clone(), journal_limits)
-            .map_err(|source| HubError::Io { what: "cannot start the journal of", path: data_dir.clone(), source })?;
+        let trail = Arc::new(Trail::new(limits.traced_events));
+        let started = Journal::start(log.clone(), routes.clone(), metrics.clone(), trail.clone(), journal_limits);
+        let (journal, thread) = started.map_err(|source| HubError::Io {
+            what: "cannot start the journal of",
+            path: data_dir.clone(),
+            source,
+        })?;
         let slots = Slots::new(limits.streams);
         let engine = Arc::new(Engine {
             limits,
@@ -134,6 +140,7 @@ impl Hub {
             access,
             slots,
             metrics,
+            trail,
             office,
             data_dir,
             lock,

@@ -5,6 +5,7 @@ mod history;
 mod lifecycle;
 mod stats;
 mod tokens;
+mod trace;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use history::{HistoryPage, HistoryQuery, Order};
 pub use lifecycle::{Config, Health, HubError, Started};
 pub use stats::{Bucket, Stats, StatsQuery};
 pub use tokens::{NewToken, TokenError};
+pub use trace::{Publisher, PublisherKind, Trace};
 
 use crate::engine::Engine;
 use crate::journal::{AppendError, Receipt};

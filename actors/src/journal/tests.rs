@@ -40,7 +40,8 @@ fn start(dir: &TempDir, limits: JournalLimits) -> Running {
 }
 
 fn start_on(log: Arc<Log>, limits: JournalLimits) -> Running {
-    let (journal, thread) = Journal::start(log.clone(), Arc::default(), Arc::default(), limits).unwrap();
+    let (journal, thread) =
+        Journal::start(log.clone(), Arc::default(), Arc::default(), Arc::default(), limits).unwrap();
     Running { log, journal, thread }
 }
 

@@ -14,6 +14,7 @@ use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError};
+use crate::trail::Mark;
 
 /// A page of the log, already filtered and encoded.
 struct Page {
@@ -22,6 +23,8 @@ struct Page {
     /// The last event of the page, whether it passed the filter or not.
     last: Option<EventId>,
     more: bool,
+    /// Of those events that passed the filter and are remembered.
+    marks: Vec<Mark>,
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>>>>;
@@ -69,6 +72,7 @@ impl Reader {
                             // everything up to the ring's floor was in the log before the page was read
                             self.cursor = self.cursor.max(floor);
                         }
+                        page.marks.iter().for_each(|mark| mark.handed(1));
                         if !page.bytes.is_empty() {
                             return Poll::Ready(Read::Chunk(page.bytes, page.events));
                         }
@@ -138,13 +142,8 @@ fn read_page(
         let oldest = engine.log.oldest(no);
         Gap { requested: after, oldest, reason: GapReason::Expired }.write(encoding, &mut bytes);
     }
-    let last = page.last;
-    let mut events = 0;
-    for frame in page.frames {
-        if frame.passes(filter) {
-            events += 1;
-            bytes.extend_from_slice(&frame.bytes(encoding));
-        }
-    }
-    Ok(Page { bytes: bytes.into(), events, last, more: page.more })
+    let passed: Vec<_> = page.frames.iter().filter(|frame| frame.passes(filter)).collect();
+    passed.iter().for_each(|frame| bytes.extend_from_slice(&frame.bytes(encoding)));
+    let marks = engine.trail.marks(passed.iter().map(|frame| frame.event.id));
+    Ok(Page { bytes: bytes.into(), events: passed.len() as u32, last: page.last, more: page.more, marks })
 }

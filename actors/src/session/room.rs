@@ -64,6 +64,30 @@ struct SharedChunk {
     encoding: Encoding,
     filter: Filter,
     taken: Taken,
+    /// The positions of what passed the filter; none: everything did.
+    passed: Option<Vec<u64>>,
+    /// Sessions that took it and are not counted with the events yet.
+    handed: Cell<u32>,
+}
+
+impl SharedChunk {
+    fn take(&self) -> Taken {
+        self.handed.set(self.handed.get() + 1);
+        self.taken.clone()
+    }
+
+    /// Counts the sessions that took it with each of its events, which must still be in the ring.
+    fn settle(&self, ring: &Ring) {
+        let sessions = self.handed.replace(0);
+        if sessions == 0 {
+            return;
+        }
+        let count = |position| ring.get(position).into_iter().for_each(|frame| frame.handed(sessions));
+        match &self.passed {
+            None => (self.from..self.taken.next).for_each(count),
+            Some(passed) => passed.iter().copied().for_each(count),
+        }
+    }
 }
 
 /// What a session takes from the ring in one go.
@@ -99,6 +123,7 @@ impl Room {
 
     /// Starts the ring from what the channel holds. Readers that the new ring does not reach go to the log.
     pub fn fill(&self, snapshot: Snapshot) {
+        self.settle();
         let mut fresh = Ring::new(snapshot.floor, self.engine.limits.ring);
         fresh.extend(&snapshot.frames, snapshot.floor);
         // a batch sent after the snapshot was taken may have come in before it
@@ -115,6 +140,7 @@ impl Room {
     /// Takes a batch. Returns how long to wait until [`Room::wake`]; none when the next round is settled already.
     #[must_use]
     pub fn arrived(&self, frames: &[Arc<Frame>], previous: EventId) -> Option<Duration> {
+        self.settle();
         self.ring.borrow_mut().extend(frames, previous);
         self.shared.borrow_mut().clear();
         if self.round_planned.replace(true) {
@@ -122,6 +148,13 @@ impl Room {
         }
         let pause = round_pause(self.seats.borrow().taken());
         Some(self.last_round.get().map_or(Duration::ZERO, |last| pause.saturating_sub(last.elapsed())))
+    }
+
+    /// Counts with each event the sessions that took it since the last time. Sessions count by the chunk that they share, so
+    /// this is asked for before the ring changes, and by whoever wants to know.
+    pub fn settle(&self) {
+        let ring = self.ring.borrow();
+        self.shared.borrow().iter().for_each(|chunk| chunk.settle(&ring));
     }
 
     /// Wakes all seats, which then read up to the head.
@@ -151,15 +184,19 @@ impl Room {
         let end = ring.end();
         let alike = |c: &&SharedChunk| (c.from, c.end, c.encoding) == (from, end, encoding) && c.filter == *filter;
         if let Some(chunk) = self.shared.borrow().iter().find(alike) {
-            return Some(chunk.taken.clone());
+            return Some(chunk.take());
         }
+        let mut passed = (!filter.is_all()).then(Vec::new);
         let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0 };
         let mut gathered = BytesMut::new();
         for frame in ready.by_ref() {
             taken.next += 1;
             taken.cursor = frame.event.id;
-            if !frame.passes(filter) {
-                continue;
+            if let Some(passed) = &mut passed {
+                if !frame.passes(filter) {
+                    continue;
+                }
+                passed.push(taken.next - 1);
             }
             let bytes = frame.bytes(encoding);
             taken.events += 1;
@@ -182,9 +219,12 @@ impl Room {
         }
         let mut shared = self.shared.borrow_mut();
         if shared.len() == SHARED_CHUNKS {
-            shared.remove(0);
+            shared.remove(0).settle(&ring);
         }
-        shared.push(SharedChunk { from, end, encoding, filter: filter.clone(), taken: taken.clone() });
+        let (filter, handed) = (filter.clone(), Cell::new(0));
+        let chunk = SharedChunk { from, end, encoding, filter, taken, passed, handed };
+        let taken = chunk.take();
+        shared.push(chunk);
         Some(taken)
     }
 
@@ -223,5 +263,11 @@ impl Room {
     /// Whether nobody has sat here for `long`.
     pub fn idle_for(&self, long: Duration) -> bool {
         self.empty_since.get().is_some_and(|since| since.elapsed() >= long)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.settle();
     }
 }

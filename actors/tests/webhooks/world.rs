@@ -53,6 +53,7 @@ fn config(folder: &Path) -> Config {
             ring: RingLimits { events: 100, bytes: 1 << 20 },
             write_bytes: 1 << 16,
             page_events: 1_000,
+            traced_events: 1_000,
             page_bytes: 1 << 18,
             keepalive: 30 * second,
             heartbeat: 20 * second,

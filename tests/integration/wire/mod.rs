@@ -7,5 +7,6 @@ mod maps;
 mod publish;
 mod streams;
 mod tickets;
+mod trace;
 mod webhooks;
 mod websocket;

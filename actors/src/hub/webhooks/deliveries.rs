@@ -179,7 +179,7 @@ impl Hub {
     }
 
     /// How the deliveries stand, with the delivery log on disk.
-    async fn seen(&self, webhook: &Arc<Webhook>) -> Result<Seen, WebhookError> {
+    pub(super) async fn seen(&self, webhook: &Arc<Webhook>) -> Result<Seen, WebhookError> {
         let actor = self.actor(webhook).await?;
         actor.send(FlushHistory).await.map_err(|_| WebhookError::Unavailable)?;
         self.observe(webhook, true).await
@@ -199,7 +199,7 @@ impl Hub {
 }
 
 /// What is in the log for people, corrected by the rows, which are the truth.
-fn merged(logged: Vec<Delivery>, rows: &HashMap<DeliveryId, &Row>) -> Vec<Delivery> {
+pub(super) fn merged(logged: Vec<Delivery>, rows: &HashMap<DeliveryId, &Row>) -> Vec<Delivery> {
     let mut all: HashMap<DeliveryId, Delivery> = HashMap::with_capacity(logged.len() + rows.len());
     for mut delivery in logged {
         if !rows.contains_key(&delivery.id)

@@ -1,10 +1,12 @@
 //! Webhooks: create, change, rotate, delete. What became of their deliveries is in `deliveries`.
 
 mod deliveries;
+mod passage;
 
 use std::sync::Arc;
 
 pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
+pub use passage::{Fate, Passage};
 
 use super::Hub;
 use crate::clock;
