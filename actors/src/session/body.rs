@@ -10,7 +10,7 @@ use futures_util::Stream;
 
 use super::Room;
 use super::reader::{Read, Reader};
-use super::seat::Seat;
+use super::seat::{End, Seat};
 
 pub struct Body<S> {
     /// The actor's context: its frames, and for a WebSocket what the client sends.
@@ -59,8 +59,12 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Body<S> {
                 this.room.engine.metrics.delivered.inc_by(u64::from(events));
                 Poll::Ready(Some(Ok(bytes)))
             }
-            // the connection ends here and the client resumes from its cursor
-            Poll::Ready(Read::Failed) => Poll::Ready(None),
+            Poll::Ready(Read::Failed) => {
+                // its actor says so, and the client resumes from its cursor
+                this.seat.parked(cx.waker());
+                this.seat.end(End::Failed);
+                Poll::Pending
+            }
             Poll::Ready(Read::UpToDate) | Poll::Pending => {
                 this.seat.parked(cx.waker());
                 Poll::Pending

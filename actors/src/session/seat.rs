@@ -24,6 +24,8 @@ pub enum End {
     Deleted,
     /// The reader took no byte for the stall timeout.
     Stalled,
+    /// The log could not be read.
+    Failed,
 }
 
 /// What the shard asks a session's actor to do.

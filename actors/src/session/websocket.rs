@@ -95,6 +95,10 @@ impl Handler<Ask> for WebSocketSession {
                 self.close(ctx, CloseCode::Away, "the server is stopping; resume by the last id")
             }
             Ask::End(End::Revoked) => self.close(ctx, CloseCode::Other(4401), "the token was revoked or has expired"),
+            Ask::End(End::Failed) => {
+                ctx.text(r#"{"event":"error","error":"The log could not be read; reconnect with the last id"}"#);
+                self.close(ctx, CloseCode::Error, "the log could not be read; resume by the last id");
+            }
             Ask::End(End::Deleted) => self.close(ctx, CloseCode::Away, "the channel was deleted"),
             Ask::End(End::Stalled) => {
                 self.close(ctx, CloseCode::Other(4408), "the reader took nothing for too long; resume by the last id");
