@@ -12,12 +12,15 @@ use time::format_description::well_known::{Iso8601, Rfc3339};
 
 use super::event::Draft;
 use super::json::{JsonError, utf8};
+pub(super) use fields::payload_of;
 use fields::{Fields, Slot};
 
 /// The longest `dedupe_id` in bytes.
 pub const DEDUPE_ID_BYTES_MAX: usize = 256;
 /// How many wrong fields of one body are reported.
 pub const FIELD_ERRORS_MAX: usize = 20;
+/// How many wrong fields of one event are reported where each event is judged by itself.
+pub const EVENT_ERRORS_MAX: usize = 4;
 
 /// What the content type says about a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,15 @@ pub struct Limits {
     pub batch_events: usize,
 }
 
+/// What becomes of the fields of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape<'a> {
+    /// A publisher's own: the user id becomes the first member of the payload, unless that has one.
+    Published,
+    /// From outside, taken in by the source of this id: the payload holds `user_id`, `properties` and `source`.
+    TakenIn(&'a str),
+}
+
 /// What a body asks to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drafts {
@@ -44,6 +56,17 @@ pub struct Drafts {
     pub drafts: Vec<Draft>,
     /// Whether the body was one event and not a list, however short.
     pub single: bool,
+}
+
+/// A body of which each event was judged by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sorted<'a> {
+    /// The good events, in the order of the body.
+    pub drafts: Vec<Draft>,
+    /// What is wrong with the others: up to [`EVENT_ERRORS_MAX`] fields of each.
+    pub errors: Vec<FieldError>,
+    /// The JSON texts of the others.
+    pub refused: Vec<&'a str>,
 }
 
 /// What is wrong with one field of one event.
@@ -91,8 +114,13 @@ fn in_words(errors: &[FieldError]) -> String {
 /// leaving a field out. Fields that the server itself puts into an envelope (`id`, `map_id` ...) are passed over,
 /// so that an event can be sent as it was received; any other field is an error, so that no misspelt one is lost.
 pub fn parse(body: &[u8], form: BodyForm, limits: &Limits) -> Result<Drafts, DraftError> {
+    parse_as(body, form, limits, Shape::Published)
+}
+
+/// Like [`parse`], for events of another shape.
+pub fn parse_as(body: &[u8], form: BodyForm, limits: &Limits, shape: Shape<'_>) -> Result<Drafts, DraftError> {
     let body = utf8(body).map_err(|error| malformed("", "", error))?;
-    let mut reader = Reader { body, limits, errors: Vec::new() };
+    let mut reader = Reader::new(body, limits, shape, false);
     match form {
         BodyForm::NdJson => {
             let lines = || body.split('\n').map(trim).filter(|line| !line.is_empty());
@@ -101,6 +129,15 @@ pub fn parse(body: &[u8], form: BodyForm, limits: &Limits) -> Result<Drafts, Dra
         }
         BodyForm::Json => reader.json(trim(body)),
     }
+}
+
+/// Like [`parse_as`] for a body of JSON, but each event is taken or not by itself. An error means the body as a whole.
+pub fn sort<'a>(body: &'a [u8], limits: &Limits, shape: Shape<'_>) -> Result<Sorted<'a>, DraftError> {
+    let body = utf8(body).map_err(|error| malformed("", "", error))?;
+    let mut reader = Reader::new(body, limits, shape, true);
+    let drafts = reader.json(trim(body))?.drafts;
+    let Reader { errors, refused, .. } = reader;
+    Ok(Sorted { drafts, errors, refused })
 }
 
 /// Unix milliseconds of a moment written in ISO 8601 or RFC 3339 with its offset from UTC; smaller parts are cut off.
@@ -136,13 +173,24 @@ fn malformed(body: &str, part: &str, error: JsonError) -> DraftError {
 }
 
 /// A body while it is read, and what was found to be wrong with it.
-struct Reader<'a> {
+struct Reader<'a, 'l> {
     body: &'a str,
-    limits: &'a Limits,
+    limits: &'l Limits,
+    shape: Shape<'l>,
+    /// Whether each event is taken or not by itself.
+    each: bool,
     errors: Vec<FieldError>,
+    /// Wrong fields so far, reported or not.
+    wrong: usize,
+    /// Events that are not taken, where each is judged by itself.
+    refused: Vec<&'a str>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a, 'l> Reader<'a, 'l> {
+    fn new(body: &'a str, limits: &'l Limits, shape: Shape<'l>, each: bool) -> Self {
+        Reader { body, limits, shape, each, errors: Vec::new(), wrong: 0, refused: Vec::new() }
+    }
+
     fn json(&mut self, text: &'a str) -> Result<Drafts, DraftError> {
         match text.as_bytes().first() {
             None => Err(DraftError::Empty),
@@ -161,7 +209,8 @@ impl<'a> Reader<'a> {
 
     fn single(&mut self, text: &'a str, fields: &Fields<'a>) -> Result<Drafts, DraftError> {
         self.check_size(0, text)?;
-        let draft = fields.draft(0, self);
+        let draft = fields.draft(0, self).filter(|_| self.wrong == 0);
+        self.refuse_if(self.wrong > 0, text);
         self.finish(draft.into_iter().collect(), true)
     }
 
@@ -197,16 +246,28 @@ impl<'a> Reader<'a> {
         }
         let mut drafts = Vec::with_capacity(count);
         for (index, text) in events.into_iter().enumerate() {
+            let wrong_before = self.wrong;
             if text.starts_with('{') {
                 let fields = self.fields(text)?;
-                drafts.extend(fields.draft(index, self));
+                drafts.extend(fields.draft(index, self).filter(|_| self.wrong == wrong_before));
             } else {
                 // a lone scalar, or a line, has not been read yet
                 serde_json::from_str::<IgnoredAny>(text).map_err(|error| malformed(self.body, text, error.into()))?;
-                self.report(index, "", "an event must be a JSON object; send {\"type\":...,\"payload\":{...}}");
+                let example = match self.shape {
+                    Shape::Published => "{\"type\":...,\"payload\":{...}}",
+                    Shape::TakenIn(_) => "{\"event_type\":...,\"properties\":{...}}",
+                };
+                self.report(index, "", format!("an event must be a JSON object; send {example}"));
             }
+            self.refuse_if(self.wrong > wrong_before, text);
         }
         self.finish(drafts, false)
+    }
+
+    fn refuse_if(&mut self, wrong: bool, text: &'a str) {
+        if self.each && wrong {
+            self.refused.push(text);
+        }
     }
 
     fn check_size(&self, index: usize, text: &str) -> Result<(), DraftError> {
@@ -220,13 +281,18 @@ impl<'a> Reader<'a> {
 
     /// Notes what is wrong with a field, while there is room for it.
     fn report(&mut self, index: usize, field: &str, message: impl Into<Box<str>>) {
-        if self.errors.len() < FIELD_ERRORS_MAX {
+        self.wrong += 1;
+        let room = match self.each {
+            false => self.errors.len() < FIELD_ERRORS_MAX,
+            true => self.errors.iter().rev().take_while(|error| error.index == index).count() < EVENT_ERRORS_MAX,
+        };
+        if room {
             self.errors.push(FieldError { index, field: field.into(), message: message.into() });
         }
     }
 
     fn finish(&mut self, drafts: Vec<Draft>, single: bool) -> Result<Drafts, DraftError> {
-        if self.errors.is_empty() {
+        if self.errors.is_empty() || self.each && !drafts.is_empty() {
             Ok(Drafts { drafts, single })
         } else {
             Err(DraftError::Invalid(std::mem::take(&mut self.errors)))

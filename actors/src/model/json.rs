@@ -44,6 +44,9 @@ impl Canonical {
     /// The object without members, `{}`.
     pub const EMPTY_OBJECT: Canonical = Canonical(ByteString::from_static("{}"));
 
+    /// `null`.
+    pub const NULL: Canonical = Canonical(ByteString::from_static("null"));
+
     /// Brings any JSON text into the canonical form.
     ///
     /// Fails for what RFC 8259 does not allow, for a number that no double can hold (`1e400`), for an escaped
@@ -72,6 +75,25 @@ impl Canonical {
         source.end()?;
         // a boxed string has no slack: these bytes stay in the replay buffers for long
         Ok(Canonical(writer.out.into_boxed_str().into()))
+    }
+
+    /// A string with this text.
+    pub fn of_text(text: &str) -> Canonical {
+        let mut writer = Writer { out: String::with_capacity(text.len() + 2), entries: Vec::new(), depth: 0 };
+        writer.out.push('"');
+        writer.escaped(text);
+        writer.out.push('"');
+        Canonical(writer.out.into_boxed_str().into())
+    }
+
+    /// An object of these members. Their names differ, need no escape and are no array indices, so the order stands.
+    pub fn of_members(members: &[(&str, &Canonical)]) -> Canonical {
+        let mut out = String::with_capacity(members.iter().map(|(name, value)| name.len() + value.0.len() + 4).sum());
+        for (n, (name, value)) in members.iter().enumerate() {
+            out.extend([if n == 0 { "{\"" } else { ",\"" }, name, "\":", value.as_str()]);
+        }
+        out.push_str(if members.is_empty() { "{}" } else { "}" });
+        Canonical(out.into_boxed_str().into())
     }
 
     /// Takes bytes that were canonical when they were stored. Only UTF-8 is checked; `None` where it is not.

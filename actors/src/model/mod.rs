@@ -16,5 +16,6 @@ pub mod id;
 pub mod json;
 pub mod seal;
 pub mod signature;
+pub mod source;
 pub mod target;
 pub mod timestamp;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{DEDUPE_ID_BYTES_MAX, FIELD_ERRORS_MAX, Reader, YEARS_0_TO_9999_MS, place, unix_ms};
+use super::{DEDUPE_ID_BYTES_MAX, FIELD_ERRORS_MAX, Reader, Shape, YEARS_0_TO_9999_MS, place, unix_ms};
 use crate::model::event::{Draft, EventType, SESSION_BYTES_MAX};
 use crate::model::json::{Canonical, JsonError};
 
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reports every field but `events`.
-    pub(super) fn only_events(&self, reader: &mut Reader<'_>) {
+    pub(super) fn only_events(&self, reader: &mut Reader<'_, '_>) {
         for (slot, field) in self.first.iter().enumerate() {
             if let Some((name, _)) = field.filter(|_| slot != Slot::Events as usize) {
                 reader.report(0, name, "stands beside events; put it into each event");
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The draft that the fields ask for. Whatever is wrong goes to the reader, which then gives out no draft at all.
-    pub(super) fn draft(&self, index: usize, reader: &mut Reader<'_>) -> Option<Draft> {
+    pub(super) fn draft(&self, index: usize, reader: &mut Reader<'_, '_>) -> Option<Draft> {
         self.report_unknown(index, reader);
         if self.first(Slot::Events).is_some() {
             reader.report(
@@ -120,7 +120,11 @@ impl<'a> Fields<'a> {
         }
         let kind = self.value(Slot::Kind, index, reader, kind);
         if self.first(Slot::Kind).is_none() {
-            reader.report(index, "type", "is required; name what happened, for example \"map_kill\"");
+            let (name, example) = match reader.shape {
+                Shape::Published => ("type", "map_kill"),
+                Shape::TakenIn(_) => ("event_type", "purchase"),
+            };
+            reader.report(index, name, format!("is required; name what happened, for example \"{example}\""));
         }
         let ts_ms = self.value(Slot::Time, index, reader, time);
         let session = self.value(Slot::Session, index, reader, |text| {
@@ -132,12 +136,17 @@ impl<'a> Fields<'a> {
         });
         let user_id = self.value(Slot::UserId, index, reader, user_id);
         let dedupe_id = self.value(Slot::DedupeId, index, reader, |text| string(text, DEDUPE_ID_BYTES_MAX));
-        let body = reader.body;
-        let given = self.value(Slot::Payload, index, reader, |text| payload(body, text, user_id.as_ref()));
-        let payload = match (given, &user_id) {
+        let (body, shape) = (reader.body, reader.shape);
+        let member = user_id.as_ref().filter(|_| shape == Shape::Published);
+        let given = self.value(Slot::Payload, index, reader, |text| payload(body, text, member));
+        let payload = match (given, member) {
             (Some(payload), _) => payload,
             (None, None) => Canonical::EMPTY_OBJECT,
             (None, Some(user)) => payload(body, "{}", Some(user)).ok()?,
+        };
+        let payload = match shape {
+            Shape::Published => payload,
+            Shape::TakenIn(source) => payload_of(user_id.as_ref(), &payload, source),
         };
         Some(Draft { kind: kind?, ts_ms, session, payload, dedupe_id, validated: None })
     }
@@ -147,7 +156,7 @@ impl<'a> Fields<'a> {
         &self,
         slot: Slot,
         index: usize,
-        reader: &mut Reader<'_>,
+        reader: &mut Reader<'_, '_>,
         read: impl Fn(&'a str) -> Result<T, Cow<'static, str>>,
     ) -> Option<T> {
         let (name, text) = self.first(slot)?;
@@ -162,7 +171,7 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    fn report_unknown(&self, index: usize, reader: &mut Reader<'_>) {
+    fn report_unknown(&self, index: usize, reader: &mut Reader<'_, '_>) {
         for name in &self.unknown {
             reader.report(index, name, "is no field of an event; correct its name or put it into the payload");
         }
@@ -252,6 +261,12 @@ fn payload(body: &str, text: &str, user_id: Option<&Canonical>) -> Result<Canoni
         let JsonError { line, column, message } = place(body, text, error);
         format!("cannot be taken: {message} at line {line} column {column}").into()
     })
+}
+
+/// The payload of an event that the source of this id took in.
+pub(in crate::model) fn payload_of(user_id: Option<&Canonical>, properties: &Canonical, source: &str) -> Canonical {
+    let (source, nobody) = (Canonical::of_text(source), Canonical::NULL);
+    Canonical::of_members(&[("user_id", user_id.unwrap_or(&nobody)), ("properties", properties), ("source", &source)])
 }
 
 /// A string of 1 to `bytes_max` bytes.

@@ -1,0 +1,195 @@
+use super::*;
+use crate::model::source::Schema;
+use serde_json::{Value, json};
+
+const LIMITS: Limits = Limits { event_bytes: 1_000, batch_events: 5 };
+
+fn config(authentication: Authentication, rules: &[Rule]) -> Config<'_> {
+    Config { id: "wh_1", authentication, rules, schema: None, limits: LIMITS, partial: false }
+}
+
+fn generic() -> Config<'static> {
+    config(Authentication::Hmac, &[])
+}
+
+fn taken<'a>(config: Config<'_>, headers: &[(&str, &str)], body: &'a str) -> Taken<'a> {
+    match config.read(&headers, body.as_bytes(), Content::Json).expect("a body that is taken") {
+        Read::Events(taken) => taken,
+        Read::Challenge(text) => panic!("a challenge: {text}"),
+    }
+}
+
+fn payload(draft: &Draft) -> Value {
+    serde_json::from_str(draft.payload.as_str()).expect("JSON")
+}
+
+fn refused(body: &str) -> String {
+    generic().read(&[].as_slice(), body.as_bytes(), Content::Json).expect_err(body).to_string()
+}
+
+#[test]
+fn an_event_becomes_a_payload_of_user_properties_and_source() {
+    let body = r#"{"event_type":"purchase","timestamp":"2024-01-15T10:30:00Z","user_id":"user_123",
+        "properties":{"item_id":"sword_001","amount":9.99,"currency":"USD"}}"#;
+    let drafts = taken(generic(), &[], body).drafts;
+    assert_eq!((drafts[0].kind.as_str(), drafts[0].ts_ms), ("purchase", Some(1_705_314_600_000)));
+    assert_eq!(drafts[0].validated, Some(true));
+    let expected =
+        r#"{"user_id":"user_123","properties":{"item_id":"sword_001","amount":9.99,"currency":"USD"},"source":"wh_1"}"#;
+    assert_eq!(drafts[0].payload.as_str(), expected);
+}
+
+#[test]
+fn only_the_type_is_required() {
+    let taken = taken(
+        generic(),
+        &[],
+        r#"{"events":[{"event_type":"a"},{"event_type":"b","timestamp":1705314600000,"user_id":7}]}"#,
+    );
+    let payloads: Vec<_> = taken.drafts.iter().map(|draft| draft.payload.as_str().to_owned()).collect();
+    assert_eq!(payloads[0], r#"{"user_id":null,"properties":{},"source":"wh_1"}"#);
+    assert_eq!(payloads[1], r#"{"user_id":7,"properties":{},"source":"wh_1"}"#);
+    assert_eq!(taken.drafts[1].ts_ms, Some(1_705_314_600_000));
+}
+
+#[test]
+fn what_is_wrong_is_said_of_each_field_by_its_place() {
+    let body =
+        r#"{"events":[{"event_type":"a"},{"user_id":"u"},{"event_type":"a b","timestamp":"soon","properties":[]}]}"#;
+    let refusal = generic().read(&[].as_slice(), body.as_bytes(), Content::Json);
+    let Err(DraftError::Invalid(errors)) = refusal else { panic!("{refusal:?}") };
+    let places: Vec<_> = errors.iter().map(|error| (error.index, &*error.field)).collect();
+    assert_eq!(places, [(1, "event_type"), (2, "event_type"), (2, "timestamp"), (2, "properties")]);
+}
+
+#[test]
+fn json_that_means_two_things_or_nothing_is_refused() {
+    for bad in [
+        "",
+        " ",
+        "{",
+        "[]",
+        "7",
+        "null",
+        r#""text""#,
+        r#"{"events":[]}"#,
+        r#"{"events":{}}"#,
+        r#"{"events":[{"event_type":"a"}],"event":"x"}"#,
+        r#"{"event_type":"a","event_type":"b"}"#,
+        r#"{"event_type":"a","event_type":"a"}"#,
+        r#"{"event_type":"a","properties":{"x":1,"x":2}}"#,
+        r#"{"event_type":"a","properties":{"x":"\u0000"}}"#,
+        r#"{"event_type":"a\u0000"}"#,
+        r#"{"event_type":"a","unknown":1}"#,
+        r#"{"event_type":"a","properties":{"n":1e999}}"#,
+        r#"{"event_type":"a","properties":{"s":"\ud800"}}"#,
+        r#"{"event_type":"a"}{"event_type":"b"}"#,
+    ] {
+        assert!(!refused(bad).is_empty());
+    }
+    assert!(generic().read(&[].as_slice(), b"{\"event_type\":\"\xff\"}", Content::Json).is_err());
+    let deep = format!(r#"{{"event_type":"a","properties":{{"x":{}1{}}}}}"#, "[".repeat(130), "]".repeat(130));
+    assert!(refused(&deep).contains("deeper") || refused(&deep).contains("recursion"), "{}", refused(&deep));
+    let six = format!(r#"{{"events":[{}]}}"#, vec![r#"{"event_type":"a"}"#; 6].join(","));
+    assert!(refused(&six).contains("5 at most"));
+    assert!(
+        refused(&format!(r#"{{"event_type":"a","properties":{{"x":"{}"}}}}"#, "x".repeat(1_000)))
+            .contains("1000 bytes")
+    );
+}
+
+#[test]
+fn a_partial_batch_keeps_the_good_and_gives_back_the_bad() {
+    let body = r#"{"events":[{"event_type":"a"},{"user_id":"u"},7,{"event_type":"b"}]}"#;
+    let partial = Config { partial: true, ..generic() };
+    let Taken { drafts, errors, refused, .. } = taken(partial, &[], body);
+    let kinds: Vec<_> = drafts.iter().map(|draft| draft.kind.as_str().to_owned()).collect();
+    assert_eq!(kinds, ["a", "b"]);
+    assert_eq!(errors.iter().map(|error| error.index).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(refused, [r#"{"user_id":"u"}"#, "7"]);
+    // when nothing is good, the body is refused as a whole
+    let none = partial.read(&[].as_slice(), br#"{"events":[{},{}]}"#, Content::Json);
+    assert!(matches!(none, Err(DraftError::Invalid(errors)) if errors.len() == 2));
+    assert!(partial.read(&[].as_slice(), b"{}", Content::Json).is_err());
+    // and what cannot be taken apart as well
+    assert!(partial.read(&[].as_slice(), br#"{"events":[{"event_type":"a"},{]}"#, Content::Json).is_err());
+}
+
+#[test]
+fn a_schema_marks_events_and_refuses_none() {
+    let schema = Schema::read(json!({"amount": "number", "user_id": "string"})).expect("a schema");
+    let config = Config { schema: Some(&schema), ..generic() };
+    let marks = |body: &str| taken(config, &[], body).drafts.iter().map(|draft| draft.validated).collect::<Vec<_>>();
+    let body = r#"{"events":[{"event_type":"a","user_id":"u","properties":{"amount":1}},
+        {"event_type":"a","user_id":"u","properties":{"amount":"1"}},{"event_type":"a","properties":{"amount":1}}]}"#;
+    assert_eq!(marks(body), [Some(true), Some(false), Some(false)]);
+}
+
+#[test]
+fn the_whole_body_of_a_provider_is_one_event() {
+    let github = Rule::defaults(Authentication::Github);
+    let headers = [("X-GitHub-Event", "pull_request"), ("X-GitHub-Delivery", "72d3162e-cc78-11e3-81ab-4c9367dc0958")];
+    let body = r#" {"action":"opened","number":2} "#;
+    let of_github = taken(config(Authentication::Github, &github), &headers, body);
+    assert_eq!(of_github.drafts[0].kind.as_str(), "pull_request");
+    assert_eq!(
+        payload(&of_github.drafts[0]),
+        json!({"user_id": null, "properties": {"action": "opened", "number": 2}, "source": "wh_1"})
+    );
+    assert_eq!(of_github.delivery.as_deref(), Some("72d3162e-cc78-11e3-81ab-4c9367dc0958"));
+
+    let stripe = Rule::defaults(Authentication::Stripe);
+    let body = r#"{"id":"evt_1","type":"charge.succeeded","data":{}}"#;
+    let of_stripe = taken(config(Authentication::Stripe, &stripe), &[], body);
+    assert_eq!(of_stripe.drafts[0].kind.as_str(), "charge.succeeded");
+    assert_eq!(of_stripe.delivery.as_deref(), Some("evt_1"));
+
+    let slack = Rule::defaults(Authentication::Slack);
+    let body = r#"{"type":"event_callback","event_id":"Ev1","event":{"type":"app_mention"}}"#;
+    let of_slack = taken(config(Authentication::Slack, &slack), &[], body);
+    assert_eq!((of_slack.drafts[0].kind.as_str(), of_slack.delivery.as_deref()), ("app_mention", Some("Ev1")));
+}
+
+#[test]
+fn the_challenge_of_slack_is_answered_and_that_of_nobody_else() {
+    let body = br#"{"token":"t","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P","type":"url_verification"}"#;
+    let slack = Rule::defaults(Authentication::Slack);
+    let read = config(Authentication::Slack, &slack).read(&[].as_slice(), body, Content::Json);
+    assert_eq!(read, Ok(Read::Challenge("3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P".into())));
+    let stripe = Rule::defaults(Authentication::Stripe);
+    let read = config(Authentication::Stripe, &stripe).read(&[].as_slice(), body, Content::Json);
+    assert!(matches!(read, Ok(Read::Events(_))));
+}
+
+#[test]
+fn a_form_is_its_payload_or_an_object_of_its_fields() {
+    let slack = Rule::defaults(Authentication::Slack);
+    let config = config(Authentication::Slack, &slack);
+    let form = |body: &[u8]| match config.read(&[].as_slice(), body, Content::Form)? {
+        Read::Events(taken) => Ok(taken.drafts[0].clone()),
+        Read::Challenge(_) => unreachable!("a form is no challenge"),
+    };
+    let command = form(b"command=%2Fdeploy&text=a%20b+c&user_name=%22x%22").expect("a command");
+    assert_eq!(command.kind.as_str(), "_deploy");
+    assert_eq!(payload(&command)["properties"], json!({"command": "/deploy", "text": "a b c", "user_name": "\"x\""}));
+    let action = form(b"payload=%7B%22type%22%3A%22block_actions%22%7D").expect("an interaction");
+    assert_eq!(action.kind.as_str(), "block_actions");
+    for bad in [
+        &b"payload=%7B"[..],
+        b"command=a&command=b",
+        b"command=%ff",
+        b"",
+        b"payload=%7B%22type%22%3A1%2C%22type%22%3A2%7D",
+    ] {
+        let refusal: Result<Draft, Refused> = form(bad);
+        assert!(refusal.is_err(), "{}", String::from_utf8_lossy(bad));
+    }
+}
+
+#[test]
+fn a_body_in_which_the_rules_find_no_type_is_refused_with_what_they_look_at() {
+    let standard = Rule::defaults(Authentication::Standard);
+    let refusal = config(Authentication::Standard, &standard).read(&[].as_slice(), br#"{"kind":"x"}"#, Content::Json);
+    let Err(DraftError::Invalid(errors)) = refusal else { panic!("{refusal:?}") };
+    assert_eq!(&*errors[0].field, "/type");
+}
