@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actors::hub::Config;
+use actors::hub::sources::SourceLimits;
 use actors::journal::JournalLimits;
 use actors::limits::{Limits, StreamLimits};
 use actors::model::delivery::RetryPolicy;
@@ -26,7 +27,7 @@ pub struct Start {
 }
 
 pub fn of(settings: &Settings, start: &Start) -> Config {
-    let Settings { storage, retention, journal, limits, sse, streams, webhooks, tickets, .. } = settings;
+    let Settings { storage, retention, journal, limits, sse, streams, webhooks, sources, tickets, .. } = settings;
     let seconds = Duration::from_secs;
     Config {
         data_dir: storage.data_dir.clone(),
@@ -93,6 +94,11 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             log_deliveries: webhooks.log_deliveries,
             log_max_age: seconds(webhooks.log_max_age_s),
             threads: webhooks.threads,
+        },
+        sources: SourceLimits {
+            per_channel: sources.per_channel,
+            dead_letters: sources.dead_letters,
+            dead_letters_bytes: sources.dead_letters_bytes,
         },
         secret_key: start.secret_key.clone().map(Into::into),
         resolver: Resolver::system(),

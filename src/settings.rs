@@ -54,6 +54,7 @@ pub struct Settings {
     pub sse: Sse,
     pub streams: Streams,
     pub webhooks: Webhooks,
+    pub sources: Sources,
     pub tickets: Tickets,
     pub auth: Auth,
     pub cors: Cors,
@@ -203,6 +204,18 @@ pub struct Webhooks {
     /// Of one webhook.
     pub log_deliveries: usize,
     pub log_max_age_s: u64,
+}
+
+/// `[sources]`: where events come in from outside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    /// Of one map or organization.
+    pub per_channel: usize,
+    pub body_timeout_s: u64,
+    /// Of one source.
+    pub dead_letters: usize,
+    pub dead_letters_bytes: usize,
 }
 
 /// `[tickets]`: single-use stand-ins for a token.

@@ -16,6 +16,7 @@ use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 use crate::registry::Registry;
 use crate::routes::Routes;
+use crate::source::intake::Intake;
 use crate::store::{DataLock, Direction, Log, PageLimit, State, StoreError};
 use crate::tickets::Tickets;
 use crate::trail::Trail;
@@ -35,6 +36,7 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     pub trail: Arc<Trail>,
     pub office: Office,
+    pub intake: Intake,
     pub data_dir: PathBuf,
     /// Held as long as the engine lives, so that no second server writes into the folder.
     pub lock: DataLock,

@@ -34,6 +34,7 @@ pub mod ring;
 mod routes;
 pub mod session;
 pub mod shard;
+pub mod source;
 pub mod store;
 mod system;
 pub mod tickets;

@@ -21,8 +21,33 @@ pub struct ErrorLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
-    /// success, failure or gone.
+    /// Of an attempt: success, failure or gone. Of a request at a source: see [`SourceOutcome`].
     pub outcome: &'static str,
+}
+
+/// What became of a request at a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceOutcome {
+    Accepted,
+    /// It had come before and was answered as then.
+    Repeated,
+    /// For its content.
+    Refused,
+    Unauthenticated,
+    /// By the rate of the source.
+    Limited,
+}
+
+impl SourceOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            SourceOutcome::Accepted => "accepted",
+            SourceOutcome::Repeated => "repeated",
+            SourceOutcome::Refused => "refused",
+            SourceOutcome::Unauthenticated => "unauthenticated",
+            SourceOutcome::Limited => "limited",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +86,9 @@ pub struct Metrics {
     pub webhook_lag_seconds: Family<WebhookLabels, Gauge>,
     /// Series of `webhook_lag_seconds` that are taken.
     pub webhook_series: AtomicUsize,
+    source_requests: Family<OutcomeLabels, Counter>,
+    pub source_events: Counter,
+    pub source_dead_letters: Counter,
 }
 
 impl Default for Metrics {
@@ -91,6 +119,9 @@ impl Default for Metrics {
             webhooks_disabled: Gauge::default(),
             webhook_lag_seconds: Family::default(),
             webhook_series: AtomicUsize::new(0),
+            source_requests: Family::default(),
+            source_events: Counter::default(),
+            source_dead_letters: Counter::default(),
         };
         let r = &mut m.registry;
         r.register("streams", "Open SSE and WebSocket streams", m.streams.clone());
@@ -118,6 +149,10 @@ impl Default for Metrics {
         r.register("webhooks_disabled", "Webhooks that the server switched off", m.webhooks_disabled.clone());
         let (name, help) = ("webhook_lag_seconds", "From a webhook's cursor to the newest event, in log time");
         r.register(name, help, m.webhook_lag_seconds.clone());
+        r.register("source_requests", "Requests at sources by their outcome", m.source_requests.clone());
+        r.register("source_events", "Events that sources took in", m.source_events.clone());
+        let (name, help) = ("source_dead_letters", "Requests that sources refused and kept");
+        r.register(name, help, m.source_dead_letters.clone());
         m
     }
 }
@@ -128,6 +163,10 @@ impl Metrics {
         self.published.inc_by(events as u64);
         self.commit_events.observe(events as f64);
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn source_request(&self, outcome: SourceOutcome) {
+        self.source_requests.get_or_create(&OutcomeLabels { outcome: outcome.as_str() }).inc();
     }
 
     /// The text that Prometheus reads (OpenMetrics 1.0).

@@ -23,13 +23,7 @@ type Answer = Result<HttpResponse, Problem>;
 /// `POST .../events`: one event, a list or lines, into one channel.
 pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: HttpRequest, body: web::Bytes) -> Answer {
     let form = query::body_form(&request)?;
-    let key =
-        match request.headers().get("idempotency-key") {
-            Some(value) => Some(value.to_str().ok().filter(|key| (1..=255).contains(&key.len())).ok_or_else(|| {
-                Problem::new(Code::BadRequest, "Idempotency-Key is 1 to 255 visible ASCII characters")
-            })?),
-            None => None,
-        };
+    let key = query::idempotency_key(&request)?;
     if on.channel.is_system() {
         return Err(Problem::new(Code::Forbidden, "Only the server itself publishes to the organization system"));
     }
@@ -63,7 +57,7 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
     let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
     let limit = pairs.number("limit", 1..=PAGE_MAX)?;
     let query = HistoryQuery {
-        filter: Filter::compile(&FilterSpec::from_query(pairs.iter())?)?,
+        filter: Filter::compile(&guard::filter(&request, &pairs)?)?,
         since_ms: pairs.time("since")?,
         until_ms: pairs.time("until")?,
         after: pairs.get("after").filter(|text| !text.is_empty()).map(str::parse).transpose()?,
@@ -132,7 +126,7 @@ pub async fn ticket(context: web::Data<Context>, request: HttpRequest, body: web
     let principal = guard::caller(&request)?;
     let lane = guard::lane_for(&request, &principal, Scope::Subscribe)?;
     let asked: TicketRequest = query::optional_json(&request, &body)?;
-    let ticket = streams::mint(&context.hub, principal, lane.no(), asked).await?;
+    let ticket = streams::mint(&context.hub, principal, lane.no(), request.match_info().get("source"), asked).await?;
     let path = request.path().trim_end_matches("ticket");
     let path = match &lane {
         Lane::Channel(channel) => match request.match_info().get("map") {

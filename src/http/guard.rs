@@ -11,8 +11,10 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use actors::hub::sources::Live;
 use actors::model::access::{Principal, Reach, Refusal, Scope};
 use actors::model::channel::{Channel, ChannelKind};
+use actors::model::filter::FilterSpec;
 use actors::session::Lane;
 
 use super::Context;
@@ -126,6 +128,8 @@ impl FromRequest for Reading {
 enum Named {
     /// In its path, or by `?channel=`: what it is called, and the channel if there is one.
     Channel { kind: Option<ChannelKind>, called: String, found: Option<Arc<Channel>> },
+    /// By one of its sources, which stands in its path.
+    Source(Option<Arc<Channel>>),
     /// Not at all.
     Not,
 }
@@ -138,6 +142,10 @@ fn named(request: &HttpRequest) -> Result<Named, Problem> {
     if let Some((kind, called)) = in_path {
         return Ok(Named::Channel { kind: Some(kind), called: called.into(), found: hub.find(kind, called) });
     }
+    if request.match_info().get("source").is_some() {
+        let live = source(request);
+        return Ok(Named::Source(live.and_then(|live| hub.channel(live.source.channel_no()))));
+    }
     match Pairs::of(request)?.get("channel") {
         Some(name) => Ok(Named::Channel { kind: None, called: name.into(), found: hub.find_named(name) }),
         None => Ok(Named::Not),
@@ -146,7 +154,18 @@ fn named(request: &HttpRequest) -> Result<Named, Problem> {
 
 /// Whether the request's path, and not something else, says which channel it means.
 pub fn names_channel_in_path(request: &HttpRequest) -> bool {
-    request.match_info().get("map").or_else(|| request.match_info().get("org")).is_some()
+    ["map", "org", "source"].into_iter().any(|name| request.match_info().get(name).is_some())
+}
+
+/// The source that the path names.
+pub fn source(request: &HttpRequest) -> Option<Arc<Live>> {
+    context(request).hub.source(request.match_info().get("source")?)
+}
+
+/// What the query filters by, and the path: a path that names a source means its events only.
+pub fn filter(request: &HttpRequest, pairs: &Pairs) -> Result<FilterSpec, Problem> {
+    let source = request.match_info().get("source").map(str::to_owned);
+    Ok(FilterSpec { source, ..FilterSpec::from_query(pairs.iter())? })
 }
 
 /// The channel that the request means, if the principal may do something of this scope with it.
@@ -161,14 +180,24 @@ pub fn channel_for(request: &HttpRequest, principal: &Principal, scope: Scope) -
 pub fn lane_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Lane, Problem> {
     let (kind, called, found) = match (named(request)?, &principal.reach) {
         (Named::Channel { kind, called, found }, _) => (kind, called, found),
+        (Named::Source(found), _) => return permitted(found, principal, scope, Problem::no_source).map(Lane::Channel),
         (Named::Not, Reach::Admin) => return Ok(Lane::All),
         // a token ends with its channel
         (Named::Not, Reach::Channel { no, .. }) => (None, String::new(), context(request).hub.channel(*no)),
     };
-    let absent = || Problem::no_channel(kind, &called);
-    let channel = found.ok_or_else(absent)?;
+    permitted(found, principal, scope, || Problem::no_channel(kind, &called)).map(Lane::Channel)
+}
+
+/// The channel that was found, if the principal may do something of this scope with it.
+pub fn permitted(
+    found: Option<Arc<Channel>>,
+    principal: &Principal,
+    scope: Scope,
+    absent: impl Fn() -> Problem,
+) -> Result<Arc<Channel>, Problem> {
+    let channel = found.ok_or_else(&absent)?;
     match principal.may(channel.no(), scope) {
-        Ok(()) => Ok(Lane::Channel(channel)),
+        Ok(()) => Ok(channel),
         // what the caller may not know of does not exist
         Err(Refusal::Foreign) => Err(absent()),
         Err(Refusal::Scope(scope)) => {
@@ -253,7 +282,7 @@ struct Quota {
 }
 
 /// Counts the request. The admin token is the operator's own and is not limited.
-fn count(request: &HttpRequest, principal: &Principal) -> Result<(), Problem> {
+pub fn count(request: &HttpRequest, principal: &Principal) -> Result<(), Problem> {
     if principal.is_admin() {
         return Ok(());
     }

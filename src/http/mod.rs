@@ -1,9 +1,11 @@
 //! The edge in HTTP: the route table, and what all handlers share.
 
+mod dead_letters;
 mod deliveries;
 mod door;
 mod events;
 pub mod guard;
+mod ingest;
 pub mod jwt;
 mod maps;
 mod ops;
@@ -11,6 +13,7 @@ mod organizations;
 pub mod problem;
 pub mod query;
 mod realtime;
+mod sources;
 pub mod streams;
 mod tokens;
 mod trace;
@@ -123,6 +126,33 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         .service(at("/api/maps/{map}/webhooks/{webhook}/replay").route(web::post().to(deliveries::replay)))
         .service(at("/api/maps/{map}/webhooks/{webhook}/replays/{job}").route(web::get().to(deliveries::replay_job)))
         .service(at("/api/event-types").route(web::get().to(events::event_types)))
+        .service(at("/api/webhooks").route(web::post().to(sources::create)).route(web::get().to(sources::list)))
+        .service(
+            at("/api/webhooks/{source}")
+                .route(web::get().to(sources::get))
+                .route(web::patch().to(sources::change))
+                .route(web::delete().to(sources::delete)),
+        )
+        .service(at("/api/webhooks/{source}/status").route(web::get().to(sources::get_status)))
+        .service(at("/api/webhooks/{source}/rotate-secret").route(web::post().to(sources::rotate_secret)))
+        .service(
+            at("/api/webhooks/{source}/dead-letters")
+                .route(web::get().to(dead_letters::list))
+                .route(web::delete().to(dead_letters::clear)),
+        )
+        .service(
+            at("/api/webhooks/{source}/dead-letters/{letter}")
+                .route(web::get().to(dead_letters::get))
+                .route(web::delete().to(dead_letters::delete)),
+        )
+        .service(at("/api/webhooks/{source}/dead-letters/{letter}/retry").route(web::post().to(dead_letters::retry)))
+        .service(at("/api/webhooks/{source}/events").route(web::get().to(streams::sse)))
+        .service(at("/api/webhooks/{source}/events/stream").route(web::get().to(streams::sse)))
+        .service(at("/api/webhooks/{source}/events/ws").route(web::get().to(streams::websocket)))
+        .service(at("/api/webhooks/{source}/events/ticket").route(web::post().to(events::ticket)))
+        .service(at("/api/webhooks/{source}/events/history").route(web::get().to(events::history)))
+        .service(at("/webhooks/{source}").route(web::post().to(ingest::take)))
+        .service(at("/webhook/{source}").route(web::post().to(ingest::take)))
         .service(at("/api/v1/tokens").route(web::post().to(tokens::create)).route(web::get().to(tokens::list)))
         .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))
         .service(at("/api/v1/events/{id}/trace").route(web::get().to(trace::trace)))

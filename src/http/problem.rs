@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
+use actors::hub::sources::{Barred, SourceError};
 use actors::hub::webhooks::{Refusal, WebhookError};
 use actors::hub::{ChannelError, TokenError};
 use actors::journal::AppendError;
@@ -63,8 +64,10 @@ codes! {
     OriginForbidden "ORIGIN_FORBIDDEN" "origin_forbidden" 403;
     NotFound "NOT_FOUND" "not_found" 404;
     MethodNotAllowed "METHOD_NOT_ALLOWED" "method_not_allowed" 405;
+    RequestTimeout "REQUEST_TIMEOUT" "request_timeout" 408;
     Conflict "CONFLICT" "conflict" 409;
     WebhookLimit "WEBHOOK_LIMIT" "webhook_limit" 409;
+    SourceLimit "SOURCE_LIMIT" "source_limit" 409;
     PayloadTooLarge "PAYLOAD_TOO_LARGE" "payload_too_large" 413;
     UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "unsupported_media_type" 415;
     UpgradeRequired "UPGRADE_REQUIRED" "upgrade_required" 426;
@@ -75,6 +78,7 @@ codes! {
     ApiKeyConnectionLimit "API_KEY_CONNECTION_LIMIT" "api_key_connection_limit" 429;
     TicketLimit "TICKET_LIMIT" "ticket_limit" 429;
     JournalFull "JOURNAL_FULL" "journal_full" 503;
+    SourcePaused "SOURCE_PAUSED" "source_paused" 503;
     Unavailable "UNAVAILABLE" "unavailable" 503;
     Stopping "STOPPING" "stopping" 503;
     Internal "INTERNAL" "internal" 500;
@@ -84,6 +88,8 @@ codes! {
 const RETRY_SOON_S: u64 = 1;
 /// Seconds after which a refused stream may find a free slot.
 const RETRY_STREAM_S: u64 = 5;
+/// Seconds after which a sender may try a paused source again.
+const RETRY_PAUSED_S: u64 = 60;
 
 /// An error as a client will read it.
 #[derive(Clone, Debug)]
@@ -101,6 +107,7 @@ impl Problem {
             | Code::MapConnectionLimit
             | Code::ChannelConnectionLimit
             | Code::ApiKeyConnectionLimit => Some(RETRY_STREAM_S),
+            Code::SourcePaused => Some(RETRY_PAUSED_S),
             _ if matches!(code.status(), 429 | 503) => Some(RETRY_SOON_S),
             _ => None,
         };
@@ -161,6 +168,11 @@ impl Problem {
             None => format!("Channel not found: {called}"),
         };
         Problem::new(Code::NotFound, message)
+    }
+
+    /// A source that is not there, or that the caller may not know of.
+    pub fn no_source() -> Problem {
+        Problem::new(Code::NotFound, "Webhook not found")
     }
 
     /// No room for another stream.
@@ -359,6 +371,37 @@ impl From<Refusal> for Problem {
             Refusal::Stopping => Code::Stopping,
         };
         Problem::new(code, e.to_string())
+    }
+}
+
+impl From<Barred> for Problem {
+    fn from(e: Barred) -> Problem {
+        match e {
+            Barred::Rate { wait_ms } => {
+                let seconds = wait_ms.div_ceil(1_000).max(1);
+                let message = format!("More requests than this address takes; wait {seconds} s");
+                Problem::new(Code::RateLimited, message).retry_after(seconds)
+            }
+            Barred::Untrusted(e) => Problem::new(Code::Unauthorized, format!("Unauthorized: {e}")),
+            Barred::Paused => Problem::new(Code::SourcePaused, e.to_string()),
+            Barred::Unusable => Problem::new(Code::Unavailable, e.to_string()),
+        }
+    }
+}
+
+impl From<SourceError> for Problem {
+    fn from(e: SourceError) -> Problem {
+        match e {
+            SourceError::Invalid { field, message } => Problem::invalid(field, message),
+            SourceError::System => Problem::new(Code::Forbidden, e.to_string()),
+            SourceError::TooMany(_) => Problem::new(Code::SourceLimit, e.to_string()),
+            SourceError::NotFound => Problem::no_source(),
+            SourceError::LetterNotFound => Problem::new(Code::NotFound, "Dead letter not found"),
+            SourceError::LetterCut => Problem::new(Code::Conflict, e.to_string()),
+            SourceError::Refused(e) => e.into(),
+            SourceError::Append(e) => e.into(),
+            SourceError::Store(e) => e.into(),
+        }
     }
 }
 

@@ -109,6 +109,14 @@ fn media_type(request: &HttpRequest) -> Result<Option<String>, Problem> {
     Ok(Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()))
 }
 
+/// The key under which the sender knows its request.
+pub fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
+    let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    let wrong = || Problem::new(Code::BadRequest, "Idempotency-Key is 1 to 255 visible ASCII characters");
+    key.ok_or_else(wrong).map(Some)
+}
+
 /// Whether a body of events is JSON or NDJSON, by its content type.
 pub fn body_form(request: &HttpRequest) -> Result<BodyForm, Problem> {
     match media_type(request)?.as_deref() {

@@ -78,9 +78,12 @@ async fn admit(
     let visitor = visitor(request, pairs).await?;
     let lane = lane(request, &visitor)?;
     let grant = visitor.ticket.as_ref().map(|(_, grant)| grant);
+    let of_path = guard::filter(request, pairs)?;
     let spec = match grant.and_then(|grant| grant.filter.clone()) {
+        // a ticket for one source opens no other
+        Some(spec) if of_path.source.is_some() && spec.source != of_path.source => return Err(Problem::bad_ticket()),
         Some(spec) => spec,
-        None => FilterSpec::from_query(pairs.iter())?,
+        None => of_path,
     };
     let filter = Filter::compile(&spec)?;
     let cursor = match cursor(request.headers(), pairs)? {
@@ -186,16 +189,18 @@ pub struct TicketRequest {
     last_event_id: Option<String>,
 }
 
-/// Mints a ticket for a stream of the channel, or of all.
+/// Mints a ticket for a stream of the channel, or of all, or of one source of the channel.
 pub async fn mint(
     hub: &Hub,
     principal: Arc<Principal>,
     no: ChannelNo,
+    source: Option<&str>,
     asked: TicketRequest,
 ) -> Result<String, Problem> {
     let TicketRequest { events, path_prefix, session, filter, since, last_event_id } = asked;
-    let bound = events.is_some() || !path_prefix.is_empty() || session.is_some() || filter.is_some();
-    let spec = FilterSpec { events, path_prefix, session, filter, source: None };
+    let narrowed = events.is_some() || !path_prefix.is_empty() || session.is_some() || filter.is_some();
+    let bound = narrowed || source.is_some();
+    let spec = FilterSpec { events, path_prefix, session, filter, source: source.map(str::to_owned) };
     let cursor = since.or(last_event_id);
     mint_bound(hub, principal, no, bound.then_some(spec), cursor.as_deref()).await
 }

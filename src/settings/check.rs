@@ -69,6 +69,10 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("webhooks.threads",               1,        64),
     ("webhooks.log_deliveries",        1,        100_000),
     ("webhooks.log_max_age_s",         1,        AGES_S),
+    ("sources.per_channel",            1,        100_000),
+    ("sources.body_timeout_s",         1,        600),
+    ("sources.dead_letters",           1,        10_000),
+    ("sources.dead_letters_bytes",     KIB,      64 * MIB),
     ("tickets.ttl_s",                  1,        3_600),
     ("tickets.max",                    1,        10_000_000),
 ];

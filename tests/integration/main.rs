@@ -3,6 +3,7 @@
 //! - [`support`]: the server as a child process, and clients that read strictly
 //! - [`wire`]: what the API promises to those who use it rightly
 //! - [`hostile`]: what it says to those who do not
+//! - [`sources`]: events that come in from outside
 //! - [`cli`]: the commands of the command line
 //! - [`crash`]: kill -9 at random moments
 //! - [`system`]: the process itself, slow readers and long backlogs
@@ -10,6 +11,7 @@
 mod cli;
 mod crash;
 mod hostile;
+mod sources;
 mod support;
 mod system;
 mod wire;

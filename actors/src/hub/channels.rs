@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Hub, NewToken, TokenError};
+use super::{Hub, NewToken, TokenError, sources};
 use crate::clock;
 use crate::model::access::Scope;
 use crate::model::channel::{self, Channel, ChannelKind, NameError};
@@ -192,7 +192,7 @@ impl Hub {
         Ok(map)
     }
 
-    /// Deletes a channel with its tokens and webhooks; its streams end. Its events are not read any more and leave with
+    /// Deletes a channel with its tokens, webhooks and sources; its streams end. Its events are not read any more and leave with
     /// retention.
     pub async fn delete_channel(&self, map: &Channel) -> Result<(), ChannelError> {
         if map.is_system() {
@@ -208,9 +208,16 @@ impl Hub {
         for webhook in &webhooks {
             self.end_webhook(&webhook.id).await;
         }
+        let sources = self.engine.intake.list(Some(no));
+        for source in &sources {
+            self.engine.intake.remove(&source.source.id);
+        }
         self.blocking(move |engine| {
             for webhook in webhooks {
                 changes.extend(shelf::delete(&engine.state, &webhook.id)?);
+            }
+            for source in sources {
+                changes.extend(sources::deletion(&engine.state, &source.source.id)?);
             }
             engine.state.write(&changes)
         })

@@ -24,6 +24,10 @@ use crate::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION, SYSTEM_O
 use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::shard::CloseAll;
+use crate::source::intake::{Counts, Intake, Live, SourceLimits, Tally};
+use crate::source::keeper::{Keeper, WriteDown};
+use crate::source::letters::{self, Letters};
+use crate::source::record::Source;
 use crate::store::{self, Change, DataLock, Log, State, StoreError, Table};
 use crate::tickets::Tickets;
 use crate::trail::Trail;
@@ -42,6 +46,7 @@ pub struct Config {
     pub journal: JournalLimits,
     pub limits: Limits,
     pub webhooks: WebhookConfig,
+    pub sources: SourceLimits,
     /// The key that seals secrets, as base64; without it the one in the data folder counts, which the first start makes.
     pub secret_key: Option<Zeroizing<String>>,
     /// How webhooks look up names.
@@ -80,7 +85,8 @@ impl Hub {
     /// Opens the data folder and starts the engine. To be called within a running [`actix::System`]. `admin_token` is the
     /// operator's own; without it the one in the data folder counts, which the first start makes.
     pub async fn start(config: Config, admin_token: Option<String>) -> Result<Started, HubError> {
-        let Config { data_dir, log: options, journal: journal_limits, limits, webhooks, secret_key, resolver } = config;
+        let Config { data_dir, log: options, journal: journal_limits, limits, webhooks, sources, secret_key, resolver } =
+            config;
         let lock = DataLock::take(&data_dir)?;
         let state = State::open(&data_dir, options.durability)?;
         let (log, _) = Log::open(options, clock::now_ms())?;
@@ -107,6 +113,12 @@ impl Hub {
         let office = Office::new(webhooks, gate, tls_config(&[])?, key);
         for (_, webhook) in state.scan::<Webhook>(Table::Webhooks, b"")? {
             office.put(Arc::new(webhook));
+        }
+        let intake = Intake::new(sources);
+        for (_, source) in state.scan::<Source>(Table::Sources, b"")? {
+            let counts = state.get::<Counts>(Table::SourceCounts, &*source.id)?.unwrap_or_default();
+            let letters = Letters::of(&letters::heads(&state, &source.id)?);
+            intake.put(Live::new(source, Arc::new(Tally::restored(counts, letters)), &office.key));
         }
 
         let arbiter = actix_rt::Arbiter::new().handle();
@@ -142,11 +154,14 @@ impl Hub {
             metrics,
             trail,
             office,
+            intake,
             data_dir,
             lock,
         });
         let for_janitor = engine.clone();
         Supervisor::start_in_arbiter(&arbiter, move |_| Janitor::new(for_janitor));
+        let for_keeper = engine.clone();
+        let keeper = Supervisor::start_in_arbiter(&arbiter, move |_| Keeper::new(for_keeper));
         let (for_webhooks, delivering) = (engine.clone(), threads.clone());
         let webhooks =
             Supervisor::start_in_arbiter(&arbiter, move |_| WebhookSupervisor::new(for_webhooks, delivering));
@@ -158,6 +173,7 @@ impl Hub {
             changes: Arc::default(),
             arbiter: Arc::new(arbiter),
             supervisor: webhooks,
+            keeper,
             threads: threads.into(),
             journal_thread: Arc::new(std::sync::Mutex::new(Some(thread))),
         };
@@ -202,6 +218,8 @@ impl Hub {
                 log::error!("the last commit takes too long; what was acknowledged is durable");
             }
         }
+        // without its actor the counters of the last second are lost, and nothing else
+        let _ = tokio::time::timeout(patience, self.keeper.send(WriteDown)).await;
         if let Err(e) = self.blocking(|engine| engine.state.sync()).await {
             log::error!("the last flush failed: {e}");
         }

@@ -3,6 +3,7 @@
 mod channels;
 mod history;
 mod lifecycle;
+pub mod sources;
 mod stats;
 mod tokens;
 mod trace;
@@ -30,6 +31,7 @@ use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft};
 use crate::session::websocket::UpgradeError;
 use crate::session::{Opening, sse, websocket};
+use crate::source::keeper::Keeper;
 use crate::store::{DedupeKey, StoreError};
 use crate::tickets::{Grant, Look, Mint, Restore, Spend, Spent};
 use crate::webhook::supervisor::Supervisor;
@@ -43,6 +45,7 @@ pub struct Hub {
     /// The thread on which the registry, the channels, the tickets and the janitor live.
     arbiter: Arc<actix_rt::ArbiterHandle>,
     supervisor: actix::Addr<Supervisor>,
+    keeper: actix::Addr<Keeper>,
     /// The threads that deliver webhooks.
     threads: Arc<[actix_rt::ArbiterHandle]>,
     journal_thread: Arc<std::sync::Mutex<Option<std::thread::JoinHandle<()>>>>,

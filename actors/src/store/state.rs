@@ -35,6 +35,13 @@ pub enum Table {
     Replays = b'j' as isize,
     /// What people may read of deliveries, by webhook and delivery. Nothing depends on it.
     Deliveries = b'd' as isize,
+    /// Sources by id.
+    Sources = b's' as isize,
+    /// What sources have counted, by id. Written in batches.
+    SourceCounts = b'k' as isize,
+    /// The heads of dead letters by source and number, and the parts of their bodies.
+    DeadLetters = b'l' as isize,
+    DeadLetterParts = b'p' as isize,
 }
 
 /// One change of a write.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actors::hub::sources::SourceLimits;
 use actors::hub::webhooks::{Door, RetryPolicyForm, Webhook, WebhookSpec};
 use actors::hub::{Config, Hub, NewMap};
 use actors::journal::JournalLimits;
@@ -79,6 +80,7 @@ fn config(folder: &Path) -> Config {
             log_max_age: 86_400 * second,
             threads: 1,
         },
+        sources: SourceLimits { per_channel: 10, dead_letters: 10, dead_letters_bytes: 1 << 16 },
         secret_key: None,
         resolver: Resolver::system(),
     }

@@ -49,6 +49,14 @@ impl Request {
         self
     }
 
+    /// A body whose length is not said in advance (RFC 9112, 7.1).
+    pub fn chunked(mut self, body: &[u8]) -> Request {
+        self = self.header("Transfer-Encoding", "chunked");
+        self.body = [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n0\r\n\r\n"].concat();
+        self.framed = false;
+        self
+    }
+
     fn write(&self, extra: &str) -> io::Result<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(self.addr)?;
         stream.set_nodelay(true)?;

@@ -175,12 +175,12 @@ pub struct Proof {
     pub signature: Option<String>,
 }
 
-/// One key, ready to verify.
+/// One key, ready to judge who has it.
 #[derive(Clone)]
-enum Key {
+enum Lock {
     /// Kept as a hash, so that comparing takes the same time for every length.
     ApiKey(TokenHash),
-    Mac(Mac),
+    Mac(Box<Mac>),
     Standard(Secret),
     Jwt(Box<Judge>),
 }
@@ -190,9 +190,9 @@ enum Key {
 #[derive(Clone)]
 pub struct Verifier {
     scheme: Scheme,
-    current: Option<Key>,
+    current: Option<Lock>,
     /// The key before the last rotation, and until when it counts, in Unix milliseconds.
-    previous: Option<(Key, i64)>,
+    previous: Option<(Lock, i64)>,
 }
 
 impl Scheme {
@@ -226,18 +226,18 @@ impl Scheme {
         if self.authentication == Authentication::Jwt { BadKey::Jwt } else { BadKey::Provider }
     }
 
-    fn key(&self, text: &str) -> Result<Key, BadKey> {
+    fn key(&self, text: &str) -> Result<Lock, BadKey> {
         let most = if self.authentication == Authentication::Jwt { JWT_KEY_BYTES_MAX } else { SECRET_TEXT_BYTES_MAX };
-        let mac = |algorithm| Key::Mac(Mac::new(algorithm, text.as_bytes()));
+        let mac = |algorithm| Lock::Mac(Box::new(Mac::new(algorithm, text.as_bytes())));
         let fits = (1..=most).contains(&text.len());
         Ok(match (self.authentication, &self.jwt) {
             (Authentication::None, _) => return Err(BadKey::NoKey),
             (Authentication::ApiKey, _) if !fits || !text.bytes().all(|b| b.is_ascii_graphic()) => {
                 return Err(BadKey::Header);
             }
-            (Authentication::ApiKey, _) => Key::ApiKey(TokenHash::of(text)),
-            (Authentication::Standard, _) => Key::Standard(Secret::from_standard(text).map_err(|_| BadKey::Standard)?),
-            (Authentication::Jwt, Some(rules)) if fits => Key::Jwt(Box::new(Judge::new(rules, text)?)),
+            (Authentication::ApiKey, _) => Lock::ApiKey(TokenHash::of(text)),
+            (Authentication::Standard, _) => Lock::Standard(Secret::from_standard(text).map_err(|_| BadKey::Standard)?),
+            (Authentication::Jwt, Some(rules)) if fits => Lock::Jwt(Box::new(Judge::new(rules, text)?)),
             (Authentication::Jwt, _) => return Err(BadKey::Jwt),
             _ if !fits => return Err(BadKey::Length),
             (Authentication::Hmac, _) => mac(self.hmac_algorithm),
@@ -273,23 +273,23 @@ impl Verifier {
         }
     }
 
-    fn with(&self, key: &Key, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
+    fn with(&self, key: &Lock, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
         match (key, self.scheme.authentication) {
-            (Key::ApiKey(expected), _) => {
+            (Lock::ApiKey(expected), _) => {
                 let given = required(headers, "X-API-Key")?;
                 if TokenHash::of(given).is(expected) { Ok(Proof::default()) } else { Err(Untrusted::ApiKey) }
             }
-            (Key::Jwt(judge), _) => {
+            (Lock::Jwt(judge), _) => {
                 let given = required(headers, "Authorization")?;
                 let bearer = given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
                 let (_, token) = bearer.ok_or(Untrusted::Malformed("Authorization"))?;
                 judge.verify(token.trim(), now_ms).map(|()| Proof::default())
             }
-            (Key::Standard(secret), _) => standard(secret, headers, body, now_ms),
-            (Key::Mac(mac), Authentication::Github) => github(mac, headers, body),
-            (Key::Mac(mac), Authentication::Stripe) => stripe(mac, headers, body, now_ms),
-            (Key::Mac(mac), Authentication::Slack) => slack(mac, headers, body, now_ms),
-            (Key::Mac(mac), _) => self.generic(mac, headers, body, now_ms),
+            (Lock::Standard(secret), _) => standard(secret, headers, body, now_ms),
+            (Lock::Mac(mac), Authentication::Github) => github(mac, headers, body),
+            (Lock::Mac(mac), Authentication::Stripe) => stripe(mac, headers, body, now_ms),
+            (Lock::Mac(mac), Authentication::Slack) => slack(mac, headers, body, now_ms),
+            (Lock::Mac(mac), _) => self.generic(mac, headers, body, now_ms),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::auth::{Authentication, Headers};
 use super::pointer;
 use super::rule::Rule;
@@ -27,7 +29,8 @@ pub struct Config<'a> {
 }
 
 /// What the content type says about a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Content {
     Json,
     /// `application/x-www-form-urlencoded`, in which GitHub can wrap its JSON and in which Slack sends commands.
@@ -57,12 +60,12 @@ pub struct Taken<'a> {
 /// Why a body cannot be taken.
 pub type Refused = DraftError;
 
-impl Config<'_> {
-    /// Whether a body may be a form.
-    pub fn takes_forms(&self) -> bool {
-        !self.rules.is_empty() && matches!(self.authentication, Authentication::Github | Authentication::Slack)
-    }
+/// Whether a body may be a form: where a provider sends one, and the whole of it is an event.
+pub fn takes_forms(authentication: Authentication, rules: &[Rule]) -> bool {
+    !rules.is_empty() && matches!(authentication, Authentication::Github | Authentication::Slack)
+}
 
+impl Config<'_> {
     /// Reads a body of this content.
     pub fn read<'a>(&self, headers: &dyn Headers, body: &'a [u8], content: Content) -> Result<Read<'a>, Refused> {
         if !self.rules.is_empty() {
@@ -107,15 +110,21 @@ impl Config<'_> {
         let payload = draft::payload_of(None, &properties, self.id);
         let mut draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
         self.mark(&mut draft);
+        let delivery = self.delivery(headers, &json);
+        Ok(Read::Events(Taken { drafts: vec![draft], errors: Vec::new(), refused: Vec::new(), delivery }))
+    }
+
+    /// The provider's own id of a delivery, which is the same when it is sent again; none where it gives none.
+    pub fn delivery(&self, headers: &dyn Headers, json: &str) -> Option<String> {
         let header = |name| headers.get(name).map(str::to_owned);
-        let delivery = match self.authentication {
+        let found = |pointer| Some(pointer::scalar(pointer::at(json, pointer)?)?.into_owned());
+        match self.authentication {
             Authentication::Standard => header("webhook-id").or_else(|| header("svix-id")),
             Authentication::Github => header("X-GitHub-Delivery"),
             Authentication::Stripe => found("/id"),
             Authentication::Slack => found("/event_id"),
             _ => None,
-        };
-        Ok(Read::Events(Taken { drafts: vec![draft], errors: Vec::new(), refused: Vec::new(), delivery }))
+        }
     }
 
     /// Notes whether the event is as the schema says.

@@ -90,7 +90,7 @@ fn json_that_means_two_things_or_nothing_is_refused() {
     assert!(generic().read(&[].as_slice(), b"{\"event_type\":\"\xff\"}", Content::Json).is_err());
     let deep = format!(r#"{{"event_type":"a","properties":{{"x":{}1{}}}}}"#, "[".repeat(130), "]".repeat(130));
     assert!(refused(&deep).contains("deeper") || refused(&deep).contains("recursion"), "{}", refused(&deep));
-    let six = format!(r#"{{"events":[{}]}}"#, vec![r#"{"event_type":"a"}"#; 6].join(","));
+    let six = format!(r#"{{"events":[{}]}}"#, [r#"{"event_type":"a"}"#; 6].join(","));
     assert!(refused(&six).contains("5 at most"));
     assert!(
         refused(&format!(r#"{{"event_type":"a","properties":{{"x":"{}"}}}}"#, "x".repeat(1_000)))

@@ -1,0 +1,287 @@
+//! What comes in at sources: events that are taken, and dead letters.
+
+use super::{Barred, Detail, Hub, Letter, Live, SourceError};
+use crate::clock;
+use crate::journal::Receipt;
+use crate::metrics::SourceOutcome;
+use crate::model::draft::{DraftError, FieldError, Limits};
+use crate::model::event::Draft;
+use crate::model::id::EventId;
+use crate::model::source::{Config, Content, Headers, Proof, Read, Rule, Taken};
+use crate::source::letters;
+
+/// A request whose sender was believed.
+pub struct Arrival<'a> {
+    pub headers: &'a dyn Headers,
+    pub body: &'a [u8],
+    pub content: Content,
+    /// Whether the good events of a batch are taken without the bad ones.
+    pub partial: bool,
+    /// The sender's own key for the request (`Idempotency-Key`).
+    pub idempotency: Option<&'a str>,
+    pub limits: Limits,
+}
+
+/// What became of it.
+#[derive(Debug, PartialEq)]
+pub enum TakenIn {
+    /// Durable: one id for each event that was taken, in order; and what was wrong with those that were left out.
+    Events { ids: Vec<EventId>, repeated: bool, errors: Vec<FieldError> },
+    /// The provider wants this text back.
+    Challenge(String),
+}
+
+/// The headers that a dead letter keeps.
+struct Kept<'a>(&'a [(String, String)]);
+
+impl Headers for Kept<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+fn config<'a>(live: &'a Live, limits: Limits, partial: bool) -> Config<'a> {
+    let source = &live.source;
+    Config {
+        id: &source.id,
+        authentication: source.scheme.authentication,
+        rules: &source.event_type,
+        schema: source.schema.as_ref(),
+        limits,
+        partial,
+    }
+}
+
+/// Under which key a request is known again. What a sender signs or a provider numbers counts before what a header
+/// without a signature says, so that nobody makes a new request of an old one by changing that header.
+fn request_key(
+    live: &Live,
+    delivery: Option<&str>,
+    proof: &Proof,
+    idempotency: Option<&str>,
+) -> (Option<String>, bool) {
+    let id = &live.source.id;
+    let own = match (delivery, &proof.signature) {
+        (Some(delivery), _) => Some(format!("{id} delivery {delivery}")),
+        (None, Some(signature)) => Some(format!("{id} signature {signature}")),
+        (None, None) => None,
+    };
+    let signed = own.is_some();
+    (own.or_else(|| idempotency.map(|key| format!("{id} request {key}"))), signed)
+}
+
+/// Keys of events within the source, where no publisher's key meets them. A sender that signs the same request anew with
+/// its `Idempotency-Key` is known by the keys of its events.
+fn event_keys(live: &Live, drafts: &mut [Draft], idempotency: Option<&str>) {
+    let id = &live.source.id;
+    for (n, draft) in drafts.iter_mut().enumerate() {
+        let own = draft.dedupe_id.as_deref().map(|own| format!("{id} event {own}"));
+        let of_request = || idempotency.map(|key| format!("{id} request {key} {n}"));
+        draft.dedupe_id = own.or_else(of_request).map(Into::into);
+    }
+}
+
+impl Hub {
+    /// Takes one request from the rate of a source.
+    pub fn admit(&self, live: &Live) -> Result<(), Barred> {
+        live.admit(clock::now_ms()).inspect_err(|_| self.metrics().source_request(SourceOutcome::Limited))
+    }
+
+    /// Whether the sender of these raw bytes is believed.
+    pub fn recognise(&self, live: &Live, headers: &dyn Headers, body: &[u8]) -> Result<Proof, Barred> {
+        live.verify(headers, body, clock::now_ms())
+            .inspect_err(|_| self.metrics().source_request(SourceOutcome::Unauthenticated))
+    }
+
+    /// Publishes what a request holds; returns when it is durable. What is refused for its content is kept as a dead letter.
+    pub async fn take_in(&self, live: &Live, proof: &Proof, arrival: Arrival<'_>) -> Result<TakenIn, SourceError> {
+        let Arrival { headers, body, content, partial, idempotency, limits } = arrival;
+        let config = config(live, limits, partial);
+        let taken = match config.read(headers, body, content) {
+            Ok(Read::Events(taken)) => taken,
+            Ok(Read::Challenge(text)) => return Ok(TakenIn::Challenge(text)),
+            Err(refusal) => {
+                let delivery = std::str::from_utf8(body).ok().and_then(|text| config.delivery(headers, text));
+                let (key, _) = request_key(live, delivery.as_deref(), proof, idempotency);
+                self.metrics().source_request(SourceOutcome::Refused);
+                live.tally.refused_content(&refusal.to_string());
+                let letter = letter(live, headers, content, key, body.len(), &refusal);
+                self.keep_letter(live, letter, body).await;
+                return Err(SourceError::Refused(refusal));
+            }
+        };
+        let Taken { mut drafts, errors, refused, delivery } = taken;
+        let (key, signed) = request_key(live, delivery.as_deref(), proof, idempotency);
+        event_keys(live, &mut drafts, idempotency.filter(|_| signed));
+        let receipt = self.publish_from(live, drafts, key.as_deref()).await?;
+        if !refused.is_empty() && !receipt.repeated {
+            let rest = format!("{{\"events\":[{}]}}", refused.join(","));
+            let refusal = DraftError::Invalid(errors);
+            live.tally.refused_content(&refusal.to_string());
+            let key = key.map(|key| format!("{key} refused"));
+            self.keep_letter(live, letter(live, headers, content, key, rest.len(), &refusal), rest.as_bytes()).await;
+            let DraftError::Invalid(errors) = refusal else { unreachable!("it was made just now") };
+            return Ok(TakenIn::Events { ids: receipt.ids, repeated: false, errors });
+        }
+        Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors })
+    }
+
+    async fn publish_from(&self, live: &Live, drafts: Vec<Draft>, key: Option<&str>) -> Result<Receipt, SourceError> {
+        let channel = self.channel(live.source.channel_no()).ok_or(SourceError::NotFound)?;
+        let events = drafts.len() as u64;
+        let receipt = self.publish(channel, drafts, key, live.by.clone()).await?;
+        match receipt.repeated {
+            true => self.metrics().source_request(SourceOutcome::Repeated),
+            false => {
+                self.metrics().source_request(SourceOutcome::Accepted);
+                self.metrics().source_events.inc_by(events);
+                live.tally.took(events, clock::now_ms());
+            }
+        }
+        Ok(receipt)
+    }
+
+    // ---- dead letters --------------------------------------------------------------------------------------------
+
+    /// Keeps a letter, unless the same request is among the letters already. The sender was refused either way, so a store
+    /// that fails is the operator's to know.
+    async fn keep_letter(&self, live: &Live, mut letter: Letter, body: &[u8]) {
+        let (tally, id, body) = (live.tally.clone(), live.source.id.clone(), body.to_vec());
+        let mut letters = tally.letters.clone().lock_owned().await;
+        if letter.key.as_deref().is_some_and(|key| letters.has_key(key)) {
+            return;
+        }
+        let kept = self
+            .blocking(move |engine| {
+                let limits = engine.intake.limits;
+                let changes = letters.add(&id, &mut letter, &body, limits.dead_letters, limits.dead_letters_bytes)?;
+                // a source that was deleted meanwhile leaves nothing behind
+                if engine.intake.get(&id).is_none() { Ok(()) } else { engine.state.write(&changes) }
+            })
+            .await;
+        match kept {
+            Ok(()) => drop(self.metrics().source_dead_letters.inc()),
+            Err(e) => log::error!(source = &*live.source.id; "a dead letter was lost: {e}"),
+        }
+    }
+
+    /// Up to `limit` dead letters with a higher number than `after`, the oldest first, and whether there are more.
+    pub async fn dead_letters(
+        &self,
+        live: &Live,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<Letter>, bool), SourceError> {
+        let id = live.source.id.clone();
+        let mut heads = self.blocking(move |engine| letters::heads(&engine.state, &id)).await?;
+        heads.retain(|letter| letter.n > after);
+        let more = heads.len() > limit;
+        heads.truncate(limit);
+        Ok((heads, more))
+    }
+
+    /// A dead letter and as much of its body as is kept.
+    pub async fn dead_letter(&self, live: &Live, n: u64) -> Result<(Letter, Vec<u8>), SourceError> {
+        let id = live.source.id.clone();
+        let found = self
+            .blocking(move |engine| {
+                let Some(letter) = letters::head(&engine.state, &id, n)? else { return Ok(None) };
+                let body = letters::body(&engine.state, &id, &letter)?;
+                Ok(Some((letter, body)))
+            })
+            .await?;
+        found.ok_or(SourceError::LetterNotFound)
+    }
+
+    /// Sends a dead letter through the source as it is now. It is gone when its events are durable, and stays with the new
+    /// reason when it is refused again.
+    pub async fn retry_dead_letter(&self, live: &Live, n: u64, limits: Limits) -> Result<TakenIn, SourceError> {
+        // held to the end, so that two who ask at once do not both publish
+        let mut letters = live.tally.letters.clone().lock_owned().await;
+        let (mut letter, body) = self.dead_letter(live, n).await?;
+        if !letter.is_whole() {
+            return Err(SourceError::LetterCut);
+        }
+        let id = live.source.id.clone();
+        let read = config(live, limits, false).read(&Kept(&letter.headers), &body, letter.content);
+        let mut drafts = match read {
+            Ok(Read::Events(taken)) => taken.drafts,
+            Ok(Read::Challenge(text)) => return Ok(TakenIn::Challenge(text)),
+            Err(refusal) => {
+                letter.retries += 1;
+                (letter.reason, letter.details) = described(&refusal);
+                self.blocking(move |engine| engine.state.write(&[letters::noted(&id, &letter)?])).await?;
+                return Err(SourceError::Refused(refusal));
+            }
+        };
+        event_keys(live, &mut drafts, None);
+        // a crash between the two writes must not make two of it
+        let key = letter.key.unwrap_or_else(|| format!("{id} letter {n} of {}", letter.received_ms));
+        let receipt = self.publish_from(live, drafts, Some(&key)).await?;
+        if let Some(changes) = letters.remove(&id, n) {
+            self.blocking(move |engine| engine.state.write(&changes)).await?;
+        }
+        Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors: Vec::new() })
+    }
+
+    pub async fn remove_dead_letter(&self, live: &Live, n: u64) -> Result<(), SourceError> {
+        let id = live.source.id.clone();
+        let mut letters = live.tally.letters.clone().lock_owned().await;
+        let changes = letters.remove(&id, n).ok_or(SourceError::LetterNotFound)?;
+        Ok(self.blocking(move |engine| engine.state.write(&changes)).await?)
+    }
+
+    pub async fn clear_dead_letters(&self, live: &Live) -> Result<(), SourceError> {
+        let id = live.source.id.clone();
+        let mut letters = live.tally.letters.clone().lock_owned().await;
+        let changes = letters.clear(&id);
+        Ok(self.blocking(move |engine| engine.state.write(&changes)).await?)
+    }
+
+    /// How many dead letters a source has.
+    pub async fn count_dead_letters(&self, live: &Live) -> usize {
+        live.tally.letters.lock().await.count()
+    }
+}
+
+fn letter(
+    live: &Live,
+    headers: &dyn Headers,
+    content: Content,
+    key: Option<String>,
+    bytes: usize,
+    refusal: &DraftError,
+) -> Letter {
+    let (reason, details) = described(refusal);
+    let named = Rule::headers(&live.source.event_type);
+    let headers = named.filter_map(|name| Some((name.to_owned(), headers.get(name)?.to_owned())));
+    Letter {
+        n: 0,
+        received_ms: clock::now_ms(),
+        reason,
+        details,
+        content,
+        headers: headers.collect(),
+        key,
+        bytes,
+        kept_bytes: 0,
+        retries: 0,
+    }
+}
+
+/// Longest field name or message that is kept, in characters.
+const DETAIL_CHARS_MAX: usize = 300;
+/// Details of one letter that are kept.
+const DETAILS_MAX: usize = 20;
+
+fn described(refusal: &DraftError) -> (String, Vec<Detail>) {
+    let cut = |text: &str| text.chars().take(DETAIL_CHARS_MAX).collect::<String>();
+    let details = match refusal {
+        DraftError::Invalid(errors) => {
+            let detail = |e: &FieldError| Detail { index: e.index, field: cut(&e.field), message: cut(&e.message) };
+            errors.iter().take(DETAILS_MAX).map(detail).collect()
+        }
+        _ => Vec::new(),
+    };
+    (cut(&refusal.to_string()), details)
+}

@@ -1,0 +1,144 @@
+//! A source as it is stored, and how its keys are sealed and opened.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::clock;
+use crate::model::event::ChannelNo;
+use crate::model::seal::{SealKey, Sealed, Unsealable};
+use crate::model::source::{Rate, Rule, Schema, Scheme, Verifier};
+
+/// A source as the state database keeps it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// `wh_<ULID>`.
+    pub id: Arc<str>,
+    pub channel: u32,
+    pub name: Option<String>,
+    pub scheme: Scheme,
+    /// None exactly if the scheme has no key.
+    pub keys: Option<SealedKeys>,
+    /// Where the type of an event is; none: bodies are in our own form.
+    #[serde(default)]
+    pub event_type: Vec<Rule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Schema>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Rate>,
+    /// Whether its owner lets nothing in.
+    #[serde(default)]
+    pub paused: bool,
+    pub inserted_ms: i64,
+    pub updated_ms: i64,
+}
+
+/// The keys of a source at rest.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct SealedKeys {
+    current: Sealed,
+    /// The key before the last rotation, and until when it counts, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<(Sealed, i64)>,
+}
+
+/// Why a stored source cannot verify anybody.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error(transparent)]
+    Sealed(#[from] Unsealable),
+    #[error("its key is not one of its scheme any more")]
+    Key,
+}
+
+/// What a sealed key is bound to.
+fn place(source: &str) -> String {
+    format!("source {source}")
+}
+
+impl SealedKeys {
+    pub fn new(seal: &SealKey, source: &str, key: &str) -> SealedKeys {
+        SealedKeys { current: seal.seal(key, &place(source), clock::random()), previous: None }
+    }
+
+    /// With another key in front; the one before it counts until `until_ms`, unless that is over at `now_ms`.
+    pub fn rotated(&self, seal: &SealKey, source: &str, key: &str, until_ms: i64, now_ms: i64) -> SealedKeys {
+        let previous = (until_ms > now_ms).then(|| (self.current.clone(), until_ms));
+        SealedKeys { previous, ..SealedKeys::new(seal, source, key) }
+    }
+}
+
+impl Source {
+    pub fn channel_no(&self) -> ChannelNo {
+        ChannelNo(self.channel)
+    }
+
+    /// The keys made ready.
+    pub fn verifier(&self, seal: &SealKey) -> Result<Verifier, Unusable> {
+        let open =
+            |sealed: &Sealed| -> Result<Zeroizing<String>, Unusable> { Ok(seal.open(sealed, &place(&self.id))?) };
+        let current = self.keys.as_ref().map(|keys| open(&keys.current)).transpose()?;
+        let previous = self.keys.as_ref().and_then(|keys| keys.previous.as_ref());
+        let previous = previous.map(|(sealed, until_ms)| open(sealed).map(|key| (key, *until_ms))).transpose()?;
+        let previous = previous.as_ref().map(|(key, until_ms)| (key.as_str(), *until_ms));
+        let current = current.as_ref().map(|key| key.as_str());
+        Verifier::new(self.scheme.clone(), current, previous).map_err(|_| Unusable::Key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::source::{Authentication, Headers, HmacAlgorithm};
+
+    fn seal() -> SealKey {
+        SealKey::from_text(&SealKey::text_of([1; 32])).expect("a key")
+    }
+
+    fn source(id: &str, keys: SealedKeys) -> Source {
+        let scheme =
+            Scheme { authentication: Authentication::ApiKey, hmac_algorithm: HmacAlgorithm::default(), jwt: None };
+        Source {
+            id: id.into(),
+            channel: 1,
+            name: None,
+            scheme,
+            keys: Some(keys),
+            event_type: Vec::new(),
+            schema: None,
+            rate_limit: None,
+            paused: false,
+            inserted_ms: 0,
+            updated_ms: 0,
+        }
+    }
+
+    fn takes(source: &Source, key: &str, now_ms: i64) -> bool {
+        let pairs = [("x-api-key", key)];
+        let headers: &dyn Headers = &pairs.as_slice();
+        source.verifier(&seal()).expect("keys that open").verify(headers, b"", now_ms).is_ok()
+    }
+
+    #[test]
+    fn a_stored_source_does_not_show_its_key_and_verifies_with_it() {
+        let stored = source("wh_1", SealedKeys::new(&seal(), "wh_1", "the-key"));
+        let text = serde_json::to_string(&stored).expect("JSON");
+        assert!(!text.contains("the-key"));
+        let read: Source = serde_json::from_str(&text).expect("a source");
+        assert!(takes(&read, "the-key", 0) && !takes(&read, "another", 0));
+        // a key that was moved to another source opens nothing there
+        let moved = Source { id: "wh_2".into(), ..read };
+        assert!(moved.verifier(&seal()).is_err());
+    }
+
+    #[test]
+    fn a_rotated_key_counts_for_as_long_as_it_was_given() {
+        let old = SealedKeys::new(&seal(), "wh_1", "old");
+        let overlapping = source("wh_1", old.rotated(&seal(), "wh_1", "new", 100, 50));
+        assert!(takes(&overlapping, "old", 99) && takes(&overlapping, "new", 99));
+        assert!(!takes(&overlapping, "old", 100));
+        let at_once = source("wh_1", old.rotated(&seal(), "wh_1", "new", 50, 50));
+        assert!(!takes(&at_once, "old", 0) && takes(&at_once, "new", 0));
+    }
+}

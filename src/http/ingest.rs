@@ -1,0 +1,115 @@
+//! Where events come in from outside. The checks are made in the order that is promised: a known address, the size, the
+//! rate, the sender over the raw bytes, and only then what the bytes say.
+
+use std::time::Duration;
+
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::sources::{Arrival, Live, TakenIn};
+use actors::model::draft::FieldError;
+use actors::model::envelope::Envelope;
+use actors::model::id::EventId;
+use actors::model::source::{Content, Headers};
+use serde_json::json;
+
+use super::problem::{Code, Problem};
+use super::query::{self, Pairs};
+use super::{Context, guard};
+
+type Answer = Result<HttpResponse, Problem>;
+
+/// The headers as a source reads them: one that was sent twice, or is not visible ASCII, is none.
+struct Once<'a>(&'a HeaderMap);
+
+impl Headers for Once<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut values = self.0.get_all(name);
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// `POST /webhooks/{source}` and `POST /webhook/{source}`
+pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let live = guard::source(&request).ok_or_else(Problem::no_source)?;
+    let body = whole(&context, &request, payload).await?;
+    context.hub.admit(&live)?;
+    let headers = Once(request.headers());
+    let proof = context.hub.recognise(&live, &headers, &body)?;
+    let arrival = Arrival {
+        headers: &headers,
+        body: &body,
+        content: content(&request, &live)?,
+        partial: Pairs::of(&request)?.flag("partial")?.unwrap_or(false),
+        idempotency: query::idempotency_key(&request)?,
+        limits: context.draft_limits,
+    };
+    let partial = arrival.partial;
+    Ok(match context.hub.take_in(&live, &proof, arrival).await? {
+        // the form that Slack asks for first
+        TakenIn::Challenge(text) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text),
+        TakenIn::Events { ids, repeated, errors } => accepted(&ids, repeated, partial.then_some(&errors)),
+    })
+}
+
+/// The answer to whoever sent events.
+pub fn accepted(ids: &[EventId], repeated: bool, left_out: Option<&Vec<FieldError>>) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    if repeated {
+        answer.insert_header(("Idempotency-Replayed", "true"));
+    }
+    // ids need no escaping, and this answer is the one that is made most often
+    let mut text = format!("{{\"accepted\":{},\"ids\":[", ids.len()).into_bytes();
+    text.reserve(ids.len() * 33 + 16);
+    for (n, id) in ids.iter().enumerate() {
+        text.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });
+        Envelope::Listener.write_id(*id, &mut text);
+        text.push(b'"');
+    }
+    text.push(b']');
+    if let Some(errors) = left_out {
+        let mut places: Vec<_> = errors.iter().map(|error| error.index).collect();
+        places.dedup();
+        let detail = |e: &FieldError| json!({ "index": e.index, "field": e.field, "message": e.message });
+        let details: Vec<_> = errors.iter().map(detail).collect();
+        text.extend_from_slice(format!(",\"rejected\":{},\"details\":{}", places.len(), json!(details)).as_bytes());
+    }
+    text.push(b'}');
+    answer.content_type("application/json").body(text)
+}
+
+/// The body, if it is not too large and comes in time. Whoever sends it has proved nothing yet.
+async fn whole(context: &Context, request: &HttpRequest, payload: web::Payload) -> Result<web::Bytes, Problem> {
+    let limit = context.settings.limits.batch_bytes;
+    let too_large = || Problem::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes"));
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(too_large());
+    }
+    let patience = Duration::from_secs(context.settings.sources.body_timeout_s);
+    match tokio::time::timeout(patience, payload.to_bytes_limited(limit)).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(_))) => Err(Problem::new(Code::BadRequest, "The body ended before its announced length")),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(Problem::new(Code::RequestTimeout, "The body did not come in time; send it again")),
+    }
+}
+
+/// What the headers say about the body. Nothing is ever decompressed here.
+fn content(request: &HttpRequest, live: &Live) -> Result<Content, Problem> {
+    let wrong = |message: &str| Err(Problem::new(Code::UnsupportedMediaType, message));
+    let encoding = request.headers().get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return wrong("Bodies are taken as they are, without a Content-Encoding");
+    }
+    let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(Content::Json) };
+    let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "application/json" => Ok(Content::Json),
+        kind if kind.starts_with("application/") && kind.ends_with("+json") => Ok(Content::Json),
+        "application/x-www-form-urlencoded" if live.takes_forms() => Ok(Content::Form),
+        _ => wrong("Send application/json"),
+    }
+}

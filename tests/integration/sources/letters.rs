@@ -1,0 +1,100 @@
+//! What a verified sender sent and was refused for its content.
+
+use serde_json::{Value, json};
+
+use super::{Source, ids, now_ms};
+use crate::support::{TestServer, eventually};
+
+#[test]
+fn a_dead_letter_is_kept_retried_and_removed() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("letters");
+    let (source, _) = Source::new(&map, json!({"authentication": "none", "eventType": {"pointer": "/kind"}}));
+    let owner = |method: &str, rest: &str| source.manage(&map.token, method, rest);
+    let refused = source.post(&json!({"type": "deploy", "n": 1})).expect(400);
+    assert_eq!(refused["details"][0]["field"], "/kind");
+    source.post(&json!({"type": "deploy", "n": 2})).expect(400);
+    source.request("").body(&b"\xff"[..]).send().expect(400);
+    let list = owner("GET", "/dead-letters?limit=2").send().expect(200);
+    assert_eq!((list["data"][0]["n"].as_u64(), &list["next"]), (Some(1), &json!(2)), "{list}");
+    assert!(list["data"][0]["reason"].as_str().is_some_and(|reason| reason.contains("/kind")));
+    assert_eq!(owner("GET", "/dead-letters?after=2").send().expect(200)["data"][0]["n"], 3);
+    let one = owner("GET", "/dead-letters/1").send().expect(200);
+    assert_eq!(one["data"]["body"], r#"{"type":"deploy","n":1}"#);
+    // in vain, while nothing has changed
+    owner("POST", "/dead-letters/1/retry").send().expect(400);
+    assert_eq!(owner("GET", "/dead-letters/1").send().expect(200)["data"]["retries"], 1);
+    owner("PATCH", "").json(&json!({"eventType": {"pointer": "/type"}})).send().expect(200);
+    let retried = ids(&owner("POST", "/dead-letters/1/retry").send().expect(200));
+    let history = map.history("");
+    assert_eq!(format!("evt_{}", history[0]["id"].as_str().expect("an id")), retried[0]);
+    assert_eq!((&history[0]["type"], &history[0]["payload"]["properties"]["n"]), (&json!("deploy"), &json!(1)));
+    for (method, rest) in [("POST", "/dead-letters/1/retry"), ("GET", "/dead-letters/1"), ("DELETE", "/dead-letters/1")]
+    {
+        owner(method, rest).send().expect_error(404, "NOT_FOUND", "Dead letter not found");
+    }
+    owner("DELETE", "/dead-letters/2").send().expect(204);
+    owner("DELETE", "/dead-letters").send().expect(204);
+    assert_eq!(owner("GET", "/dead-letters").send().expect(200)["data"], json!([]));
+    assert_eq!(map.history("").len(), 1);
+}
+
+#[test]
+fn only_what_a_verified_sender_sent_is_kept_and_a_repetition_once() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("verified");
+    let source = Source::hmac(&map);
+    source.request("").body("{").send().expect(401);
+    let at = now_ms();
+    for _ in 0..3 {
+        source.signed("{", at).send().expect(400);
+    }
+    assert_eq!(source.manage(&map.token, "GET", "/status").send().expect(200)["deadLetters"], 1);
+}
+
+#[test]
+fn the_bounds_hold_and_what_does_not_fit_is_cut_and_says_so() {
+    let mut server = TestServer::start(&[("sources.dead_letters", "3"), ("sources.dead_letters_bytes", "100000")]);
+    let map = server.new_map("bounds");
+    let source = Source::open(&map);
+    let letters = |source: &Source, token: &str| -> Vec<Value> {
+        let list = source.manage(token, "GET", "/dead-letters").send().expect(200);
+        list["data"].as_array().expect("a list").clone()
+    };
+    for n in 0..5 {
+        source.request("").body(format!("{{\"n\":{n}")).send().expect(400);
+    }
+    let numbers: Vec<_> = letters(&source, &map.token).iter().map(|letter| letter["n"].as_u64()).collect();
+    assert_eq!(numbers, [Some(3), Some(4), Some(5)]);
+    source.request("").body(format!("{{{}", "x".repeat(150_000))).send().expect(400);
+    let kept = letters(&source, &map.token);
+    assert_eq!((kept.len(), &kept[0]["truncated"], &kept[0]["bytes"]), (1, &json!(true), &json!(150_001)));
+    let cut = source.manage(&map.token, "GET", "/dead-letters/6").send().expect(200);
+    assert_eq!(cut["data"]["body"].as_str().map(str::len), Some(100_000));
+    assert_eq!(source.manage(&map.token, "POST", "/dead-letters/6/retry").send().expect(409)["code"], "CONFLICT");
+    server.restart();
+    let (map, source) = (map.at(&server), source.at(&server));
+    assert_eq!(letters(&source, &map.token), kept, "they outlive a kill");
+}
+
+#[test]
+fn the_server_reports_refusals_in_its_own_organization_at_most_once_a_minute() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("reports");
+    let source = Source::hmac(&map);
+    let system = || -> Vec<Value> {
+        let page = server.admin("GET", "/api/v1/organizations/system/events?events=source.rejected").send().expect(200);
+        page["data"].as_array().expect("events").clone()
+    };
+    for _ in 0..3 {
+        source.request("").body("{}").send().expect(401);
+    }
+    source.signed("{", now_ms()).send().expect(400);
+    eventually("a report comes", || !system().is_empty());
+    source.signed("[", now_ms()).send().expect(400);
+    let reports = system();
+    assert_eq!(reports.len(), 1);
+    let payload = &reports[0]["payload"];
+    assert_eq!((&payload["source_id"], &payload["channel"]), (&json!(source.id), &json!(format!("map:{}", map.id))));
+    assert_eq!((&payload["rejected"], &payload["unauthenticated"]), (&json!(1), &json!(3)), "{payload}");
+}
