@@ -6,10 +6,12 @@
 //! - [`sources`]: events that come in from outside
 //! - [`cli`]: the commands of the command line
 //! - [`crash`]: kill -9 at random moments
+//! - [`deliveries`]: what the delivery engine promises whatever happens
 //! - [`system`]: the process itself, slow readers and long backlogs
 
 mod cli;
 mod crash;
+mod deliveries;
 mod hostile;
 mod sources;
 mod support;

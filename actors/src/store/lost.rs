@@ -96,6 +96,12 @@ impl Lost {
         self.expired(no) > after || self.kept.damaged.iter().any(|(from, to)| *from < through && *to > after)
     }
 
+    /// The first damaged range within (after, through], as far as it lies in there.
+    pub fn damaged_between(&self, after: EventId, through: EventId) -> Option<(EventId, EventId)> {
+        let within = |(from, to): &(EventId, EventId)| ((*from).max(after), (*to).min(through));
+        self.kept.damaged.iter().map(within).filter(|(from, to)| from < to).min()
+    }
+
     fn write(&self) -> Result<(), StoreError> {
         let fresh = self.path.with_extension("json.new");
         let text = serde_json::to_vec(&self.kept)?;

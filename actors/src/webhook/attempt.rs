@@ -202,6 +202,13 @@ fn not_sent(record: AttemptRecord, took: Duration) -> Done {
     Done { outcome, record, event_types: Vec::new(), took, body: Bytes::new() }
 }
 
+/// An attempt that an error of ours ended; the log has the details.
+pub fn panicked(attempt: &Attempt, started_ms: i64) -> Done {
+    let took = Duration::from_millis(clock::now_ms().saturating_sub(started_ms).max(0) as u64);
+    let outcome = refused("the server failed over this attempt; its log says more".to_owned());
+    not_sent(record_of(attempt, started_ms, took, outcome, Shown::default()), took)
+}
+
 fn record_of(
     attempt: &Attempt,
     started_ms: i64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::record::Ready;
 use crate::engine::Engine;
 use crate::frame::Frame;
-use crate::model::delivery::{Offer, Ticket};
+use crate::model::delivery::{JobId, Offer, Ticket};
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError};
 
@@ -16,6 +16,8 @@ const ENVELOPE_BYTES: u64 = 200;
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub ticket: Ticket,
+    /// The replay for which it is read; none: the live cursor.
+    pub job: Option<JobId>,
     /// Only these types, beside the filter of the webhook.
     pub events: Option<Vec<String>>,
     pub after: EventId,
@@ -25,11 +27,14 @@ pub struct Wanted {
 
 pub struct Page {
     pub ticket: Ticket,
+    pub job: Option<JobId>,
     pub offers: Vec<Offer>,
     pub through: EventId,
     pub more: bool,
     /// The newest event of the channel that retention has taken.
     pub lost_through: EventId,
+    /// The first part of what was read that is damaged: events may be missing after the one id, up to the other.
+    pub damaged: Option<(EventId, EventId)>,
     /// The events that matched.
     pub frames: Vec<Arc<Frame>>,
 }
@@ -43,10 +48,12 @@ pub fn read(engine: &Engine, ready: &Ready, wanted: Wanted) -> Result<Page, Stor
     let lost_through = engine.log.expired(no);
     let mut page = Page {
         ticket: wanted.ticket,
+        job: wanted.job,
         offers: Vec::with_capacity(read.events.len()),
         through: wanted.after,
         more: read.more,
         lost_through,
+        damaged: None,
         frames: Vec::new(),
     };
     for event in read.events {
@@ -69,5 +76,6 @@ pub fn read(engine: &Engine, ready: &Ready, wanted: Wanted) -> Result<Page, Stor
     if !page.more {
         page.through = page.through.max(head.min(wanted.until));
     }
+    page.damaged = engine.log.damaged_between(wanted.after.max(lost_through), page.through);
     Ok(page)
 }

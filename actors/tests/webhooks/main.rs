@@ -1,5 +1,6 @@
 //! Outgoing webhooks from end to end: a hub, and receivers on real sockets.
 
+mod hardships;
 mod receiver;
 mod stories;
 mod world;

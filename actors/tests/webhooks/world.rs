@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct World {
     pub hub: Hub,
     pub map: Arc<Channel>,
+    config: Config,
     folder: tempfile::TempDir,
 }
 
@@ -89,31 +90,38 @@ fn config(folder: &Path) -> Config {
 impl World {
     /// A hub with one map whose webhooks are switched on.
     pub async fn start() -> World {
+        World::start_with(|_| {}).await
+    }
+
+    /// The same with something changed about its configuration.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> World {
         let folder = tempfile::tempdir().expect("a folder");
-        let hub = Hub::start(config(folder.path()), Some("admin".into())).await.expect("it starts").hub;
+        let mut config = config(folder.path());
+        change(&mut config);
+        let hub = Hub::start(config.clone(), Some("admin".into())).await.expect("it starts").hub;
         let new = NewMap { name: "Home".into(), slug: Some("home".into()), id: None };
         let (map, _) = hub.create_map(new).await.expect("a map");
         let map = hub.toggle_webhooks(&map, true).await.expect("webhooks on");
-        World { hub, map, folder }
+        World { hub, map, config, folder }
     }
 
     /// Stops the hub in order and starts another one on the same folder.
     pub async fn restart(self) -> World {
-        let World { hub, folder, .. } = self;
+        let World { hub, config, folder, .. } = self;
         hub.end_deliveries(PATIENCE).await;
         hub.stop(PATIENCE).await;
         drop(hub);
         let begun = Instant::now();
         let hub = loop {
             // the actors of the first hub hold the folder until their threads have ended
-            match Hub::start(config(folder.path()), Some("admin".into())).await {
+            match Hub::start(config.clone(), Some("admin".into())).await {
                 Ok(started) => break started.hub,
                 Err(e) => assert!(begun.elapsed() < PATIENCE, "the folder stays locked: {e}"),
             }
             tokio::task::yield_now().await;
         };
         let map = hub.find(ChannelKind::Map, "home").expect("the map is still there");
-        World { hub, map, folder }
+        World { hub, map, config, folder }
     }
 
     pub async fn webhook(&self, spec: WebhookSpec) -> (Arc<Webhook>, String) {

@@ -6,6 +6,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod server;
 pub mod sse;
+pub mod webhooks;
 pub mod websocket;
 
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
+use crate::support::webhooks::{deliveries, delivering, webhook};
 use crate::support::{Map, Receiver, TestServer, eventually};
 
 const KEYS: [&str; 21] = [
@@ -30,26 +31,8 @@ const KEYS: [&str; 21] = [
     "updated_at",
 ];
 
-/// A server whose webhooks may go to this machine, and a map with webhooks switched on.
 fn started() -> (TestServer, Map) {
-    let server = TestServer::start(&[("webhooks.allow_http", "true"), ("webhooks.allow_networks", "127.0.0.1")]);
-    let map = server.new_map("m");
-    let answer = map.request("PUT", "/webhooks/toggle").json(&json!({"enabled": true})).send().expect(200);
-    assert_eq!(answer, json!({"webhooks_enabled": true}));
-    (server, map)
-}
-
-/// A webhook of the map: its address below the map, and what the 201 said.
-#[track_caller]
-fn made(map: &Map, body: Value) -> (String, Value) {
-    let made = map.request("POST", "/webhooks").json(&body).send().expect(201)["data"].clone();
-    (format!("/webhooks/{}", made["id"].as_str().expect("an id")), made)
-}
-
-#[track_caller]
-fn deliveries(map: &Map, webhook: &str, query: &str) -> Vec<Value> {
-    let list = map.request("GET", &format!("{webhook}/deliveries?{query}")).send().expect(200);
-    list["data"].as_array().expect("a list").clone()
+    delivering(&[])
 }
 
 fn fields(error: &Value) -> Vec<&str> {
@@ -77,7 +60,7 @@ fn the_switch_takes_nothing_but_a_boolean() {
 #[test]
 fn a_webhook_is_shown_in_full_and_its_secret_only_once() {
     let (_server, map) = started();
-    let (at, made) = made(&map, json!({"url": "https://93.184.215.14/a", "events": ["map_kill"], "active": true}));
+    let (at, made) = webhook(&map, json!({"url": "https://93.184.215.14/a", "events": ["map_kill"], "active": true}));
     let mut keys: Vec<&str> = made.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(keys.pop(), Some("secret"));
     assert_eq!(keys, KEYS);
@@ -97,7 +80,7 @@ fn a_webhook_is_shown_in_full_and_its_secret_only_once() {
 fn put_and_patch_change_only_what_they_name() {
     let (_server, map) = started();
     let filter = "event.payload.value > 1.0";
-    let (at, _) = made(&map, json!({"url": "https://93.184.215.14/", "events": "map_kill", "filter": filter}));
+    let (at, _) = webhook(&map, json!({"url": "https://93.184.215.14/", "events": "map_kill", "filter": filter}));
     for method in ["PUT", "PATCH"] {
         let changed = map.request(method, &at).json(&json!({"active": false})).send().expect(200)["data"].clone();
         assert_eq!((&changed["active"], &changed["filter"]), (&false.into(), &filter.into()));
@@ -111,7 +94,7 @@ fn put_and_patch_change_only_what_they_name() {
 #[test]
 fn every_wrong_field_is_named_when_a_webhook_is_made_and_when_it_is_changed() {
     let (_server, map) = started();
-    let (at, before) = made(&map, json!({"url": "https://93.184.215.14/"}));
+    let (at, before) = webhook(&map, json!({"url": "https://93.184.215.14/"}));
     let cases = [
         (json!({"url": 5, "active": "yes", "format": "xml", "colour": 1}), vec!["url", "active", "format", "colour"]),
         (json!({"url": "ftp://93.184.215.14/"}), vec!["url"]),
@@ -144,20 +127,20 @@ fn a_second_webhook_with_a_url_and_a_sixth_webhook_are_conflicts() {
     let (_server, map) = started();
     let body = |n: u32| json!({"url": format!("https://93.184.215.14/{n}")});
     for n in 0..4 {
-        made(&map, body(n));
+        webhook(&map, body(n));
     }
     assert_eq!(map.request("POST", "/webhooks").json(&body(0)).send().expect(409)["code"], "CONFLICT");
-    let (at, _) = made(&map, body(4));
+    let (at, _) = webhook(&map, body(4));
     assert_eq!(map.request("PUT", &at).json(&body(0)).send().expect(409)["code"], "CONFLICT");
     assert_eq!(map.request("POST", "/webhooks").json(&body(5)).send().expect(409)["code"], "WEBHOOK_LIMIT");
     assert_eq!(map.request("DELETE", &at).send().status, 204);
-    made(&map, body(5));
+    webhook(&map, body(5));
 }
 
 #[test]
 fn webhooks_need_the_scope_manage_and_are_hidden_from_other_maps() {
     let (server, map) = started();
-    let (at, _) = made(&map, json!({"url": "https://93.184.215.14/"}));
+    let (at, _) = webhook(&map, json!({"url": "https://93.184.215.14/"}));
     let (_, token) = map.new_token(json!({"scopes": ["subscribe", "publish"]}));
     let reader = map.with_token(&token);
     let other = server.new_map("other");
@@ -190,7 +173,7 @@ fn an_event_is_delivered_with_the_bytes_of_the_history_and_listed() {
     let (_server, map) = started();
     let receiver = Receiver::start(&[]);
     let headers = json!({"X-Tenant": "a-password"});
-    let (at, _) = made(&map, json!({"url": receiver.url(), "events": ["map_kill"], "custom_headers": headers}));
+    let (at, _) = webhook(&map, json!({"url": receiver.url(), "events": ["map_kill"], "custom_headers": headers}));
     map.publish(
         &json!([{"type": "add_system"}, {"type": "map_kill", "payload": {"value": 2.5e8, "10": "😀", "2": 1.0}}]),
     );
@@ -222,7 +205,7 @@ fn a_dead_delivery_is_kept_over_a_kill_and_can_be_sent_again() {
     let (mut server, map) = started();
     let receiver = Receiver::start(&[500, 503]);
     let policy = json!({"policy": "constant", "delaySeconds": 1, "attempts": 2});
-    let (at, _) = made(&map, json!({"url": receiver.url(), "retry_policy": policy}));
+    let (at, _) = webhook(&map, json!({"url": receiver.url(), "retry_policy": policy}));
     map.publish(&json!({"type": "map_kill"}));
     let tries = receiver.expect(2);
     assert_eq!(tries[0].header("X-Wanderer-Delivery"), tries[1].header("X-Wanderer-Delivery"));
@@ -241,7 +224,7 @@ fn a_dead_delivery_is_kept_over_a_kill_and_can_be_sent_again() {
 fn a_test_says_what_came_of_it() {
     let (_server, map) = started();
     let receiver = Receiver::start(&[200, 500]);
-    let (at, _) = made(&map, json!({"url": receiver.url()}));
+    let (at, _) = webhook(&map, json!({"url": receiver.url()}));
     let outcome = || map.request("POST", &format!("{at}/test")).send().expect(200)["data"].clone();
     let good = outcome();
     assert_eq!((&good["delivered"], &good["status_code"]), (&true.into(), &200.into()));
@@ -256,7 +239,7 @@ fn a_test_says_what_came_of_it() {
 fn a_replay_sends_a_range_again_and_its_dry_run_sends_nothing() {
     let (_server, map) = started();
     let receiver = Receiver::start(&[]);
-    let (at, _) = made(&map, json!({"url": receiver.url()}));
+    let (at, _) = webhook(&map, json!({"url": receiver.url()}));
     let ids = map.publish_many(5);
     receiver.expect(5);
     let replay = |body: Value| map.request("POST", &format!("{at}/replay")).json(&body).send();
@@ -281,7 +264,7 @@ fn a_replay_sends_a_range_again_and_its_dry_run_sends_nothing() {
 fn a_receiver_that_is_gone_switches_the_webhook_off_until_it_is_enabled_again() {
     let (_server, map) = started();
     let receiver = Receiver::start(&[410]);
-    let (at, _) = made(&map, json!({"url": receiver.url()}));
+    let (at, _) = webhook(&map, json!({"url": receiver.url()}));
     map.publish(&json!({"type": "map_kill"}));
     let shown = || map.request("GET", &at).send().expect(200)["data"].clone();
     eventually("it is disabled", || shown()["health"] == "disabled");

@@ -93,7 +93,7 @@ files! {
         "permissions_changed" "indexes_changed"
     ]
     "system": [
-        "webhook.disabled" "webhook.enabled" "webhook.dead_letter"
+        "webhook.disabled" "webhook.enabled" "webhook.dead_letter" "webhook.gap"
         "source.rejected" "storage.low_disk"
     ]
 }
@@ -153,7 +153,7 @@ mod tests {
         let names: BTreeSet<&str> = types().iter().map(|info| info.name).collect();
         assert_eq!(names.len(), types().len());
         let sizes: Vec<_> = families().iter().map(|family| (*family, of_family(family).count())).collect();
-        assert_eq!(sizes, [("maps", 24), ("organizations", 18), ("feed", 9), ("system", 5)]);
+        assert_eq!(sizes, [("maps", 24), ("organizations", 18), ("feed", 9), ("system", 6)]);
         assert!(names.iter().all(|name| EventType::new(name).is_ok() && knows(name)));
         assert!(types().iter().all(|info| info.description.ends_with('.')));
         assert!(!knows("poll.lost") && sample("poll.lost", 0) == Canonical::EMPTY_OBJECT);

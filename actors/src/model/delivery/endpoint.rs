@@ -145,6 +145,8 @@ impl Endpoint {
         }
         let unheard = endpoint.state.notices.iter();
         effects.extend(unheard.map(|n| Effect::Emit { key: NoticeKey::Health(n.no), notice: (*n).into() }));
+        let gaps = endpoint.state.gaps.iter().filter(|gap| !gap.announced);
+        effects.extend(gaps.map(|gap| Effect::Emit { key: NoticeKey::Gap(gap.through), notice: Notice::Gap(*gap) }));
         // since the rows were written the clock may have stepped back, retention gone on, the configuration changed
         endpoint.shorten_waits(now_ms);
         endpoint.lost(now_ms, lost_through, effects);
@@ -191,6 +193,7 @@ impl Endpoint {
             Input::Replay(request) => self.replay(now_ms, request, effects),
             Input::Test { delivery } => self.test(delivery, effects),
             Input::Lost { through } => self.lost(now_ms, through, effects),
+            Input::Damaged { job, after, through } => self.damaged(now_ms, job, after, through, effects),
             Input::Announced { key } => self.announced(now_ms, key),
             Input::Shutdown => self.stopping = true,
         }
@@ -313,6 +316,40 @@ impl Endpoint {
                 self.ledger.touch_row(delivery, now_ms);
             }
             NoticeKey::Dead(..) => {}
+            NoticeKey::Gap(through) => {
+                for gap in self.state.gaps.iter_mut().filter(|gap| gap.through == through) {
+                    gap.announced = true;
+                }
+                self.ledger.touch(now_ms);
+            }
+        }
+    }
+
+    fn note_gap(&mut self, now_ms: u64, after: EventId, through: EventId, effects: &mut Vec<Effect>) {
+        let gap = Gap { after, through, at_ms: now_ms, announced: false };
+        self.state.add_gap(gap);
+        self.ledger.announce(NoticeKey::Gap(through), Notice::Gap(gap), now_ms);
+        effects.push(Effect::Log(LogEntry::Gap(gap)));
+    }
+
+    /// A read went over a damaged part of the log. It is read again after a crash, and is the same gap then.
+    fn damaged(
+        &mut self,
+        now_ms: u64,
+        job: Option<JobId>,
+        after: EventId,
+        through: EventId,
+        effects: &mut Vec<Effect>,
+    ) {
+        match job {
+            None if self.state.gaps.iter().any(|gap| gap.after <= after && through <= gap.through) => {}
+            None => self.note_gap(now_ms, after, through, effects),
+            Some(id) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.lost = true;
+                    self.ledger.touch_job(id, now_ms);
+                }
+            }
         }
     }
 
@@ -325,10 +362,7 @@ impl Endpoint {
         }
         let through = self.state.lost_through;
         if let Some(after) = self.live.lose(through) {
-            let gap = Gap { after, through, at_ms: now_ms };
-            self.state.add_gap(gap);
-            self.ledger.hurry(now_ms);
-            effects.push(Effect::Log(LogEntry::Gap(gap)));
+            self.note_gap(now_ms, after, through, effects);
         }
         if let Some(replaying) = &mut self.replaying
             && replaying.reader.lose(through).is_some()

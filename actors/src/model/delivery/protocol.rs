@@ -50,6 +50,9 @@ pub enum Input {
     Test { delivery: DeliveryId },
     /// Retention has taken every event up to and with `through`, and there were some.
     Lost { through: EventId },
+    /// A part of the log that a read went over, those after `after` up to and with `through`, is damaged: events of the
+    /// channel may be missing there. `job`: the replay that read it; none: the live cursor. Comes before its `Offered`.
+    Damaged { job: Option<JobId>, after: EventId, through: EventId },
     /// What [`Effect::Emit`] asked for is in the log.
     Announced { key: NoticeKey },
     /// No new attempts. [`Effect::Stopped`] follows when those in flight have ended and everything is durable.
@@ -171,6 +174,8 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoticeKey {
     Health(u64),
+    /// With the end of the gap.
+    Gap(EventId),
     /// With the number of attempts, because a dead delivery may be enabled and die again.
     Dead(DeliveryId, u32),
 }
@@ -184,6 +189,8 @@ pub enum Notice {
     Enabled { at_ms: u64 },
     /// `webhook.dead_letter`.
     DeadLetter(Box<Row>),
+    /// `webhook.gap`.
+    Gap(Gap),
 }
 
 impl Notice {
@@ -193,6 +200,7 @@ impl Notice {
             Notice::Disabled(_) => "webhook.disabled",
             Notice::Enabled { .. } => "webhook.enabled",
             Notice::DeadLetter(_) => "webhook.dead_letter",
+            Notice::Gap(_) => "webhook.gap",
         }
     }
 }
@@ -226,7 +234,7 @@ pub enum LogEntry {
         outcome: Outcome,
         standing: Standing,
     },
-    /// Retention took events that were never attempted.
+    /// Events were gone before they were attempted.
     Gap(Gap),
     /// Retention took these events of a delivery that had failed. If they were all, the delivery is gone.
     LostEvents {

@@ -171,12 +171,16 @@ pub struct Failing {
     pub failing_ms: u64,
 }
 
-/// Events that retention took before they were attempted: those after `after` up to and with `through`.
+/// Events that were gone before they were attempted, by retention or in a damaged part of the log: those after `after` up
+/// to and with `through`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     pub after: EventId,
     pub through: EventId,
     pub at_ms: u64,
+    /// Whether `webhook.gap` has reached the log.
+    #[serde(default)]
+    pub announced: bool,
 }
 
 /// A change of health that is to be announced and has not reached the log yet.

@@ -343,6 +343,11 @@ impl Log {
         self.lost.read().unwrap_or_else(PoisonError::into_inner).between(no, after, through)
     }
 
+    /// The first range within (after, through] that is damaged: events of any channel may be missing there.
+    pub fn damaged_between(&self, after: EventId, through: EventId) -> Option<(EventId, EventId)> {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner).damaged_between(after, through)
+    }
+
     /// What a dedupe key stands for, within the window: (first id, count).
     pub fn known(&self, no: ChannelNo, key: DedupeKey, now_ms: i64) -> Result<Option<(EventId, u32)>, StoreError> {
         let Some(seq) = lock(&self.seen).segment(key.fingerprint(no)) else { return Ok(None) };

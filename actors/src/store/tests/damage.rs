@@ -27,6 +27,11 @@ fn only_the_second_is_lost(damage: impl Fn(&Path), in_quarantine: bool) {
     assert!(log.lost_between(ChannelNo::ALL, id(5), id(25)));
     assert!(!log.lost_between(ChannelNo(1), id(20), EventId::MAX));
     assert!(!log.lost_between(ChannelNo(1), id(0), id(5)));
+    let (after, through) = log.damaged_between(EventId::ZERO, EventId::MAX).expect("a range");
+    assert!(after >= id(9) && after < id(10) && through >= id(19) && through < id(20), "{after} {through}");
+    assert_eq!(log.damaged_between(id(12), id(15)), Some((id(12), id(15))));
+    assert_eq!(log.damaged_between(EventId::ZERO, id(9)), None);
+    assert_eq!(log.damaged_between(id(19), EventId::MAX), None);
     log.append(&commit(vec![event(EventId::at_time(now_ms as u64), 1, 10)]), now_ms).unwrap();
     drop(log);
     let log = open(&options(dir.path()), now_ms);

@@ -1,20 +1,43 @@
 //! What a webhook actor does when its state machine says so: start, read, post, wake, write, speak.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::{Answer, Done, Finished, Read, WebhookActor, now_ms};
+use crate::clock;
+use crate::engine::Engine;
+use crate::journal::AppendError;
+use crate::model::channel::{ChannelKind, SYSTEM_ORGANIZATION};
 use crate::model::delivery::{
     Attempt, Change, Endpoint, Input, LogEntry, Notice, NoticeKey, Opened, Standing, Trigger,
 };
+use crate::model::event::{Draft, Origin};
 use crate::store::StoreError;
 use crate::webhook::history::Page;
 use crate::webhook::{attempt, pages, shelf, voice};
 
 /// A write or a read that failed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Appends an event to the organization `system`; however long that takes. False: the server is stopping.
+async fn append(engine: &Engine, draft: Draft) -> bool {
+    loop {
+        let Some(system) = engine.directory.find(ChannelKind::Organization, SYSTEM_ORGANIZATION) else {
+            log::error!("the organization {SYSTEM_ORGANIZATION} is missing; it is made at the next start");
+            return false;
+        };
+        match engine.journal.append(system, vec![draft.clone()], None, Origin::SERVER.into()).await {
+            Ok(_) => return true,
+            Err(AppendError::Stopping) => return false,
+            Err(e) => log::warn!("an event about a webhook could not be published, which is tried again: {e}"),
+        }
+        actix_rt::time::sleep(AGAIN).await;
+    }
+}
 
 impl WebhookActor {
     pub(super) fn open(&mut self, stored: Option<shelf::Stored>, ctx: &mut Context<Self>) {
@@ -56,7 +79,11 @@ impl WebhookActor {
         let (engine, ready, client, me) = (self.engine.clone(), self.ready.clone(), self.client.clone(), ctx.address());
         // a task of its own, so that an answer wakes only its own attempt
         actix_rt::spawn(async move {
-            let done = attempt::make(&engine, &ready, &client, &attempt, frames).await;
+            let begun = clock::now_ms();
+            let made = attempt::make(&engine, &ready, &client, &attempt, frames);
+            // an error of ours over one delivery must not hold its slot for ever; it counts as a failed attempt
+            let done = AssertUnwindSafe(made).catch_unwind().await;
+            let done = done.unwrap_or_else(|_| attempt::panicked(&attempt, begun));
             me.do_send(Finished { attempt, done });
         });
     }
@@ -128,13 +155,22 @@ impl WebhookActor {
         });
     }
 
-    /// Says what people have to know, and that it was said.
+    /// Says what people have to know, and that it was said when the event is durable. Until then it is said again by
+    /// the next life of the actor, with the same dedupe id.
     pub(super) fn announce(&mut self, key: NoticeKey, notice: &Notice, ctx: &mut Context<Self>) {
         voice::announce(&self.ready, notice);
-        // not from within the turn that asked for it
-        ctx.run_later(Duration::ZERO, move |actor, ctx| {
-            actor.tell(Input::Announced { key }, ctx);
-        });
+        let (engine, draft) = (self.engine.clone(), voice::event(&self.ready, key, notice));
+        let told = async move {
+            match draft {
+                Some(draft) => append(&engine, draft).await,
+                None => true,
+            }
+        };
+        ctx.spawn(told.into_actor(self).map(move |told, actor, ctx| {
+            if told {
+                actor.tell(Input::Announced { key }, ctx);
+            }
+        }));
     }
 
     pub(super) fn note(&mut self, entry: LogEntry, done: &mut Option<Done>) {

@@ -214,7 +214,7 @@ impl WebhookActor {
             match effect {
                 Effect::Read { ticket, job, after, until, want } => {
                     let events = job.and_then(|job| self.job_events(job));
-                    self.read(pages::Wanted { ticket, events, after, until, want }, ctx);
+                    self.read(pages::Wanted { ticket, job, events, after, until, want }, ctx);
                 }
                 Effect::Attempt(attempt) => self.attempt(attempt, ctx),
                 Effect::Persist { seq, changes } => {
@@ -312,10 +312,13 @@ impl Handler<Read> for WebhookActor {
     type Result = ();
 
     fn handle(&mut self, msg: Read, ctx: &mut Self::Context) {
-        let pages::Page { ticket, offers, through, more, lost_through, frames } = msg.page;
+        let pages::Page { ticket, job, offers, through, more, lost_through, damaged, frames } = msg.page;
         let known = self.endpoint.as_ref().map(|endpoint| endpoint.state().lost_through);
         if known.is_some_and(|known| lost_through > known) {
             self.tell(Input::Lost { through: lost_through }, ctx);
+        }
+        if let Some((after, through)) = damaged {
+            self.tell(Input::Damaged { job, after, through }, ctx);
         }
         for frame in frames {
             if self.frames_bytes < FRAMES_BYTES && !self.frames.contains_key(&frame.event.id) {

@@ -329,12 +329,45 @@ fn events_that_retention_took_are_a_gap_and_the_cursor_goes_on() {
     assert_eq!(story.endpoint.health(), Health::Paused);
     story.log.drain(..6);
     story.input(Input::Lost { through: event(6) });
-    let gap = Gap { after: event(0), through: event(6), at_ms: NOW };
+    let gap = Gap { after: event(0), through: event(6), at_ms: NOW, announced: false };
     assert!(story.effects.contains(&Effect::Log(LogEntry::Gap(gap))));
     story.input(Input::Configure { config: EndpointConfig::new("wh"), new_target: false });
     let sent: Vec<EventId> = story.attempts.iter().map(|attempt| attempt.events[0]).collect();
     assert_eq!(sent, (7..=10).map(event).collect::<Vec<_>>());
     assert_eq!(story.kept.state.gaps, [gap]);
+    assert!(story.emitted().contains(&"webhook.gap"));
+    story.input(Input::Announced { key: NoticeKey::Gap(event(6)) });
+    story.at(story.now_ms + 1_000);
+    assert!(!story.crash(0).emitted().contains(&"webhook.gap"));
+}
+
+#[test]
+fn a_damaged_part_of_the_log_is_one_gap_however_often_it_is_read() {
+    let mut story = Story::new(|_| {});
+    let damaged = Input::Damaged { job: None, after: event(2), through: event(5) };
+    story.input(damaged.clone());
+    assert_eq!(story.emitted(), ["webhook.gap"]);
+    story.input(Input::Announced { key: NoticeKey::Gap(event(5)) });
+    story.at(story.now_ms + 1_000);
+    let mut story = story.crash(0);
+    story.input(damaged);
+    assert_eq!((story.emitted(), story.kept.state.gap_count), (vec![], 1));
+    // what lies before and behind is delivered
+    story.publish(3);
+    assert_eq!(story.attempts.len(), 3);
+}
+
+#[test]
+fn a_replay_over_a_damaged_part_of_the_log_says_that_something_may_be_missing() {
+    let mut story = Story::new(|_| {});
+    story.publish(3);
+    (0..3).for_each(|_| drop(story.end(Outcome::Success)));
+    let ask = ReplayRequest { after: event(0), until: event(3), events: None, dead_only: false };
+    story.input(Input::Replay(ask));
+    let job = story.endpoint.jobs().next().expect("the job").id;
+    story.input(Input::Damaged { job: Some(job), after: event(1), through: event(2) });
+    assert!(story.endpoint.jobs().next().expect("the job").lost);
+    assert_eq!((story.emitted(), story.endpoint.state().gap_count), (vec![], 0));
 }
 
 #[test]

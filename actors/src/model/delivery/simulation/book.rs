@@ -205,6 +205,14 @@ impl Book {
                 let before = |kept: &Row| kept.state == RowState::Retrying && kept.attempts < row.attempts;
                 assert!(!kept.is_some_and(before), "a dead letter announced before it was durable");
             }
+            (NoticeKey::Gap(through), Notice::Gap(gap)) => {
+                assert_eq!(gap.through, through);
+                let kept = disk.state.gaps.iter().any(|kept| kept.through == through);
+                assert!(
+                    kept || disk.state.gaps.len() == crate::model::delivery::GAPS_KEPT,
+                    "a gap announced before it was durable"
+                );
+            }
             other => panic!("a key and a notice that do not belong together: {other:?}"),
         }
     }

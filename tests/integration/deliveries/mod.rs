@@ -1,0 +1,3 @@
+//! What the delivery engine promises whatever happens: kills, receivers that hang, names that change their addresses.
+
+mod notices;
