@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use stentor::cli::{self, Command, bench, completions, demo, export, health, import, man, publish, serve, tail, token};
+use stentor::cli::{
+    self, Command, bench, completions, demo, export, health, import, man, publish, serve, tail, token, verify,
+};
 
 fn main() -> ExitCode {
     cli::run(|command| match command {
@@ -10,6 +12,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),
         Command::Token(args) => token::run(args),

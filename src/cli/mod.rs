@@ -28,6 +28,7 @@ mod sse;
 mod suggest;
 pub mod tail;
 pub mod token;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,8 @@ pub enum Command {
     Publish(publish::PublishArgs),
     /// Show the events of a channel as they come
     Tail(tail::TailArgs),
+    /// Judge the signature of a webhook's request that was saved
+    Verify(verify::VerifyArgs),
     /// Write the history of a channel as NDJSON
     Export(export::ExportArgs),
     /// Store events from NDJSON in a channel, each once

@@ -10,6 +10,7 @@ use super::Failure;
 pub const DIM: Style = Style::new().dimmed();
 /// For what the eye looks for.
 pub const NAME: Style = Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::Cyan)));
+pub const GOOD: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Green)));
 pub const DOUBTFUL: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Yellow)));
 pub const BAD: Style = Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::Red)));
 

@@ -5,6 +5,7 @@ mod families;
 mod manual;
 mod publish;
 mod tail;
+mod verify;
 
 use crate::support::program::{Ended, Program, command};
 use crate::support::{Map, TestServer};
