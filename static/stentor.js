@@ -36,27 +36,27 @@ export class StentorError extends Error {
     /** Trying again would not help. */
     this.final = about.final ?? false;
   }
+
+  /** Reads an answer that is not 2xx, in either form in which the server writes errors.
+   * @param {Response} answer
+   * @returns {Promise<StentorError>} */
+  static async of(answer) {
+    /** @type {any} */
+    const body = await answer.json().catch(() => null);
+    const said = body?.error;
+    const inner = typeof said === "object" && said !== null ? said : { message: said, code: body?.code, details: body?.details };
+    return new StentorError(typeof inner.message === "string" ? inner.message : `The server answered ${answer.status}`, {
+      status: answer.status,
+      code: inner.code,
+      details: inner.details,
+      retryAfterMs: waitAskedFor(answer.headers.get("Retry-After")),
+      final: answer.status >= 400 && answer.status < 500 && !PASSING.has(answer.status),
+    });
+  }
 }
 
 /** Answers that pass: a timeout, too early, too many. The rest of 4xx does not change by asking again. */
 const PASSING = new Set([408, 425, 429]);
-
-/** Reads an answer that is not 2xx, in either form in which the server writes errors.
- * @param {Response} answer
- * @returns {Promise<StentorError>} */
-async function refusal(answer) {
-  /** @type {any} */
-  const body = await answer.json().catch(() => null);
-  const said = body?.error;
-  const inner = typeof said === "object" && said !== null ? said : { message: said, code: body?.code, details: body?.details };
-  return new StentorError(typeof inner.message === "string" ? inner.message : `The server answered ${answer.status}`, {
-    status: answer.status,
-    code: inner.code,
-    details: inner.details,
-    retryAfterMs: waitAskedFor(answer.headers.get("Retry-After")),
-    final: answer.status >= 400 && answer.status < 500 && !PASSING.has(answer.status),
-  });
-}
 
 /** `Retry-After` is a number of seconds or a date (RFC 9110, 10.2.3).
  * @param {string | null} text */
@@ -268,7 +268,7 @@ class Follower {
     let watch = setTimeout(give, OPEN_TIMEOUT_MS, "The server did not answer in time");
     try {
       const answer = await this.#course.open(this.cursor, attempt.signal);
-      if (!answer.ok) return this.#refused(await refusal(answer));
+      if (!answer.ok) return this.#refused(await StentorError.of(answer));
       const type = answer.headers.get("Content-Type") ?? "";
       if (!type.startsWith("text/event-stream") || !answer.body) return new StentorError(`There is no event stream, but '${type}'`);
       const reader = answer.body.getReader();
@@ -425,13 +425,13 @@ export class EventStream extends EventTarget {
         open: async (cursor, signal) => {
           const headers = { ...(await authorization(token)), "Content-Type": "application/json" };
           const minted = await fetch(`${at}/ticket`, { ...PLAIN, method: "POST", headers, body: "{}", signal });
-          if (!minted.ok) throw await refusal(minted);
+          if (!minted.ok) throw await StentorError.of(minted);
           const { data } = await minted.json();
           const wanted = new URLSearchParams([...filter, ["ticket", data.ticket]]);
           if (cursor) wanted.set("last_event_id", cursor);
           const answer = await fetch(`${at}/stream?${wanted}`, { ...PLAIN, headers: { Accept: "text/event-stream" }, signal });
           if (answer.status !== 401) return answer;
-          const { message } = await refusal(answer);
+          const { message } = await StentorError.of(answer);
           throw new StentorError(message, { status: 401, code: LOST_TICKET, final: true });
         },
         take: (events) => {
@@ -595,7 +595,7 @@ export class WebhookAdapter {
       body: JSON.stringify(options),
       signal: AbortSignal.timeout(OPEN_TIMEOUT_MS),
     });
-    if (!answer.ok) throw await refusal(answer);
+    if (!answer.ok) throw await StentorError.of(answer);
     const { endpoint, secret } = await answer.json();
     return secret === undefined ? endpoint : { ...endpoint, secret };
   }

@@ -154,6 +154,7 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         .service(at("/webhooks/{source}").route(web::post().to(ingest::take)))
         .service(at("/webhook/{source}").route(web::post().to(ingest::take)))
         .service(at("/api/v1/tokens").route(web::post().to(tokens::create)).route(web::get().to(tokens::list)))
+        .service(at("/api/v1/tokens/current").route(web::get().to(tokens::current)))
         .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))
         .service(at("/api/v1/events/{id}/trace").route(web::get().to(trace::trace)))
         .service(at("/health/live").route(web::get().to(ops::live)))

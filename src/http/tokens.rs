@@ -83,6 +83,23 @@ pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Ans
     Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
 }
 
+/// `GET /api/v1/tokens/current`: what the caller's own credential allows, whatever its scopes.
+pub async fn current(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
+    let (channel, scopes) = match &principal.reach {
+        Reach::Admin => (None, Scope::ALL.to_vec()),
+        Reach::Channel { no, scopes } => (context.hub.channel(*no), scopes.clone()),
+    };
+    let record = context.hub.token(&principal.id);
+    Ok(HttpResponse::Ok().json(json!({ "data": {
+        "id": principal.id,
+        "admin": principal.is_admin(),
+        "channel": channel.map(|channel| channel.name_on_tokens()),
+        "scopes": scopes,
+        "name": record.and_then(|record| record.name),
+        "expires_at": principal.expires_ms.map(timestamp::to_iso),
+    } })))
+}
+
 /// `DELETE /api/v1/tokens/{id}`
 pub async fn revoke(context: web::Data<Context>, Caller(principal): Caller, id: web::Path<String>) -> Answer {
     let absent = || Problem::new(Code::NotFound, format!("There is no token {id}"));

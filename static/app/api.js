@@ -1,0 +1,131 @@
+// The server's REST, as the views speak of it: one shape for maps and organizations.
+import { StentorError } from "../stentor.js";
+import { isAdmin, logout, may, server, session } from "./session.js";
+
+const TIMEOUT_MS = 20_000;
+
+/** Sends a request and gives the answer's JSON. A refused token logs out. */
+export async function call(method, path, body) {
+  const { token } = session.value;
+  let answer;
+  try {
+    answer = await fetch(server + path, {
+      method,
+      headers: { Authorization: `Bearer ${token}`, Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch (error) {
+    const slow = error.name === "TimeoutError";
+    throw new StentorError(slow ? "The server did not answer in time" : "The server cannot be reached", { cause: error });
+  }
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  const problem = await StentorError.of(answer);
+  if (answer.status === 401 && token === session.value.token) logout("The token is not valid any more. Log in again.");
+  throw problem;
+}
+
+const query = (pairs) => {
+  const given = Object.entries(pairs).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+};
+
+// ---- channels --------------------------------------------------------------------------------------------------
+
+const channelBase = ({ kind, id }) => `${kind === "map" ? "/api/maps" : "/api/v1/organizations"}/${encodeURIComponent(id)}`;
+
+/** How tokens and streams name a channel. */
+export const channelName = ({ kind, id }) => `${kind}:${id}`;
+
+function channel(kind, data) {
+  return { kind, id: data.id, slug: data.slug ?? data.id, name: data.name, eventNames: data.event_names, insertedAt: data.inserted_at ?? data.insertedAt, webhooksEnabled: data.webhooks_enabled };
+}
+
+/** All channels that the token may see, maps first. */
+export async function channels() {
+  const { who } = session.value;
+  const own = who.channel?.split(":")[0];
+  const list = async (kind, path) => (own && own !== kind ? [] : (await all(path)).map((data) => channel(kind, data)));
+  const [maps, organizations] = await Promise.all([list("map", "/api/maps"), list("organization", "/api/v1/organizations")]);
+  return [...maps, ...organizations];
+}
+
+/** Follows `nextCursor` to the end of a list, within reason. */
+async function all(path) {
+  const data = [];
+  for (let cursor = null, pages = 0; pages < 20; pages += 1) {
+    const page = await call("GET", path + query({ after: cursor }));
+    data.push(...page.data);
+    cursor = page.nextCursor;
+    if (!cursor) break;
+  }
+  return data;
+}
+
+export const getChannel = async (kind, id) => channel(kind, (await call("GET", channelBase({ kind, id }))).data);
+
+export async function createChannel(kind, { name, id, slug }) {
+  const body = kind === "map" ? { name, slug } : { name, id };
+  const { data } = await call("POST", kind === "map" ? "/api/maps" : "/api/v1/organizations", body);
+  return { channel: channel(kind, data), token: data.token };
+}
+
+export const changeChannel = async (of, change) => channel(of.kind, (await call("PATCH", channelBase(of), change)).data);
+export const deleteChannel = (of) => call("DELETE", channelBase(of));
+export const toggleWebhooks = (of, enabled) => call("PUT", `${channelBase(of)}/webhooks/toggle`, { enabled });
+
+// ---- events ----------------------------------------------------------------------------------------------------
+
+/** One shape for the envelopes of all families. */
+export function event(envelope) {
+  const at = envelope.ts ?? envelope.timestamp;
+  return {
+    id: envelope.id ?? envelope.event_id,
+    type: envelope.type ?? envelope.event ?? envelope.event_type,
+    ms: typeof at === "number" ? at : Date.parse(at),
+    session: envelope.session ?? null,
+    payload: envelope.payload,
+  };
+}
+
+export async function history(of, { events, filter, session: name, limit, after, order = "desc" } = {}) {
+  const page = await call("GET", `${channelBase(of)}/events${query({ order, limit, after, events, filter, session: name })}`);
+  return { events: page.data.map(event), next: page.next ?? null };
+}
+
+export const stats = async (of, window, bucket) => (await call("GET", `${channelBase(of)}/stats${query({ window, bucket })}`)).data;
+export const publish = async (of, body) => (await call("POST", `${channelBase(of)}/events`, body)).data.ids;
+
+let catalogue;
+/** The catalogue's types, read once. */
+export function eventTypes() {
+  catalogue ??= call("GET", "/api/event-types").then(({ data }) => data);
+  catalogue.catch(() => (catalogue = undefined));
+  return catalogue;
+}
+
+/** The family of the catalogue that belongs to a kind of channel. */
+export const familyOf = (kind) => (kind === "map" ? "maps" : "organizations");
+
+// ---- tokens ----------------------------------------------------------------------------------------------------
+
+export const tokens = () => all("/api/v1/tokens");
+export const createToken = async (body) => (await call("POST", "/api/v1/tokens", body)).data;
+export const revokeToken = (id) => call("DELETE", `/api/v1/tokens/${encodeURIComponent(id)}`);
+
+// ---- the server ------------------------------------------------------------------------------------------------
+
+export async function health() {
+  // 503 is an answer too: its body says what is not ready
+  const answer = await fetch(`${server}/health/ready`, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  return answer.json();
+}
+
+export async function metricsText() {
+  const answer = await fetch(`${server}/metrics`, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  if (!answer.ok) throw await StentorError.of(answer);
+  return answer.text();
+}
+
+export { isAdmin, may, query, channelBase };

@@ -1,0 +1,64 @@
+// Numbers and times for people.
+
+const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+
+export const count = (n) => whole.format(n);
+
+/** 950, 1.2K, 3.4M; small fractions keep a digit. */
+export function brief(n) {
+  if (n === 0) return "0";
+  if (Math.abs(n) < 10) return String(Math.round(n * 10) / 10);
+  return Math.abs(n) < 10_000 ? whole.format(n) : short.format(n);
+}
+
+export function bytes(n) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (Math.abs(n) >= 1024 && unit < units.length - 1) {
+    n /= 1024;
+    unit += 1;
+  }
+  return `${unit && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[unit]}`;
+}
+
+/** 340 ms, 2.4 s, 5 min, 3 h, 2 d. */
+export function duration(ms) {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  const s = ms / 1000;
+  if (s < 60) return `${s < 10 ? Math.round(s * 10) / 10 : Math.round(s)} s`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
+  if (s < 129_600) return `${Math.round(s / 3600)} h`;
+  return `${Math.round(s / 86_400)} d`;
+}
+
+/** "3 min ago", "in 5 s". */
+export function ago(iso, now = Date.now()) {
+  const ms = now - Date.parse(iso);
+  if (Number.isNaN(ms)) return "";
+  if (Math.abs(ms) < 1500) return "just now";
+  return ms > 0 ? `${duration(ms)} ago` : `in ${duration(-ms)}`;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** The time of day; with the date when it is not of today. */
+export function time(ms) {
+  const date = new Date(ms);
+  const text = clock.format(date);
+  return date.toDateString() === new Date().toDateString() ? text : `${day.format(date)} ${text}`;
+}
+
+export const dateTime = (iso) => (iso ? full.format(new Date(iso)) : "");
+
+export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+
+/** A hue that a name always has, so that types are told apart at a glance. What belongs together is alike: the part
+ * before the first separator decides. */
+export function hue(name) {
+  let hash = 2166136261;
+  for (const char of name.split(/[._:-]/)[0].replace(/s$/, "")) hash = Math.imul(hash ^ char.codePointAt(0), 16777619);
+  return ((hash >>> 0) % 24) * 15;
+}

@@ -1,0 +1,169 @@
+// The events of a channel as they come, and the past behind them: a list, newest first, without double or hole.
+//
+// The stream is opened first and the past is asked for when it stands, so that nothing falls in between; what both
+// bring is dropped by its id. While somebody reads, new events are held back and counted.
+import { EventStream } from "../stentor.js";
+import { channelName, event as read, history } from "./api.js";
+import { server, session } from "./session.js";
+
+const PAGE = 50;
+const SHOWN_MAX = 300; // rows while nobody scrolls into the past
+const OLD_MAX = 3000; // rows in all
+const HELD_MAX = 1000; // events kept while the list stands still
+const FLUSH_MS = 80; // events that come close together are shown in one go
+
+export class LiveFeed {
+  /** Newest first: events, and `{ gap }` where events are missing. */
+  rows = [];
+  held = [];
+  received = 0;
+  /** `connecting`, `open`, `waiting` (with `retryAt`), `failed`. */
+  state = "connecting";
+  retryAt = 0;
+  error = null;
+  unknown = [];
+  /** Types seen, and how often. */
+  types = new Map();
+  loadedPast = false;
+  loadingOlder = false;
+  olderError = null;
+  /** Where the next page of the past begins; null at the beginning of the log. */
+  next = null;
+  #seen = new Set();
+  #fresh = [];
+  #holding = false;
+  #timer = 0;
+  #stream;
+  #channel;
+  #filter;
+  #tell;
+
+  /** @param tell called after every change */
+  constructor(channel, filter, tell) {
+    this.#channel = channel;
+    this.#filter = filter;
+    this.#tell = tell;
+    this.#stream = new EventStream({
+      server,
+      token: session.value.token,
+      channel: channelName(channel),
+      events: filter.events?.length ? filter.events : undefined,
+      filter: filter.expression || undefined,
+      session: filter.session || undefined,
+    });
+    this.#stream.addEventListener("open", ({ detail }) => {
+      this.state = "open";
+      this.error = null;
+      this.unknown = detail.unknown_events ?? detail.unknownEvents ?? [];
+      if (!this.loadedPast) this.past();
+      tell();
+    });
+    this.#stream.addEventListener("event", ({ detail }) => this.#take(read(detail)));
+    this.#stream.addEventListener("gap", ({ detail }) => {
+      this.#fresh.push({ id: `gap-${detail.requested}-${Date.now()}`, gap: detail });
+      this.#later();
+    });
+    this.#stream.addEventListener("error", ({ error, final, retryInMs }) => {
+      this.state = final ? "failed" : "waiting";
+      this.retryAt = Date.now() + (retryInMs ?? 0);
+      this.error = error;
+      tell();
+    });
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    this.#stream.close();
+    this.#tell = () => {};
+  }
+
+  /** The latest events of the past, so that the list does not begin empty. */
+  async past() {
+    if (this.loadingOlder) return;
+    await this.#page(undefined);
+  }
+
+  /** The page before the oldest row. */
+  async older() {
+    if (this.loadingOlder || this.next === null || this.rows.length >= OLD_MAX) return;
+    await this.#page(this.next);
+  }
+
+  get full() {
+    return this.rows.length >= OLD_MAX;
+  }
+
+  async #page(after) {
+    this.loadingOlder = true;
+    this.#tell();
+    try {
+      const { events, expression, session: name } = this.#filter;
+      const page = await history(this.#channel, { events: events?.join(","), filter: expression, session: name, limit: PAGE, after });
+      this.rows = [...this.rows, ...page.events.filter((row) => this.#isNew(row))];
+      this.next = page.next;
+      this.loadedPast = true;
+      this.olderError = null;
+    } catch (error) {
+      this.olderError = error;
+    }
+    this.loadingOlder = false;
+    this.#tell();
+  }
+
+  #isNew(row) {
+    if (this.#seen.has(row.id)) return false;
+    this.#seen.add(row.id);
+    this.types.set(row.type, (this.types.get(row.type) ?? 0) + 1);
+    return true;
+  }
+
+  #take(row) {
+    if (!this.#isNew(row)) return;
+    this.received += 1;
+    this.#fresh.push({ ...row, live: true });
+    this.#later();
+  }
+
+  #later() {
+    this.#timer ||= setTimeout(() => {
+      this.#timer = 0;
+      const fresh = this.#fresh;
+      this.#fresh = [];
+      if (this.#holding) {
+        this.held.push(...fresh);
+        this.#forget(this.held.splice(0, this.held.length - HELD_MAX));
+      } else this.#show(fresh);
+      this.#tell();
+    }, FLUSH_MS);
+  }
+
+  /** @param fresh oldest first */
+  #show(fresh) {
+    const most = Math.max(SHOWN_MAX, this.rows.length);
+    const rows = [...fresh.reverse(), ...this.rows];
+    const cut = rows.splice(most);
+    this.#forget(cut);
+    // what was cut at the end can be had again as the past
+    if (cut.length) this.next = rows.findLast((row) => !row.gap)?.id ?? this.next;
+    this.rows = rows;
+  }
+
+  #forget(rows) {
+    for (const row of rows) this.#seen.delete(row.id);
+  }
+
+  /** While it holds, new events wait. */
+  hold(on) {
+    if (this.#holding === on) return;
+    this.#holding = on;
+    if (!on) this.release();
+  }
+
+  /** Shows what was held back. */
+  release() {
+    const held = this.held;
+    this.held = [];
+    if (held.length) this.#show(held);
+    this.#tell();
+  }
+}

@@ -1,0 +1,220 @@
+// Live events of a channel: what comes, filters, pause, and the past by scrolling down.
+import { Component, html, useEffect, useMemo, useReducer, useRef, useState } from "./html.js";
+import { StentorError } from "../stentor.js";
+import { eventTypes, familyOf } from "./api.js";
+import { count, duration, hue, plural, time } from "./format.js";
+import { LiveFeed } from "./live-feed.js";
+import { Tree } from "./tree.js";
+import { Bones, Empty, Icon, StreamState, Trouble, copy } from "./ui.js";
+import { useInterval, useResource } from "./store.js";
+
+const SCROLLED_PX = 160;
+const FACTS_MAX = 6;
+
+/**
+ * @param channel `{ kind, id }`
+ * @param filter `{ events, expression, session }`, as the address has it
+ * @param onFilter called with the filter that somebody chose
+ * @param describe makes a sentence of an event, where there is one
+ */
+export function Live({ channel, filter, onFilter, describe, empty }) {
+  const [, changed] = useReducer((n) => n + 1, 0);
+  const [feed, setFeed] = useState(null);
+  const [paused, setPaused] = useState(false);
+  const [open, setOpen] = useState(() => new Set());
+  const [away, setAway] = useState(false);
+  const key = JSON.stringify([channel.kind, channel.id, filter]);
+
+  useEffect(() => {
+    const made = new LiveFeed(channel, filter, changed);
+    setFeed(made);
+    setOpen(new Set());
+    return () => made.close();
+  }, [key]);
+
+  useEffect(() => {
+    const look = () => setAway(scrollY > SCROLLED_PX);
+    look();
+    addEventListener("scroll", look, { passive: true });
+    return () => removeEventListener("scroll", look);
+  }, []);
+
+  // whoever reads something, or looks at the past, does not have it pushed away
+  const reading = paused || away || open.size > 0;
+  useEffect(() => feed?.hold(reading), [feed, reading]);
+
+  if (!feed) return html`<div class="card"><${Bones} /></div>`;
+  const toggle = (id, on) => setOpen((before) => {
+    if (before.has(id) === on) return before;
+    const after = new Set(before);
+    on ? after.add(id) : after.delete(id);
+    return after;
+  });
+  const showHeld = () => {
+    setOpen(new Set());
+    setPaused(false);
+    scrollTo({ top: 0 });
+    feed.release();
+  };
+  const refused = feed.state === "failed";
+  return html`<section class="live" aria-label="Live events">
+    <div class="live-bar">
+      <${State} feed=${feed} paused=${paused} />
+      <p class="soft small tabular" aria-live="off"><output id="received">${count(feed.received)}</output> since you opened this</p>
+      <button type="button" class="button small" aria-pressed=${String(paused)} onClick=${() => setPaused(!paused)}>
+        <${Icon} name=${paused ? "play" : "pause"} />${paused ? "Go on" : "Pause"}
+      </button>
+    </div>
+    <${Filters} channel=${channel} filter=${filter} feed=${feed} onFilter=${onFilter} />
+    ${refused && html`<${Trouble} error=${feed.error} />`}
+    ${feed.unknown.length > 0 && html`<p class="hintbox">Not in the catalogue: ${feed.unknown.join(", ")}. Such events are shown when they come; a slip of the pen looks the same.</p>`}
+    ${feed.held.length > 0 && html`<div class="held"><button type="button" class="button main small" onClick=${showHeld}><${Icon} name="up" />${plural(feed.held.length, "new event")}</button></div>`}
+    <${Rows} feed=${feed} open=${open} onToggle=${toggle} describe=${describe} empty=${empty} refused=${refused} channel=${channel} filtered=${Boolean(filter.events?.length || filter.expression || filter.session)} />
+  </section>`;
+}
+
+function State({ feed, paused }) {
+  const [now, tick] = useState(Date.now());
+  useInterval(() => tick(Date.now()), 1000, feed.state === "waiting");
+  if (feed.state === "open") return html`<${StreamState} state=${paused ? "idle" : "open"} text=${paused ? "Paused" : "Live"} />`;
+  if (feed.state === "failed") return html`<${StreamState} state="failed" text="Not connected" />`;
+  if (feed.state === "connecting") return html`<${StreamState} state="connecting" text="Connecting" />`;
+  // said once, not every second, to those who listen
+  const wait = Math.max(0, feed.retryAt - now);
+  return html`<span title=${feed.error?.message}><${StreamState} state="connecting" text="Reconnecting" /></span>${wait > 1500 && html`<span class="soft small tabular" aria-hidden="true">in ${duration(Math.ceil(wait / 1000) * 1000)}</span>`}`;
+}
+
+// ---- filters ---------------------------------------------------------------------------------------------------
+
+function Filters({ channel, filter, feed, onFilter }) {
+  const known = useResource(eventTypes, []);
+  const [expression, setExpression] = useState(filter.expression ?? "");
+  useEffect(() => setExpression(filter.expression ?? ""), [filter.expression]);
+  const chosen = new Set(filter.events ?? []);
+  const options = useMemo(() => {
+    const family = familyOf(channel.kind);
+    const catalogue = (known.data ?? []).filter((type) => type.family === family).map(({ type }) => type);
+    return [...new Set([...feed.types.keys(), ...chosen, ...catalogue])].sort();
+  }, [known.data, feed.types.size, filter.events?.join()]);
+  const choose = (type) => {
+    if (!chosen.delete(type)) chosen.add(type);
+    onFilter({ ...filter, events: [...chosen].sort() });
+  };
+  const refused = feed.state === "failed" && feed.error instanceof StentorError && feed.error.status === 400 && filter.expression;
+  const apply = (event) => {
+    event.preventDefault();
+    onFilter({ ...filter, expression: expression.trim() });
+  };
+  return html`<div class="filters">
+    <details class="picker">
+      <summary class="button small">Types${chosen.size > 0 && html`<span class="badge accent">${chosen.size}</span>`}</summary>
+      <div class="picked card" role="group" aria-label="Show only these types">
+        ${options.length === 0 && html`<p class="soft small">No types yet.</p>`}
+        ${options.map((type) => html`<label key=${type}><input type="checkbox" checked=${chosen.has(type)} onChange=${() => choose(type)} /><span class="mono clip">${type}</span><span class="soft small tabular">${feed.types.get(type) ?? ""}</span></label>`)}
+      </div>
+    </details>
+    <form class="expression" onSubmit=${apply}>
+      <label class="unseen" for="expression">Filter expression (CEL)</label>
+      <input id="expression" class="input mono" type="search" enterkeyhint="search" autocomplete="off" autocapitalize="off" spellcheck=${false} aria-invalid=${refused ? "true" : undefined}
+        placeholder="Filter, such as event.payload.value > 1000.0" value=${expression} onInput=${(event) => setExpression(event.target.value)} />
+      <button type="submit" class="button small">Apply</button>
+    </form>
+    ${(chosen.size > 0 || filter.expression || filter.session) && html`<p class="chips">
+      ${[...chosen].map((type) => html`<button key=${type} type="button" class="button small" aria-label=${`Stop showing only ${type}`} onClick=${() => choose(type)}><span class="mono">${type}</span><${Icon} name="close" /></button>`)}
+      <button type="button" class="button small bare" onClick=${() => onFilter({})}>Clear filters</button>
+    </p>`}
+  </div>`;
+}
+
+// ---- rows ------------------------------------------------------------------------------------------------------
+
+function Rows({ feed, open, onToggle, describe, empty, refused, channel, filtered }) {
+  if (!feed.loadedPast && feed.rows.length === 0) {
+    if (refused) return null;
+    if (feed.olderError) return html`<${Trouble} error=${feed.olderError} onRetry=${() => feed.past()} />`;
+    return html`<div class="card"><${Bones} label="Loading events" /></div>`;
+  }
+  if (feed.rows.length === 0) {
+    if (filtered) return html`<div class="card"><${Empty} icon="search" title="Nothing passes the filter yet">New events that do appear here at once.</${Empty}></div>`;
+    return html`<div class="card">${empty ?? html`<${Empty} icon="channels" title="Listening">The next event appears here.</${Empty}>`}</div>`;
+  }
+  return html`
+    <ol class="events card" aria-label="Events, newest first">
+      ${feed.rows.map((row) => (row.gap ? html`<${Gap} key=${row.id} gap=${row.gap} />` : html`<${Row} key=${row.id} row=${row} open=${open.has(row.id)} onToggle=${onToggle} describe=${describe} channel=${channel} />`))}
+    </ol>
+    <${Past} feed=${feed} />`;
+}
+
+/** The way into the past: by scrolling, or by the button where nothing scrolls. */
+function Past({ feed }) {
+  const mark = useRef(null);
+  useEffect(() => {
+    const seen = new IntersectionObserver(([entry]) => entry.isIntersecting && scrollY > 0 && feed.older(), { rootMargin: "300px" });
+    seen.observe(mark.current);
+    return () => seen.disconnect();
+  }, [feed, feed.rows.length]);
+  return html`<div class="past" ref=${mark}>
+    ${feed.olderError && html`<${Trouble} error=${feed.olderError} onRetry=${() => feed.older()} />`}
+    ${feed.full
+      ? html`<p class="soft small">${count(feed.rows.length)} events are shown. Narrow the filter to look further back.</p>`
+      : feed.next === null
+        ? html`<p class="soft small">That is where the log begins.</p>`
+        : html`<button type="button" class="button small" disabled=${feed.loadingOlder} onClick=${() => feed.older()}>${feed.loadingOlder ? "Loading…" : "Older events"}</button>`}
+  </div>`;
+}
+
+const GAPS = {
+  ahead: "The server's log ends before the last event seen here; it goes on from its own end.",
+  expired: "Some events between the last one seen here and the next were removed by retention.",
+};
+
+const Gap = ({ gap }) => html`<li class="gap" title=${`after ${gap.requested}`}>${GAPS[gap.reason] ?? "Some events are missing here."}</li>`;
+
+/** One event. It changes only by opening and closing. */
+class Row extends Component {
+  shouldComponentUpdate(next) {
+    return next.open !== this.props.open || next.row !== this.props.row;
+  }
+
+  render({ row, open, onToggle, describe, channel }) {
+    const said = describe?.(row);
+    return html`<li class=${`event ${row.live ? "new" : ""}`} data-id=${row.id} data-type=${row.type}>
+      <details open=${open} onToggle=${(event) => onToggle(row.id, event.target.open)}>
+        <summary>
+          <time datetime=${new Date(row.ms).toISOString()} title=${new Date(row.ms).toISOString()}>${time(row.ms)}</time>
+          <span class="clip"><${Type} name=${row.type} /></span>
+          ${row.session && html`<span class="badge session clip" title="Session">${row.session}</span>`}
+          ${said ? html`<span class="said">${said}</span>` : html`<${Facts} payload=${row.payload} />`}
+        </summary>
+        ${open && html`<div class="payload">
+          <${Tree} value=${row.payload} label=${`Payload of ${row.type}`} />
+          <footer>
+            <code class="soft anywhere">${row.id}</code>
+            <span class="buttons">
+              <button type="button" class="button small" onClick=${() => copy(row.id, "Id copied")}>Copy id</button>
+              <button type="button" class="button small" onClick=${() => copy(JSON.stringify(row.payload, null, 2), "Payload copied")}>Copy payload</button>
+            </span>
+          </footer>
+        </div>`}
+      </details>
+    </li>`;
+  }
+}
+
+export const Type = ({ name }) => html`<span class="type" style=${{ "--hue": hue(name) }}>${name}</span>`;
+
+/** The first plain values of a payload, then how much is in it beside them: enough to follow without opening it. */
+function Facts({ payload }) {
+  if (payload === null || typeof payload !== "object") return html`<span class="row-facts"><span>${JSON.stringify(payload)}</span></span>`;
+  const flat = Object.entries(payload).flatMap(([name, value]) =>
+    value && typeof value === "object" && !Array.isArray(value) && name === "properties" ? Object.entries(value) : [[name, value]]);
+  const told = flat.filter(([name, value]) => value !== null && !/_id$|^id$/.test(name)).map(([name, value]) => [name, fact(value), typeof value === "object"]);
+  const shown = [...told.filter(([, , deep]) => !deep), ...told.filter(([, , deep]) => deep)].slice(0, FACTS_MAX);
+  return html`<span class="row-facts">${shown.map(([name, text]) => html`<span key=${name}><i>${name.replaceAll("_", " ")}</i>${text}</span>`)}</span>`;
+}
+
+function fact(value) {
+  if (Array.isArray(value)) return `[${value.length}]`;
+  if (typeof value === "object") return `{${Object.keys(value).length}}`;
+  return typeof value === "number" ? value.toLocaleString() : String(value).slice(0, 200);
+}

@@ -1,0 +1,121 @@
+// The frame: who is logged in, where they are, and the view that belongs there.
+import { html, render, useEffect, useRef, useState } from "./html.js";
+import { StentorError } from "../stentor.js";
+import { isAdmin, may } from "./api.js";
+import { Channel } from "./channel.js";
+import { Channels } from "./channels.js";
+import { startSampling, stopSampling } from "./metrics.js";
+import { followNotices, notices, unfollowNotices } from "./notices.js";
+import { Overview } from "./overview.js";
+import { to, useRoute } from "./route.js";
+import { login, logout, session, takeFromAddress } from "./session.js";
+import { useAction, useStore } from "./store.js";
+import { System } from "./system.js";
+import { Tokens } from "./tokens.js";
+import { Bones, Empty, Field, Icon, Logo, Toasts, Trouble } from "./ui.js";
+import { Theme } from "./theme.js";
+
+const VIEWS = [
+  { name: "overview", title: "Overview", shown: () => true, view: () => html`<${Overview} />` },
+  { name: "channels", title: "Channels", shown: () => true, view: () => html`<${Channels} />` },
+  { name: "tokens", title: "Tokens", shown: () => may("manage"), view: () => html`<${Tokens} />` },
+  { name: "system", title: "System", shown: isAdmin, view: (_, query) => html`<${System} query=${query} />` },
+];
+
+/** Views that have no place of their own in the navigation, and under which of its places they stand. */
+const DEEPER = {
+  map: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`map:${id}`} kind="map" id=${id} view=${view} query=${query} />` },
+  organization: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`organization:${id}`} kind="organization" id=${id} view=${view} query=${query} />` },
+};
+
+function App() {
+  const { token, who, problem } = useStore(session);
+  const [error, setError] = useState(null);
+  useEffect(() => {
+    if (!token || who) return undefined;
+    let timer = 0;
+    const enter = () => login(token).then(() => setError(null), (failure) => {
+      if (failure instanceof StentorError && failure.final) return logout(failure.message);
+      setError(failure);
+      timer = setTimeout(enter, 3000);
+      return undefined;
+    });
+    enter();
+    return () => clearTimeout(timer);
+  }, [token, who]);
+  useEffect(() => {
+    if (!who) return undefined;
+    startSampling();
+    if (who.admin) followNotices();
+    return () => {
+      stopSampling();
+      unfollowNotices();
+    };
+  }, [who]);
+
+  if (!token) return html`<${Login} problem=${problem} /><${Toasts} />`;
+  if (!who) return html`<main class="login"><div class="card">${error ? html`<${Trouble} error=${`${error.message}. Trying again.`} />` : html`<${Bones} />`}</div></main>`;
+  return html`<${Shell} who=${who} /><${Toasts} />`;
+}
+
+function Login({ problem }) {
+  const [token, setToken] = useState("");
+  const enter = useAction(() => login(token.trim()));
+  useEffect(() => void (document.title = "Log in · Stentor"), []);
+  const submit = (event) => {
+    event.preventDefault();
+    if (token.trim()) enter.run();
+  };
+  return html`<main class="login"><div class="card">
+    <${Logo} /><h1>Stentor</h1><p class="soft">Log in with a token: the admin's, or one of a channel.</p>
+    <form class="form" onSubmit=${submit}>
+      <${Field} label="Token" hint="It stays in this tab and is gone when you close it." problem=${enter.error?.message ?? problem}>
+        ${(tied) => html`<input ...${tied} name="token" type="password" required autocomplete="off" autofocus value=${token} onInput=${(event) => setToken(event.target.value)} />`}
+      <//>
+      <button type="submit" class="button main" disabled=${enter.busy}>Log in</button>
+    </form>
+  </div></main>`;
+}
+
+function Shell({ who }) {
+  const { parts, query } = useRoute();
+  const { unseen } = useStore(notices);
+  const main = useRef(null);
+  const name = parts[0] ?? "overview";
+  const views = VIEWS.filter((view) => view.shown());
+  const deeper = DEEPER[name];
+  const place = deeper?.under ?? name;
+  const view = deeper ?? views.find((candidate) => candidate.name === name);
+  const path = parts.slice(0, 3).join("/");
+  const first = useRef(true);
+  useEffect(() => {
+    document.title = `${view?.title ?? "Stentor"} · Stentor`;
+    if (first.current) first.current = false;
+    else {
+      scrollTo(0, 0);
+      main.current?.focus({ preventScroll: true });
+    }
+  }, [path]);
+  return html`<div class="shell">
+    <a class="skip" href="#content" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>Skip to the content</a>
+    <header class="side">
+      <a class="brand" href=${to([])}><${Logo} />Stentor</a>
+      <nav class="nav" aria-label="Dashboard">
+        ${views.map((item) => html`<a key=${item.name} href=${to([item.name])} aria-current=${item.name === place ? "page" : undefined}>
+          <${Icon} name=${item.name} />${item.title}${item.name === "system" && unseen > 0 && html`<span class="count">${unseen > 99 ? "99+" : unseen}<span class="unseen"> new</span></span>`}
+        </a>`)}
+      </nav>
+      <div class="whoami">
+        <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.channel ?? "every channel"}</p>
+        <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}><${Icon} name="leave" />Log out</button></div>
+      </div>
+    </header>
+    <main class="page" id="content" ref=${main} tabindex="-1">
+      ${view ? view.view(parts, query) : html`<div class="card"><${Empty} icon="search" title="There is nothing here">The address leads to no view, or to one that this token may not see.<//></div>`}
+    </main>
+  </div>`;
+}
+
+takeFromAddress();
+addEventListener("hashchange", takeFromAddress);
+render(html`<${App} />`, document.getElementById("root"));

@@ -1,0 +1,74 @@
+// Webhooks in one shape, whichever family the channel is of. The server names fields of maps in snake case and those
+// of organizations in camel case; views know the latter.
+import { call, channelName, isAdmin, query } from "./api.js";
+
+const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+const renamed = (object, rename) => Object.fromEntries(Object.entries(object).map(([name, value]) => [rename(name), value]));
+
+/** The parts of a webhook whose own fields are named by the family too. */
+const PARTS = ["batch", "rateLimit"];
+
+function read(of, data) {
+  const hook = renamed(data, camel);
+  for (const part of PARTS) if (hook[part]) hook[part] = renamed(hook[part], camel);
+  return { ...hook, events: hook.events ?? ["*"], pathPrefix: [hook.pathPrefix ?? []].flat(), customHeaders: hook.customHeaders ?? {}, of };
+}
+
+function written(of, spec) {
+  if (of.kind !== "map") return spec;
+  const body = renamed(spec, snake);
+  for (const part of PARTS.map(snake)) if (body[part]) body[part] = renamed(body[part], snake);
+  return body;
+}
+
+function address(of, path = "", pairs = {}) {
+  if (of.kind === "map") return `/api/maps/${encodeURIComponent(of.id)}/webhooks${path}${query(pairs)}`;
+  // a token has its own channel; the admin says which one is meant
+  return `/api/v1/webhooks${path}${query({ ...pairs, ...(isAdmin() ? { channel: channelName(of) } : {}) })}`;
+}
+
+const at = (hook, path = "", pairs) => address(hook.of, `/${encodeURIComponent(hook.id)}${path}`, pairs);
+
+export async function listWebhooks(of) {
+  const found = [];
+  let after = null;
+  do {
+    const page = await call("GET", address(of, "", { after }));
+    found.push(...page.data);
+    after = page.nextCursor ?? null;
+  } while (after && found.length < 1000);
+  return found.map((data) => read(of, data));
+}
+
+export const getWebhook = async (of, id) => read(of, (await call("GET", address(of, `/${encodeURIComponent(id)}`))).data);
+
+/** @returns the webhook, with its `secret` this once */
+export const createWebhook = async (of, spec) => read(of, (await call("POST", address(of), written(of, spec))).data);
+export const changeWebhook = async (hook, spec) => read(hook.of, (await call("PATCH", at(hook), written(hook.of, spec))).data);
+export const deleteWebhook = (hook) => call("DELETE", at(hook));
+
+/** What a webhook of this kind would send for an event of a type. */
+export const previewWebhook = async (of, spec, eventType) => (await call("POST", address(of, "/preview"), { ...written(of, spec), [of.kind === "map" ? "event_type" : "eventType"]: eventType || undefined })).data;
+
+const plain = (of, data) => (of.kind === "map" ? renamed(data, camel) : data);
+
+export const rotateSecret = async (hook, graceSeconds) => plain(hook.of, (await call("POST", at(hook, "/rotate-secret"), written(hook.of, { graceSeconds }))).data);
+export const testWebhook = async (hook) => plain(hook.of, (await call("POST", at(hook, "/test"), {})).data);
+
+function delivery(of, data) {
+  const made = plain(of, data);
+  return made.attempts ? { ...made, attempts: made.attempts.map((attempt) => plain(of, attempt)) } : made;
+}
+
+export async function deliveries(hook, { status, limit, after } = {}) {
+  const page = await call("GET", at(hook, "/deliveries", { status, limit, after }));
+  return { data: page.data.map((data) => delivery(hook.of, data)), next: page.next ?? page.nextCursor ?? null };
+}
+
+export const getDelivery = async (hook, id) => delivery(hook.of, (await call("GET", at(hook, `/deliveries/${encodeURIComponent(id)}`))).data);
+export const retryDelivery = (hook, id) => call("POST", at(hook, `/deliveries/${encodeURIComponent(id)}/retry`), {});
+
+/** Counts with `dryRun`, else starts the job. */
+export const replay = async (hook, { dryRun, ...range }) => plain(hook.of, (await call("POST", at(hook, "/replay"), written(hook.of, { ...range, ...(dryRun ? { dryRun: true } : {}) }))).data);
+export const replayJob = async (hook, job) => plain(hook.of, (await call("GET", at(hook, `/replays/${encodeURIComponent(job)}`))).data);
