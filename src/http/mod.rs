@@ -10,6 +10,7 @@ pub mod jwt;
 mod maps;
 mod ops;
 mod organizations;
+mod preview;
 pub mod problem;
 pub mod query;
 mod realtime;
@@ -108,6 +109,8 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         .service(
             at("/api/maps/{map}/webhooks").route(web::get().to(webhooks::list)).route(web::post().to(webhooks::create)),
         )
+        .service(at("/api/maps/{map}/webhooks/preview").route(web::post().to(preview::preview)))
+        .service(at("/api/v1/webhooks/preview").route(web::post().to(preview::preview)))
         .service(
             at("/api/maps/{map}/webhooks/{webhook}")
                 .route(web::get().to(webhooks::get))

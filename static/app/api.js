@@ -4,22 +4,24 @@ import { isAdmin, logout, may, server, session } from "./session.js";
 
 const TIMEOUT_MS = 20_000;
 
-/** Sends a request and gives the answer's JSON. A refused token logs out. */
-export async function call(method, path, body) {
-  const { token } = session.value;
-  let answer;
+/** Like `fetch`, with words for people when no answer comes. */
+async function ask(path, init = {}) {
   try {
-    answer = await fetch(server + path, {
-      method,
-      headers: { Authorization: `Bearer ${token}`, Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
-      body: body === undefined ? undefined : JSON.stringify(body),
-      cache: "no-store",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
+    return await fetch(server + path, { ...init, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch (error) {
     const slow = error.name === "TimeoutError";
     throw new StentorError(slow ? "The server did not answer in time" : "The server cannot be reached", { cause: error });
   }
+}
+
+/** Sends a request and gives the answer's JSON. A refused token logs out. */
+export async function call(method, path, body) {
+  const { token } = session.value;
+  const answer = await ask(path, {
+    method,
+    headers: { Authorization: `Bearer ${token}`, Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await StentorError.of(answer);
   if (answer.status === 401 && token === session.value.token) logout("The token is not valid any more. Log in again.");
@@ -39,7 +41,7 @@ const channelBase = ({ kind, id }) => `${kind === "map" ? "/api/maps" : "/api/v1
 export const channelName = ({ kind, id }) => `${kind}:${id}`;
 
 function channel(kind, data) {
-  return { kind, id: data.id, slug: data.slug ?? data.id, name: data.name, eventNames: data.event_names, insertedAt: data.inserted_at ?? data.insertedAt, webhooksEnabled: data.webhooks_enabled };
+  return { kind, id: data.id, slug: data.slug ?? data.id, name: data.name, eventNames: data.event_names, insertedAt: data.inserted_at ?? data.createdAt, webhooksEnabled: data.webhooks_enabled };
 }
 
 /** All channels that the token may see, maps first. */
@@ -105,8 +107,11 @@ export function eventTypes() {
   return catalogue;
 }
 
-/** The family of the catalogue that belongs to a kind of channel. */
-export const familyOf = (kind) => (kind === "map" ? "maps" : "organizations");
+/** The types of the catalogue that a channel is likely to have. */
+export async function typesOf({ kind, id }) {
+  const families = kind === "map" ? ["maps"] : id === "system" ? ["system"] : ["organizations", "feed"];
+  return (await eventTypes()).filter(({ family }) => families.includes(family));
+}
 
 // ---- tokens ----------------------------------------------------------------------------------------------------
 
@@ -118,12 +123,11 @@ export const revokeToken = (id) => call("DELETE", `/api/v1/tokens/${encodeURICom
 
 export async function health() {
   // 503 is an answer too: its body says what is not ready
-  const answer = await fetch(`${server}/health/ready`, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-  return answer.json();
+  return (await ask("/health/ready")).json();
 }
 
 export async function metricsText() {
-  const answer = await fetch(`${server}/metrics`, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const answer = await ask("/metrics");
   if (!answer.ok) throw await StentorError.of(answer);
   return answer.text();
 }

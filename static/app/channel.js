@@ -1,6 +1,6 @@
 // One channel: its live events, a form that publishes, and its settings.
 import { html, useEffect, useState } from "./html.js";
-import { changeChannel, deleteChannel, eventTypes, familyOf, getChannel, may, publish, toggleWebhooks } from "./api.js";
+import { changeChannel, deleteChannel, getChannel, may, publish, toggleWebhooks, typesOf } from "./api.js";
 import { dateTime } from "./format.js";
 import { Live } from "./live.js";
 import { go, replace, to } from "./route.js";
@@ -11,7 +11,8 @@ import { Badge, Check, Code, Confirm, Empty, Field, Head, Loaded, SelectField, T
 
 export function Channel({ kind, id, view, query }) {
   const found = useResource(() => getChannel(kind, id), [kind, id]);
-  return html`<${Loaded} of=${found}>${(of) => html`<${Shown} of=${of} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
+  const head = html`<${Head} title=${id} crumbs=${[["Channels", to(["channels"])]]} />`;
+  return html`<${Loaded} of=${found} head=${head}>${(of) => html`<${Shown} of=${of} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
 }
 
 function Shown({ of, view, query, reload }) {
@@ -49,8 +50,8 @@ function ChannelLive({ of, query }) {
 const PAYLOAD = '{\n  "name": "value"\n}';
 
 function Publish({ of }) {
-  const types = useResource(eventTypes, []);
-  const known = (types.data ?? []).filter((type) => type.family === familyOf(of.kind));
+  const types = useResource(() => typesOf(of), [of.kind, of.id]);
+  const known = types.data ?? [];
   const form = useForm({ type: "", session: "", payload: PAYLOAD });
   const [last, setLast] = useState(null);
   const send = useAction(async () => {

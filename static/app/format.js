@@ -26,7 +26,7 @@ export function bytes(n) {
 export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const s = ms / 1000;
-  if (s < 60) return `${s < 10 ? Math.round(s * 10) / 10 : Math.round(s)} s`;
+  if (s < 60) return `${s < 9.95 ? Math.round(s * 10) / 10 : Math.round(s)} s`;
   if (s < 5400) return `${Math.round(s / 60)} min`;
   if (s < 129_600) return `${Math.round(s / 3600)} h`;
   return `${Math.round(s / 86_400)} d`;
@@ -36,7 +36,7 @@ export function duration(ms) {
 export function ago(iso, now = Date.now()) {
   const ms = now - Date.parse(iso);
   if (Number.isNaN(ms)) return "";
-  if (Math.abs(ms) < 1500) return "just now";
+  if (ms > -1500 && ms < 9500) return "just now";
   return ms > 0 ? `${duration(ms)} ago` : `in ${duration(-ms)}`;
 }
 

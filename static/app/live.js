@@ -1,7 +1,7 @@
 // Live events of a channel: what comes, filters, pause, and the past by scrolling down.
 import { Component, html, useEffect, useMemo, useReducer, useRef, useState } from "./html.js";
 import { StentorError } from "../stentor.js";
-import { eventTypes, familyOf } from "./api.js";
+import { typesOf } from "./api.js";
 import { count, duration, hue, plural, time } from "./format.js";
 import { LiveFeed } from "./live-feed.js";
 import { Tree } from "./tree.js";
@@ -87,13 +87,12 @@ function State({ feed, paused }) {
 // ---- filters ---------------------------------------------------------------------------------------------------
 
 function Filters({ channel, filter, feed, onFilter }) {
-  const known = useResource(eventTypes, []);
+  const known = useResource(() => typesOf(channel), [channel.kind, channel.id]);
   const [expression, setExpression] = useState(filter.expression ?? "");
   useEffect(() => setExpression(filter.expression ?? ""), [filter.expression]);
   const chosen = new Set(filter.events ?? []);
   const options = useMemo(() => {
-    const family = familyOf(channel.kind);
-    const catalogue = (known.data ?? []).filter((type) => type.family === family).map(({ type }) => type);
+    const catalogue = (known.data ?? []).map(({ type }) => type);
     return [...new Set([...feed.types.keys(), ...chosen, ...catalogue])].sort();
   }, [known.data, feed.types.size, filter.events?.join()]);
   const choose = (type) => {

@@ -12,12 +12,15 @@ import { login, logout, session, takeFromAddress } from "./session.js";
 import { useAction, useStore } from "./store.js";
 import { System } from "./system.js";
 import { Tokens } from "./tokens.js";
-import { Bones, Empty, Field, Icon, Logo, Toasts, Trouble } from "./ui.js";
+import { Bones, Empty, Field, Head, Icon, Logo, Toasts, Trouble } from "./ui.js";
 import { Theme } from "./theme.js";
+import { Webhook } from "./webhook.js";
+import { Webhooks } from "./webhooks.js";
 
 const VIEWS = [
   { name: "overview", title: "Overview", shown: () => true, view: () => html`<${Overview} />` },
   { name: "channels", title: "Channels", shown: () => true, view: () => html`<${Channels} />` },
+  { name: "webhooks", title: "Webhooks", shown: () => may("manage"), view: (_, query) => html`<${Webhooks} query=${query} />` },
   { name: "tokens", title: "Tokens", shown: () => may("manage"), view: () => html`<${Tokens} />` },
   { name: "system", title: "System", shown: isAdmin, view: (_, query) => html`<${System} query=${query} />` },
 ];
@@ -26,6 +29,7 @@ const VIEWS = [
 const DEEPER = {
   map: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`map:${id}`} kind="map" id=${id} view=${view} query=${query} />` },
   organization: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`organization:${id}`} kind="organization" id=${id} view=${view} query=${query} />` },
+  webhook: { under: "webhooks", view: ([, kind, channel, id]) => html`<${Webhook} key=${`${channel}/${id}`} kind=${kind} channel=${channel} id=${id} />` },
 };
 
 function App() {
@@ -86,7 +90,7 @@ function Shell({ who }) {
   const deeper = DEEPER[name];
   const place = deeper?.under ?? name;
   const view = deeper ?? views.find((candidate) => candidate.name === name);
-  const path = parts.slice(0, 3).join("/");
+  const path = parts.join("/");
   const first = useRef(true);
   useEffect(() => {
     document.title = `${view?.title ?? "Stentor"} · Stentor`;
@@ -111,7 +115,7 @@ function Shell({ who }) {
       </div>
     </header>
     <main class="page" id="content" ref=${main} tabindex="-1">
-      ${view ? view.view(parts, query) : html`<div class="card"><${Empty} icon="search" title="There is nothing here">The address leads to no view, or to one that this token may not see.<//></div>`}
+      ${view ? view.view(parts, query) : html`<${Head} title="Not found" /><div class="card"><${Empty} icon="search" title="There is nothing here">The address leads to no view, or to one that this token may not see.<//></div>`}
     </main>
   </div>`;
 }

@@ -1,5 +1,5 @@
 // The server at a glance: what goes through it, who listens, whether deliveries arrive, and how the disk is.
-import { html, useEffect } from "./html.js";
+import { html } from "./html.js";
 import { channels, health, isAdmin } from "./api.js";
 import { brief, bytes, count, duration, plural } from "./format.js";
 import { Chart } from "./chart.js";
@@ -35,12 +35,12 @@ export function Overview() {
         <${Chart} title="Connections" times=${times} axis=${brief} least=${5} note="open streams"
           series=${[line("SSE and WebSocket", (s) => s.streams, count)]} />
         <${Chart} title="Deliveries that arrive" times=${times} most=${100} axis=${(n) => `${n} %`} note=${last?.waiting ? `${count(last.waiting)} wait for a retry` : "webhook attempts"}
-          series=${[{ name: "of the attempts", format: (n) => `${Math.round(n)} %`, values: success }, line("attempts", (s) => s.rates.attempts, perSecond)].slice(0, 1)} />
+          series=${[{ name: "of the attempts", format: (n) => `${Math.round(n)} %`, values: success }]} />
         <${Chart} title="Webhook lag" times=${times} axis=${(s) => duration(s * 1000)} least=${5} note="slowest webhook, behind the newest event"
           series=${[line("behind", (s) => s.lagS, (s) => duration(s * 1000))]} />
-        <${Chart} title="Log on disk" times=${times} axis=${bytes} least=${1024 * 1024} note=${last ? `${count(last.logEvents)} events` : ""}
+        <${Chart} title="Log on disk" times=${times} axis=${bytes} binary least=${1024 * 1024} note=${last ? `${count(last.logEvents)} events` : ""}
           series=${[line("used", (s) => s.logBytes, bytes)]} />
-        <${Chart} title="Free disk" times=${times} axis=${bytes} least=${1024 ** 3} note=${state.data ? `not ready below ${bytes(state.data.disk_floor_bytes)}` : ""}
+        <${Chart} title="Free disk" times=${times} axis=${bytes} binary least=${1024 ** 3} note=${state.data ? `not ready below ${bytes(state.data.disk_floor_bytes)}` : ""}
           series=${[line("free", (s) => s.freeBytes, bytes)]} />
       </div>
       ${isAdmin() && html`<${Recent} />`}

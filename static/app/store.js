@@ -36,8 +36,10 @@ export function useStore(store) {
   return value;
 }
 
+const AGAIN_MS = 5000;
+
 /** What `load` gives: `{ data, error, loading, reload }`. A reload keeps what is shown until the new is there; what
- * was asked for before does not overwrite what was asked for later. */
+ * was asked for before does not overwrite what was asked for later. What failed and may pass is tried again. */
 export function useResource(load, deps) {
   const [state, set] = useState({ data: undefined, error: null, loading: true });
   const latest = useRef(0);
@@ -58,6 +60,11 @@ export function useResource(load, deps) {
       latest.current += 1;
     };
   }, deps);
+  useEffect(() => {
+    if (!state.error || state.error.final) return undefined;
+    const timer = setTimeout(reload, Math.max(AGAIN_MS, state.error.retryAfterMs ?? 0));
+    return () => clearTimeout(timer);
+  }, [state.error, reload]);
   return { ...state, reload };
 }
 

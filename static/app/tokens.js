@@ -33,17 +33,13 @@ export function Tokens() {
     <//>
     <${Loaded} of=${list}>${(data) => (data.length === 0
       ? html`<div class="card"><${Empty} icon="tokens" title="No tokens yet">A channel's first token is made with it. Others can be made here, with fewer scopes and an end.<//></div>`
-      : html`<div class="card scroll" tabindex="0" role="region" aria-label="Tokens"><table>
-          <thead><tr><th scope="col">Token</th><th scope="col">Channel</th><th scope="col">Scopes</th><th scope="col">Expires</th><th scope="col">Made</th><th scope="col"><span class="unseen">Actions</span></th></tr></thead>
-          <tbody>${data.map((token) => html`<tr key=${token.id}>
-            <td class="wide-cell"><strong class="anywhere">${token.name ?? "Without a name"}</strong>${token.id === own && html` <${Badge} kind="accent">yours<//>`}<br /><code class="soft small">${token.id}</code></td>
-            <td class="anywhere">${token.channelTitle}</td>
-            <td><span class="buttons">${token.scopes.map((scope) => html`<${Badge} key=${scope}>${scope}<//>`)}</span></td>
-            <td class="nowrap">${token.expires_at ? html`<span title=${dateTime(token.expires_at)}><${Ago} iso=${token.expires_at} /></span>` : html`<span class="soft">never</span>`}</td>
-            <td class="nowrap soft"><${Ago} iso=${token.inserted_at} /></td>
-            <td class="right"><button type="button" class="button small bad" aria-label=${`Revoke ${token.name ?? token.id}`} onClick=${() => setRevoking(token)}>Revoke</button></td>
-          </tr>`)}</tbody>
-        </table></div>`)}<//>
+      : html`<ul class="list card">${data.map((token) => html`<li key=${token.id} class="token-row">
+          <div class="who"><strong class="anywhere">${token.name ?? "Without a name"}</strong>${token.id === own && html` <${Badge} kind="accent">yours<//>`}<code class="soft small clip">${token.id}</code></div>
+          <span class="small clip" title=${token.channelTitle}>${token.channelTitle}</span>
+          <span class="scopes">${token.scopes.map((scope) => html`<${Badge} key=${scope}>${scope}<//>`)}</span>
+          <span class="soft small">${token.expires_at ? html`<span title=${dateTime(token.expires_at)}>expires <${Ago} iso=${token.expires_at} /></span>` : "no end"}<br />made <${Ago} iso=${token.inserted_at} /></span>
+          <button type="button" class="button small bad" aria-label=${`Revoke ${token.name ?? token.id}`} onClick=${() => setRevoking(token)}>Revoke</button>
+        </li>`)}</ul>`)}<//>
     ${creating && html`<${CreateToken} onClose=${() => setCreating(false)} onMade=${list.reload} />`}
     ${revoking && html`<${Confirm} title=${`Revoke ${revoking.name ?? revoking.id}?`} action="Revoke" busy=${revoke.busy} error=${revoke.error} onConfirm=${revoke.run} onClose=${() => setRevoking(null)}>
       <p>Whoever uses it is cut off within a second.${revoking.id === own ? " It is the token that you are logged in with." : ""}</p>

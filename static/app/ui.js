@@ -167,11 +167,12 @@ export function Trouble({ error, onRetry }) {
 
 export const Bones = ({ label = "Loading" }) => html`<div class="bones" role="status"><span /><span /><span /><p class="unseen">${label}</p></div>`;
 
-/** The states of a resource: bones first, trouble when it failed, else what `children` makes of the data. */
-export function Loaded({ of, children }) {
+/** The states of a resource: bones first, trouble when it failed, else what `children` makes of the data.
+ * @param head stands above while there is no data, where the data brings the head of the page along */
+export function Loaded({ of, head, children }) {
   const { data, error, reload } = of;
-  if (error && data === undefined) return html`<div class="card padded"><${Trouble} error=${error} onRetry=${reload} /></div>`;
-  if (data === undefined) return html`<div class="card"><${Bones} /></div>`;
+  if (error && data === undefined) return html`${head}<div class="card padded"><${Trouble} error=${error} onRetry=${reload} /></div>`;
+  if (data === undefined) return html`${head}<div class="card"><${Bones} /></div>`;
   return html`<div class="stack">${error && html`<${Trouble} error=${error} onRetry=${reload} />`}${children(data)}</div>`;
 }
 

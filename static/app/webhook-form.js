@@ -1,6 +1,6 @@
 // The form of a webhook, for a new one and for changes, with what it will send beside it.
 import { html, useEffect, useMemo, useState } from "./html.js";
-import { eventTypes, familyOf } from "./api.js";
+import { typesOf } from "./api.js";
 import { useAction, useResource } from "./store.js";
 import { Check, Field, SelectField, TextField, Trouble, useForm } from "./ui.js";
 import { changeWebhook, createWebhook, previewWebhook } from "./webhook-api.js";
@@ -79,7 +79,7 @@ function spec(values, hook) {
 /** @param hook the webhook that is changed; left out for a new one */
 export function WebhookForm({ of, hook, onDone, onClose }) {
   const form = useForm(start(of, hook));
-  const types = useResource(eventTypes, []);
+  const types = useResource(() => typesOf(of), [of.kind, of.id]);
   const { values } = form;
   const formats = Object.entries(FORMATS).filter(([name]) => of.kind !== "map" || name !== "gateway");
   const save = useAction(async () => {
@@ -94,7 +94,7 @@ export function WebhookForm({ of, hook, onDone, onClose }) {
     event.preventDefault();
     save.run();
   };
-  const known = (types.data ?? []).filter(({ family }) => family === familyOf(of.kind)).map(({ type }) => type);
+  const known = (types.data ?? []).map(({ type }) => type);
   return html`<form class="form" onSubmit=${submit}>
     <${TextField} form=${form} name="url" label="Address" type="url" required placeholder="https://your-server.com/webhook" autocapitalize="off"
       hint="For Discord and Slack, the URL of their incoming webhook." />
@@ -159,7 +159,8 @@ function Preview({ of, values, known }) {
       ${choices.length > 1 && html`<label><span class="unseen">For the type</span><select class="input" value=${chosen} onChange=${(event) => setType(event.target.value)}>${choices.map((name) => html`<option key=${name} value=${name} selected=${name === chosen}>${name}</option>`)}</select></label>`}
     </header>
     ${error && html`<${Trouble} error=${error.details?.[0]?.message ?? error.message} />`}
-    ${shown && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Sample request" class=${error ? "stale" : ""}>${Object.entries(shown.headers).map(([name, value]) => html`<span class="soft">${name}:</span> ${value}${"\n"}`)}${"\n"}${pretty(shown.body)}</pre></div>`}
+    ${shown && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Body of a sample" class=${error ? "stale" : ""}>${pretty(shown.body)}</pre></div>
+      <details class="more"><summary>Its headers</summary><div class="code wrap"><pre tabindex="0" role="region" aria-label="Headers of a sample">${Object.entries(shown.headers).map(([name, value]) => html`<span key=${name}><span class="soft">${name}:</span> ${value}${"\n"}</span>`)}</pre></div></details>`}
     ${!shown && !error && html`<div class="code"><pre class="soft">…</pre></div>`}
   </section>`;
 }

@@ -27,8 +27,8 @@ export function Target({ url }) {
 }
 
 export function Webhooks({ query }) {
-  const list = useResource(channels, []);
-  return html`<${Loaded} of=${list}>${(data) => html`<${Shown} channels=${data} chosen=${query.get("channel") ?? ""} reloadChannels=${list.reload} />`}<//>`;
+  const list = useResource(async () => (await channels()).filter(({ kind }) => kind === "map"), []);
+  return html`<${Loaded} of=${list} head=${html`<${Head} title="Webhooks" />`}>${(data) => html`<${Shown} channels=${data} chosen=${query.get("channel") ?? ""} reloadChannels=${list.reload} />`}<//>`;
 }
 
 function Shown({ channels: all, chosen, reloadChannels }) {

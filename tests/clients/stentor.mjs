@@ -8,7 +8,7 @@ import { join } from "node:path";
 const binary = process.env.STENTOR_BIN;
 if (!binary) throw new Error("STENTOR_BIN names the binary under test; ./run sets it");
 
-const ADMIN = "admin-token-of-the-client-tests-0123456789";
+export const ADMIN = "admin-token-of-the-client-tests-0123456789";
 const START_TIMEOUT_MS = 15_000;
 
 /** Waits until `condition` gives something true, looking every few milliseconds. */

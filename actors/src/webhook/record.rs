@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::model::channel::Channel;
+use crate::model::channel::{Channel, ChannelKind};
 use crate::model::delivery::{Batch, EndpointConfig, RateLimit, RetryPolicy};
 use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
@@ -147,20 +147,25 @@ impl Ready {
         Family::of(self.channel.kind)
     }
 
-    /// The envelope that the format sends.
     pub fn envelope(&self) -> Envelope {
-        match self.webhook.format {
-            Format::Map => Envelope::Map,
-            Format::Gateway => Envelope::Gateway,
-            Format::Feed => Envelope::Feed,
-            Format::Standard | Format::CloudEvents | Format::Discord | Format::Slack | Format::Template => {
-                Envelope::of(self.channel.kind)
-            }
+        envelope_of(self.webhook.format, self.channel.kind)
+    }
+}
+
+/// The envelope that a format sends.
+pub fn envelope_of(format: Format, kind: ChannelKind) -> Envelope {
+    match format {
+        Format::Map => Envelope::Map,
+        Format::Gateway => Envelope::Gateway,
+        Format::Feed => Envelope::Feed,
+        Format::Standard | Format::CloudEvents | Format::Discord | Format::Slack | Format::Template => {
+            Envelope::of(kind)
         }
     }
 }
 
-fn form_of(format: Format, template: Option<&str>) -> Option<Form> {
+/// The format made ready; none for a template that is missing or wrong.
+pub fn form_of(format: Format, template: Option<&str>) -> Option<Form> {
     Some(match format {
         Format::Map => Form::Map,
         Format::Gateway => Form::Gateway,

@@ -4,6 +4,7 @@ mod access;
 mod history;
 mod limits;
 mod maps;
+mod pages;
 mod publish;
 mod streams;
 mod tickets;

@@ -2,11 +2,13 @@
 
 mod deliveries;
 mod passage;
+mod preview;
 
 use std::sync::Arc;
 
 pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
 pub use passage::{Fate, Passage};
+pub use preview::{Preview, PreviewAsk};
 
 use super::Hub;
 use crate::clock;

@@ -1,0 +1,126 @@
+// The deliveries of a webhook: which arrived, which wait, which were given up, and each attempt with its answer.
+import { html, useEffect, useState } from "./html.js";
+import { count, dateTime, duration, plural } from "./format.js";
+import { useAction, useResource } from "./store.js";
+import { Ago, Badge, Bones, Empty, Icon, Segments, Trouble, toast } from "./ui.js";
+import { deliveries, getDelivery, retryDelivery } from "./webhook-api.js";
+
+const PAGE = 30;
+
+const STATUS = { delivered: "good", retrying: "wait", pending: "", dead: "bad", failed: "bad", dropped: "" };
+const FILTERS = [["", "All"], ["pending", "Pending"], ["retrying", "Retrying"], ["dead", "Dead"], ["delivered", "Delivered"]];
+const TRIGGERS = { first: "first attempt", retry: "retry", manual: "sent again by hand", replay: "replay", test: "test" };
+const EMPTY = {
+  "": ["Nothing was delivered yet", "The next event that passes the filter is sent at once and shown here."],
+  pending: ["Nothing waits", "Events are attempted as they come; what waits for its first attempt is listed here."],
+  retrying: ["Nothing is being retried", "Deliveries that failed and will be tried again are listed here."],
+  dead: ["Nothing was given up", "Deliveries that failed to the end are kept here and can be sent again."],
+  delivered: ["Nothing has arrived yet", "Successes are listed here too, with what the receiver answered."],
+};
+
+/** @param version grows when there may be something new */
+export function Deliveries({ hook, version, onChanged }) {
+  const [status, setStatus] = useState("");
+  const [more, setMore] = useState({ data: [], next: undefined });
+  const [open, setOpen] = useState(null);
+  const first = useResource(() => deliveries(hook, { status, limit: PAGE }), [hook.id, status]);
+  useEffect(() => void (version && first.reload()), [version]);
+  useEffect(() => setMore({ data: [], next: undefined }), [hook.id, status]);
+  const older = useAction(async () => {
+    const page = await deliveries(hook, { status, limit: PAGE, after: more.next ?? first.data.next });
+    setMore((before) => ({ data: [...before.data, ...page.data], next: page.next }));
+  });
+  const shown = new Set();
+  const rows = [...(first.data?.data ?? []), ...more.data].filter(({ id }) => !shown.has(id) && shown.add(id));
+  const next = more.data.length ? more.next : first.data?.next;
+  return html`<section class="card" aria-labelledby="deliveries">
+    <header><h2 id="deliveries">Deliveries</h2><${Segments} label="Show" value=${status} options=${FILTERS} onChange=${setStatus} /></header>
+    ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
+    ${first.data === undefined && !first.error ? html`<${Bones} />` : null}
+    ${first.data && rows.length === 0 && html`<${Empty} icon="webhooks" title=${EMPTY[status][0]}>${EMPTY[status][1]}<//>`}
+    ${rows.length > 0 && html`<ul class="list deliveries">${rows.map((row) => html`<${Row} key=${row.id} row=${row} hook=${hook} open=${open === row.id} onToggle=${(on) => setOpen(on ? row.id : null)} onChanged=${onChanged} />`)}</ul>`}
+    ${next && html`<div class="past">${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy} onClick=${older.run}>Older deliveries</button></div>`}
+  </section>`;
+}
+
+function Row({ row, hook, open, onToggle, onChanged }) {
+  const types = [...new Set(row.eventTypes ?? [])];
+  const answer = row.statusCode ?? row.errorCode?.replaceAll("_", " ") ?? "";
+  return html`<li class="delivery">
+    <details open=${open} onToggle=${(event) => event.target.open !== open && onToggle(event.target.open)}>
+      <summary>
+        <${Badge} kind=${STATUS[row.status]}>${row.status}<//>
+        <span class="clip mono small">${types.join(", ") || "no events"}${(row.eventIds?.length ?? 0) > 1 ? ` (${plural(row.eventIds.length, "event")})` : ""}</span>
+        <span class="small tabular">${answer}</span>
+        <span class="soft small tabular">${row.status === "retrying" && row.nextAttemptAt ? html`next <${Ago} iso=${row.nextAttemptAt} />` : plural(row.attemptCount, "attempt")}</span>
+        <span class="soft small when"><${Ago} iso=${row.updatedAt} /></span>
+      </summary>
+      ${open && html`<${Detail} row=${row} hook=${hook} onChanged=${onChanged} />`}
+    </details>
+  </li>`;
+}
+
+function Detail({ row, hook, onChanged }) {
+  const found = useResource(() => getDelivery(hook, row.id), [row.id, row.attemptCount, row.status]);
+  const again = useAction(async () => {
+    await retryDelivery(hook, row.id);
+    toast("It is sent again now");
+    onChanged();
+  });
+  if (found.error) return html`<div class="detail"><${Trouble} error=${found.error} onRetry=${found.reload} /></div>`;
+  if (!found.data) return html`<div class="detail"><${Bones} /></div>`;
+  const { attempts } = found.data;
+  const longest = Math.max(1, ...attempts.map(({ durationMs }) => durationMs));
+  return html`<div class="detail">
+    <div class="detail-head">
+      <p class="small"><code class="anywhere">${row.id}</code></p>
+      <button type="button" class="button small" disabled=${again.busy} onClick=${again.run}>Send again now</button>
+    </div>
+    ${again.error && html`<${Trouble} error=${again.error} />`}
+    ${attempts.length === 0 && html`<p class="soft">It was not attempted yet.</p>`}
+    ${attempts.length < row.attemptCount && attempts.length > 0 && html`<p class="soft small">${count(attempts.length)} of ${plural(row.attemptCount, "attempt")} are kept.</p>`}
+    <ol class="attempts">${attempts.map((attempt) => html`<li key=${`${attempt.number}-${attempt.startedAt}`}><${Attempt} attempt=${attempt} longest=${longest} last=${attempt === attempts.at(-1)} /></li>`)}</ol>
+  </div>`;
+}
+
+const arrived = (attempt) => attempt.statusCode >= 200 && attempt.statusCode < 300 && !attempt.errorCode;
+
+function Attempt({ attempt, longest, last }) {
+  const good = arrived(attempt);
+  return html`<article class="attempt" aria-label=${`Attempt ${attempt.number}`}>
+    <header>
+      <span class=${`mark ${good ? "good" : "bad"}`}><${Icon} name=${good ? "done" : "close"} /></span>
+      <strong>${attempt.number}</strong>
+      <span>${attempt.statusCode ? `Answered ${attempt.statusCode}` : (attempt.errorCode ?? "failed").replaceAll("_", " ")}</span>
+      <span class="soft small">${TRIGGERS[attempt.trigger] ?? attempt.trigger}</span>
+      <time class="soft small" datetime=${attempt.startedAt}>${dateTime(attempt.startedAt)}</time>
+      <span class="took small tabular"><svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class=${good ? "good" : "bad"} width=${Math.max(1.5, (100 * attempt.durationMs) / longest)} height="6" rx="2" /></svg>${duration(attempt.durationMs)}</span>
+    </header>
+    ${attempt.error && html`<p class="small anywhere reason">${attempt.error}</p>`}
+    <${Headers} attempt=${attempt} open=${last && !good} />
+  </article>`;
+}
+
+/** What was sent and what came back. */
+export function Headers({ attempt, open }) {
+  return html`<details class="more" open=${open}>
+    <summary>Request and answer</summary>
+    <div class="exchange">
+      <${Message} title="Sent" headers=${attempt.requestHeaders} body=${attempt.requestBody} none="An empty body." />
+      <${Message} title="Answered" headers=${attempt.responseHeaders} body=${attempt.responseBody} none=${attempt.statusCode ? "An empty body." : "No answer came."} />
+    </div>
+  </details>`;
+}
+
+function Message({ title, headers, body, none }) {
+  const lines = Object.entries(headers ?? {});
+  return html`<section><h3>${title}</h3><div class="code wrap"><pre tabindex="0" role="region" aria-label=${title}>${lines.map(([name, value]) => html`<span key=${name}><span class="soft">${name}:</span> ${value}${"\n"}</span>`)}${lines.length > 0 && "\n"}${body ? pretty(body) : html`<span class="soft">${none}</span>`}</pre></div></section>`;
+}
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,456 @@
+// The dashboard in a real browser against the real server: each view's main path, and what happens when the server is away.
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { ADMIN, Publisher, Stentor, until } from "../clients/stentor.mjs";
+import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
+
+let server;
+let browser;
+before(async () => {
+  server = await Stentor.start(["--dev"]);
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+const open = (t, options) => Dashboard.open(t, browser, server, options);
+
+/** A receiver of webhooks that answers with `status`. */
+async function receiver(t, status = 200) {
+  const got = { status, requests: [] };
+  const http = createServer((request, response) => {
+    let body = "";
+    request.on("data", (text) => (body += text));
+    request.on("end", () => {
+      got.requests.push({ headers: request.headers, body });
+      response.writeHead(got.status, { "Content-Type": "application/json" }).end(got.status < 300 ? '{"ok":true}' : '{"error":"the database is away"}');
+    });
+  });
+  await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return Object.assign(got, { url: `http://127.0.0.1:${http.address().port}/webhook` });
+}
+
+const webhookOf = async (map, spec) => {
+  await server.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, map.token, { enabled: true });
+  return (await server.call("POST", `/api/maps/${map.id}/webhooks`, map.token, spec)).data;
+};
+
+// ---- logging in ------------------------------------------------------------------------------------------------
+
+test("the dashboard asks for a token, says why one is refused, and keeps a good one to this tab", async (t) => {
+  const map = await server.map("login");
+  const dashboard = await open(t);
+  const { page } = dashboard;
+  await dashboard.heading("Stentor");
+  await dashboard.look("login");
+  await page.getByLabel("Token").fill("st_wrong");
+  await dashboard.button("Log in").click();
+  await page.locator(".problem", { hasText: /token/i }).waitFor();
+  await dashboard.look("login-refused");
+  await page.getByLabel("Token").fill(map.token);
+  await page.keyboard.press("Enter");
+  await dashboard.heading("Overview");
+  assert.deepEqual(await page.evaluate(() => [JSON.stringify(localStorage), document.cookie]), ["{}", ""]);
+  assert.deepEqual(dashboard.addresses.filter((address) => address.includes(map.token) || !address.startsWith(server.url)), []);
+  dashboard.calm(REFUSED);
+  await dashboard.button("Log out").click();
+  await dashboard.heading("Stentor");
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+});
+
+test("an address with map and token opens the map live, filters it, and loses the token", async (t) => {
+  const map = await server.map("live");
+  await server.publish(map, { type: "rally_point_added", payload: { system_name: "Thera" } });
+  const dashboard = await open(t, { ...PHONE, at: `#map=live&token=${map.token}` });
+  const { page } = dashboard;
+  await dashboard.live();
+  await page.locator(".event").waitFor();
+  await server.publish(map, [
+    { type: "add_system", payload: { name: "J123456", note: "<b onclick=alert(1)>\u2028" } },
+    { type: "map_kill", payload: { value: 250000000, victim: { ship: "Loki" } } },
+  ]);
+  const types = page.locator(".event .type");
+  await until("all are there", async () => (await types.count()) === 3);
+  assert.deepEqual(await types.allTextContents(), ["map_kill", "add_system", "rally_point_added"]);
+  assert.equal(await page.locator("#received").textContent(), "2");
+
+  await page.locator(".event summary").first().focus();
+  await page.keyboard.press("Enter");
+  await page.locator(".payload .tree", { hasText: '"Loki"' }).waitFor();
+  await dashboard.look("live-phone");
+  assert.equal(await page.locator(".event b").count(), 0);
+
+  await page.locator(".picker summary").click();
+  await page.getByRole("checkbox", { name: /^add_system/ }).check();
+  await until("only one type is left", async () => (await types.allTextContents()).join() === "add_system");
+  await server.publish(map, [{ type: "map_kill", payload: {} }, { type: "add_system", payload: { name: "J2" } }]);
+  await until("the new one is there", async () => (await types.allTextContents()).join() === "add_system,add_system");
+
+  assert.ok(!page.url().includes(map.token));
+  assert.deepEqual(dashboard.addresses.filter((address) => address.split("#")[0].includes(map.token)), []);
+  dashboard.calm();
+});
+
+// ---- live events -----------------------------------------------------------------------------------------------
+
+test("an expression filters live events and the past alike, and a bad one is explained where it stands", async (t) => {
+  const map = await server.map("cel");
+  await server.publish(map, [1, 20, 3].map((value) => ({ type: "map_kill", payload: { value } })));
+  const dashboard = await open(t, { token: map.token, at: "#/map/cel" });
+  const { page } = dashboard;
+  await page.locator(".event").nth(2).waitFor();
+  await page.getByLabel("Filter expression").fill("event.payload.value >");
+  await dashboard.button("Apply").click();
+  await page.getByRole("alert").filter({ hasText: /filter/i }).waitFor();
+  await dashboard.look("live-bad-filter");
+  await page.getByLabel("Filter expression").fill("event.payload.value > 10");
+  await page.keyboard.press("Enter");
+  const ids = () => page.locator(".event").count();
+  await until("the past is filtered", async () => (await ids()) === 1);
+  await dashboard.live();
+  await server.publish(map, [2, 50].map((value) => ({ type: "map_kill", payload: { value } })));
+  await until("what comes is filtered", async () => (await ids()) === 2);
+  assert.match(page.url(), /filter=event\.payload\.value/);
+  await page.getByLabel("Filter expression").fill("event.payload.value > 1000");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Nothing passes the filter yet" }).waitFor();
+  dashboard.calm(REFUSED);
+});
+
+test("a paused list holds new events back and counts them, and an open event is not pushed away", async (t) => {
+  const map = await server.map("pause");
+  await server.publish(map, { type: "add_system", payload: { n: 0 } });
+  const dashboard = await open(t, { token: map.token, at: "#/map/pause" });
+  const { page } = dashboard;
+  await dashboard.live();
+  await page.locator(".event").waitFor();
+  await dashboard.button("Pause").click();
+  await server.publish(map, [1, 2, 3].map((n) => ({ type: "add_system", payload: { n } })));
+  await dashboard.button("3 new events").waitFor();
+  assert.equal(await page.locator(".event").count(), 1);
+  await dashboard.look("live-paused");
+  await dashboard.button("3 new events").click();
+  await until("they are shown", async () => (await page.locator(".event").count()) === 4);
+
+  await page.locator(".event summary").first().click();
+  await server.publish(map, { type: "add_system", payload: { n: 4 } });
+  await dashboard.button("1 new event").waitFor();
+  assert.equal(await page.locator(".event").count(), 4);
+  dashboard.calm();
+});
+
+test("scrolling down goes back to the first event, page by page", async (t) => {
+  const map = await server.map("past");
+  const all = await server.publish(map, Array.from({ length: 180 }, (_, n) => ({ type: "add_system", payload: { n } })));
+  const dashboard = await open(t, { token: map.token, at: "#/map/past" });
+  const { page } = dashboard;
+  await page.locator(".event").nth(49).waitFor();
+  assert.equal(await page.locator(".event").count(), 50);
+  await until("the beginning is reached", async () => {
+    await page.mouse.wheel(0, 4000);
+    return page.getByText("That is where the log begins.").isVisible();
+  });
+  const shown = await page.locator(".event").evaluateAll((rows) => rows.map((row) => row.dataset.id));
+  assert.deepEqual(shown, all.reverse());
+  dashboard.calm();
+});
+
+test("a live list comes back after a restart of the server with every event once", async (t) => {
+  const own = await Stentor.start();
+  t.after(() => own.stop());
+  const map = await own.map("back");
+  const dashboard = await Dashboard.open(t, browser, own, { token: map.token, at: "#/map/back" });
+  const { page } = dashboard;
+  await dashboard.live();
+  const publisher = new Publisher(own, map);
+  for (const signal of ["SIGKILL", "SIGTERM"]) {
+    await publisher.more(20);
+    await own.restart(signal);
+  }
+  await publisher.more(20);
+  await publisher.stop();
+  const newest = (await own.history(map)).map((text) => JSON.parse(text).id).reverse().slice(0, 300);
+  const rows = () => page.locator(".event").evaluateAll((items) => items.map((item) => item.dataset.id));
+  await until("the newest is shown", async () => (await rows())[0] === newest[0]);
+  const shown = await rows();
+  assert.deepEqual(shown, newest.slice(0, shown.length));
+  assert.ok(shown.length >= Math.min(60, newest.length), `${shown.length} of ${newest.length}`);
+  await dashboard.live();
+  dashboard.calm(REFUSED);
+});
+
+test("a server that is away is said so, and the figures go on when it is back", async (t) => {
+  const own = await Stentor.start();
+  t.after(() => own.stop());
+  const dashboard = await Dashboard.open(t, browser, own, { token: ADMIN, at: "#/overview" });
+  const { page } = dashboard;
+  await page.locator(".chart .line[d^=M]").first().waitFor({ state: "attached" });
+  own.child.kill("SIGKILL");
+  await own.ended;
+  await page.getByRole("alert").filter({ hasText: "cannot be reached" }).first().waitFor();
+  await dashboard.look("overview-server-away");
+  await own.restart("SIGKILL");
+  await page.getByRole("alert").first().waitFor({ state: "detached" });
+  dashboard.calm(REFUSED);
+});
+
+// ---- channels --------------------------------------------------------------------------------------------------
+
+test("an admin makes a map and an organization, whose tokens are shown once and work", async (t) => {
+  const dashboard = await open(t, { token: ADMIN, at: "#/channels" });
+  const { page } = dashboard;
+  for (const [kind, name, field, id] of [["map", "Home chain", "Slug (optional)", "made-here"], ["organization", "Acme", "Id (optional)", "acme"]]) {
+    await dashboard.button("New channel").click();
+    await page.getByLabel("Kind").selectOption(kind);
+    await page.getByLabel("Name").fill(name);
+    await page.getByLabel(field).fill(id);
+    await dashboard.look(`channel-new-${kind}`);
+    await dashboard.button("Create").click();
+    const token = (await page.getByRole("region", { name: "Secret" }).textContent()).trim();
+    await dashboard.look(`channel-made-${kind}`);
+    const path = kind === "map" ? `/api/maps/${id}/events` : `/api/v1/organizations/${id}/events`;
+    await server.call("POST", path, token, { type: "hello", payload: { to: name } });
+    await dashboard.button("Done").click();
+    await page.getByRole("link", { name, exact: true }).waitFor();
+  }
+  await page.getByRole("link", { name: "Acme", exact: true }).click();
+  await page.locator(".event", { hasText: "hello" }).waitFor();
+  await dashboard.go("#/channels", "Channels");
+  await dashboard.button("New channel").click();
+  await page.getByLabel("Name").fill("Again");
+  await page.getByLabel("Slug (optional)").fill("made-here");
+  await dashboard.button("Create").click();
+  await page.locator("dialog .problem, dialog .trouble").first().waitFor();
+  dashboard.calm(REFUSED);
+});
+
+test("an event is published by the form, with the example of its type, and bad JSON is explained", async (t) => {
+  const map = await server.map("form");
+  const dashboard = await open(t, { token: map.token, at: "#/map/form/publish" });
+  const { page } = dashboard;
+  await page.getByLabel("Type").fill("map_kill");
+  await until("the example is there", async () => (await page.getByLabel("Payload").inputValue()).includes("killmail_id"));
+  await dashboard.look("publish");
+  await dashboard.button("Publish").click();
+  await page.getByText("Stored as").waitFor();
+  await page.getByLabel("Payload").fill("{");
+  await dashboard.button("Publish").click();
+  await page.locator(".problem", { hasText: "not JSON" }).waitFor();
+  const [stored] = (await server.history(map)).map((text) => JSON.parse(text));
+  assert.ok(stored.payload.killmail_id);
+  dashboard.calm();
+});
+
+test("a channel is renamed, and deleted by whoever types its name", async (t) => {
+  await server.map("short-lived");
+  const dashboard = await open(t, { token: ADMIN, at: "#/map/short-lived/settings" });
+  const { page } = dashboard;
+  await page.getByLabel("Name", { exact: true }).fill("Renamed");
+  await page.getByLabel("Slug").fill("renamed");
+  await dashboard.button("Save").click();
+  await dashboard.heading("Renamed");
+  await dashboard.look("settings");
+  await dashboard.button("Delete this channel").click();
+  assert.ok(await dashboard.button("Delete").isDisabled());
+  await page.getByLabel("Type renamed to confirm").fill("renamed");
+  await dashboard.look("settings-delete");
+  await dashboard.button("Delete").click();
+  await dashboard.heading("Channels");
+  assert.equal(await page.getByRole("link", { name: "Renamed" }).count(), 0);
+  dashboard.calm();
+});
+
+// ---- webhooks --------------------------------------------------------------------------------------------------
+
+test("a webhook is made with a preview, tested, fails, says why, and is sent again by hand", async (t) => {
+  const map = await server.map("hooks");
+  const receives = await receiver(t);
+  const dashboard = await open(t, { token: map.token, at: "#/webhooks" });
+  const { page } = dashboard;
+  await page.getByRole("heading", { name: "No webhooks yet" }).waitFor();
+  await dashboard.look("webhooks-empty");
+  await dashboard.button("New webhook").click();
+  await page.getByLabel("Format").selectOption("discord");
+  await page.getByRole("region", { name: "Body of a sample" }).filter({ hasText: "embeds" }).waitFor();
+  await dashboard.look("webhook-new");
+  await page.getByLabel("Format").selectOption("template");
+  await page.getByLabel("Template").fill("{{ event.type");
+  await page.locator(".preview .trouble").waitFor();
+  await page.getByLabel("Format").selectOption("map");
+  await page.getByLabel("Address").fill("https://localhost.invalid");
+  await page.getByRole("checkbox", { name: "All types" }).uncheck();
+  await page.getByLabel("Only these types").fill("no type!");
+  await page.getByLabel("Address").fill(receives.url);
+  await dashboard.button("Create").click();
+  await page.locator(".problem, .trouble").first().waitFor();
+  await page.getByLabel("Only these types").fill("map_kill, add_system");
+  await page.getByText("Order, batches, retries, headers").click();
+  await page.getByLabel("Retries").selectOption("constant");
+  await page.getByLabel("Attempts in all").fill("1");
+  await dashboard.button("Create").click();
+  assert.equal((await page.getByRole("region", { name: "Secret" }).textContent()).trim().length, 44);
+  await dashboard.look("webhook-made");
+  await page.getByRole("link", { name: "Open it and send a test" }).click();
+  await dashboard.button("Switch on").click();
+  await dashboard.button("Send a test").click();
+  await page.getByRole("status").filter({ hasText: "The receiver answered 200" }).waitFor();
+  await dashboard.look("webhook-test");
+  await dashboard.button("Done").click();
+  assert.equal(receives.requests.length, 1);
+
+  receives.status = 500;
+  await server.publish(map, { type: "map_kill", payload: { value: 1 } });
+  const dead = page.locator(".delivery", { hasText: "dead" });
+  await dead.waitFor();
+  await dead.locator("summary").first().click();
+  await page.getByText("the database is away").first().waitFor();
+  await dashboard.look("webhook-dead", { fullPage: true });
+  receives.status = 200;
+  await dashboard.button("Send again now").click();
+  await page.locator(".attempt", { hasText: "sent again by hand" }).waitFor();
+  await page.locator(".delivery", { hasText: "dead" }).waitFor({ state: "detached" });
+
+  await dashboard.button("Replay").click();
+  await dashboard.button("Count").click();
+  await page.getByText("1 event would be sent.").waitFor();
+  await dashboard.look("webhook-replay");
+  const before = receives.requests.length;
+  await dashboard.button("Send 1 event").click();
+  await page.getByRole("status").filter({ hasText: "1 delivered" }).waitFor();
+  assert.equal(receives.requests.length, before + 1);
+  await dashboard.button("Close", { exact: true }).last().click();
+
+  await dashboard.button("Rotate secret").click();
+  await dashboard.button("Rotate").click();
+  await page.getByText("The old one signs too until").waitFor();
+  await dashboard.button("Done").click();
+  await dashboard.button("Pause").click();
+  await page.locator(".badges .badge", { hasText: "Paused" }).waitFor();
+  await dashboard.button("Go on").click();
+  await page.locator(".badges .badge", { hasText: "Healthy" }).waitFor();
+  await dashboard.button("Edit").click();
+  await page.getByText("Order, batches, retries, headers").click();
+  await page.getByRole("checkbox", { name: /One at a time/ }).check();
+  await dashboard.button("Save").click();
+  await page.locator(".badges .badge", { hasText: "in order" }).waitFor();
+  await dashboard.button("Delete").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("heading", { name: "No webhooks yet" }).waitFor();
+  dashboard.calm(REFUSED);
+});
+
+test("a webhook that the server switched off says why, and is switched on again", async (t) => {
+  const map = await server.map("gone");
+  const receives = await receiver(t, 410);
+  const hook = await webhookOf(map, { url: receives.url });
+  await server.publish(map, { type: "map_kill", payload: {} });
+  const dashboard = await open(t, { token: map.token, at: `#/webhook/map/${map.id}/${hook.id}` });
+  const { page } = dashboard;
+  await page.getByRole("alert").filter({ hasText: "410 Gone" }).waitFor();
+  await dashboard.look("webhook-switched-off");
+  await dashboard.go("#/webhooks", "Webhooks");
+  await page.locator(".hook-row", { hasText: "Disabled" }).waitFor();
+  await page.goBack();
+  receives.status = 200;
+  await dashboard.button("Switch on again").click();
+  await page.locator(".delivery", { hasText: "delivered" }).first().waitFor();
+  dashboard.calm();
+});
+
+// ---- tokens ----------------------------------------------------------------------------------------------------
+
+test("a token is made with the scopes that were chosen, shown once, and revoked", async (t) => {
+  const map = await server.map("tokens");
+  const dashboard = await open(t, { token: map.token, at: "#/tokens" });
+  const { page } = dashboard;
+  await dashboard.button("New token").click();
+  await page.getByLabel("Name (optional)").fill("bot");
+  await page.getByRole("checkbox", { name: /^publish/ }).check();
+  await page.getByLabel("Expires (optional)").fill("2999-01-01T00:00");
+  await dashboard.look("token-new");
+  await dashboard.button("Create").click();
+  const token = (await page.getByRole("region", { name: "Secret" }).textContent()).trim();
+  await dashboard.button("Done").click();
+  const { data } = await server.call("GET", "/api/v1/tokens/current", token);
+  assert.deepEqual([data.name, data.scopes], ["bot", ["subscribe", "publish"]]);
+  await dashboard.button("Revoke bot").click();
+  await dashboard.button("Revoke").click();
+  await dashboard.button("Revoke bot").waitFor({ state: "detached" });
+  await assert.rejects(server.call("GET", "/api/v1/tokens/current", token), / 401 /);
+  dashboard.calm();
+});
+
+test("a token that may only read sees no more than that, and one that is revoked has to log in again", async (t) => {
+  const map = await server.map("reader");
+  const { data } = await server.call("POST", "/api/v1/tokens", map.token, { channel: `map:${map.id}`, scopes: ["subscribe"] });
+  const dashboard = await open(t, { token: data.token, at: "#/map/reader" });
+  const { page } = dashboard;
+  await dashboard.live();
+  assert.deepEqual(await page.locator(".nav a").allInnerTexts(), ["Overview", "Channels"]);
+  assert.deepEqual(await page.locator(".tabs a").allInnerTexts(), ["Live events"]);
+  await dashboard.go("#/tokens");
+  await page.getByRole("heading", { name: "There is nothing here" }).waitFor();
+  await fetch(`${server.url}/api/v1/tokens/${data.id}`, { method: "DELETE", headers: { Authorization: `Bearer ${map.token}` } });
+  await dashboard.go("#/channels");
+  await page.locator(".problem", { hasText: "not valid any more" }).waitFor();
+  dashboard.calm(REFUSED);
+});
+
+// ---- all views -------------------------------------------------------------------------------------------------
+
+test("every view stands the test of axe and of a phone, in light and in dark, empty and full", async (t) => {
+  const own = await Stentor.start(["--dev"]);
+  t.after(() => own.stop());
+  const empty = await own.map("nothing-yet");
+  const map = await own.map("full");
+  const types = (await (await fetch(`${own.url}/api/event-types?family=maps`)).json()).data;
+  await own.publish(map, types.map(({ type, example }) => ({ type, payload: example })));
+  const long = "a name that goes on and on, as names do that nobody has to type twice ".repeat(2).trim();
+  await own.publish(map, { type: "x".repeat(64), payload: { [`key_${"y".repeat(200)}`]: "z".repeat(3000), list: Array.from({ length: 500 }, (_, n) => n), long } });
+  await own.call("PATCH", `/api/maps/${map.id}`, ADMIN, { name: long.slice(0, 100) });
+  const receives = await receiver(t, 500);
+  await own.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, ADMIN, { enabled: true });
+  const hook = (await own.call("POST", `/api/maps/${map.id}/webhooks`, ADMIN, { url: `${receives.url}/${"path".repeat(40)}`, filter: 'event.type == "map_kill" || event.type == "rally_point_added"' })).data;
+  await own.publish(map, { type: "map_kill", payload: { value: 1 } });
+
+  const views = [
+    ["overview", "#/overview", (page) => page.locator(".chart .line[d^=M]").first().waitFor({ state: "attached" })],
+    ["channels", "#/channels", (page) => page.locator(".channel-row").nth(2).waitFor()],
+    ["live", "#/map/full", async (page) => {
+      await page.locator(".event").nth(5).waitFor();
+      await page.locator(".event", { hasText: "xxx" }).locator("summary").first().click();
+      await page.locator(".payload .tree").waitFor();
+    }],
+    ["live-empty", "#/map/nothing-yet", (page) => page.getByRole("heading", { name: "Listening" }).waitFor()],
+    ["publish", "#/map/full/publish", (page) => page.getByLabel("Payload").waitFor()],
+    ["settings", "#/map/full/settings", (page) => page.getByLabel("Slug").waitFor()],
+    ["channel-missing", "#/map/nowhere", (page) => page.getByRole("alert").waitFor()],
+    ["webhooks", "#/webhooks", (page) => page.locator(".hook-row").waitFor()],
+    ["webhook", `#/webhook/map/${map.id}/${hook.id}`, async (page) => {
+      await page.locator(".delivery summary").first().click();
+      await page.locator(".attempt").first().waitFor();
+    }],
+    ["tokens", "#/tokens", (page) => page.locator(".token-row").nth(1).waitFor()],
+    ["system", "#/system", (page) => page.locator(".state[data-state=open]").waitFor()],
+    ["nowhere", "#/nowhere", (page) => page.getByRole("heading", { name: "There is nothing here" }).waitFor()],
+  ];
+  for (const [kind, options] of [["", {}], ["-dark", DARK], ["-phone", PHONE]]) {
+    const dashboard = await Dashboard.open(t, browser, own, { ...options, token: ADMIN });
+    await dashboard.heading("Overview");
+    for (const [name, at, ready] of views) {
+      await dashboard.go(at);
+      await ready(dashboard.page);
+      await dashboard.look(`${name}${kind}`, { fullPage: kind === "-phone" && name !== "live" });
+    }
+    dashboard.calm(REFUSED);
+    await dashboard.page.context().close();
+  }
+  assert.ok(empty.id);
+});
