@@ -101,10 +101,20 @@ function Attempt({ attempt, longest, last }) {
   </article>`;
 }
 
+const PARTS = [["dns_ms", "name looked up"], ["connect_ms", "connected"], ["tls_ms", "TLS"], ["first_byte_ms", "first byte"]];
+
+/** Where the time went: the parts that took place. */
+function Timings({ timings }) {
+  const parts = PARTS.filter(([name]) => typeof timings?.[name] === "number");
+  if (!parts.length) return null;
+  return html`<p class="timings small">${parts.map(([name, what]) => html`<span key=${name}><span class="soft">${what}</span> ${duration(timings[name])}</span>`)}</p>`;
+}
+
 /** What was sent and what came back. */
 export function Headers({ attempt, open }) {
   return html`<details class="more" open=${open}>
     <summary>Request and answer</summary>
+    <${Timings} timings=${attempt.timings} />
     <div class="exchange">
       <${Message} title="Sent" headers=${attempt.requestHeaders} body=${attempt.requestBody} none="An empty body." />
       <${Message} title="Answered" headers=${attempt.responseHeaders} body=${attempt.responseBody} none=${attempt.statusCode ? "An empty body." : "No answer came."} />
