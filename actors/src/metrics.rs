@@ -36,6 +36,8 @@ pub enum SourceOutcome {
     Unauthenticated,
     /// By the rate of the source.
     Limited,
+    /// The source is paused, or cannot read its keys.
+    Unavailable,
 }
 
 impl SourceOutcome {
@@ -46,6 +48,7 @@ impl SourceOutcome {
             SourceOutcome::Refused => "refused",
             SourceOutcome::Unauthenticated => "unauthenticated",
             SourceOutcome::Limited => "limited",
+            SourceOutcome::Unavailable => "unavailable",
         }
     }
 }

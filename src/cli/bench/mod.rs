@@ -6,6 +6,7 @@
 
 mod fanout;
 mod idle;
+mod ingest;
 mod latency;
 mod load;
 mod marker;
@@ -36,6 +37,8 @@ enum What {
     Fanout(fanout::FanoutArgs),
     /// Many readers and no events: the memory of a connection
     Idle(idle::IdleArgs),
+    /// Senders that sign to a source: verified, durable events a second
+    Ingest(ingest::IngestArgs),
     /// Many publishers and no reader: durable events a second
     Publish(publish::PublishArgs),
     /// Webhooks to receivers that answer at once: deliveries a second, their latency, and the time of a backlog
@@ -118,6 +121,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let (report, verdict) = match args.what {
         What::Fanout(what) => fanout::run(&what, &args.common)?,
         What::Idle(what) => (idle::run(&what, &args.common)?, Ok(())),
+        What::Ingest(what) => (ingest::run(&what, &args.common)?, Ok(())),
         What::Publish(what) => (publish::run(&what, &args.common)?, Ok(())),
         What::Webhooks(what) => webhooks::run(&what, &args.common)?,
     };

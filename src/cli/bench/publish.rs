@@ -61,30 +61,16 @@ fn measure(
     let server = Server::start(common)?;
     let mut load = Load::new(&server)?;
     load.open_publishers(publishers as usize)?;
-    let length = Duration::from_secs(args.seconds.into());
     let (cpu_before, begun) = (server.cpu_us()?, Instant::now());
-    let (mut numbers, mut requests) = (0.., 0);
-    loop {
-        let elapsed = begun.elapsed();
-        // what was sent is answered before the measurement ends, so that all that was stored is counted
-        if elapsed >= length && load.free.len() == publishers as usize {
-            break;
-        }
-        if elapsed >= length * 2 {
-            return Err(Failure::Failed("the server stopped answering its publishers".to_owned()));
-        }
-        while elapsed < length && !load.free.is_empty() {
-            let now = marker::now_ns();
-            let mut event = || load::event(&marker::write(numbers.next().unwrap_or(0), now), args.event_bytes as usize);
-            let body = match batch {
-                1 => event(),
-                _ => format!("{{\"events\":[{}]}}", (0..batch).map(|_| event()).collect::<Vec<_>>().join(",")),
-            };
-            load.publish(load::request(&server, &body), now)?;
-            requests += 1;
-        }
-        load.turn(Some(Duration::from_millis(100)))?;
-    }
+    let mut numbers = 0..;
+    let requests = drive(&mut load, publishers as usize, Duration::from_secs(args.seconds.into()), |now| {
+        let mut event = || load::event(&marker::write(numbers.next().unwrap_or(0), now), args.event_bytes as usize);
+        let body = match batch {
+            1 => event(),
+            _ => format!("{{\"events\":[{}]}}", (0..batch).map(|_| event()).collect::<Vec<_>>().join(",")),
+        };
+        load::request(&server, &body)
+    })?;
     let seconds = begun.elapsed().as_secs_f64();
     let cpu_us = server.cpu_us()? - cpu_before;
     let events = f64::from(requests) * f64::from(batch);
@@ -102,4 +88,31 @@ fn measure(
         latencies.quantile_ms(0.99).into(),
         latencies.max_ms().into(),
     ])
+}
+
+/// Sends for `length` what `next` makes at a moment, over `senders` connections, each as soon as its request before is
+/// answered. Returns how many requests were answered.
+pub fn drive(
+    load: &mut Load,
+    senders: usize,
+    length: Duration,
+    mut next: impl FnMut(u64) -> Vec<u8>,
+) -> Result<u32, Failure> {
+    let (begun, mut requests) = (Instant::now(), 0);
+    loop {
+        let elapsed = begun.elapsed();
+        // what was sent is answered before the measurement ends, so that all that was stored is counted
+        if elapsed >= length && load.free.len() == senders {
+            return Ok(requests);
+        }
+        if elapsed >= length * 2 {
+            return Err(Failure::Failed("the server stopped answering its publishers".to_owned()));
+        }
+        while elapsed < length && !load.free.is_empty() {
+            let now = marker::now_ns();
+            load.publish(next(now), now)?;
+            requests += 1;
+        }
+        load.turn(Some(Duration::from_millis(100)))?;
+    }
 }

@@ -24,6 +24,15 @@ fn signature(key: &str, at: &str, body: &str) -> String {
     sign_hmac(HmacAlgorithm::Sha256, key, at, body.as_bytes())
 }
 
+/// Whether a file below the folder holds these bytes.
+fn on_disk(folder: &std::path::Path, bytes: &[u8]) -> bool {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.into_iter().any(|path| match path.is_dir() {
+        true => on_disk(&path, bytes),
+        false => memchr::memmem::find(&std::fs::read(&path).expect("a file"), bytes).is_some(),
+    })
+}
+
 #[test]
 fn no_hostile_request_is_accepted_and_none_is_logged_with_its_secret() {
     let mut server = TestServer::start(&[
@@ -184,6 +193,9 @@ fn no_hostile_request_is_accepted_and_none_is_logged_with_its_secret() {
     rsa.request("").bearer(&token(Algorithm::RS256, &rs, &claims(60))).body(GOOD).send().expect(200);
     assert_eq!(map.export().len(), 4);
     server.stop();
+    for secret in [KEY, API_KEY, SHARED] {
+        assert!(!on_disk(server.folder(), secret.as_bytes()), "a secret lies open on the disk");
+    }
     let log = server.log_lines();
     for secret in [KEY, API_KEY, SHARED, good.as_str(), confused.as_str()] {
         assert_eq!(log.iter().find(|line| line.contains(secret)), None, "a secret is in the log");

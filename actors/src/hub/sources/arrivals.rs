@@ -89,8 +89,12 @@ impl Hub {
 
     /// Whether the sender of these raw bytes is believed.
     pub fn recognise(&self, live: &Live, headers: &dyn Headers, body: &[u8]) -> Result<Proof, Barred> {
-        live.verify(headers, body, clock::now_ms())
-            .inspect_err(|_| self.metrics().source_request(SourceOutcome::Unauthenticated))
+        live.verify(headers, body, clock::now_ms()).inspect_err(|barred| {
+            self.metrics().source_request(match barred {
+                Barred::Untrusted(_) => SourceOutcome::Unauthenticated,
+                _ => SourceOutcome::Unavailable,
+            });
+        })
     }
 
     /// Publishes what a request holds; returns when it is durable. What is refused for its content is kept as a dead letter.

@@ -1,0 +1,116 @@
+//! Senders that sign their events to a source: events that are verified, durable and answered, a second. Each sender sends its
+//! next request when the one before is answered. Signing is the load's work, on its own core.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actors::model::source::{HmacAlgorithm, sign_hmac};
+use clap::Args;
+use serde_json::json;
+
+use super::load::Load;
+use super::publish::drive;
+use super::report::{Column, Report};
+use super::server::Server;
+use super::{Common, marker};
+use crate::cli::Failure;
+
+/// The flags of `stentor bench ingest`.
+#[derive(Debug, Args)]
+pub struct IngestArgs {
+    /// Connections that send: one measurement for each number
+    #[arg(long, value_delimiter = ',', default_value = "16,256", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    senders: Vec<u32>,
+    /// Events in each signed request: one measurement for each number
+    #[arg(long, value_delimiter = ',', default_value = "1,100", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    batch: Vec<u32>,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// Bytes of an event as it is sent
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(150..=4000))]
+    event_bytes: u32,
+}
+
+const COLUMNS: &[Column] = &[
+    ("durability", "durability", 0),
+    ("senders", "senders", 0),
+    ("batch", "batch", 0),
+    ("event_bytes", "event bytes", 0),
+    ("events_per_second", "events/s", 0),
+    ("requests_per_second", "requests/s", 0),
+    ("cpu_us_per_event", "CPU us/event", 2),
+    ("latency_p50_ms", "p50 ms", 2),
+    ("latency_p90_ms", "p90 ms", 2),
+    ("latency_p99_ms", "p99 ms", 2),
+    ("latency_max_ms", "max ms", 2),
+];
+
+const KEY: &str = "the-key-of-the-measurement";
+
+pub fn run(args: &IngestArgs, common: &Common) -> Result<Report, Failure> {
+    let mut report = Report::new("ingest", COLUMNS);
+    for batch in &args.batch {
+        for senders in &args.senders {
+            report.add(measure(args, common, *senders, *batch)?);
+        }
+    }
+    Ok(report)
+}
+
+fn measure(args: &IngestArgs, common: &Common, senders: u32, batch: u32) -> Result<Vec<serde_json::Value>, Failure> {
+    let server = Server::start(common)?;
+    let asked = json!({ "authentication": "hmac", "secretKey": KEY });
+    let made = server.call("POST", "/api/webhooks", &asked)?;
+    let id = made["endpoint"]["id"].as_str().ok_or_else(|| Failure::Failed("the server made no source".to_owned()))?;
+    let mut load = Load::new(&server)?;
+    load.open_publishers(senders as usize)?;
+    let (cpu_before, begun) = (server.cpu_us()?, Instant::now());
+    let mut numbers = 0..;
+    let requests = drive(&mut load, senders as usize, Duration::from_secs(args.seconds.into()), |now| {
+        let mut event = || event(&marker::write(numbers.next().unwrap_or(0), now), args.event_bytes as usize);
+        let body = match batch {
+            1 => event(),
+            _ => format!("{{\"events\":[{}]}}", (0..batch).map(|_| event()).collect::<Vec<_>>().join(",")),
+        };
+        request(&server, id, &body)
+    })?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let cpu_us = server.cpu_us()? - cpu_before;
+    let events = f64::from(requests) * f64::from(batch);
+    let latencies = &load.tally.answer;
+    Ok(vec![
+        common.durability.name().into(),
+        senders.into(),
+        batch.into(),
+        args.event_bytes.into(),
+        (events / seconds).into(),
+        (f64::from(requests) / seconds).into(),
+        (cpu_us / events).into(),
+        latencies.quantile_ms(0.5).into(),
+        latencies.quantile_ms(0.9).into(),
+        latencies.quantile_ms(0.99).into(),
+        latencies.max_ms().into(),
+    ])
+}
+
+/// A request that is signed now.
+fn request(server: &Server, id: &str, body: &str) -> Vec<u8> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = since.as_millis().to_string();
+    let signature = sign_hmac(HmacAlgorithm::Sha256, KEY, &at, body.as_bytes());
+    format!(
+        "POST /webhooks/{id} HTTP/1.1\r\nHost: {}\r\nX-Webhook-Timestamp: {at}\r\nX-Webhook-Signature: {signature}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        server.addr,
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// One event of about `bytes` bytes as a game server writes it, with `marker` in it.
+fn event(marker: &str, bytes: usize) -> String {
+    let before = r#"{"event_type":"purchase","user_id":"user_123","properties":{"amount":9.99,"note":""#;
+    let after = r#""}}"#;
+    let padding = bytes.saturating_sub(before.len() + marker.len() + after.len());
+    format!("{before}{marker}{}{after}", "x".repeat(padding))
+}
