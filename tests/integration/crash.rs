@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::support::random::{Random, seed};
 use super::support::server::ids;
 use super::support::{Map, Sse, TestServer};
 
@@ -21,23 +22,6 @@ const READERS: usize = 3;
 const LIFE_MS: u64 = 700;
 /// By when all readers must have caught up with the server that is not killed.
 const CATCH_UP: Duration = Duration::from_secs(30);
-
-/// SplitMix64: the same seed gives the same moments.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
 
 /// What the clients share with whoever kills their server.
 struct World {
@@ -107,11 +91,6 @@ fn reader(world: &World) -> Vec<String> {
         }
     }
     seen
-}
-
-fn seed() -> u64 {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-    std::env::var("STENTOR_TEST_SEED").map_or_else(|_| now(), |text| text.parse().expect("a number as seed"))
 }
 
 fn text<'a>(event: &'a Value, field: &str) -> &'a str {

@@ -1,3 +1,5 @@
 //! What the delivery engine promises whatever happens: kills, receivers that hang, names that change their addresses.
 
+mod crash;
+mod fairness;
 mod notices;

@@ -3,6 +3,7 @@
 pub mod http;
 pub mod program;
 pub mod proxy;
+pub mod random;
 pub mod receiver;
 pub mod server;
 pub mod sse;
@@ -12,7 +13,7 @@ pub mod websocket;
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Request};
-pub use receiver::Receiver;
+pub use receiver::{Received, Receiver, Reply};
 pub use server::{Map, TestServer};
 pub use sse::Sse;
 pub use websocket::{Heard, Ws};

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -19,7 +19,28 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Received {
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub at: Instant,
+    pub reply: Reply,
 }
+
+/// What a request is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Status(u16),
+    /// The status after a wait.
+    Late(Duration, u16),
+    /// The connection is closed instead.
+    Close,
+}
+
+impl Reply {
+    pub fn is_success(self) -> bool {
+        matches!(self, Reply::Status(200..300) | Reply::Late(_, 200..300))
+    }
+}
+
+/// Decides the answer to a request.
+type Decide = Box<dyn Fn(&Received) -> Reply + Send + Sync>;
 
 impl Received {
     pub fn header(&self, name: &str) -> &str {
@@ -32,11 +53,9 @@ impl Received {
     }
 }
 
-#[derive(Default)]
 struct State {
     received: Mutex<Vec<Received>>,
-    /// What is answered to the next requests; afterwards 200.
-    statuses: Mutex<VecDeque<u16>>,
+    decide: Decide,
     stopping: AtomicBool,
 }
 
@@ -49,9 +68,16 @@ pub struct Receiver {
 impl Receiver {
     /// Answers these statuses, in order, and then 200.
     pub fn start(statuses: &[u16]) -> Receiver {
+        let statuses: Mutex<VecDeque<u16>> = Mutex::new(statuses.iter().copied().collect());
+        Receiver::deciding(move |_| Reply::Status(statuses.lock().expect("the list").pop_front().unwrap_or(200)))
+    }
+
+    /// Answers as `decide` says.
+    pub fn deciding(decide: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("an address");
-        let state = Arc::new(State { statuses: Mutex::new(statuses.iter().copied().collect()), ..State::default() });
+        let (received, stopping) = (Mutex::default(), AtomicBool::new(false));
+        let state = Arc::new(State { received, decide: Box::new(decide), stopping });
         let shared = state.clone();
         let accepting = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -95,9 +121,19 @@ impl Drop for Receiver {
 fn serve(state: &State, stream: TcpStream) {
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let mut stream = BufReader::new(stream);
-    while let Some(request) = read(&mut stream) {
+    while let Some(mut request) = read(&mut stream) {
+        request.reply = (state.decide)(&request);
+        let reply = request.reply;
         state.received.lock().expect("the list").push(request);
-        let status = state.statuses.lock().expect("the list").pop_front().unwrap_or(200);
+        let status = match reply {
+            Reply::Status(status) => status,
+            Reply::Late(wait, status) => {
+                // nobody unparks this thread
+                std::thread::sleep(wait);
+                status
+            }
+            Reply::Close => return,
+        };
         let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 2\r\nX-Receiver: test\r\n\r\nOK");
         if stream.get_mut().write_all(answer.as_bytes()).is_err() {
             return;
@@ -108,7 +144,8 @@ fn serve(state: &State, stream: TcpStream) {
 fn read(stream: &mut BufReader<TcpStream>) -> Option<Received> {
     let mut line = String::new();
     stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let mut request = Received { headers: Vec::new(), body: Vec::new() };
+    let (headers, body) = (Vec::new(), Vec::new());
+    let mut request = Received { headers, body, at: Instant::now(), reply: Reply::Close };
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).ok()?;
@@ -117,5 +154,6 @@ fn read(stream: &mut BufReader<TcpStream>) -> Option<Received> {
     }
     request.body = vec![0; request.header("content-length").parse().unwrap_or(0)];
     stream.read_exact(&mut request.body).ok()?;
+    request.at = Instant::now();
     Some(request)
 }
