@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use stentor::cli::{
-    self, Command, bench, completions, demo, export, health, import, man, publish, serve, tail, token, verify,
+    self, Command, bench, completions, demo, export, health, import, listen, man, publish, serve, tail, token, verify,
 };
 
 fn main() -> ExitCode {
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Listen(args) => listen::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),

@@ -28,6 +28,11 @@ impl Channel {
         }
     }
 
+    /// The path of what the server says about it.
+    pub fn resource(&self) -> Option<String> {
+        self.listed().map(|(list, name)| format!("{list}/{name}"))
+    }
+
     /// The path of the list that it would be in, and the name that was given.
     pub fn listed(&self) -> Option<(&'static str, &str)> {
         match self {

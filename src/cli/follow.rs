@@ -28,6 +28,19 @@ pub struct Received {
     pub envelope: String,
 }
 
+/// The address of a stream. A channel has its own; others show its events in other envelopes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    pub path: String,
+    pub query: Vec<(&'static str, String)>,
+}
+
+impl Way {
+    pub fn own(channel: &Channel) -> Way {
+        Way { path: channel.stream(), query: Vec::new() }
+    }
+}
+
 /// Reads one channel's events in order, each once.
 pub struct Follower<'a> {
     remote: &'a Remote,
@@ -79,7 +92,7 @@ impl<'a> Follower<'a> {
         Ok(Follower {
             remote,
             channel,
-            path: channel.stream(),
+            path: Way::own(channel).path,
             query: filter.query()?,
             cursor: since.map(|since| since.cursor(now_ms).to_string()),
             by_moment: since.is_some_and(|since| since.moment(now_ms).is_some()),
@@ -87,6 +100,13 @@ impl<'a> Follower<'a> {
             stream: None,
             backoff: Backoff::default(),
         })
+    }
+
+    /// The same events over another stream.
+    pub fn by_way(mut self, way: Way) -> Follower<'a> {
+        self.path = way.path;
+        self.query.extend(way.query);
+        self
     }
 
     /// The next event. What is missing, and that the stream broke off, is told on standard error.

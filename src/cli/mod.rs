@@ -15,6 +15,7 @@ mod follow;
 pub mod health;
 pub mod import;
 mod lines;
+pub mod listen;
 pub mod man;
 mod output;
 mod progress;
@@ -59,6 +60,8 @@ pub enum Command {
     Publish(publish::PublishArgs),
     /// Show the events of a channel as they come
     Tail(tail::TailArgs),
+    /// Deliver the events of a channel to a receiver on this machine, signed as a webhook would
+    Listen(listen::ListenArgs),
     /// Judge the signature of a webhook's request that was saved
     Verify(verify::VerifyArgs),
     /// Write the history of a channel as NDJSON

@@ -2,6 +2,7 @@
 
 mod export_import;
 mod families;
+mod listen;
 mod manual;
 mod publish;
 mod tail;
