@@ -392,7 +392,8 @@ export class StreamErrorEvent extends Event {
  * @typedef {object} StreamOptions
  * @property {string | URL} [server] the server's address; left out, the one from which this file was loaded
  * @property {Token} token with the scope `subscribe`
- * @property {string} channel `map:<id or slug>`, `organization:<id>`, or `feed`: all channels that the token may read
+ * @property {string} channel `map:<id or slug>`, `organization:<id>`, `source:<id>` (what one endpoint took in), or
+ *   `feed`: all channels that the token may read
  * @property {string | string[]} [events] only these types; an empty list means none
  * @property {string | string[]} [pathPrefix] only events with a path that begins so
  * @property {string} [filter] a CEL expression over `event`
@@ -479,10 +480,10 @@ export class EventStream extends EventTarget {
 /** @param {string} channel */
 function address(channel) {
   if (channel === "feed") return "/events";
-  const named = /^(map|organization):(.+)$/s.exec(channel ?? "");
-  if (!named) throw new TypeError("channel must be map:<id>, organization:<id> or feed");
-  const owner = encodeURIComponent(named[2]);
-  return named[1] === "map" ? `/api/maps/${owner}/events` : `/api/v1/organizations/${owner}/events`;
+  const named = /^(map|organization|source):(.+)$/s.exec(channel ?? "");
+  if (!named) throw new TypeError("channel must be map:<id>, organization:<id>, source:<id> or feed");
+  const collections = { map: "/api/maps", organization: "/api/v1/organizations", source: "/api/webhooks" };
+  return `${collections[/** @type {keyof typeof collections} */ (named[1])]}/${encodeURIComponent(named[2])}/events`;
 }
 
 /** @param {StreamOptions} options

@@ -35,7 +35,8 @@ const query = (pairs) => {
 
 // ---- channels --------------------------------------------------------------------------------------------------
 
-const channelBase = ({ kind, id }) => `${kind === "map" ? "/api/maps" : "/api/v1/organizations"}/${encodeURIComponent(id)}`;
+const COLLECTIONS = { map: "/api/maps", organization: "/api/v1/organizations", source: "/api/webhooks" };
+const channelBase = ({ kind, id }) => `${COLLECTIONS[kind]}/${encodeURIComponent(id)}`;
 
 /** How tokens and streams name a channel. */
 export const channelName = ({ kind, id }) => `${kind}:${id}`;
@@ -84,20 +85,24 @@ export function event(envelope) {
   const at = envelope.ts ?? envelope.timestamp;
   return {
     id: envelope.id ?? envelope.event_id,
-    type: envelope.type ?? envelope.event ?? envelope.event_type,
+    type: envelope.type ?? envelope.event ?? envelope.event_type ?? envelope.eventType,
     ms: typeof at === "number" ? at : Date.parse(at),
     session: envelope.session ?? null,
+    validated: envelope.validated === true,
     payload: envelope.payload,
   };
 }
 
 export async function history(of, { events, filter, session: name, limit, after, order = "desc" } = {}) {
-  const page = await call("GET", `${channelBase(of)}/events${query({ order, limit, after, events, filter, session: name })}`);
+  const path = of.kind === "source" ? "events/history" : "events";
+  const page = await call("GET", `${channelBase(of)}/${path}${query({ order, limit, after, events, filter, session: name })}`);
   return { events: page.data.map(event), next: page.next ?? null };
 }
 
 export const stats = async (of, window, bucket) => (await call("GET", `${channelBase(of)}/stats${query({ window, bucket })}`)).data;
 export const publish = async (of, body) => (await call("POST", `${channelBase(of)}/events`, body)).data.ids;
+
+export const trace = async (id) => (await call("GET", `/api/v1/events/${encodeURIComponent(id)}/trace`)).data;
 
 let catalogue;
 /** The catalogue's types, read once. */
@@ -109,6 +114,7 @@ export function eventTypes() {
 
 /** The types of the catalogue that a channel is likely to have. */
 export async function typesOf({ kind, id }) {
+  if (kind === "source") return [];
   const families = kind === "map" ? ["maps"] : id === "system" ? ["system"] : ["organizations", "feed"];
   return (await eventTypes()).filter(({ family }) => families.includes(family));
 }

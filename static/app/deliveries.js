@@ -101,20 +101,21 @@ function Attempt({ attempt, longest, last }) {
   </article>`;
 }
 
-const PARTS = [["dns_ms", "name looked up"], ["connect_ms", "connected"], ["tls_ms", "TLS"], ["first_byte_ms", "first byte"]];
+const PARTS = [["dnsMs", "name looked up"], ["connectMs", "connected"], ["tlsMs", "TLS"], ["firstByteMs", "first byte"]];
 
-/** Where the time went: the parts that took place. */
-function Timings({ timings }) {
+/** Where it went, and where the time went: the parts that took place. */
+function Timings({ attempt }) {
+  const { timings, connectionReused, remoteAddress } = attempt;
   const parts = PARTS.filter(([name]) => typeof timings?.[name] === "number");
-  if (!parts.length) return null;
-  return html`<p class="timings small">${parts.map(([name, what]) => html`<span key=${name}><span class="soft">${what}</span> ${duration(timings[name])}</span>`)}</p>`;
+  if (!parts.length && !remoteAddress) return null;
+  return html`<p class="timings small">${remoteAddress && html`<span><span class="soft">to</span> <code>${remoteAddress}</code>${connectionReused ? ", a connection that was open already" : ""}</span>`}${parts.map(([name, what]) => html`<span key=${name}><span class="soft">${what}</span> ${duration(timings[name])}</span>`)}</p>`;
 }
 
 /** What was sent and what came back. */
 export function Headers({ attempt, open }) {
   return html`<details class="more" open=${open}>
     <summary>Request and answer</summary>
-    <${Timings} timings=${attempt.timings} />
+    <${Timings} attempt=${attempt} />
     <div class="exchange">
       <${Message} title="Sent" headers=${attempt.requestHeaders} body=${attempt.requestBody} none="An empty body." />
       <${Message} title="Answered" headers=${attempt.responseHeaders} body=${attempt.responseBody} none=${attempt.statusCode ? "An empty body." : "No answer came."} />

@@ -4,6 +4,7 @@ import { StentorError } from "../stentor.js";
 import { typesOf } from "./api.js";
 import { count, duration, hue, plural, time } from "./format.js";
 import { LiveFeed } from "./live-feed.js";
+import { Trace } from "./trace.js";
 import { Tree } from "./tree.js";
 import { Bones, Empty, Icon, StreamState, Trouble, copy } from "./ui.js";
 import { useInterval, useResource } from "./store.js";
@@ -182,7 +183,7 @@ class Row extends Component {
         <summary>
           <time datetime=${new Date(row.ms).toISOString()} title=${new Date(row.ms).toISOString()}>${time(row.ms)}</time>
           <span class="clip"><${Type} name=${row.type} /></span>
-          ${row.session && html`<span class="badge session clip" title="Session">${row.session}</span>`}
+          ${(row.session || channel.schema) && html`<span class="session">${row.session && html`<span class="badge clip" title="Session">${row.session}</span>`}${channel.schema && html`<span class=${`badge ${row.validated ? "good" : "wait"}`} title="Whether it has what the source's schema asks for">${row.validated ? "valid" : "not valid"}</span>`}</span>`}
           ${said ? html`<span class="said">${said}</span>` : html`<${Facts} payload=${row.payload} />`}
         </summary>
         ${open && html`<div class="payload">
@@ -194,6 +195,7 @@ class Row extends Component {
               <button type="button" class="button small" onClick=${() => copy(JSON.stringify(row.payload, null, 2), "Payload copied")}>Copy payload</button>
             </span>
           </footer>
+          <${Trace} id=${row.id} />
         </div>`}
       </details>
     </li>`;
@@ -207,7 +209,7 @@ function Facts({ payload }) {
   if (payload === null || typeof payload !== "object") return html`<span class="row-facts"><span>${JSON.stringify(payload)}</span></span>`;
   const flat = Object.entries(payload).flatMap(([name, value]) =>
     value && typeof value === "object" && !Array.isArray(value) && name === "properties" ? Object.entries(value) : [[name, value]]);
-  const told = flat.filter(([name, value]) => value !== null && !/_id$|^id$/.test(name)).map(([name, value]) => [name, fact(value), typeof value === "object"]);
+  const told = flat.filter(([name, value]) => value !== null && !/_id$|^id$/.test(name) && !/^wh_/.test(value)).map(([name, value]) => [name, fact(value), typeof value === "object"]);
   const shown = [...told.filter(([, , deep]) => !deep), ...told.filter(([, , deep]) => deep)].slice(0, FACTS_MAX);
   return html`<span class="row-facts">${shown.map(([name, text]) => html`<span key=${name}><i>${name.replaceAll("_", " ")}</i>${text}</span>`)}</span>`;
 }

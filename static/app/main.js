@@ -1,7 +1,7 @@
 // The frame: who is logged in, where they are, and the view that belongs there.
 import { html, render, useEffect, useRef, useState } from "./html.js";
 import { StentorError } from "../stentor.js";
-import { isAdmin, may } from "./api.js";
+import { channels, isAdmin, may } from "./api.js";
 import { Channel } from "./channel.js";
 import { Channels } from "./channels.js";
 import { startSampling, stopSampling } from "./metrics.js";
@@ -9,7 +9,9 @@ import { followNotices, notices, unfollowNotices } from "./notices.js";
 import { Overview } from "./overview.js";
 import { to, useRoute } from "./route.js";
 import { login, logout, session, takeFromAddress } from "./session.js";
-import { useAction, useStore } from "./store.js";
+import { useAction, useResource, useStore } from "./store.js";
+import { Source } from "./source.js";
+import { Sources } from "./sources.js";
 import { System } from "./system.js";
 import { Tokens } from "./tokens.js";
 import { Bones, Empty, Field, Head, Icon, Logo, Toasts, Trouble } from "./ui.js";
@@ -21,6 +23,7 @@ const VIEWS = [
   { name: "overview", title: "Overview", shown: () => true, view: () => html`<${Overview} />` },
   { name: "channels", title: "Channels", shown: () => true, view: () => html`<${Channels} />` },
   { name: "webhooks", title: "Webhooks", shown: () => may("manage"), view: (_, query) => html`<${Webhooks} query=${query} />` },
+  { name: "sources", title: "Sources", shown: () => may("manage"), view: () => html`<${Sources} />` },
   { name: "tokens", title: "Tokens", shown: () => may("manage"), view: () => html`<${Tokens} />` },
   { name: "system", title: "System", shown: isAdmin, view: (_, query) => html`<${System} query=${query} />` },
 ];
@@ -29,6 +32,7 @@ const VIEWS = [
 const DEEPER = {
   map: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`map:${id}`} kind="map" id=${id} view=${view} query=${query} />` },
   organization: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`organization:${id}`} kind="organization" id=${id} view=${view} query=${query} />` },
+  source: { under: "sources", view: ([, id, view], query) => html`<${Source} key=${id} id=${id} view=${view} query=${query} />` },
   webhook: { under: "webhooks", view: ([, kind, channel, id]) => html`<${Webhook} key=${`${channel}/${id}`} kind=${kind} channel=${channel} id=${id} />` },
 };
 
@@ -85,6 +89,7 @@ function Shell({ who }) {
   const { parts, query } = useRoute();
   const { unseen } = useStore(notices);
   const main = useRef(null);
+  const own = useResource(async () => (who.admin ? null : (await channels())[0]), [who.id]);
   const name = parts[0] ?? "overview";
   const views = VIEWS.filter((view) => view.shown());
   const deeper = DEEPER[name];
@@ -110,7 +115,7 @@ function Shell({ who }) {
         </a>`)}
       </nav>
       <div class="whoami">
-        <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.channel ?? "every channel"}</p>
+        <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.admin ? "every channel" : (own.data?.name ?? who.channel)}</p>
         <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}><${Icon} name="leave" />Log out</button></div>
       </div>
     </header>

@@ -1,5 +1,6 @@
 // What the server itself says, in the organization `system`: followed while an admin is logged in, for the overview, for
 // the count beside "System", and to read lists again when something about them changed.
+import { bytes, plural } from "./format.js";
 import { LiveFeed } from "./live-feed.js";
 import { Store } from "./store.js";
 
@@ -32,21 +33,25 @@ export function noticesSeen() {
   if (notices.value.unseen) notices.set({ rows, unseen: 0 });
 }
 
+const REASONS = { failing: "every delivery had failed for too long", gone: "the receiver answered 410 Gone" };
+
+const answered = ({ status_code: status, error_code: code }) => (status ? `, last answered ${status}` : code ? `, last ${code.replaceAll("_", " ")}` : "");
+
 /** A sentence for what the server says; `undefined` for what has no sentence. */
-export function sayNotice({ type, payload }) {
-  const of = payload ?? {};
-  const where = of.url ?? of.host ?? of.webhook_id ?? of.webhook ?? "";
+export function sayNotice({ type, payload: of }) {
   switch (type) {
     case "webhook.disabled":
-      return `A webhook was switched off: ${where}${of.reason ? ` (${of.reason})` : ""}`;
+      return `The webhook to ${of.host} was switched off: ${REASONS[of.reason] ?? of.reason}${of.reason === "gone" ? "" : answered(of)}`;
     case "webhook.enabled":
-      return `A webhook was switched on: ${where}`;
+      return `The webhook to ${of.host} was switched on`;
     case "webhook.dead_letter":
-      return `A delivery was given up${of.attempts ? ` after ${of.attempts} attempts` : ""}: ${where}`;
+      return `A delivery to ${of.host} was given up after ${plural(of.attempts, "attempt")}${answered(of)}`;
+    case "webhook.gap":
+      return `Retention took events before they were delivered to ${of.host}`;
     case "source.rejected":
-      return `A source refused what was sent: ${of.reason ?? of.message ?? of.source ?? ""}`;
+      return `${of.name ?? of.source_id} refused ${plural(of.rejected, "request")}: ${of.reason}`;
     case "storage.low_disk":
-      return "The disk is almost full";
+      return `The disk is almost full: ${bytes(of.free_bytes)} are free, ${bytes(of.floor_bytes)} are needed`;
     default:
       return undefined;
   }

@@ -12,7 +12,7 @@ const PARTS = ["batch", "rateLimit"];
 function read(of, data) {
   const hook = renamed(data, camel);
   for (const part of PARTS) if (hook[part]) hook[part] = renamed(hook[part], camel);
-  return { ...hook, events: hook.events ?? ["*"], pathPrefix: [hook.pathPrefix ?? []].flat(), customHeaders: hook.customHeaders ?? {}, of };
+  return { ...hook, insertedAt: hook.insertedAt ?? hook.createdAt, events: hook.events ?? ["*"], pathPrefix: [hook.pathPrefix ?? []].flat(), customHeaders: hook.customHeaders ?? {}, of };
 }
 
 function written(of, spec) {
@@ -51,24 +51,28 @@ export const deleteWebhook = (hook) => call("DELETE", at(hook));
 /** What a webhook of this kind would send for an event of a type. */
 export const previewWebhook = async (of, spec, eventType) => (await call("POST", address(of, "/preview"), { ...written(of, spec), [of.kind === "map" ? "event_type" : "eventType"]: eventType || undefined })).data;
 
-const plain = (of, data) => (of.kind === "map" ? renamed(data, camel) : data);
+/** An answer with the names that views know; those of headers and payloads are left alone. */
+function plain(data) {
+  const made = renamed(data, camel);
+  return made.timings ? { ...made, timings: renamed(made.timings, camel) } : made;
+}
 
-export const rotateSecret = async (hook, graceSeconds) => plain(hook.of, (await call("POST", at(hook, "/rotate-secret"), written(hook.of, { graceSeconds }))).data);
-export const testWebhook = async (hook) => plain(hook.of, (await call("POST", at(hook, "/test"), {})).data);
+export const rotateSecret = async (hook, graceSeconds) => plain((await call("POST", at(hook, "/rotate-secret"), written(hook.of, { graceSeconds }))).data);
+export const testWebhook = async (hook) => plain((await call("POST", at(hook, "/test"), {})).data);
 
-function delivery(of, data) {
-  const made = plain(of, data);
-  return made.attempts ? { ...made, attempts: made.attempts.map((attempt) => plain(of, attempt)) } : made;
+function delivery(data) {
+  const made = plain(data);
+  return made.attempts ? { ...made, attempts: made.attempts.map(plain) } : made;
 }
 
 export async function deliveries(hook, { status, limit, after } = {}) {
   const page = await call("GET", at(hook, "/deliveries", { status, limit, after }));
-  return { data: page.data.map((data) => delivery(hook.of, data)), next: page.next ?? page.nextCursor ?? null };
+  return { data: page.data.map(delivery), next: page.next ?? page.nextCursor ?? null };
 }
 
-export const getDelivery = async (hook, id) => delivery(hook.of, (await call("GET", at(hook, `/deliveries/${encodeURIComponent(id)}`))).data);
+export const getDelivery = async (hook, id) => delivery((await call("GET", at(hook, `/deliveries/${encodeURIComponent(id)}`))).data);
 export const retryDelivery = (hook, id) => call("POST", at(hook, `/deliveries/${encodeURIComponent(id)}/retry`), {});
 
 /** Counts with `dryRun`, else starts the job. */
-export const replay = async (hook, { dryRun, ...range }) => plain(hook.of, (await call("POST", at(hook, "/replay"), written(hook.of, { ...range, ...(dryRun ? { dryRun: true } : {}) }))).data);
-export const replayJob = async (hook, job) => plain(hook.of, (await call("GET", at(hook, `/replays/${encodeURIComponent(job)}`))).data);
+export const replay = async (hook, { dryRun, ...range }) => plain((await call("POST", at(hook, "/replay"), written(hook.of, { ...range, ...(dryRun ? { dryRun: true } : {}) }))).data);
+export const replayJob = async (hook, job) => plain((await call("GET", at(hook, `/replays/${encodeURIComponent(job)}`))).data);

@@ -1,6 +1,10 @@
 // The dashboard in a real browser against the real server: each view's main path, and what happens when the server is away.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ADMIN, Publisher, Stentor, until } from "../clients/stentor.mjs";
 import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
@@ -364,6 +368,123 @@ test("a webhook that the server switched off says why, and is switched on again"
   dashboard.calm();
 });
 
+// ---- sources ---------------------------------------------------------------------------------------------------
+
+/** Runs what the dashboard gives to copy. */
+function run(language, code) {
+  const folder = mkdtempSync(join(tmpdir(), "stentor-copied-"));
+  const [command, file] = { curl: ["bash", "run.sh"], node: [process.execPath, "run.mjs"], python: ["python3", "run.py"] }[language];
+  writeFileSync(join(folder, file), code);
+  return new Promise((resolve) => {
+    execFile(command, [join(folder, file)], { timeout: 15_000 }, (error, out, err) => {
+      rmSync(folder, { recursive: true, force: true });
+      resolve(error ? `${error.message} ${err}` : out);
+    });
+  });
+}
+
+test("a source is made, and what it gives to copy works in each language and is shown live", async (t) => {
+  await server.map("intake");
+  const dashboard = await open(t, { token: ADMIN, at: "#/sources" });
+  const { page } = dashboard;
+  let expected = 0;
+  const kinds = ["hmac", "api_key", "standard", "none"];
+  for (const authentication of kinds) {
+    await dashboard.button("New source").click();
+    await page.getByLabel("Name").fill(`Sender by ${authentication}`);
+    await page.getByLabel("Events go to").selectOption({ label: "intake" });
+    await page.getByLabel("Senders prove themselves by").selectOption(authentication);
+    if (authentication === "hmac") await dashboard.look("source-new");
+    await dashboard.button("Create").click();
+    await page.getByRole("heading", { name: "The source is there" }).waitFor();
+    for (const [language, label] of [["curl", "curl"], ["node", "Node"], ["python", "Python"]]) {
+      await dashboard.button(label).click();
+      const code = await page.getByRole("region", { name: `Send with ${language}` }).textContent();
+      const said = await run(language, code);
+      assert.match(said, /accepted["']?: ?1/, `${authentication} ${language}: ${said}\n${code}`);
+      expected += 1;
+    }
+    if (authentication === "hmac") await dashboard.look("source-made");
+    if (authentication !== kinds.at(-1)) await dashboard.button("Done").click();
+  }
+  await page.getByRole("link", { name: "Open it" }).click();
+  await page.locator(".event").nth(2).waitFor();
+  await dashboard.look("source-live");
+  await dashboard.go("#/map/intake", "intake");
+  await until("the map has them all", async () => (await page.locator(".event").count()) === expected);
+  dashboard.calm();
+});
+
+test("what a source refused is shown with the reason, tried again and removed", async (t) => {
+  const map = await server.map("refusals");
+  const { endpoint } = await server.call("POST", "/api/webhooks", map.token, { name: "Game server", authentication: "none" });
+  const post = (body) => fetch(endpoint.url, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  await post('{"user_id": "user_123"}');
+  await post("not JSON at all");
+  const dashboard = await open(t, { token: map.token, at: `#/source/${endpoint.id}/refused` });
+  const { page } = dashboard;
+  await page.locator(".letter").nth(1).waitFor();
+  await page.locator(".letter", { hasText: "event_type" }).locator("summary").click();
+  await page.getByRole("region", { name: "Body as it was sent" }).filter({ hasText: "user_123" }).waitFor();
+  await dashboard.look("source-refused");
+  await dashboard.go(`#/source/${endpoint.id}/settings`);
+  await page.getByLabel("Where the type stands").fill("header: X-Event\nfallback");
+  await page.getByLabel("Schema").fill("user_id: strin");
+  await dashboard.button("Save").click();
+  await page.locator(".problem, .trouble").first().waitFor();
+  await page.getByLabel("Schema").fill("user_id: string");
+  await dashboard.button("Save").click();
+  await page.locator(".toast", { hasText: "Saved" }).waitFor();
+  await dashboard.look("source-settings");
+  await dashboard.go(`#/source/${endpoint.id}/refused`);
+  await page.locator(".letter", { hasText: "event_type" }).locator("summary").click();
+  await dashboard.button("Try again").click();
+  await page.locator(".letter", { hasText: "event_type" }).waitFor({ state: "detached" });
+  await dashboard.button("Remove all").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await page.getByRole("heading", { name: "Nothing was refused" }).waitFor();
+  await dashboard.go(`#/source/${endpoint.id}`);
+  await page.locator(".event", { hasText: "fallback" }).filter({ hasText: "valid" }).waitFor();
+  await dashboard.go(`#/source/${endpoint.id}/send`);
+  await page.getByRole("region", { name: "Send with curl" }).waitFor();
+  await dashboard.look("source-send");
+  await dashboard.button("Pause").click();
+  await page.locator(".badges .badge", { hasText: "Paused" }).waitFor();
+  await dashboard.button("Delete").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("heading", { name: "No sources yet" }).waitFor();
+  await dashboard.look("sources-empty");
+  dashboard.calm(REFUSED);
+});
+
+// ---- the server's own events, traces ---------------------------------------------------------------------------
+
+test("an admin sees at once what the server says, and an event tells who got it", async (t) => {
+  const own = await Stentor.start(["--dev"]);
+  t.after(() => own.stop());
+  const map = await own.map("noticed");
+  const receives = await receiver(t, 410);
+  const dashboard = await Dashboard.open(t, browser, own, { token: ADMIN, at: "#/map/noticed" });
+  const { page } = dashboard;
+  await dashboard.live();
+  await own.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, ADMIN, { enabled: true });
+  await own.call("POST", `/api/maps/${map.id}/webhooks`, ADMIN, { url: receives.url });
+  await own.publish(map, { type: "map_kill", payload: { value: 1 } });
+  await page.locator(".nav .count").waitFor();
+  await page.locator(".event summary").first().click();
+  await page.getByText("Where it came from, who got it").click();
+  await page.locator(".trace", { hasText: "first token" }).filter({ hasText: receives.url }).waitFor();
+  await dashboard.look("trace");
+  await page.getByRole("link", { name: /^System/ }).click();
+  await page.locator(".event", { hasText: "was switched off: the receiver answered 410 Gone" }).waitFor();
+  await page.locator(".nav .count").waitFor({ state: "detached" });
+  await dashboard.look("system-notices");
+  await dashboard.go("#/overview", "Overview");
+  await page.locator(".notice-row", { hasText: "was switched off" }).waitFor();
+  await dashboard.look("overview-notices", { fullPage: true });
+  dashboard.calm();
+});
+
 // ---- tokens ----------------------------------------------------------------------------------------------------
 
 test("a token is made with the scopes that were chosen, shown once, and revoked", async (t) => {
@@ -419,6 +540,8 @@ test("every view stands the test of axe and of a phone, in light and in dark, em
   await own.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, ADMIN, { enabled: true });
   const hook = (await own.call("POST", `/api/maps/${map.id}/webhooks`, ADMIN, { url: `${receives.url}/${"path".repeat(40)}`, filter: 'event.type == "map_kill" || event.type == "rally_point_added"' })).data;
   await own.publish(map, { type: "map_kill", payload: { value: 1 } });
+  const { endpoint: source } = await own.call("POST", "/api/webhooks", map.token, { name: long, authentication: "none" });
+  await fetch(source.url, { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"event_type":"purchase","properties":{"amount":9.99}}' });
 
   const views = [
     ["overview", "#/overview", (page) => page.locator(".chart .line[d^=M]").first().waitFor({ state: "attached" })],
@@ -437,6 +560,9 @@ test("every view stands the test of axe and of a phone, in light and in dark, em
       await page.locator(".delivery summary").first().click();
       await page.locator(".attempt").first().waitFor();
     }],
+    ["sources", "#/sources", (page) => page.locator(".hook-row").waitFor()],
+    ["source", `#/source/${source.id}`, (page) => page.locator(".event").first().waitFor()],
+    ["source-send", `#/source/${source.id}/send`, (page) => page.getByRole("region", { name: "Send with curl" }).waitFor()],
     ["tokens", "#/tokens", (page) => page.locator(".token-row").nth(1).waitFor()],
     ["system", "#/system", (page) => page.locator(".state[data-state=open]").waitFor()],
     ["nowhere", "#/nowhere", (page) => page.getByRole("heading", { name: "There is nothing here" }).waitFor()],

@@ -1,13 +1,14 @@
 // static/stentor.js in Node: against the real server, and against one that misbehaves as networks and proxies do.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { Publisher, Stentor, until } from "./stentor.mjs";
+import { ADMIN, Publisher, Stentor, until } from "./stentor.mjs";
 
 let server;
 let folder;
@@ -361,4 +362,66 @@ test("WebhookAdapter says what is wrong before it listens", async (t) => {
   await adapter.connect({ endpointId: "wh_1" });
   await assert.rejects(adapter.startListening(), { status: 404, final: true });
   assert.equal(errors.length, 1);
+});
+
+test("WebhookAdapter takes in over the real server what its document shows, alone, together, and over a kill", async (t) => {
+  const own = await Stentor.start();
+  t.after(() => own.stop());
+  const map = await own.map("adapter");
+  const adapter = new WebhookAdapter({ server: own.url, token: map.token });
+  t.after(() => adapter.stop());
+  const endpoint = await adapter.createEndpoint({ name: "Game Server Events", authentication: "hmac", secretKey: "your-secret-key", hmacAlgorithm: "sha256" });
+  assert.match(endpoint.url, /\/webhooks\/wh_/);
+  assert.equal(endpoint.secret, undefined);
+  const generated = await adapter.createEndpoint({ name: "Another", authentication: "api_key" });
+  assert.ok(generated.secret.length > 20);
+  await assert.rejects(adapter.createEndpoint({ authentication: "password" }), { status: 400, final: true });
+
+  const send = async (event) => {
+    const payload = JSON.stringify(event);
+    const timestamp = Date.now().toString();
+    const signature = createHmac("sha256", "your-secret-key").update(`${timestamp}.${payload}`).digest("hex");
+    const headers = { "Content-Type": "application/json", "X-Webhook-Timestamp": timestamp, "X-Webhook-Signature": `sha256=${signature}` };
+    const answer = await fetch(endpoint.url, { method: "POST", headers, body: payload });
+    assert.equal(answer.status, 200, await answer.clone().text());
+  };
+  const got = [];
+  const batches = [];
+  adapter.on("event", (event) => got.push(event));
+  adapter.on("batch", (events) => batches.push(events.length) && got.push(...events));
+  adapter.on("error", () => {});
+  await adapter.connect({ endpointId: endpoint.id });
+  await adapter.startListening();
+  await send({ event_type: "purchase", timestamp: "2024-01-15T10:30:00Z", user_id: "user_123", properties: { amount: 9.99 } });
+  await until("it is there", () => got.length === 1);
+  const [first] = got;
+  assert.deepEqual([first.event_type, first.eventType, first.user_id, first.properties], ["purchase", "purchase", "user_123", { amount: 9.99 }]);
+  assert.deepEqual([first.source, first.timestamp], [endpoint.id, "2024-01-15T10:30:00.000Z"]);
+  await send({ events: [1, 2, 3].map((n) => ({ event_type: "level_complete", user_id: `user_${n}` })) });
+  await until("the batch is there", () => got.length === 4);
+  assert.deepEqual(batches, [3]);
+  await own.restart("SIGKILL");
+  await send({ event_type: "level_start", user_id: "user_9" });
+  await until("it listens again", () => got.length === 5);
+  assert.equal(got[4].user_id, "user_9");
+
+  const stream = follow(t, { server: own.url, token: map.token, channel: `source:${endpoint.id}`, lastEventId: first.id });
+  await until("the stream of the source has the rest", () => stream.events.length === 4);
+  assert.deepEqual(stream.events.map((event) => event.id), got.slice(1).map((event) => event.id));
+});
+
+test("EventStream follows an organization and the feed as it follows a map", async (t) => {
+  const map = await server.map("beside");
+  const { data: organization } = await server.call("POST", "/api/v1/organizations", ADMIN, { id: "acme", name: "Acme" });
+  const sessions = follow(t, { token: organization.token, channel: "organization:acme", session: "s1" });
+  const feed = follow(t, { token: ADMIN, channel: "feed", events: ["message", "beside_added"] });
+  await until("both are open", () => sessions.opened.length === 1 && feed.opened.length === 1);
+  for (const session of ["s1", "s2"]) {
+    await server.call("POST", "/api/v1/organizations/acme/events", organization.token, { type: "message", session, payload: { text: session } });
+  }
+  await server.publish(map, { type: "beside_added", payload: {} });
+  await until("all are there", () => feed.events.length === 3);
+  assert.deepEqual(feed.events.map((event) => event.detail.event_type), ["message", "message", "beside_added"]);
+  assert.ok(feed.events.every((event) => event.id === event.detail.event_id));
+  assert.deepEqual(sessions.events.map((event) => [event.detail.event, event.detail.session, event.detail.payload.text]), [["message", "s1", "s1"]]);
 });

@@ -1,0 +1,19 @@
+// Sources: endpoints at which events come in from outside.
+import { call, query } from "./api.js";
+
+const at = (source, path = "") => `/api/webhooks/${encodeURIComponent(source.id)}${path}`;
+
+export const listSources = async (channel) => (await call("GET", `/api/webhooks${query({ channel })}`)).data;
+export const getSource = async (id) => (await call("GET", at({ id }))).endpoint;
+
+/** @returns `{ endpoint, secret }`: the secret only where the server made one, and only this once */
+export const createSource = (body) => call("POST", "/api/webhooks", body);
+export const changeSource = async (source, change) => (await call("PATCH", at(source), change)).endpoint;
+export const deleteSource = (source) => call("DELETE", at(source));
+export const rotateKey = (source, body) => call("POST", at(source, "/rotate-secret"), body);
+
+export const deadLetters = (source, { after, limit } = {}) => call("GET", at(source, "/dead-letters") + query({ after, limit }));
+export const deadLetter = async (source, n) => (await call("GET", at(source, `/dead-letters/${n}`))).data;
+export const retryLetter = (source, n) => call("POST", at(source, `/dead-letters/${n}/retry`), {});
+export const removeLetter = (source, n) => call("DELETE", at(source, `/dead-letters/${n}`));
+export const clearLetters = (source) => call("DELETE", at(source, "/dead-letters"));

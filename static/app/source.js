@@ -1,0 +1,213 @@
+// One source: what it takes in, live; how to send to it; what it refused; its settings.
+import { html, useEffect, useState } from "./html.js";
+import { channels, may } from "./api.js";
+import { bytes, count, dateTime, plural } from "./format.js";
+import { Live } from "./live.js";
+import { go, replace, to } from "./route.js";
+import { useAction, useInterval, useResource } from "./store.js";
+import { Ago, Badge, Bones, Confirm, Dialog, Empty, Field, Head, Loaded, Secret, SelectField, TextField, Trouble, toast, useForm } from "./ui.js";
+import { HowToSend } from "./source-snippets.js";
+import { changeSource, clearLetters, deadLetter, deadLetters, deleteSource, getSource, removeLetter, retryLetter, rotateKey } from "./source-api.js";
+import { AUTHENTICATION, Rules, channelTitle, rules, schema, sourceAddress } from "./sources.js";
+
+const REFRESH_MS = 10_000;
+const PAGE = 30;
+
+const head = html`<${Head} title="Source" crumbs=${[["Sources", to(["sources"])]]} />`;
+
+export function Source({ id, view, query }) {
+  const found = useResource(() => getSource(id), [id]);
+  useInterval(found.reload, REFRESH_MS);
+  return html`<${Loaded} of=${found} head=${head}>${(source) => html`<${Shown} source=${source} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
+}
+
+function Shown({ source, view, query, reload }) {
+  const list = useResource(channels, []);
+  const [dialog, setDialog] = useState(null);
+  const close = () => setDialog(null);
+  const title = source.name ?? source.id;
+  useEffect(() => void (document.title = `${title} · Stentor`), [title]);
+  const pause = useAction(async () => {
+    await changeSource(source, { status: source.status === "paused" ? "active" : "paused" });
+    reload();
+  });
+  const [kind, ...rest] = source.channel.split(":");
+  const tabs = [["live", "Live events"], ["send", "How to send"], ["refused", "Dead letters"], ["settings", "Settings"]];
+  return html`<div>
+    <${Head} title=${title} crumbs=${[["Sources", to(["sources"])]]}
+      below=${html`<p class="badges">${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<${Badge}>${AUTHENTICATION[source.authentication] ?? source.authentication}<//></p>`}>
+      <button type="button" class="button" disabled=${pause.busy} onClick=${pause.run}>${source.status === "paused" ? "Go on" : "Pause"}</button>
+      ${source.authentication !== "none" && html`<button type="button" class="button" onClick=${() => setDialog("rotate")}>Rotate key</button>`}
+      <button type="button" class="button bad" onClick=${() => setDialog("delete")}>Delete</button>
+    <//>
+    ${pause.error && html`<${Trouble} error=${pause.error} />`}
+    <dl class="facts card padded source-facts">
+      <dt>Address</dt><dd><code>${source.url}</code></dd>
+      <dt>Events go to</dt><dd><a href=${to([kind, rest.join(":")])}>${channelTitle(list.data ?? [], source.channel)}</a></dd>
+      <dt>Received</dt><dd>${plural(source.eventsReceived, "event")}${source.lastEventAt && html`<span class="soft">, the last one <${Ago} iso=${source.lastEventAt} /></span>`}</dd>
+    </dl>
+    <nav class="tabs" aria-label="Parts of the source">
+      ${tabs.map(([key, text]) => html`<a key=${key} href=${key === "live" ? sourceAddress(source) : to(["source", source.id, key])} aria-current=${key === view ? "page" : undefined}>${text}</a>`)}
+    </nav>
+    ${view === "send" ? html`<div class="card padded"><${HowToSend} source=${source} /></div>`
+    : view === "refused" ? html`<${Letters} source=${source} onChanged=${reload} />`
+    : view === "settings" ? html`<${Settings} source=${source} onSaved=${reload} />`
+    : html`<${Tail} source=${source} query=${query} />`}
+    ${dialog === "rotate" && html`<${Rotate} source=${source} onClose=${close} />`}
+    ${dialog === "delete" && html`<${Delete} source=${source} onClose=${close} />`}
+  </div>`;
+}
+
+/** What it takes in, as listeners get it. */
+function Tail({ source, query }) {
+  const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "" };
+  const onFilter = ({ events, expression }) => replace(["source", source.id], { events: events?.join(","), filter: expression });
+  if (!may("subscribe")) return html`<div class="card"><${Empty} icon="sources" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
+  const empty = html`<${Empty} icon="sources" title="Nothing has come in yet">What senders post appears here the moment it is stored. <a href=${to(["source", source.id, "send"])}>How to send</a><//>`;
+  return html`<${Live} channel=${{ kind: "source", id: source.id, schema: Boolean(source.schema) }} filter=${filter} onFilter=${onFilter} empty=${empty} />`;
+}
+
+// ---- dead letters ----------------------------------------------------------------------------------------------
+
+function Letters({ source, onChanged }) {
+  const first = useResource(() => deadLetters(source, { limit: PAGE }), [source.id]);
+  const [more, setMore] = useState({ data: [], next: undefined });
+  const [open, setOpen] = useState(null);
+  const [clearing, setClearing] = useState(false);
+  useInterval(first.reload, REFRESH_MS, more.data.length === 0);
+  const reload = () => {
+    setMore({ data: [], next: undefined });
+    first.reload();
+    onChanged();
+  };
+  const older = useAction(async () => {
+    const page = await deadLetters(source, { limit: PAGE, after: more.next ?? first.data.next });
+    setMore((before) => ({ data: [...before.data, ...page.data], next: page.next }));
+  });
+  const clear = useAction(async () => {
+    await clearLetters(source);
+    setClearing(false);
+    reload();
+  });
+  const rows = [...(first.data?.data ?? []), ...more.data];
+  const next = more.data.length ? more.next : first.data?.next;
+  return html`<section class="card" aria-labelledby="letters">
+    <header><h2 id="letters">What was refused</h2>${rows.length > 0 && html`<button type="button" class="button small bad" onClick=${() => setClearing(true)}>Remove all</button>`}</header>
+    ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
+    ${first.data === undefined && !first.error && html`<${Bones} />`}
+    ${first.data && rows.length === 0 && html`<${Empty} icon="done" title="Nothing was refused">What a sender proved to be its own, but whose content could not be taken, is kept here with the reason.<//>`}
+    ${rows.length > 0 && html`<ul class="list">${rows.map((letter) => html`<li key=${letter.n} class="letter">
+      <details open=${open === letter.n} onToggle=${(event) => event.target.open !== (open === letter.n) && setOpen(event.target.open ? letter.n : null)}>
+        <summary><span class="clip">${letter.reason}</span><span class="soft small tabular">${bytes(letter.bytes)}</span><span class="soft small when"><${Ago} iso=${letter.receivedAt} /></span></summary>
+        ${open === letter.n && html`<${Letter} source=${source} letter=${letter} onChanged=${reload} />`}
+      </details>
+    </li>`)}</ul>`}
+    ${next && html`<div class="past">${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy} onClick=${older.run}>More</button></div>`}
+    ${clearing && html`<${Confirm} title="Remove all dead letters?" action="Remove" busy=${clear.busy} error=${clear.error} onConfirm=${clear.run} onClose=${() => setClearing(false)}><p>What was refused cannot be taken in later.</p><//>`}
+  </section>`;
+}
+
+function Letter({ source, letter, onChanged }) {
+  const found = useResource(() => deadLetter(source, letter.n), [letter.n]);
+  const retry = useAction(async () => {
+    const { accepted } = await retryLetter(source, letter.n);
+    toast(accepted === undefined ? "It is taken in" : `${plural(accepted, "event")} taken in`);
+    onChanged();
+  });
+  const remove = useAction(async () => {
+    await removeLetter(source, letter.n);
+    onChanged();
+  });
+  return html`<div class="detail">
+    <p class="anywhere"><strong>${letter.reason}</strong></p>
+    ${letter.details.length > 0 && html`<ul class="detail-list">${letter.details.map((detail, n) => html`<li key=${n}>${detail.index !== null && `event ${detail.index}, `}<code>${detail.field}</code>: ${detail.message}</li>`)}</ul>`}
+    <p class="soft small">Received ${dateTime(letter.receivedAt)}${letter.retries > 0 ? `, tried again ${plural(letter.retries, "time")}` : ""}${letter.truncated ? ". Only its beginning is kept, so it cannot be taken in later." : "."}</p>
+    ${found.error && html`<${Trouble} error=${found.error} onRetry=${found.reload} />`}
+    ${found.data && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Body as it was sent">${found.data.body}</pre></div>`}
+    ${(retry.error ?? remove.error) && html`<${Trouble} error=${retry.error ?? remove.error} />`}
+    <div class="buttons">
+      <button type="button" class="button small" disabled=${retry.busy || letter.truncated} onClick=${retry.run}>Try again</button>
+      <button type="button" class="button small bad" disabled=${remove.busy} onClick=${remove.run}>Remove</button>
+    </div>
+  </div>`;
+}
+
+// ---- settings --------------------------------------------------------------------------------------------------
+
+const ruleText = (rule) => (rule.header ? `header: ${rule.header}` : (rule.pointer ?? rule));
+
+function Settings({ source, onSaved }) {
+  const form = useForm({
+    name: source.name ?? "", eventType: [source.eventType ?? []].flat().map(ruleText).join("\n"), rateLimit: "",
+    schema: Object.entries(source.schema ?? {}).map(([field, type]) => `${field}: ${type}`).join("\n"),
+    requests: perMinute(source.rateLimit),
+  });
+  const save = useAction(async () => {
+    const { name, eventType, schema: fields, requests } = form.values;
+    try {
+      await changeSource(source, {
+        name: name.trim() || null, eventType: rules(eventType), schema: schema(fields),
+        ...(requests === perMinute(source.rateLimit) ? {} : { rateLimit: requests ? { requests: Number(requests), perSeconds: 60 } : null }),
+      });
+      form.fail(null);
+      toast("Saved");
+      onSaved();
+    } catch (error) {
+      form.fail(error);
+    }
+  });
+  return html`<form class="card padded form" onSubmit=${(event) => { event.preventDefault(); save.run(); }}>
+    <${TextField} form=${form} name="name" label="Name" />
+    <${Rules} form=${form} />
+    <p class="soft small">How senders prove themselves and where events go cannot be changed; make another source for that.</p>
+    ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
+    <div class="buttons"><button type="submit" class="button main" disabled=${save.busy}>Save</button></div>
+  </form>`;
+}
+
+/** A rate as requests a minute, for the field. */
+const perMinute = (rate) => (rate ? count(Math.round((rate.requests * 60) / rate.perSeconds)).replace(/\D/g, "") : "");
+
+function Rotate({ source, onClose }) {
+  const form = useForm({ graceSeconds: "0", key: "", secretKey: "", apiKey: "", jwt: "" });
+  const [made, setMade] = useState(null);
+  const field = { api_key: "apiKey", jwt: "jwt" }[source.authentication] ?? "secretKey";
+  const asymmetric = source.authentication === "jwt" && source.jwt?.algorithm !== "HS256";
+  const rotate = useAction(async () => {
+    const key = form.values.key.trim();
+    try {
+      setMade(await rotateKey(source, { graceSeconds: Number(form.values.graceSeconds), ...(key ? { [field]: field === "jwt" ? { key } : key } : {}) }));
+    } catch (error) {
+      form.fail(error);
+    }
+  });
+  if (made) {
+    return html`<${Dialog} title="The key is changed" onClose=${onClose}>
+      ${made.secret && html`<${Secret} text=${made.secret}>Give it to the sender now: it is shown only once.<//>`}
+      <p>${made.graceSeconds > 0 ? `The old one is taken too until ${dateTime(made.previousSecretExpiresAt)}.` : "The old one is not taken any more."}</p>
+      <footer><button type="button" class="button main" onClick=${onClose}>Done</button></footer>
+    <//>`;
+  }
+  return html`<${Dialog} title="Rotate the key" onClose=${onClose}>
+    <form class="form" onSubmit=${(event) => { event.preventDefault(); rotate.run(); }}>
+      <${SelectField} form=${form} name="graceSeconds" label="The old key is taken too for" options=${[["0", "not at all: it has leaked"], ["3600", "an hour"], ["86400", "a day"]]} />
+      <${Field} label=${asymmetric ? "New public key (PEM)" : "New key (optional)"} problem=${form.problems[field]} hint=${asymmetric ? undefined : "Left empty, the server makes one and shows it once."}>
+        ${(tied) => (asymmetric
+          ? html`<textarea ...${tied} rows="4" required value=${form.values.key} onInput=${(event) => form.set("key", event.target.value)} />`
+          : html`<input ...${tied} type="password" autocomplete="new-password" value=${form.values.key} onInput=${(event) => form.set("key", event.target.value)} />`)}<//>
+      ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
+      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button><button type="submit" class="button main" disabled=${rotate.busy}>Rotate</button></footer>
+    </form>
+  <//>`;
+}
+
+function Delete({ source, onClose }) {
+  const remove = useAction(async () => {
+    await deleteSource(source);
+    toast("The source is deleted");
+    go(["sources"]);
+  });
+  return html`<${Confirm} title=${`Delete ${source.name ?? source.id}?`} action="Delete" busy=${remove.busy} error=${remove.error} onConfirm=${remove.run} onClose=${onClose}>
+    <p>Senders get 404 from now on, and its dead letters are gone. Events that it took in stay in their channel.</p>
+  <//>`;
+}
