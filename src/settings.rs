@@ -157,6 +157,8 @@ pub struct Limits {
     /// 0 = no limit.
     pub streams_per_token: usize,
     pub webhooks_per_map: usize,
+    pub webhooks_per_organization: usize,
+    pub webhooks_per_document: usize,
     /// For each token; 0 = no limit.
     pub api_requests_per_minute: u32,
 }

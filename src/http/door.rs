@@ -1,6 +1,7 @@
 //! The doors to the house: by the path of a request, which family of clients asks, and in whose words it is answered.
 
 use actix_web::HttpRequest;
+use actors::hub::webhooks;
 use actors::model::envelope::Envelope;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +38,15 @@ impl Door {
             Door::Feed => Envelope::Feed,
             Door::Sources => Envelope::Listener,
             Door::Maps | Door::Operations => Envelope::Map,
+        }
+    }
+
+    /// What is noted of webhooks that are made through this door.
+    pub fn of_webhooks(self) -> webhooks::Door {
+        match self {
+            Door::Organizations => webhooks::Door::Organizations,
+            Door::Feed => webhooks::Door::Feed,
+            Door::Maps | Door::Sources | Door::Operations => webhooks::Door::Maps,
         }
     }
 

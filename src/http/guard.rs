@@ -12,6 +12,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
 use actors::hub::sources::Live;
+use actors::hub::webhooks::Webhook;
 use actors::model::access::{Principal, Reach, Refusal, Scope};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::filter::FilterSpec;
@@ -65,6 +66,13 @@ pub struct On<A> {
     act: PhantomData<A>,
 }
 
+/// A webhook that the caller may manage. Its channel is named as in [`On`]; an admin need not name it, because the webhook
+/// says it.
+pub struct OnWebhook {
+    pub channel: Arc<Channel>,
+    pub webhook: Arc<Webhook>,
+}
+
 /// What the caller may read: a channel as in [`On`], or all of them where an admin names none.
 pub struct Reading {
     pub lane: Lane,
@@ -108,6 +116,27 @@ impl<A: Act> FromRequest for On<A> {
             }
             let channel = channel_for(request, &principal, A::SCOPE)?;
             Ok(On { channel, principal, act: PhantomData })
+        }))
+    }
+}
+
+impl FromRequest for OnWebhook {
+    type Error = Problem;
+    type Future = Ready<Result<OnWebhook, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(request).and_then(|principal| {
+            count(request, &principal)?;
+            let hub = &context(request).hub;
+            let id = request.match_info().get("webhook").unwrap_or_default();
+            let (channel, webhook) = match lane_for(request, &principal, Scope::Manage)? {
+                Lane::Channel(channel) => {
+                    let webhook = hub.webhook(&channel, id)?;
+                    (channel, webhook)
+                }
+                Lane::All => hub.find_webhook(id)?,
+            };
+            Ok(OnWebhook { channel, webhook })
         }))
     }
 }

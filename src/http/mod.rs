@@ -1,13 +1,13 @@
 //! The edge in HTTP: the route table, and what all handlers share.
 
 mod dead_letters;
-mod deliveries;
 mod door;
 mod events;
 pub mod guard;
 mod ingest;
 pub mod jwt;
 mod maps;
+mod names;
 mod ops;
 mod organizations;
 mod preview;
@@ -29,6 +29,7 @@ use actors::hub::Hub;
 use actors::model::draft;
 
 use crate::settings::{Limits, Settings};
+use webhooks::{deliveries, document};
 
 /// What every handler may use.
 pub struct Context {
@@ -118,16 +119,33 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
                 .route(web::patch().to(webhooks::change))
                 .route(web::delete().to(webhooks::delete)),
         )
-        .service(at("/api/maps/{map}/webhooks/{webhook}/rotate-secret").route(web::post().to(webhooks::rotate_secret)))
-        .service(at("/api/maps/{map}/webhooks/{webhook}/test").route(web::post().to(deliveries::test)))
-        .service(at("/api/maps/{map}/webhooks/{webhook}/deliveries").route(web::get().to(deliveries::list)))
-        .service(at("/api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}").route(web::get().to(deliveries::get)))
+        .service(at("/api/v1/webhooks").route(web::get().to(webhooks::page)).route(web::post().to(webhooks::create)))
         .service(
-            at("/api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}/retry")
-                .route(web::post().to(deliveries::retry)),
+            at("/api/v1/webhooks/{webhook}")
+                .route(web::get().to(webhooks::get))
+                .route(web::patch().to(webhooks::change))
+                .route(web::delete().to(webhooks::delete)),
         )
-        .service(at("/api/maps/{map}/webhooks/{webhook}/replay").route(web::post().to(deliveries::replay)))
-        .service(at("/api/maps/{map}/webhooks/{webhook}/replays/{job}").route(web::get().to(deliveries::replay_job)))
+        .service(
+            at("/engine/.config/webhooks.json")
+                .app_data(web::PayloadConfig::new(limits.batch_bytes))
+                .route(web::get().to(document::get))
+                .route(web::put().to(document::put))
+                .route(web::delete().to(document::delete)),
+        );
+    // what belongs to one webhook
+    for webhook in ["/api/maps/{map}/webhooks/{webhook}", "/api/v1/webhooks/{webhook}"] {
+        let below = |path: &str| at(&format!("{webhook}/{path}"));
+        config
+            .service(below("rotate-secret").route(web::post().to(webhooks::rotate_secret)))
+            .service(below("test").route(web::post().to(deliveries::test)))
+            .service(below("deliveries").route(web::get().to(deliveries::list)))
+            .service(below("deliveries/{delivery}").route(web::get().to(deliveries::get)))
+            .service(below("deliveries/{delivery}/retry").route(web::post().to(deliveries::retry)))
+            .service(below("replay").route(web::post().to(deliveries::replay)))
+            .service(below("replays/{job}").route(web::get().to(deliveries::replay_job)));
+    }
+    config
         .service(at("/api/event-types").route(web::get().to(events::event_types)))
         .service(at("/api/webhooks").route(web::post().to(sources::create)).route(web::get().to(sources::list)))
         .service(

@@ -12,7 +12,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
 use actors::hub::sources::{Barred, SourceError};
-use actors::hub::webhooks::{Refusal, WebhookError};
+use actors::hub::webhooks::{InvalidEntry, Refusal, WebhookError};
 use actors::hub::{ChannelError, TokenError};
 use actors::journal::AppendError;
 use actors::limits::StreamRefusal;
@@ -116,6 +116,16 @@ impl Problem {
 
     pub fn with_details(mut self, details: Vec<Value>) -> Problem {
         self.details = details;
+        self
+    }
+
+    /// Names the fields of the details by `spell`.
+    pub fn spelled(mut self, spell: impl Fn(&str) -> String) -> Problem {
+        for detail in &mut self.details {
+            if let Some(field) = detail.get("field").and_then(Value::as_str).map(&spell) {
+                detail["field"] = field.into();
+            }
+        }
         self
     }
 
@@ -352,7 +362,12 @@ impl From<WebhookError> for Problem {
                 Problem::validation(fields.iter().map(detail).collect())
             }
             WebhookError::Duplicate => Problem::new(Code::Conflict, e.to_string()),
-            WebhookError::TooMany(_) => Problem::new(Code::WebhookLimit, e.to_string()),
+            WebhookError::InvalidEntries(entries) => {
+                let detail =
+                    |e: InvalidEntry| json!({ "index": e.index, "id": e.id, "field": e.field, "message": e.message });
+                Problem::validation(entries.into_iter().map(detail).collect())
+            }
+            WebhookError::TooMany { .. } => Problem::new(Code::WebhookLimit, e.to_string()),
             WebhookError::NotFound => Problem::new(Code::NotFound, "Webhook not found"),
             WebhookError::DeliveryNotFound => Problem::new(Code::NotFound, "Delivery not found"),
             WebhookError::ReplayNotFound => Problem::new(Code::NotFound, "Replay not found"),

@@ -50,6 +50,8 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("limits.streams_per_channel",     0,        10_000_000),
     ("limits.streams_per_token",       0,        10_000_000),
     ("limits.webhooks_per_map",        1,        10_000),
+    ("limits.webhooks_per_organization", 1,      10_000),
+    ("limits.webhooks_per_document",   1,        10_000),
     ("limits.api_requests_per_minute", 0,        1_000_000),
     ("sse.keepalive_s",                1,        3_600),
     ("sse.retry_ms",                   1,        3_600_000),

@@ -27,8 +27,12 @@ pub struct WebhookConfig {
     /// The retry policy of webhooks that name none.
     pub schedule: RetryPolicy,
     pub disable_after: Duration,
-    /// Webhooks of one map or organization.
-    pub per_channel: usize,
+    /// Webhooks of one map, without those of its document.
+    pub per_map: usize,
+    /// Webhooks of one organization, without those of its document.
+    pub per_organization: usize,
+    /// Webhooks in the document of one map or organization.
+    pub per_document: usize,
     pub max_in_flight: u32,
     /// Deliveries of one webhook that are kept for people, and for how long.
     pub log_deliveries: usize,

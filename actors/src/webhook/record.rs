@@ -25,6 +25,34 @@ pub enum Door {
     Feed,
 }
 
+impl Door {
+    /// What a webhook sends unless it says otherwise.
+    pub fn default_format(self) -> Format {
+        match self {
+            Door::Maps => Format::Map,
+            Door::Organizations => Format::Gateway,
+            Door::Feed => Format::Feed,
+        }
+    }
+
+    /// When it tries again unless it says otherwise. `schedule`: that of the settings.
+    pub fn default_policy(self, schedule: &RetryPolicy) -> RetryPolicy {
+        match self {
+            Door::Maps | Door::Feed => schedule.clone(),
+            Door::Organizations => RetryPolicy::organization_default(),
+        }
+    }
+}
+
+/// Where a webhook stands in the document that keeps it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DocumentEntry {
+    /// The owner's own name for it, unique in the document.
+    pub id: Arc<str>,
+    /// Counted from 0.
+    pub position: u32,
+}
+
 /// A webhook as the state database keeps it. It has no Debug, because custom headers may hold credentials.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Webhook {
@@ -33,6 +61,9 @@ pub struct Webhook {
     pub channel: u32,
     #[serde(default)]
     pub door: Door,
+    /// For those of [`Door::Feed`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<DocumentEntry>,
     pub url: String,
     /// The owner's switch; that of the map counts as well, see [`Webhook::is_on`].
     pub active: bool,
@@ -66,6 +97,29 @@ pub struct SealedKeys {
 }
 
 impl Webhook {
+    /// A webhook with the defaults of its interface, which goes nowhere yet and signs nothing.
+    pub fn new(id: Arc<str>, channel: &Channel, door: Door, schedule: &RetryPolicy, now_ms: i64) -> Webhook {
+        Webhook {
+            id,
+            channel: channel.no,
+            door,
+            entry: None,
+            url: String::new(),
+            active: true,
+            format: door.default_format(),
+            template: None,
+            filter: FilterSpec::default(),
+            custom_headers: Vec::new(),
+            retry_policy: door.default_policy(schedule),
+            ordered: false,
+            batch: None,
+            rate_limit: None,
+            secrets: None,
+            inserted_ms: now_ms,
+            updated_ms: now_ms,
+        }
+    }
+
     pub fn channel_no(&self) -> ChannelNo {
         ChannelNo(self.channel)
     }

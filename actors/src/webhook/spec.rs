@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::record::Webhook;
+use crate::clock;
 use crate::frame::Frame;
 use crate::model::catalogue;
-use crate::model::channel::Channel;
-use crate::model::delivery::{Batch, EndpointConfig, RateLimit, RetryPolicyForm};
+use crate::model::channel::{Channel, ChannelKind};
+use crate::model::delivery::{Batch, EndpointConfig, PolicyChange, RateLimit, RetryPolicy};
 use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::format::{ChannelLabel, Family, Format, Subject, Template};
@@ -46,7 +47,7 @@ pub struct WebhookSpec {
     pub path_prefix: Option<Vec<String>>,
     pub filter: Option<Option<String>>,
     pub custom_headers: Option<Vec<(String, String)>>,
-    pub retry_policy: Option<RetryPolicyForm>,
+    pub retry_policy: Option<PolicyChange>,
     pub ordered: Option<bool>,
     pub batch: Option<Option<Batch>>,
     pub rate_limit: Option<Option<RateLimit>>,
@@ -66,6 +67,17 @@ pub enum SecretChoice {
     Absent,
 }
 
+impl SecretChoice {
+    /// The secret that was chosen, made now if it has to be.
+    pub fn take(self) -> Option<Secret> {
+        match self {
+            SecretChoice::Made => Some(Secret::from_random(clock::random())),
+            SecretChoice::Given(secret) => Some(secret),
+            SecretChoice::Absent => None,
+        }
+    }
+}
+
 /// One field that cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidField {
@@ -73,8 +85,20 @@ pub struct InvalidField {
     pub message: String,
 }
 
+/// What a spec is judged by, beside itself.
+#[derive(Clone, Copy)]
+pub struct Basis<'a> {
+    pub channel: &'a Channel,
+    pub policy: &'a Policy,
+    /// When webhooks that say nothing about it try again, by the settings.
+    pub schedule: &'a RetryPolicy,
+    /// Whether the webhook is being made.
+    pub fresh: bool,
+}
+
 /// Puts what was asked for into the webhook and answers everything that is wrong with the result.
-pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, channel: &Channel, policy: &Policy) -> Vec<InvalidField> {
+pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, basis: Basis<'_>) -> Vec<InvalidField> {
+    let Basis { channel, policy, schedule, fresh } = basis;
     let mut bad = Vec::new();
     let mut refuse = |field: &str, message: String| bad.push(InvalidField { field: field.into(), message });
     let new_template = spec.template.is_some() || spec.format.is_some();
@@ -111,8 +135,9 @@ pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, channel: &Channel, policy
         Ok(filter) => webhook.filter = filter.spec().clone(),
         Err(e) => refuse(e.parameter(), e.to_string()),
     }
-    if let Some(form) = spec.retry_policy {
-        match form.check() {
+    if let Some(change) = spec.retry_policy {
+        let current = (!fresh).then_some(&webhook.retry_policy);
+        match change.apply(current, &webhook.door.default_policy(schedule)) {
             Ok(policy) => webhook.retry_policy = policy,
             Err(fields) => {
                 for field in fields {
@@ -132,7 +157,7 @@ pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, channel: &Channel, policy
     }
     let config = EndpointConfig { batch: webhook.batch, rate_limit: webhook.rate_limit, ..EndpointConfig::new("") };
     for field in config.check() {
-        refuse(field.field, field.message);
+        refuse(&field.field, field.message);
     }
     if let (Some(batch), Some(most)) = (webhook.batch, webhook.format.events_max())
         && batch.max_events as usize > most
@@ -183,7 +208,7 @@ fn check_template(webhook: &Webhook, channel: &Channel) -> Result<(), String> {
         };
     };
     let template = Template::compile(text).map_err(|e| e.to_string())?;
-    let events: Vec<(Event, Bytes)> = sample_types(webhook)
+    let events: Vec<(Event, Bytes)> = sample_types(webhook, channel.kind)
         .filter_map(|kind| EventType::new(kind).ok())
         .enumerate()
         .map(|(n, kind)| {
@@ -203,14 +228,14 @@ fn check_template(webhook: &Webhook, channel: &Channel) -> Result<(), String> {
 }
 
 /// The types that a webhook may get, as far as the catalogue knows them; all of its family if that is none.
-pub fn sample_types(webhook: &Webhook) -> impl Iterator<Item = &'static str> + use<> {
+pub fn sample_types(webhook: &Webhook, kind: ChannelKind) -> impl Iterator<Item = &'static str> + use<> {
     let wanted: Vec<&str> = webhook.filter.events.iter().flatten().map(String::as_str).collect();
     let all = || catalogue::types().iter().map(|info| info.name);
     let chosen: Vec<&'static str> = all().filter(|name| wanted.contains(name)).collect();
-    let family = match webhook.format {
-        Format::Gateway => "organizations",
-        Format::Feed => "feed",
-        _ => "maps",
+    let family = match (webhook.format, kind) {
+        (Format::Feed, _) => "feed",
+        (Format::Gateway, _) | (_, ChannelKind::Organization) => "organizations",
+        (_, ChannelKind::Map) => "maps",
     };
     if chosen.is_empty() { catalogue::of_family(family).map(|info| info.name).collect() } else { chosen }.into_iter()
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actors::hub::webhooks::{DeliveryStatus, Door, Webhook, WebhookSpec};
+use actors::hub::webhooks::{DeliveryStatus, Door, RetryPolicyForm, Webhook, WebhookSpec};
 use actors::hub::{HistoryQuery, Order};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::envelope::Envelope;
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::receiver::{Got, Receiver};
 use super::world::{World, to};
 
-fn once() -> Option<actors::hub::webhooks::RetryPolicyForm> {
-    Some(serde_json::from_str(r#"{"policy":"constant","delaySeconds":1,"attempts":1}"#).expect("a policy"))
+fn once() -> Option<actors::hub::webhooks::PolicyChange> {
+    Some(RetryPolicyForm { policy: Some("constant".into()), attempts: Some(1), ..RetryPolicyForm::default() }.into())
 }
 
 /// The oldest events of a channel, in its envelope.

@@ -1,8 +1,8 @@
 //! What a receiver and an owner see. Each test is named after what must hold.
 
 use actors::hub::webhooks::{
-    Batch, DeliveryStatus, Door, Health, JobState, OffReason, ReplayAnswer, ReplayAsk, Resume, WebhookError,
-    WebhookSpec,
+    Batch, DeliveryStatus, Door, Health, JobState, OffReason, ReplayAnswer, ReplayAsk, Resume, RetryPolicyForm,
+    WebhookError, WebhookSpec,
 };
 use actors::model::id::EventId;
 use actors::model::signature::{Secret, verify_map, verify_standard};
@@ -124,8 +124,8 @@ async fn a_batch_goes_out_as_one_request() {
 #[actix_web::test]
 async fn a_dead_delivery_is_listed_retried_by_hand_and_replayed() {
     let (world, receiver) = (World::start().await, Receiver::start().await);
-    let once = serde_json::from_str(r#"{"policy":"constant","delaySeconds":1,"attempts":1}"#).expect("a policy");
-    let spec = WebhookSpec { retry_policy: Some(once), ..to(&receiver.url) };
+    let once = RetryPolicyForm { policy: Some("constant".into()), attempts: Some(1), ..RetryPolicyForm::default() };
+    let spec = WebhookSpec { retry_policy: Some(once.into()), ..to(&receiver.url) };
     let (webhook, _) = world.webhook(spec).await;
     receiver.answer_always(Some(503));
     world.publish([1, 2]).await;
@@ -222,7 +222,7 @@ async fn what_cannot_be_a_webhook_is_refused_field_by_field() {
         world.webhook(to(&format!("{}/{n}", receiver.url))).await;
     }
     let sixth = world.hub.create_webhook(&world.map, Door::Maps, to(&format!("{}/6", receiver.url))).await.err();
-    assert!(matches!(sixth, Some(WebhookError::TooMany(5))), "{sixth:?}");
+    assert!(matches!(sixth, Some(WebhookError::TooMany { most: 5, .. })), "{sixth:?}");
     world.hub.delete_webhook(&world.map, &webhook.id).await.expect("deleted");
     assert!(matches!(world.hub.webhook(&world.map, &webhook.id).err(), Some(WebhookError::NotFound)));
     let world = world.restart().await;

@@ -75,7 +75,9 @@ fn config(folder: &Path) -> Config {
             connect_timeout: 2 * second,
             schedule: RetryPolicy::map_default(),
             disable_after: 432_000 * second,
-            per_channel: 5,
+            per_map: 5,
+            per_organization: 100,
+            per_document: 100,
             max_in_flight: 16,
             log_deliveries: 100,
             log_max_age: 86_400 * second,
@@ -162,5 +164,5 @@ pub fn to(url: &str) -> WebhookSpec {
         attempts: Some(3),
         ..RetryPolicyForm::default()
     };
-    WebhookSpec { url: Some(url.into()), retry_policy: Some(policy), ..WebhookSpec::default() }
+    WebhookSpec { url: Some(url.into()), retry_policy: Some(policy.into()), ..WebhookSpec::default() }
 }

@@ -1,6 +1,7 @@
 //! What the tests share: a server, other commands of the program, an HTTP client, a receiver of webhooks, a reader of SSE, a client of WebSocket.
 
 pub mod http;
+pub mod organization;
 pub mod program;
 pub mod proxy;
 pub mod random;
@@ -13,6 +14,7 @@ pub mod websocket;
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Request};
+pub use organization::Organization;
 pub use receiver::{Received, Receiver, Reply};
 pub use server::{Map, TestServer};
 pub use sse::Sse;

@@ -48,6 +48,10 @@ impl Received {
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("a body of JSON")
     }

@@ -1,9 +1,11 @@
 //! What the API promises to those who use it rightly.
 
 mod access;
+mod document;
 mod history;
 mod limits;
 mod maps;
+mod organization_webhooks;
 mod pages;
 mod publish;
 mod streams;

@@ -78,7 +78,7 @@ impl Hub {
         let webhook = self.webhook(channel, id)?;
         let now_ms = clock::now_ms();
         let delivery = DeliveryId::fresh(now_ms.max(0) as u64, u128::from_le_bytes(clock::random()));
-        let frame = Arc::new(Frame::new(sample(&webhook, delivery, now_ms), channel.owner()));
+        let frame = Arc::new(Frame::new(sample(&webhook, channel, delivery, now_ms), channel.owner()));
         let tested = self.actor(&webhook).await?.send(Test { delivery, frame }).await;
         let done = tested.map_err(|_| WebhookError::Unavailable)??;
         Ok(TestOutcome {
@@ -333,9 +333,9 @@ fn body(engine: &Engine, ready: &Ready, events: &[EventId]) -> Result<Option<Str
 }
 
 /// An event that is not in the log, of a type that the webhook gets.
-fn sample(webhook: &Webhook, delivery: DeliveryId, now_ms: i64) -> Event {
+fn sample(webhook: &Webhook, channel: &Channel, delivery: DeliveryId, now_ms: i64) -> Event {
     let wanted = webhook.filter.events.iter().flatten().map(String::as_str);
-    let name = spec::sample_types(webhook).next().or(wanted.into_iter().next()).unwrap_or("webhook.test");
+    let name = spec::sample_types(webhook, channel.kind).next().or(wanted.into_iter().next()).unwrap_or("webhook.test");
     Event {
         id: EventId::from_bytes(delivery.to_bytes()),
         channel: webhook.channel_no(),

@@ -1,24 +1,25 @@
 //! Webhooks: create, change, rotate, delete. What became of their deliveries is in `deliveries`.
 
 mod deliveries;
+mod document;
 mod passage;
 mod preview;
 
 use std::sync::Arc;
 
 pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
+pub use document::{Entry, InvalidEntry};
 pub use passage::{Fate, Passage};
 pub use preview::{Preview, PreviewAsk};
 
 use super::Hub;
 use crate::clock;
-use crate::model::channel::{self, Channel};
+use crate::model::channel::{self, Channel, ChannelKind};
 use crate::model::delivery::EndpointState;
 pub use crate::model::delivery::{
-    Batch, DeliveryId, Health, Job, JobId, JobState, OffReason, RateLimit, Refusal, Resume, RetryPolicy,
+    Batch, DeliveryId, Health, Job, JobId, JobState, OffReason, PolicyChange, RateLimit, Refusal, Resume, RetryPolicy,
     RetryPolicyForm, Trigger,
 };
-use crate::model::filter::FilterSpec;
 pub use crate::model::format::Format;
 use crate::model::signature::{Keys, Secret};
 use crate::store::{Change, StoreError, Table};
@@ -44,8 +45,10 @@ pub enum WebhookError {
     Invalid(Vec<InvalidField>),
     #[error("another webhook of this channel has this url; change that one, or choose another url")]
     Duplicate,
-    #[error("there are as many webhooks as limits.webhooks_per_map allows: {0}")]
-    TooMany(usize),
+    #[error("there are as many webhooks as {setting} allows: {most}")]
+    TooMany { setting: &'static str, most: usize },
+    #[error("entries of the document cannot be taken as they are")]
+    InvalidEntries(Vec<InvalidEntry>),
     #[error("the webhook does not exist")]
     NotFound,
     #[error("the delivery is not known; it may have left the delivery log")]
@@ -114,45 +117,15 @@ impl Hub {
         let _one_at_a_time = self.changes.lock().await;
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let office = &self.engine.office;
-        let most = office.config.per_channel;
         let id = channel::uuid_from(clock::random());
         let now_ms = clock::now_ms();
-        let made = matches!(secret_choice(door, &spec), SecretChoice::Made);
-        let secret = match secret_choice(door, &spec) {
-            SecretChoice::Made => Some(Secret::from_random(clock::random())),
-            SecretChoice::Given(secret) => Some(secret),
-            SecretChoice::Absent => None,
-        };
-        let sealed = secret.clone().map(|secret| record::seal_keys(&office.key, &id, &Keys::new(secret)));
-        let mut webhook = Webhook {
-            secrets: sealed,
-            id: id.into(),
-            channel: channel.no,
-            door,
-            url: String::new(),
-            active: true,
-            format: match door {
-                Door::Maps => Format::Map,
-                Door::Organizations => Format::Gateway,
-                Door::Feed => Format::Feed,
-            },
-            template: None,
-            filter: FilterSpec::default(),
-            custom_headers: Vec::new(),
-            retry_policy: match door {
-                Door::Maps | Door::Feed => office.config.schedule.clone(),
-                Door::Organizations => RetryPolicy::organization_default(),
-            },
-            ordered: false,
-            batch: None,
-            rate_limit: None,
-            inserted_ms: now_ms,
-            updated_ms: now_ms,
-        };
-        self.check(spec, &mut webhook, &channel).await?;
-        if office.list(channel.no()).len() >= most {
-            return Err(WebhookError::TooMany(most));
-        }
+        let choice = secret_choice(door, &spec);
+        let made = matches!(choice, SecretChoice::Made);
+        let secret = choice.take();
+        let mut webhook = Webhook::new(id.into(), &channel, door, &office.config.schedule, now_ms);
+        webhook.secrets = secret.clone().map(|secret| self.seal(&webhook.id, secret));
+        self.check(spec, &mut webhook, &channel, true).await?;
+        self.find_room(&channel)?;
         let webhook = Arc::new(webhook);
         let stored = webhook.clone();
         self.blocking(move |engine| {
@@ -176,6 +149,13 @@ impl Hub {
         webhook.ok_or(WebhookError::NotFound)
     }
 
+    /// A webhook of whatever channel, with the channel.
+    pub fn find_webhook(&self, id: &str) -> Result<(Arc<Channel>, Arc<Webhook>), WebhookError> {
+        let webhook = self.engine.office.get(id).ok_or(WebhookError::NotFound)?;
+        let channel = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?;
+        Ok((channel, webhook))
+    }
+
     /// Changes what the spec names. `active: true` also switches on what the server has switched off, and `resume` says
     /// what is to become of the events that waited.
     pub async fn change_webhook(
@@ -191,17 +171,10 @@ impl Hub {
         let enable = spec.active == Some(true) || resume.is_some();
         let mut webhook = Webhook::clone(&old);
         webhook.updated_ms = clock::now_ms();
-        let secret = match &spec.secret {
-            None => None,
-            Some(SecretChoice::Made) => Some(Some(Secret::from_random(clock::random()))),
-            Some(SecretChoice::Given(secret)) => Some(Some(secret.clone())),
-            Some(SecretChoice::Absent) => Some(None),
-        };
-        if let Some(secret) = secret {
-            let seal = |secret| record::seal_keys(&self.engine.office.key, &webhook.id, &Keys::new(secret));
-            webhook.secrets = secret.map(seal);
+        if let Some(choice) = &spec.secret {
+            webhook.secrets = choice.clone().take().map(|secret| self.seal(&webhook.id, secret));
         }
-        self.check(spec, &mut webhook, &channel).await?;
+        self.check(spec, &mut webhook, &channel, false).await?;
         let enable = enable && webhook.is_on(&channel);
         let new_target = webhook.url != old.url;
         let webhook = self.store_webhook(webhook).await?;
@@ -261,6 +234,9 @@ impl Hub {
         };
         webhook.secrets = Some(record::seal_keys(key, &webhook.id, &keys));
         webhook.updated_ms = now_ms;
+        if let Some(bad) = self.unfit_secret(&webhook) {
+            return Err(WebhookError::Invalid(vec![bad]));
+        }
         let webhook = self.store_webhook(webhook).await?;
         let ready = self.ready(&webhook, channel)?;
         self.ask(&webhook, Ask::Configure { ready, new_target: false }).await?;
@@ -297,24 +273,72 @@ impl Hub {
 
     // ---- what the verbs share ------------------------------------------------------------------------------------
 
-    async fn check(&self, spec: WebhookSpec, webhook: &mut Webhook, channel: &Channel) -> Result<(), WebhookError> {
-        let office = &self.engine.office;
-        let bad = spec::apply(spec, webhook, channel, &office.gate.policy);
+    /// Puts the spec into the webhook, or says what is wrong with it. `fresh`: it is being made.
+    async fn check(
+        &self,
+        spec: WebhookSpec,
+        webhook: &mut Webhook,
+        channel: &Channel,
+        fresh: bool,
+    ) -> Result<(), WebhookError> {
+        let bad = self.judge(spec, webhook, channel, fresh).await;
         if !bad.is_empty() {
             return Err(WebhookError::Invalid(bad));
         }
-        if let Ok(target) = office.gate.judge_url(&webhook.url) {
+        // an organization may send one session here and another one there, to the same address
+        let same =
+            |other: &Arc<Webhook>| other.door == Door::Maps && other.id != webhook.id && other.url == webhook.url;
+        let twice = webhook.door == Door::Maps && self.engine.office.list(channel.no()).iter().any(same);
+        if twice { Err(WebhookError::Duplicate) } else { Ok(()) }
+    }
+
+    /// Puts the spec into the webhook, with the form of the URL that is stored, and answers everything that is wrong.
+    async fn judge(
+        &self,
+        spec: WebhookSpec,
+        webhook: &mut Webhook,
+        channel: &Channel,
+        fresh: bool,
+    ) -> Vec<InvalidField> {
+        let office = &self.engine.office;
+        let basis = spec::Basis { channel, policy: &office.gate.policy, schedule: &office.config.schedule, fresh };
+        let mut bad = spec::apply(spec, webhook, basis);
+        bad.extend(self.unfit_secret(webhook));
+        if bad.is_empty()
+            && let Ok(target) = office.gate.judge_url(&webhook.url)
+        {
             let admitted = tokio::time::timeout(office.config.connect_timeout, office.gate.admit(&target)).await;
             // a name that nobody knows yet may be known when the first event is delivered
             if let Ok(Err(refusal @ TargetRefusal::Forbidden { .. })) = admitted {
-                let bad = InvalidField { field: "url".into(), message: refusal.to_string() };
-                return Err(WebhookError::Invalid(vec![bad]));
+                bad.push(InvalidField { field: "url".into(), message: refusal.to_string() });
             }
             webhook.url = target.url;
         }
-        let of_channel = office.list(channel.no());
-        let same = of_channel.iter().any(|other| other.id != webhook.id && other.url == webhook.url);
-        if same { Err(WebhookError::Duplicate) } else { Ok(()) }
+        bad
+    }
+
+    /// The format `standard` has no other signature than one that takes a certain kind of key.
+    fn unfit_secret(&self, webhook: &Webhook) -> Option<InvalidField> {
+        let sealed = webhook.secrets.as_ref().filter(|_| webhook.format == Format::Standard)?;
+        let keys = record::open_keys(&self.engine.office.key, &webhook.id, sealed).ok()?;
+        let message = "the format standard signs with base64 of 24 to 64 bytes behind whsec_; have a secret made, or \
+            choose such a one";
+        (!keys.current.signs_standard()).then(|| InvalidField { field: "secret".into(), message: message.into() })
+    }
+
+    fn seal(&self, webhook: &str, secret: Secret) -> record::SealedKeys {
+        record::seal_keys(&self.engine.office.key, webhook, &Keys::new(secret))
+    }
+
+    /// Whether the channel may have one more webhook beside those of its document.
+    fn find_room(&self, channel: &Channel) -> Result<(), WebhookError> {
+        let config = &self.engine.office.config;
+        let (setting, most) = match channel.kind {
+            ChannelKind::Map => ("limits.webhooks_per_map", config.per_map),
+            ChannelKind::Organization => ("limits.webhooks_per_organization", config.per_organization),
+        };
+        let own = self.engine.office.list(channel.no()).iter().filter(|webhook| webhook.door != Door::Feed).count();
+        if own < most { Ok(()) } else { Err(WebhookError::TooMany { setting, most }) }
     }
 
     async fn store_webhook(&self, webhook: Webhook) -> Result<Arc<Webhook>, WebhookError> {

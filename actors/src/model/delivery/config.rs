@@ -193,7 +193,7 @@ mod tests {
         config.batch = Some(Batch { max_events: 0, max_wait_ms: 60_001 });
         config.rate_limit = Some(RateLimit { per_second: 0, burst: 0 });
         config.max_in_flight = 0;
-        let fields: Vec<_> = config.check().iter().map(|bad| bad.field).collect();
+        let fields: Vec<_> = config.check().into_iter().map(|bad| bad.field).collect();
         let all =
             ["batch.max_events", "batch.max_wait_ms", "rate_limit.per_second", "rate_limit.burst", "max_in_flight"];
         assert_eq!(fields, all);

@@ -34,8 +34,8 @@ pub use config::{
 pub use endpoint::{Endpoint, Observed, Slots};
 pub use ids::{DeliveryId, MalformedDeliveryId};
 pub use policy::{
-    ATTEMPTS_MAX, BadField, BadPolicy, DEFAULT_SCHEDULE_S, DELAY_MAX_S, JITTER_PERCENT, RETRY_AFTER_MAX_MS,
-    RetryPolicy, RetryPolicyForm, jittered_ms, wait_ms,
+    ATTEMPTS_MAX, BadField, BadPolicy, DEFAULT_SCHEDULE_S, DELAY_MAX_S, JITTER_PERCENT, PolicyChange,
+    RETRY_AFTER_MAX_MS, RetryPolicy, RetryPolicyForm, jittered_ms, wait_ms,
 };
 pub use protocol::{
     Attempt, Effect, Input, LogEntry, Notice, NoticeKey, Offer, Opened, Outcome, Refusal, ReplayRequest, Resume,

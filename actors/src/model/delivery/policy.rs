@@ -1,6 +1,12 @@
 //! When a failed delivery is tried again: the retry policy, its form on the wire, jitter and `Retry-After`.
 
+mod change;
+
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+
+pub use change::PolicyChange;
 
 /// The default schedule of maps after the first attempt, in seconds: 27.6 hours from the first attempt to the last.
 pub const DEFAULT_SCHEDULE_S: [u64; 7] = [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
@@ -102,13 +108,13 @@ pub fn wait_ms(delay_ms: u64, retry_after_ms: Option<u64>, random: u64) -> u64 {
 #[error("{field} {message}")]
 pub struct BadField {
     /// The name of the field on the wire, below the object that it belongs to.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     pub message: String,
 }
 
 impl BadField {
     pub(super) fn new(field: &'static str, message: impl Into<String>) -> BadField {
-        BadField { field, message: message.into() }
+        BadField { field: field.into(), message: message.into() }
     }
 }
 
@@ -310,7 +316,7 @@ mod tests {
         ] {
             let parsed: RetryPolicyForm = serde_json::from_value(form.clone()).expect("a form");
             let bad = parsed.check().expect_err("a bad policy");
-            assert_eq!(bad.iter().map(|b| b.field).collect::<Vec<_>>(), fields, "{form}");
+            assert_eq!(bad.iter().map(|b| &*b.field).collect::<Vec<_>>(), fields, "{form}");
             assert!(serde_json::from_value::<RetryPolicy>(form).is_err());
         }
         assert!(serde_json::from_value::<RetryPolicy>(json!({"retries": 3})).is_err());

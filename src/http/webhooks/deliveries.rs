@@ -1,4 +1,4 @@
-//! The deliveries of a webhook: list, look, send again, replay, test.
+//! The deliveries of a webhook: list, look, send again, replay, test. The same handlers for every family.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::webhooks::{
@@ -11,13 +11,13 @@ use actors::model::timestamp::{self, to_iso};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Context;
-use super::guard::{Manages, On};
-use super::problem::{Code, Problem};
-use super::query::{self, Pairs};
-use super::webhooks::{WebhookPath, event_types};
-
-type Answer = Result<HttpResponse, Problem>;
+use super::super::door::Door;
+use super::super::guard::OnWebhook;
+use super::super::problem::{Code, Problem};
+use super::super::query::{self, Pairs};
+use super::super::{Context, names};
+use super::Answer;
+use super::asked::event_types;
 
 /// Most deliveries of a page.
 const PAGE_MAX: usize = 1000;
@@ -25,7 +25,6 @@ const PAGE_DEFAULT: usize = 100;
 
 #[derive(Deserialize)]
 pub struct DeliveryPath {
-    webhook: String,
     delivery: String,
 }
 
@@ -38,7 +37,6 @@ impl DeliveryPath {
 
 #[derive(Deserialize)]
 pub struct ReplayPath {
-    webhook: String,
     job: u64,
 }
 
@@ -46,14 +44,20 @@ fn iso(ms: u64) -> String {
     to_iso(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
+/// Ids of events as the clients of this door know them.
+fn event_id(door: Door, id: EventId) -> String {
+    door.envelope().shown_id(id)
+}
+
 /// A delivery as a list shows it.
-fn shown(delivery: &Delivery, webhook: &str) -> Value {
+fn shown(door: Door, delivery: &Delivery, webhook: &str) -> Value {
     let last = delivery.attempts.last();
-    json!({
+    let events: Vec<_> = delivery.events.iter().map(|id| event_id(door, *id)).collect();
+    let shown = json!({
         "id": delivery.id,
         "webhook_id": webhook,
         "status": delivery.status,
-        "event_ids": delivery.events,
+        "event_ids": events,
         "event_types": delivery.event_types,
         "attempt_count": delivery.attempt_count,
         "status_code": last.and_then(|attempt| attempt.status_code),
@@ -61,7 +65,8 @@ fn shown(delivery: &Delivery, webhook: &str) -> Value {
         "next_attempt_at": delivery.next_attempt_ms.map(iso),
         "inserted_at": iso(delivery.id.time_ms()),
         "updated_at": to_iso(delivery.updated_ms),
-    })
+    });
+    names::object(door, shown)
 }
 
 fn header_object(headers: &Headers) -> Map<String, Value> {
@@ -69,23 +74,24 @@ fn header_object(headers: &Headers) -> Map<String, Value> {
 }
 
 /// The parts of an attempt in milliseconds; null is a part that did not happen or did not end.
-fn timings_shown(timings: &Timings) -> Value {
+fn timings_shown(door: Door, timings: &Timings) -> Value {
     let ms = |us: Option<u64>| us.map(|us| us as f64 / 1e3);
-    json!({
+    let shown = json!({
         "dns_ms": ms(timings.dns_us),
         "connect_ms": ms(timings.connect_us),
         "tls_ms": ms(timings.tls_us),
         "first_byte_ms": ms(timings.first_byte_us),
-    })
+    });
+    names::object(door, shown)
 }
 
-fn attempt(attempt: &AttemptRecord) -> Value {
-    json!({
+fn attempt(door: Door, attempt: &AttemptRecord) -> Value {
+    let shown = json!({
         "number": attempt.number,
         "trigger": attempt.trigger,
         "started_at": to_iso(attempt.started_ms),
         "duration_ms": attempt.duration_ms,
-        "timings": timings_shown(&attempt.timings),
+        "timings": timings_shown(door, &attempt.timings),
         "connection_reused": attempt.reused,
         "remote_address": attempt.address,
         "status_code": attempt.status_code,
@@ -95,11 +101,13 @@ fn attempt(attempt: &AttemptRecord) -> Value {
         "request_body": attempt.request_body,
         "response_headers": header_object(&attempt.response_headers),
         "response_body": attempt.response_body,
-    })
+    });
+    names::object(door, shown)
 }
 
-/// `GET /api/maps/{map}/webhooks/{webhook}/deliveries`
-pub async fn list(context: web::Data<Context>, on: On<Manages>, path: web::Path<WebhookPath>, pairs: Pairs) -> Answer {
+/// `GET .../webhooks/{webhook}/deliveries`
+pub async fn list(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, pairs: Pairs) -> Answer {
+    let (door, id) = (Door::of(&request), &*on.webhook.id);
     let status = match pairs.get("status") {
         None | Some("") => None,
         Some("pending") => Some(DeliveryStatus::Pending),
@@ -111,49 +119,60 @@ pub async fn list(context: web::Data<Context>, on: On<Manages>, path: web::Path<
     let limit = pairs.number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
     let after = pairs.get("after").filter(|text| !text.is_empty()).map(str::parse::<DeliveryId>).transpose();
     let after = after.map_err(|e| Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}")))?;
-    let page = context.hub.deliveries(&on.channel, &path.webhook, status, limit, after).await?;
-    let data: Vec<_> = page.data.iter().map(|delivery| shown(delivery, &path.webhook)).collect();
-    Ok(HttpResponse::Ok().json(json!({ "data": data, "next": page.next })))
+    let page = context.hub.deliveries(&on.channel, id, status, limit, after).await?;
+    let data: Vec<_> = page.data.iter().map(|delivery| shown(door, delivery, id)).collect();
+    let next = if door == Door::Organizations { "nextCursor" } else { "next" };
+    Ok(HttpResponse::Ok().json(json!({ "data": data, next: page.next })))
 }
 
-/// `GET /api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}`
-pub async fn get(context: web::Data<Context>, on: On<Manages>, path: web::Path<DeliveryPath>) -> Answer {
-    context.hub.webhook(&on.channel, &path.webhook)?;
-    let delivery = context.hub.delivery(&on.channel, &path.webhook, path.id()?).await?;
-    let mut shown = shown(&delivery, &path.webhook);
-    shown["attempts"] = delivery.attempts.iter().map(attempt).collect();
+/// `GET .../webhooks/{webhook}/deliveries/{delivery}`
+pub async fn get(
+    context: web::Data<Context>,
+    on: OnWebhook,
+    path: web::Path<DeliveryPath>,
+    request: HttpRequest,
+) -> Answer {
+    let door = Door::of(&request);
+    let delivery = context.hub.delivery(&on.channel, &on.webhook.id, path.id()?).await?;
+    let mut shown = shown(door, &delivery, &on.webhook.id);
+    shown["attempts"] = delivery.attempts.iter().map(|made| attempt(door, made)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": shown })))
 }
 
-/// `POST /api/maps/{map}/webhooks/{webhook}/deliveries/{delivery}/retry`
-pub async fn retry(context: web::Data<Context>, on: On<Manages>, path: web::Path<DeliveryPath>) -> Answer {
-    context.hub.webhook(&on.channel, &path.webhook)?;
+/// `POST .../webhooks/{webhook}/deliveries/{delivery}/retry`
+pub async fn retry(
+    context: web::Data<Context>,
+    on: OnWebhook,
+    path: web::Path<DeliveryPath>,
+    request: HttpRequest,
+) -> Answer {
     let id = path.id()?;
-    context.hub.retry_delivery(&on.channel, &path.webhook, id).await?;
-    Ok(HttpResponse::Accepted()
-        .json(json!({ "data": { "id": id, "webhook_id": path.webhook, "status": DeliveryStatus::Pending } })))
+    context.hub.retry_delivery(&on.channel, &on.webhook.id, id).await?;
+    let shown = json!({ "id": id, "webhook_id": on.webhook.id, "status": DeliveryStatus::Pending });
+    Ok(HttpResponse::Accepted().json(json!({ "data": names::object(Door::of(&request), shown) })))
 }
 
-fn tested(outcome: &TestOutcome) -> Value {
-    json!({
+fn tested(door: Door, outcome: &TestOutcome) -> Value {
+    let shown = json!({
         "id": outcome.delivery,
         "delivered": outcome.delivered,
         "status_code": outcome.status_code,
         "error_code": outcome.error_code,
         "error": (!outcome.detail.is_empty()).then_some(&outcome.detail),
         "duration_ms": outcome.duration_ms,
-        "timings": timings_shown(&outcome.timings),
+        "timings": timings_shown(door, &outcome.timings),
         "request_headers": header_object(&outcome.request_headers),
         "request_body": String::from_utf8_lossy(&outcome.body),
         "response_headers": header_object(&outcome.response_headers),
         "response_body": outcome.response_body,
-    })
+    });
+    names::object(door, shown)
 }
 
-/// `POST /api/maps/{map}/webhooks/{webhook}/test`
-pub async fn test(context: web::Data<Context>, on: On<Manages>, path: web::Path<WebhookPath>) -> Answer {
-    let outcome = context.hub.test_webhook(&on.channel, &path.webhook).await?;
-    Ok(HttpResponse::Ok().json(json!({ "data": tested(&outcome) })))
+/// `POST .../webhooks/{webhook}/test`
+pub async fn test(context: web::Data<Context>, on: OnWebhook, request: HttpRequest) -> Answer {
+    let outcome = context.hub.test_webhook(&on.channel, &on.webhook.id).await?;
+    Ok(HttpResponse::Ok().json(json!({ "data": tested(Door::of(&request), &outcome) })))
 }
 
 #[derive(Default, Deserialize)]
@@ -164,7 +183,7 @@ struct Replay {
     until: Option<String>,
     events: Option<Value>,
     status: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "dryRun")]
     dry_run: bool,
 }
 
@@ -203,46 +222,44 @@ impl Replay {
     }
 }
 
-fn job_shown(job: &Job, webhook: &str) -> Value {
-    json!({
+fn job_shown(door: Door, job: &Job, webhook: &str) -> Value {
+    let shown = json!({
         "id": job.id,
         "webhook_id": webhook,
         "state": job.state,
-        "after": job.after,
-        "until": job.until,
+        "after": event_id(door, job.after),
+        "until": event_id(door, job.until),
         "events": job.events,
         "status": job.dead_only.then_some("dead"),
-        "position": job.position,
+        "position": event_id(door, job.position),
         "delivered": job.delivered,
         "failed": job.failed,
         "skipped": job.skipped,
         "lost": job.lost,
         "inserted_at": iso(job.created_ms),
         "finished_at": job.finished_ms.map(iso),
-    })
+    });
+    names::object(door, shown)
 }
 
-/// `POST /api/maps/{map}/webhooks/{webhook}/replay`
-pub async fn replay(
-    context: web::Data<Context>,
-    on: On<Manages>,
-    path: web::Path<WebhookPath>,
-    request: HttpRequest,
-    body: web::Bytes,
-) -> Answer {
-    context.hub.webhook(&on.channel, &path.webhook)?;
+/// `POST .../webhooks/{webhook}/replay`
+pub async fn replay(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, body: web::Bytes) -> Answer {
+    let (door, id) = (Door::of(&request), &on.webhook.id);
     let ask = query::optional_json::<Replay>(&request, &body)?.check()?;
-    let data = match context.hub.replay(&on.channel, &path.webhook, ask).await? {
-        ReplayAnswer::Counted(count) => json!({ "dry_run": true, "count": count }),
-        ReplayAnswer::Started(job) => {
-            job_shown(&context.hub.replay_job(&on.channel, &path.webhook, job).await?, &path.webhook)
-        }
+    let data = match context.hub.replay(&on.channel, id, ask).await? {
+        ReplayAnswer::Counted(count) => names::object(door, json!({ "dry_run": true, "count": count })),
+        ReplayAnswer::Started(job) => job_shown(door, &context.hub.replay_job(&on.channel, id, job).await?, id),
     };
     Ok(HttpResponse::Accepted().json(json!({ "data": data })))
 }
 
-/// `GET /api/maps/{map}/webhooks/{webhook}/replays/{job}`
-pub async fn replay_job(context: web::Data<Context>, on: On<Manages>, path: web::Path<ReplayPath>) -> Answer {
-    let job = context.hub.replay_job(&on.channel, &path.webhook, JobId(path.job)).await?;
-    Ok(HttpResponse::Ok().json(json!({ "data": job_shown(&job, &path.webhook) })))
+/// `GET .../webhooks/{webhook}/replays/{job}`
+pub async fn replay_job(
+    context: web::Data<Context>,
+    on: OnWebhook,
+    path: web::Path<ReplayPath>,
+    request: HttpRequest,
+) -> Answer {
+    let job = context.hub.replay_job(&on.channel, &on.webhook.id, JobId(path.job)).await?;
+    Ok(HttpResponse::Ok().json(json!({ "data": job_shown(Door::of(&request), &job, &on.webhook.id) })))
 }

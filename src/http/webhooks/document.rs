@@ -1,0 +1,59 @@
+//! `/engine/.config/webhooks.json`: the webhooks of a channel as one document, which is replaced as a whole.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::webhooks::{Entry, InvalidField};
+use actors::model::channel::Channel;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::door::Door;
+use super::super::guard::{Manages, On};
+use super::super::{Context, query};
+use super::asked::Asked;
+use super::{Answer, shown};
+
+async fn document(context: &Context, channel: &Channel) -> Answer {
+    let mut entries = Vec::new();
+    for webhook in context.hub.document(channel) {
+        entries.push(shown::entry(context, channel, &webhook).await?);
+    }
+    Ok(HttpResponse::Ok().json(json!({ "webhooks": entries })))
+}
+
+/// `GET /engine/.config/webhooks.json`
+pub async fn get(context: web::Data<Context>, on: On<Manages>) -> Answer {
+    document(&context, &on.channel).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    webhooks: Vec<Value>,
+}
+
+/// `PUT /engine/.config/webhooks.json`
+pub async fn put(context: web::Data<Context>, on: On<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
+    let Document { webhooks } = query::json(&request, &body)?;
+    context.hub.replace_document(&on.channel, webhooks.into_iter().map(entry).collect()).await?;
+    document(&context, &on.channel).await
+}
+
+/// `DELETE /engine/.config/webhooks.json`
+pub async fn delete(context: web::Data<Context>, on: On<Manages>) -> Answer {
+    context.hub.replace_document(&on.channel, Vec::new()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Reads an entry, with everything that is wrong with it.
+fn entry(value: Value) -> Entry {
+    let Value::Object(fields) = value else { return Entry::default() };
+    let id = fields.get("id").and_then(Value::as_str).map(str::to_owned);
+    let wrong_id = match fields.get("id") {
+        None | Some(Value::Null) => Some("is missing: each entry has an id that you choose"),
+        Some(_) if id.is_none() => Some("must be a text"),
+        Some(_) => None,
+    };
+    let (Asked { spec, resume, .. }, mut bad) = Asked::read_all(Door::Feed, fields);
+    bad.extend(wrong_id.map(|message| InvalidField { field: "id".into(), message: message.into() }));
+    Entry { id, spec: Some(spec), resume, bad }
+}

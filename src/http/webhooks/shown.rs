@@ -1,0 +1,102 @@
+//! A webhook as clients see it, in the shape of the family that asks. Its secret is never in it.
+
+use actors::hub::webhooks::{OffReason, Status, Webhook};
+use actors::model::channel::Channel;
+use actors::model::timestamp::to_iso;
+use serde_json::{Map, Value, json};
+
+use super::super::Context;
+use super::super::door::Door;
+use super::super::names;
+use super::super::problem::Problem;
+
+/// A webhook in the shape of the maps or of the organizations.
+pub async fn shown(context: &Context, door: Door, channel: &Channel, webhook: &Webhook) -> Result<Value, Problem> {
+    let status = context.hub.webhook_status(channel, &webhook.id).await?;
+    let whose = match door {
+        Door::Organizations => json!({
+            "organization": channel.id,
+            "session": webhook.filter.session,
+            "has_secret": webhook.secrets.is_some(),
+        }),
+        _ => json!({ "map_id": channel.id }),
+    };
+    let parts = [json!({ "id": webhook.id }), whose, choices(door, webhook), condition(webhook, &status)];
+    Ok(names::object(door, joined(parts)))
+}
+
+/// An entry of the document, as it may be written back.
+pub async fn entry(context: &Context, channel: &Channel, webhook: &Webhook) -> Result<Value, Problem> {
+    let status = context.hub.webhook_status(channel, &webhook.id).await?;
+    let id = webhook.entry.as_ref().map(|entry| &*entry.id);
+    let names = json!({ "id": id, "webhook_id": webhook.id });
+    let mut entry = joined([names, choices(Door::Feed, webhook), condition(webhook, &status)]);
+    if let [one] = webhook.filter.path_prefix.as_slice() {
+        // as it was most likely written
+        entry["path_prefix"] = one.as_str().into();
+    }
+    Ok(entry)
+}
+
+/// The fields of all these objects in one.
+fn joined<const N: usize>(parts: [Value; N]) -> Value {
+    let fields = |part| match part {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    parts.into_iter().flat_map(fields).collect::<Map<_, _>>().into()
+}
+
+/// What its owner chose.
+fn choices(door: Door, webhook: &Webhook) -> Value {
+    let headers = webhook.custom_headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+    let all = || vec!["*".to_string()];
+    json!({
+        "url": webhook.url,
+        "events": webhook.filter.events.clone().unwrap_or_else(all),
+        "active": webhook.active,
+        "format": webhook.format,
+        "filter": webhook.filter.filter,
+        "path_prefix": webhook.filter.path_prefix,
+        "custom_headers": headers.collect::<Map<_, _>>(),
+        "retry_policy": retry_policy(door, webhook),
+        "ordered": webhook.ordered,
+        "batch": names::object(door, json!(webhook.batch)),
+        "rate_limit": names::object(door, json!(webhook.rate_limit)),
+    })
+}
+
+/// The names of its fields are the same in every family; organizations are shown each of them.
+fn retry_policy(door: Door, webhook: &Webhook) -> Value {
+    let mut policy = json!(webhook.retry_policy);
+    if let Some(fields) = policy.as_object_mut().filter(|_| door == Door::Organizations) {
+        for name in ["delaySeconds", "maxDelaySeconds"] {
+            fields.entry(name).or_insert(Value::Null);
+        }
+    }
+    policy
+}
+
+/// How it does.
+fn condition(webhook: &Webhook, status: &Status) -> Value {
+    let iso = |ms: u64| to_iso(i64::try_from(ms).unwrap_or(i64::MAX));
+    json!({
+        "last_delivery_at": status.last_delivery_ms.map(iso),
+        "last_error": status.last_error,
+        "last_error_at": status.last_error_ms.map(iso),
+        "consecutive_failures": status.consecutive_failures,
+        "health": status.health,
+        "disabled_reason": status.reason.and_then(|reason| disabled(reason, &iso(status.since_ms))),
+        "inserted_at": to_iso(webhook.inserted_ms),
+        "updated_at": to_iso(webhook.updated_ms),
+    })
+}
+
+/// Why the server switched a webhook off, and when. Its owner needs no reason for having done it.
+fn disabled(reason: OffReason, since: &str) -> Option<String> {
+    match reason {
+        OffReason::Owner => None,
+        OffReason::Gone => Some(format!("the receiver answered 410 Gone at {since}")),
+        OffReason::Failing => Some(format!("every delivery had failed for too long at {since}")),
+    }
+}
