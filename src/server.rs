@@ -19,6 +19,7 @@ use actors::model::draft;
 
 use crate::engine_config::{self, Start};
 use crate::http::guard::ApiLimit;
+use crate::http::ingest::Bodies;
 use crate::http::jwt::{JwtError, Verifier};
 use crate::http::streams::Socket;
 use crate::http::{self, Context, guard, problem};
@@ -74,6 +75,7 @@ impl Server {
             jwt,
             api_limit: ApiLimit::new(limits.api_requests_per_minute),
             draft_limits: draft::Limits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
+            bodies: Bodies::default(),
             stopping: AtomicBool::new(false),
             settings: settings.clone(),
         });

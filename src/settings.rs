@@ -215,6 +215,8 @@ pub struct Sources {
     /// Of one map or organization.
     pub per_channel: usize,
     pub body_timeout_s: u64,
+    /// Of all sources together.
+    pub bodies_bytes: usize,
     /// Of one source.
     pub dead_letters: usize,
     pub dead_letters_bytes: usize,

@@ -1,15 +1,19 @@
 //! Where events come in from outside. The checks are made in the order that is promised: a known address, the size, the
 //! rate, the sender over the raw bytes, and only then what the bytes say.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::sources::{Arrival, Live, TakenIn};
 use actors::model::draft::FieldError;
 use actors::model::envelope::Envelope;
 use actors::model::id::EventId;
 use actors::model::source::{Content, Headers};
+use futures_util::StreamExt;
 use serde_json::json;
 
 use super::problem::{Code, Problem};
@@ -34,7 +38,7 @@ impl Headers for Once<'_> {
 /// `POST /webhooks/{source}` and `POST /webhook/{source}`
 pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
     let live = guard::source(&request).ok_or_else(Problem::no_source)?;
-    let body = whole(&context, &request, payload).await?;
+    let (body, _share) = whole(&context, &request, payload).await?;
     context.hub.admit(&live)?;
     let headers = Once(request.headers());
     let proof = context.hub.recognise(&live, &headers, &body)?;
@@ -80,19 +84,74 @@ pub fn accepted(ids: &[EventId], repeated: bool, left_out: Option<&Vec<FieldErro
     answer.content_type("application/json").body(text)
 }
 
-/// The body, if it is not too large and comes in time. Whoever sends it has proved nothing yet.
-async fn whole(context: &Context, request: &HttpRequest, payload: web::Payload) -> Result<web::Bytes, Problem> {
+/// How many bytes of bodies are being received, over all sources: whoever sends them has proved nothing yet.
+#[derive(Default)]
+pub struct Bodies(AtomicUsize);
+
+/// The share of one body, given back when it is dropped.
+struct Share<'a> {
+    all: &'a Bodies,
+    most: usize,
+    bytes: usize,
+}
+
+impl Share<'_> {
+    fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        let before = self.all.0.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        match before + bytes <= self.most {
+            true => Ok(()),
+            false => {
+                Err(Problem::new(Code::Unavailable, "Too many bodies are being received; send it again in a second"))
+            }
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The body, if it is not too large and comes in time, and its share of the room for bodies.
+async fn whole<'a>(
+    context: &'a Context,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<(Bytes, Share<'a>), Problem> {
     let limit = context.settings.limits.batch_bytes;
     let too_large = || Problem::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes"));
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(too_large());
     }
-    let patience = Duration::from_secs(context.settings.sources.body_timeout_s);
-    match tokio::time::timeout(patience, payload.to_bytes_limited(limit)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(_))) => Err(Problem::new(Code::BadRequest, "The body ended before its announced length")),
-        Ok(Err(_)) => Err(too_large()),
+    let settings = &context.settings.sources;
+    let mut share = Share { all: &context.bodies, most: settings.bodies_bytes, bytes: 0 };
+    let receive = async {
+        // most bodies come in one piece, which is then not copied
+        let (mut first, mut body) = (Bytes::new(), BytesMut::new());
+        let mut payload = pin!(payload);
+        while let Some(piece) = payload.next().await {
+            let cut = |_| Problem::new(Code::BadRequest, "The body ended before its announced length");
+            let piece = piece.map_err(cut)?;
+            if share.bytes + piece.len() > limit {
+                return Err(too_large());
+            }
+            share.grow(piece.len())?;
+            if first.is_empty() && body.is_empty() {
+                first = piece;
+                continue;
+            }
+            if body.is_empty() {
+                body.extend_from_slice(&first);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(if body.is_empty() { first } else { body.freeze() })
+    };
+    match tokio::time::timeout(Duration::from_secs(settings.body_timeout_s), receive).await {
+        Ok(body) => Ok((body?, share)),
         Err(_) => Err(Problem::new(Code::RequestTimeout, "The body did not come in time; send it again")),
     }
 }

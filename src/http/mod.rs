@@ -4,7 +4,7 @@ mod dead_letters;
 mod door;
 mod events;
 pub mod guard;
-mod ingest;
+pub mod ingest;
 pub mod jwt;
 mod maps;
 mod names;
@@ -38,6 +38,7 @@ pub struct Context {
     pub jwt: Option<jwt::Verifier>,
     pub api_limit: guard::ApiLimit,
     pub draft_limits: draft::Limits,
+    pub bodies: ingest::Bodies,
     pub stopping: AtomicBool,
 }
 

@@ -73,6 +73,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("webhooks.log_max_age_s",         1,        AGES_S),
     ("sources.per_channel",            1,        100_000),
     ("sources.body_timeout_s",         1,        600),
+    ("sources.bodies_bytes",           KIB,      TIB),
     ("sources.dead_letters",           1,        10_000),
     ("sources.dead_letters_bytes",     KIB,      64 * MIB),
     ("tickets.ttl_s",                  1,        3_600),
@@ -94,10 +95,11 @@ struct Relation {
     zero_is_no_limit: bool,
 }
 
-/// A batch must be able to hold an event, and the queue a batch; a channel cannot use more streams than the server has;
+/// A batch must be able to hold an event, and the queue and the room for bodies a batch; a channel cannot use more streams than the server has;
 /// connecting is a part of an attempt.
-const RELATIONS: [Relation; 5] = [
+const RELATIONS: [Relation; 6] = [
     Relation { small: "limits.batch_bytes", large: "journal.queue_bytes", zero_is_no_limit: false },
+    Relation { small: "limits.batch_bytes", large: "sources.bodies_bytes", zero_is_no_limit: false },
     Relation { small: "limits.event_bytes", large: "limits.batch_bytes", zero_is_no_limit: false },
     Relation { small: "limits.batch_events", large: "journal.queue_events", zero_is_no_limit: false },
     Relation { small: "limits.streams_per_channel", large: "limits.streams_total", zero_is_no_limit: true },

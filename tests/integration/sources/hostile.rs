@@ -1,12 +1,15 @@
 //! Requests that no honest sender makes. None is accepted, each has the status that it has to have, and nothing of a secret
 //! reaches the log.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use actors::model::source::{HmacAlgorithm, sign_hmac};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::{KEY, Source, now_ms};
-use crate::support::{Answer, Request, TestServer};
+use crate::support::{Answer, Request, SOON, TestServer, eventually};
 
 const API_KEY: &str = "an-api-key-that-must-not-be-logged";
 const SHARED: &str = "a-shared-key-that-must-not-be-logged";
@@ -202,4 +205,52 @@ fn no_hostile_request_is_accepted_and_none_is_logged_with_its_secret() {
     }
     let ours = |line: &&String| line.contains(" ERROR ") || line.contains("panicked");
     assert_eq!(log.iter().find(ours), None, "nothing is an error of ours");
+}
+
+/// The head of a request to the source whose body is `length` bytes long, and as much of the body as is given.
+fn begun(source: &Source, length: usize, body: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(source.addr).expect("the server listens");
+    let head = format!(
+        "POST /webhooks/{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n",
+        source.id
+    );
+    stream.set_read_timeout(Some(SOON)).expect("a timeout can be set");
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("the server takes it");
+    stream
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+    let server = TestServer::start(&[("sources.body_timeout_s", "1")]);
+    let map = server.new_map("slow");
+    let mut stream = begun(&Source::open(&map), 100, b"{");
+    let mut answer = String::new();
+    // the server may keep the connection or close it; its answer counts
+    let mut bytes = [0; 1024];
+    while !answer.contains("REQUEST_TIMEOUT") {
+        let read = stream.read(&mut bytes).expect("an answer");
+        assert!(read > 0, "{answer}");
+        answer.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[test]
+fn bodies_of_nobody_in_particular_take_no_more_memory_than_they_may() {
+    let server = TestServer::start(&[
+        ("limits.batch_bytes", "1000"),
+        ("limits.event_bytes", "1000"),
+        ("sources.bodies_bytes", "1024"),
+    ]);
+    let map = server.new_map("room");
+    let source = Source::open(&map);
+    let event = json!({"event_type": "a", "properties": {"text": "x".repeat(400)}});
+    source.post(&event).expect(200);
+    let held = begun(&source, 1000, &[b' '; 900]);
+    eventually("there is no room beside a body that does not end", || {
+        let refused = source.post(&event);
+        refused.status == 503 && refused.header("retry-after").is_some()
+    });
+    drop(held);
+    eventually("there is room again", || source.post(&event).status == 200);
 }

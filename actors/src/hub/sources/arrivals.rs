@@ -120,12 +120,10 @@ impl Hub {
         let receipt = self.publish_from(live, drafts, key.as_deref()).await?;
         if !refused.is_empty() && !receipt.repeated {
             let rest = format!("{{\"events\":[{}]}}", refused.join(","));
-            let refusal = DraftError::Invalid(errors);
+            let refusal = DraftError::Invalid(errors.clone());
             live.tally.refused_content(&refusal.to_string());
             let key = key.map(|key| format!("{key} refused"));
             self.keep_letter(live, letter(live, headers, content, key, rest.len(), &refusal), rest.as_bytes()).await;
-            let DraftError::Invalid(errors) = refusal else { unreachable!("it was made just now") };
-            return Ok(TakenIn::Events { ids: receipt.ids, repeated: false, errors });
         }
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors })
     }

@@ -4,11 +4,13 @@
 //! the payload stand below it. Nothing in a payload is relied upon: what is missing or blank shows as "Unknown", what
 //! has another type than usual shows as it is. Nothing is escaped or cut here; that is the business of the chats.
 
+mod forge;
 mod rows;
 
 use serde_json::Value;
 
 use super::Subject;
+use crate::model::source;
 use rows::{Fact, GREY, Path, ROWS, Step};
 
 /// Stands where a payload has nothing to show.
@@ -44,17 +46,23 @@ pub(super) struct Card {
 impl Card {
     pub fn of(subject: &Subject<'_>) -> Card {
         let event = subject.event;
-        let Some(row) = ROWS.iter().find(|row| row.kind == event.kind.as_str()) else {
-            return Card {
+        let kind = event.kind.as_str();
+        // what a source took in stands one level deeper
+        let properties = event.origin.source().and_then(|_| source::properties(event.payload.as_str()));
+        let text = properties.unwrap_or(event.payload.as_str());
+        // a payload too deep for the parser shows as one in which nothing is known
+        let read = || serde_json::from_str::<Value>(text).unwrap_or_default();
+        let Some(row) = ROWS.iter().find(|row| row.kind == kind) else {
+            let of_forge = properties.and_then(|_| forge::card(kind, &read()));
+            return of_forge.unwrap_or_else(|| Card {
                 title: event.kind.to_string(),
                 colour: GREY,
-                text: Text::Code(laid_out(event.payload.as_str(), CODE_BYTES_MAX)),
+                text: Text::Code(laid_out(text, CODE_BYTES_MAX)),
                 facts: Vec::new(),
                 link: None,
-            };
+            });
         };
-        // a payload too deep for the parser shows as one in which nothing is known
-        let payload: Value = serde_json::from_str(event.payload.as_str()).unwrap_or_default();
+        let payload = read();
         let piece = |step: &Step| match step {
             Step::Says(words) => Piece::Words(words),
             Step::Names(paths) => Piece::Name(shown(&payload, paths).unwrap_or_else(|| UNKNOWN.into())),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::event::{ChannelNo, Event, EventType};
+use crate::model::event::{ChannelNo, Event, EventType, Origin};
 use crate::model::id::EventId;
 use crate::model::json::Canonical;
 use crate::model::signature::{Secret, verify_feed, verify_gateway, verify_map, verify_standard};
@@ -509,4 +509,27 @@ proptest! {
             prop_assert!(value["in"].as_str().unwrap().starts_with(&start));
         }
     }
+}
+
+#[test]
+fn what_a_source_took_in_is_shown_by_its_properties() {
+    let taken_in = |kind: &str, properties: &str| Event {
+        origin: Origin { by: "source:wh_1".into(), validated: Some(true) },
+        ..event(kind, &format!(r#"{{"user_id":null,"properties":{properties},"source":"wh_1"}}"#))
+    };
+    let push = r#"{"ref":"refs/heads/main","commits":[{}],"head_commit":{"message":"Fix *it*"},"repository":{"full_name":"octo/hello","html_url":"https://github.com/octo/hello"},"sender":{"login":"octocat"}}"#;
+    let embed = &body(&Form::Discord, &taken_in("push", push))["embeds"][0];
+    assert_eq!(
+        (&embed["title"], &embed["url"]),
+        (&"push in octo/hello".into(), &"https://github.com/octo/hello".into())
+    );
+    assert_eq!(embed["description"], r"**octocat**: **Fix \*it\***");
+    let kill =
+        &body(&Form::Discord, &taken_in("map_kill", r#"{"killmail_id":7,"victim":{"name":"Pilot"}}"#))["embeds"][0];
+    assert_eq!(kill["url"], "https://zkillboard.com/kill/7/");
+    let other = &body(&Form::Discord, &taken_in("purchase", r#"{"amount":9.99}"#))["embeds"][0];
+    assert_eq!(other["description"], "```json\n{\n  \"amount\": 9.99\n}\n```");
+    // the same payload that nobody took in is a payload like any other
+    let plain = event("purchase", r#"{"properties":{"amount":9.99}}"#);
+    assert!(body(&Form::Discord, &plain)["embeds"][0]["description"].as_str().unwrap().contains("properties"));
 }

@@ -132,7 +132,7 @@ impl Config<'_> {
         let payload = draft.payload.as_str();
         let fits = |schema: &Schema| {
             let user_id = pointer::member(payload, "user_id");
-            schema.fits(&draft.kind, user_id, pointer::member(payload, "properties").unwrap_or("{}"))
+            schema.fits(&draft.kind, user_id, super::properties(payload).unwrap_or("{}"))
         };
         draft.validated = Some(self.schema.is_none_or(fits));
     }

@@ -20,3 +20,8 @@ pub use limit::{Rate, Window};
 pub use mac::sign_hmac;
 pub use rule::Rule;
 pub use schema::Schema;
+
+/// The properties in the payload of an event that a source took in.
+pub fn properties(payload: &str) -> Option<&str> {
+    pointer::member(payload, "properties")
+}

@@ -33,9 +33,9 @@ pub(super) struct Row {
     pub facts: &'static [Fact],
 }
 
-const GREEN: u32 = 0x00_ff_00;
-const RED: u32 = 0xff_00_00;
-const BLUE: u32 = 0x00_99_ff;
+pub(super) const GREEN: u32 = 0x00_ff_00;
+pub(super) const RED: u32 = 0xff_00_00;
+pub(super) const BLUE: u32 = 0x00_99_ff;
 const ORANGE: u32 = 0xff_99_00;
 const PURPLE: u32 = 0x99_33_ff;
 pub(super) const GREY: u32 = 0x80_80_80;
