@@ -3,3 +3,4 @@
 mod crash;
 mod fairness;
 mod notices;
+mod rebinding;

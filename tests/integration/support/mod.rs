@@ -1,5 +1,6 @@
 //! What the tests share: a server, other commands of the program, an HTTP client, a receiver of webhooks, a reader of SSE, a client of WebSocket.
 
+pub mod dns;
 pub mod http;
 pub mod organization;
 pub mod program;
