@@ -96,7 +96,7 @@ impl Server {
         .workers(workers)
         .max_connections(settings.server.max_connections.div_ceil(workers))
         .client_request_timeout(Duration::from_secs(settings.server.request_timeout_s))
-        .client_disconnect_timeout(Duration::from_secs(1))
+        .client_disconnect_timeout(LAST_WORDS)
         .keep_alive(Duration::from_secs(settings.server.keep_alive_s))
         .shutdown_timeout(settings.server.shutdown_timeout_s)
         .h1_allow_half_closed(false)
@@ -165,6 +165,10 @@ impl Server {
     }
 }
 
+/// How long a connection that we end is still listened to, so that a client in the middle of sending reads our last bytes
+/// before its own run into a closed socket. actix reckons it from a clock that it reads every half second: less than that
+/// would be over before it began, and the connection would stay.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes that wait in a connection before its stream is asked for no more. Small: what waits there is memory per reader.
 const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 

@@ -232,9 +232,12 @@ impl Handler<CloseRoom> for Shard {
     type Result = ();
 
     fn handle(&mut self, msg: CloseRoom, _: &mut Self::Context) {
-        let room = self.core.rooms.borrow().get(&msg.no).cloned();
-        if let Some(room) = room {
+        let find = |no| self.core.rooms.borrow().get(&no).cloned();
+        if let Some(room) = find(msg.no) {
             room.each_seat(&mut |seat: &Seat| seat.end(End::Deleted));
+        }
+        if let Some(all) = find(ChannelNo::ALL) {
+            all.channel_deleted();
         }
     }
 }

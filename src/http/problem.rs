@@ -8,7 +8,7 @@ use std::fmt;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
 use actors::hub::sources::{Barred, SourceError};
@@ -280,6 +280,11 @@ pub async fn shape(
     let mut response = response.set_body(BoxBody::new(body.to_string()));
     *response.status_mut() = problem.status_code();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if problem.code == Code::UpgradeRequired {
+        // RFC 9110, 15.5.22, and RFC 6455, 4.4
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
     if let Some(seconds) = problem.retry_after_s {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -86,10 +86,9 @@ async fn admit(
         None => of_path,
     };
     let filter = Filter::compile(&spec)?;
-    let cursor = match cursor(request.headers(), pairs)? {
-        Some(cursor) => Some(cursor),
-        None => grant.and_then(|grant| grant.cursor),
-    };
+    // a ticket that was made for a cursor goes on from there and from nowhere else
+    let asked = cursor(request.headers(), pairs)?;
+    let cursor = grant.and_then(|grant| grant.cursor).or(asked);
     let encoding = Encoding { envelope: door.envelope(), carrier: carrier(&lane)? };
     let spent = match &visitor.ticket {
         Some((ticket, _)) => Some(context.hub.spend(ticket).await.ok_or_else(Problem::bad_ticket)?),

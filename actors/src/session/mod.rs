@@ -5,6 +5,7 @@
 //! This folder is the only place that knows `actix-web-actors`, so that another transport can replace it here.
 
 mod body;
+pub mod inspector;
 mod reader;
 mod room;
 mod seat;

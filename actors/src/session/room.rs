@@ -186,14 +186,16 @@ impl Room {
         if let Some(chunk) = self.shared.borrow().iter().find(alike) {
             return Some(chunk.take());
         }
-        let mut passed = (!filter.is_all()).then(Vec::new);
+        // the ring of all channels still holds what was published before one of them was deleted
+        let is_gone = |no| self.no == ChannelNo::ALL && self.engine.directory.get(no).is_none();
+        let mut passed = (!filter.is_all() || self.no == ChannelNo::ALL).then(Vec::new);
         let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0 };
         let mut gathered = BytesMut::new();
         for frame in ready.by_ref() {
             taken.next += 1;
             taken.cursor = frame.event.id;
             if let Some(passed) = &mut passed {
-                if !frame.passes(filter) {
+                if !frame.passes(filter) || is_gone(frame.event.channel) {
                     continue;
                 }
                 passed.push(taken.next - 1);
@@ -226,6 +228,12 @@ impl Room {
         let taken = chunk.take();
         shared.push(chunk);
         Some(taken)
+    }
+
+    /// A channel was deleted: chunks that hold its events are made anew.
+    pub fn channel_deleted(&self) {
+        self.settle();
+        self.shared.borrow_mut().clear();
     }
 
     pub fn sit(&self, seat: Rc<Seat>) -> usize {
