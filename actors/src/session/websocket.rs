@@ -120,8 +120,7 @@ pub async fn upgrade(
     let opened = open(engine, opening, true).await.ok_or(UpgradeError::Unavailable)?;
     let gap = opened.start.gap.map(|gap| gap.text(opened.encoding.envelope));
     let (seat, opening) = (opened.seat.clone(), Some(opened.connected));
-    let control =
-        context(payload, CLIENT_LIMITS, |verdict| WebSocketSession { seat, verdict, opening, gap });
+    let control = context(payload, CLIENT_LIMITS, |verdict| WebSocketSession { seat, verdict, opening, gap });
     let reader = Reader::new(opened.room.clone(), opened.filter, opened.encoding, &opened.start);
     Ok(response.streaming(Body::new(control, true, reader, opened.seat, opened.room)))
 }

@@ -102,6 +102,23 @@ impl Request {
         Ok((answer, Chunks::new(stream)))
     }
 
+    /// Asks for a WebSocket: the answer, whole unless it is 101, and the connection behind its head.
+    pub fn upgrade(self) -> io::Result<(Answer, BufReader<TcpStream>)> {
+        let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let mut stream = self.write(handshake)?;
+        let (status, headers) = read_head(&mut stream)?;
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        if status == 101 {
+            // the accept key of RFC 6455, 1.3, for its sample nonce
+            assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        } else if let Some(length) = answer.header("content-length") {
+            answer.body = vec![0; length.parse().map_err(io::Error::other)?];
+            stream.read_exact(&mut answer.body)?;
+        }
+        Ok((answer, stream))
+    }
+
     /// The connection after the request was written and before anything is read.
     pub fn connect(self) -> TcpStream {
         self.write("").expect("the server takes the request").into_inner()
@@ -126,6 +143,19 @@ impl Answer {
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// The status and the code must be these, in body B. Returns what stands in `error`.
+    #[track_caller]
+    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
+        let body = self.expect(status);
+        let error = &body["error"];
+        let has_sentence = error["message"].as_str().is_some_and(|text| !text.is_empty());
+        assert!(
+            error["code"] == code && has_sentence && body.as_object().is_some_and(|b| b.len() == 1),
+            "{code}: {body}"
+        );
+        error.clone()
     }
 
     /// The error's sentence, code and status must be these, in body A.

@@ -1,6 +1,6 @@
 //! A WebSocket client: tungstenite over a socket of ours.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,11 +28,18 @@ impl Ws {
     /// Opens the map's stream and reads the frame `connected`.
     #[track_caller]
     pub fn open(map: &Map, query: &str) -> Ws {
-        let url = format!("ws://{}/api/maps/{}/events/ws?{query}", map.addr, map.id);
-        let mut request = url.into_client_request().expect("a request");
-        let bearer = format!("Bearer {}", map.token).parse().expect("a header");
-        request.headers_mut().insert("Authorization", bearer);
-        let stream = TcpStream::connect(map.addr).expect("the server listens");
+        Ws::at(map.addr, &format!("/api/maps/{}/events/ws?{query}", map.id), Some(&map.token))
+    }
+
+    /// Opens any address and reads the frame `connected`.
+    #[track_caller]
+    pub fn at(addr: SocketAddr, target: &str, token: Option<&str>) -> Ws {
+        let mut request = format!("ws://{addr}{target}").into_client_request().expect("a request");
+        if let Some(token) = token {
+            let bearer = format!("Bearer {token}").parse().expect("a header");
+            request.headers_mut().insert("Authorization", bearer);
+        }
+        let stream = TcpStream::connect(addr).expect("the server listens");
         stream.set_read_timeout(Some(SOON)).expect("a timeout can be set");
         let (socket, _) = tungstenite::client(request, stream).expect("the handshake");
         let mut ws = Ws { socket, connected: Value::Null };

@@ -149,7 +149,12 @@ fn jwt(algorithm: Algorithm, key: &EncodingKey, claims: &Value) -> String {
     jsonwebtoken::encode(&Header::new(algorithm), claims, key).expect("a token")
 }
 
-fn install_cryptography() {
+/// A JWT of HS256.
+pub fn hs256(secret: &str, claims: &Value) -> String {
+    jwt(Algorithm::HS256, &EncodingKey::from_secret(secret.as_bytes()), claims)
+}
+
+pub fn install_cryptography() {
     stentor::cli::install_cryptography();
 }
 

@@ -1,13 +1,17 @@
 //! What the API promises to those who use it rightly.
 
 mod access;
+mod conformance;
 mod document;
+mod feed;
 mod history;
 mod limits;
 mod maps;
 mod organization_webhooks;
+mod organizations;
 mod pages;
 mod publish;
+mod realtime;
 mod streams;
 mod tickets;
 mod trace;
