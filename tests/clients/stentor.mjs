@@ -103,6 +103,12 @@ export class Stentor {
     return { ...data, stream: `${this.url}/api/maps/${slug}/events/stream`, path: `/api/maps/${slug}/events` };
   }
 
+  /** A new organization: its id, token and the address of its events. */
+  async organization(id) {
+    const { data } = await this.call("POST", "/api/v1/organizations", ADMIN, { name: id, id });
+    return { ...data, path: `/api/v1/organizations/${id}/events` };
+  }
+
   /** Publishes the body as it stands; gives the ids. */
   async publish(map, body, headers) {
     return (await this.call("POST", map.path, map.token, body, headers)).data.ids;

@@ -66,6 +66,16 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+def lives(group: int) -> bool:
+    """Whether a process of the group still runs. The shell of a job may end before what it has started."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, _, of = stat.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+            if int(of) == group and state != "Z":
+                return True
+    return False
+
+
 class Session:
     """Runs the steps of a page, and before them those of the pages that it builds on."""
 
@@ -246,7 +256,7 @@ class Session:
             raise Mistake(f"{step.place}: no job is called {step.name}")
         self._signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_S
-        while not has_ended(pid):
+        while lives(pid):
             if time.monotonic() > deadline:
                 raise self._failure(step, f"{step.name} does not stop", self.own / f"{step.name}.out")
             time.sleep(POLL_S)
