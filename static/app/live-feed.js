@@ -10,6 +10,7 @@ const PAGE = 50;
 const SHOWN_MAX = 300; // rows while nobody scrolls into the past
 const OLD_MAX = 3000; // rows in all
 const HELD_MAX = 1000; // events kept while the list stands still
+const TYPES_MAX = 500; // types that are counted
 const FLUSH_MS = 80; // events that come close together are shown in one go
 
 export class LiveFeed {
@@ -113,7 +114,7 @@ export class LiveFeed {
   #isNew(row) {
     if (this.#seen.has(row.id)) return false;
     this.#seen.add(row.id);
-    this.types.set(row.type, (this.types.get(row.type) ?? 0) + 1);
+    if (this.types.has(row.type) || this.types.size < TYPES_MAX) this.types.set(row.type, (this.types.get(row.type) ?? 0) + 1);
     return true;
   }
 

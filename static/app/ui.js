@@ -95,8 +95,7 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 function fieldsOf(error) {
   const details = error?.details;
   if (Array.isArray(details)) return details.filter((detail) => detail?.field);
-  if (Array.isArray(details?.fields)) return details.fields;
-  return [];
+  return Array.isArray(details?.errors) ? details.errors.filter((detail) => detail?.field) : [];
 }
 
 // ---- dialogs and messages --------------------------------------------------------------------------------------

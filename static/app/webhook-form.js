@@ -27,6 +27,9 @@ function start(of, hook) {
     url: hook?.url ?? "",
     format: hook?.format ?? (of.kind === "map" ? "map" : "gateway"),
     template: hook?.template ?? TEMPLATE,
+    signed: true,
+    secret: "",
+    sessionId: hook?.sessionId ?? "",
     all: !hook || hook.events.includes("*"),
     events: hook && !hook.events.includes("*") ? hook.events.join(", ") : "",
     filter: hook?.filter ?? "",
@@ -56,8 +59,12 @@ function headers(text) {
   }));
 }
 
-/** The form's values as the server takes them. A template is sent only where one is used. */
-function spec(values, hook) {
+/** 32 random bytes as the 44 characters of base64 that a secret is. */
+const randomSecret = () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(32))));
+
+/** The form's values as the server takes them. A template is sent only where one is used. Secrets of maps are made by
+ * the server; those of organizations are the owner's to choose, or to do without. */
+function spec(of, values, hook) {
   const made = {
     url: values.url.trim(),
     format: values.format,
@@ -70,6 +77,10 @@ function spec(values, hook) {
     rateLimit: values.limited ? { perSecond: Number(values.perSecond), burst: Number(values.burst) } : null,
   };
   if (values.format === "template") made.template = values.template;
+  if (of.kind === "organization") {
+    made.sessionId = values.sessionId.trim() || null;
+    if (!hook && values.signed) made.secret = values.secret.trim() || randomSecret();
+  }
   if (values.policy) {
     made.retryPolicy = { policy: values.policy, delaySeconds: Number(values.delaySeconds), attempts: Number(values.attempts), maxDelaySeconds: Number(values.maxDelaySeconds) };
   } else if (hook?.retryPolicy && hook.retryPolicy.policy !== "schedule") made.retryPolicy = null;
@@ -84,8 +95,9 @@ export function WebhookForm({ of, hook, onDone, onClose }) {
   const formats = Object.entries(FORMATS).filter(([name]) => of.kind !== "map" || name !== "gateway");
   const save = useAction(async () => {
     try {
-      const made = spec(values, hook);
-      onDone(hook ? await changeWebhook(hook, made) : await createWebhook(of, made));
+      const made = spec(of, values, hook);
+      // a secret that was chosen here is not in the answer
+      onDone(hook ? await changeWebhook(hook, made) : { secret: made.secret, ...(await createWebhook(of, made)) });
     } catch (error) {
       form.fail(error);
     }
@@ -108,6 +120,12 @@ export function WebhookForm({ of, hook, onDone, onClose }) {
     </div></fieldset>
     <${Field} label="Filter expression (optional)" problem=${form.problems.filter} hint="CEL over event, such as event.payload.value > 1000000.0">
       ${(tied) => html`<input ...${tied} class="input mono" autocomplete="off" autocapitalize="off" spellcheck=${false} value=${values.filter} onInput=${(event) => form.set("filter", event.target.value)} />`}<//>
+    ${of.kind === "organization" && html`<${TextField} form=${form} name="sessionId" label="Session (optional)" hint="Only the events of this session." />`}
+    ${of.kind === "organization" && !hook && html`<fieldset><legend>Signature</legend><div class="form tight">
+      <${Check} checked=${values.signed} onChange=${(on) => form.set("signed", on)}>Sign each delivery<//>
+      ${values.signed && html`<${Field} label="Secret (optional)" problem=${form.problems.secret} hint="Left empty, a random one is made, and shown when the webhook is there.">
+        ${(tied) => html`<input ...${tied} type="password" autocomplete="new-password" value=${values.secret} onInput=${(event) => form.set("secret", event.target.value)} />`}<//>`}
+    </div></fieldset>`}
     <${Preview} of=${of} values=${values} known=${known} />
     <details class="more" open=${["pathPrefix", "customHeaders", "retryPolicy", "batch", "rateLimit"].some((name) => form.problems[name])}>
       <summary>Order, batches, retries, headers</summary>
@@ -158,7 +176,7 @@ function Preview({ of, values, known }) {
     <header><h3 id="preview-title">What is sent</h3>
       ${choices.length > 1 && html`<label><span class="unseen">For the type</span><select class="input" value=${chosen} onChange=${(event) => setType(event.target.value)}>${choices.map((name) => html`<option key=${name} value=${name} selected=${name === chosen}>${name}</option>`)}</select></label>`}
     </header>
-    ${error && html`<${Trouble} error=${error.details?.[0]?.message ?? error.message} />`}
+    ${error && html`<${Trouble} error=${(error.details?.errors ?? error.details)?.[0]?.message ?? error.message} />`}
     ${shown && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Body of a sample" class=${error ? "stale" : ""}>${pretty(shown.body)}</pre></div>
       <details class="more"><summary>Its headers</summary><div class="code wrap"><pre tabindex="0" role="region" aria-label="Headers of a sample">${Object.entries(shown.headers).map(([name, value]) => html`<span key=${name}><span class="soft">${name}:</span> ${value}${"\n"}</span>`)}</pre></div></details>`}
     ${!shown && !error && html`<div class="code"><pre class="soft">…</pre></div>`}

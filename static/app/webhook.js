@@ -73,6 +73,7 @@ function Facts({ hook }) {
   const retry = hook.retryPolicy;
   const failing = hook.consecutiveFailures > 0;
   return html`<div class="card padded"><dl class="facts">
+    ${hook.sessionId && html`<dt>Session</dt><dd><code>${hook.sessionId}</code></dd>`}
     <dt>Events</dt><dd>${hook.events.includes("*") ? "all types" : html`<code>${hook.events.join(", ")}</code>`}${hook.filter && html` where <code>${hook.filter}</code>`}${hook.pathPrefix.length > 0 && html` below <code>${hook.pathPrefix.join(", ")}</code>`}</dd>
     <dt>Last delivery</dt><dd><${Ago} iso=${hook.lastDeliveryAt} none="none yet" /></dd>
     ${(failing || hook.lastError) && html`<dt>Last failure</dt><dd>${hook.lastError} <span class="soft"><${Ago} iso=${hook.lastErrorAt} />${failing && html`, ${plural(hook.consecutiveFailures, "failure")} in a row`}</span></dd>`}
@@ -137,7 +138,7 @@ function Rotate({ hook, onClose }) {
   if (made) {
     return html`<${Dialog} title="The new secret" onClose=${onClose}>
       <${Secret} text=${made.secret}>Give it to the receiver now: it is shown only once.<//>
-      <p>${made.graceSeconds > 0 ? `The old one signs too until ${dateTime(made.previousSecretExpiresAt)}.` : "The old one signs no more."}</p>
+      <p>${made.graceSeconds > 0 && made.previousSecretExpiresAt ? `The old one signs too until ${dateTime(made.previousSecretExpiresAt)}.` : hook.hasSecret === false ? "From now on deliveries are signed." : "The old one signs no more."}</p>
       <footer><button type="button" class="button main" onClick=${onClose}>Done</button></footer>
     <//>`;
   }

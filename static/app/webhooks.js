@@ -27,7 +27,7 @@ export function Target({ url }) {
 }
 
 export function Webhooks({ query }) {
-  const list = useResource(async () => (await channels()).filter(({ kind }) => kind === "map"), []);
+  const list = useResource(channels, []);
   return html`<${Loaded} of=${list} head=${html`<${Head} title="Webhooks" />`}>${(data) => html`<${Shown} channels=${data} chosen=${query.get("channel") ?? ""} reloadChannels=${list.reload} />`}<//>`;
 }
 

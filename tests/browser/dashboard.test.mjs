@@ -1,6 +1,7 @@
 // The dashboard in a real browser against the real server: each view's main path, and what happens when the server is away.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -366,6 +367,45 @@ test("a webhook that the server switched off says why, and is switched on again"
   await dashboard.button("Switch on again").click();
   await page.locator(".delivery", { hasText: "delivered" }).first().waitFor();
   dashboard.calm();
+});
+
+test("a webhook of an organization is made with a secret of its owner, delivers, and shows its attempts like one of a map", async (t) => {
+  const { data: organization } = await server.call("POST", "/api/v1/organizations", ADMIN, { id: "gateway", name: "Gateway" });
+  const receives = await receiver(t, 503);
+  const dashboard = await open(t, { token: organization.token, at: "#/webhooks" });
+  const { page } = dashboard;
+  await dashboard.button("New webhook").click();
+  await page.getByRole("region", { name: "Body of a sample" }).filter({ hasText: '"schema": "v1"' }).waitFor();
+  await page.getByLabel("Address").fill(receives.url);
+  await page.getByLabel("Session (optional)").fill("s1");
+  await page.getByRole("checkbox", { name: "All types" }).uncheck();
+  await page.getByLabel("Only these types").fill("message");
+  await page.getByText("Order, batches, retries, headers").click();
+  await page.getByRole("checkbox", { name: /Several events/ }).check();
+  await page.getByLabel("Wait for more").fill("0");
+  await page.getByLabel("Retries").selectOption("constant");
+  await page.getByLabel("Attempts in all").fill("-1");
+  await dashboard.button("Create").click();
+  await page.locator("dialog .problem, dialog .trouble").first().waitFor();
+  await page.getByLabel("Attempts in all").fill("1");
+  await dashboard.button("Create").click();
+  const secret = (await page.getByRole("region", { name: "Secret" }).textContent()).trim();
+  await page.getByRole("link", { name: "Open it and send a test" }).click();
+  await server.call("POST", "/api/v1/organizations/gateway/events", organization.token, [{ type: "message", session: "s2", payload: {} }, { type: "message", session: "s1", payload: { text: "hello" } }]);
+  await page.locator(".delivery", { hasText: "dead" }).locator("summary").first().click();
+  await page.getByText("the database is away").first().waitFor();
+  await dashboard.look("webhook-organization", { fullPage: true });
+  const [{ headers, body }] = receives.requests;
+  assert.equal(headers["x-webhook-hmac"], createHmac("sha512", secret).update(body).digest("hex"));
+  assert.match(body, /"text":"hello"/);
+  receives.status = 200;
+  await dashboard.button("Send again now").click();
+  await page.locator(".attempt", { hasText: "sent again by hand" }).waitFor();
+  await dashboard.button("Edit").click();
+  await page.getByLabel("Session (optional)").fill("");
+  await dashboard.button("Save").click();
+  await page.locator(".facts dt", { hasText: "Session" }).waitFor({ state: "detached" });
+  dashboard.calm(REFUSED);
 });
 
 // ---- sources ---------------------------------------------------------------------------------------------------
