@@ -1,5 +1,7 @@
 //! `stentor demo`: the server on a throw-away data folder, with a map and an organization on which something is always
-//! going on, and a receiver of their webhooks.
+//! going on, a receiver of their webhooks, and a game server that sends events in.
+
+mod game_server;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use super::Failure;
 use super::receiver::{Receiver, Secrets};
 use super::serve::{DemoArgs, announce, failed, prepare, stopped_by_signal};
 use crate::{Server, Start};
+use game_server::GameServer;
 
 /// Between two sample events.
 const PACE: Duration = Duration::from_millis(700);
@@ -35,11 +38,14 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         announce(&server);
         let receiver = Receiver::bind().map_err(|e| Failure::Failed(format!("no receiver can listen: {e}")))?;
         let stage = Stage::set(server.hub(), receiver.url()).await?;
-        stage.explain(&server.url(), receiver.url());
+        let game_server = GameServer::join(server.hub(), &stage.organization, &server.url()).await?;
+        stage.explain(&server.url(), receiver.url(), &game_server);
+        let game = actix_web::rt::spawn(game_server.play());
         let traffic = actix_web::rt::spawn(traffic(server.hub().clone(), stage.map, stage.organization));
         let receiver = receiver.start(stage.secrets);
         let ended = server.run_until_stopped(stopped_by_signal()).await.map_err(failed);
         traffic.abort();
+        game.abort();
         receiver.stop(false).await;
         ended
     });
@@ -75,7 +81,7 @@ impl Stage {
         Ok(Stage { map, map_token, organization, organization_token, webhook, secrets })
     }
 
-    fn explain(&self, url: &str, receiver: &str) {
+    fn explain(&self, url: &str, receiver: &str, game_server: &GameServer) {
         let Stage { map_token: token, organization_token, webhook, .. } = self;
         println!(
             "\n  open in a browser    {url}/#map=demo&token={token}\n\
@@ -86,8 +92,10 @@ impl Stage {
              \x20 read the history     curl -H 'Authorization: Bearer {token}' '{url}/api/maps/demo/events?order=desc&limit=5'\n\
              \x20 what was delivered   curl -H 'Authorization: Bearer {token}' {url}/api/maps/demo/webhooks/{webhook}/deliveries\n\
              \x20 an organization      curl -N -H 'Authorization: Bearer {organization_token}' {url}/api/v1/realtime/stream\n\
-             \x20 its files            curl -N -H 'Authorization: Bearer {organization_token}' '{url}/events/stream?path_prefix=/data'\n\n\
+             \x20 its files            curl -N -H 'Authorization: Bearer {organization_token}' '{url}/events/stream?path_prefix=/data'\n\
+             \x20 send to it           {}\n\n\
              \x20 A receiver at {receiver} verifies each delivery of their webhooks:\n",
+            game_server.curl(),
         );
     }
 }
