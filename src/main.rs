@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use stentor::cli::{
-    self, Command, bench, completions, demo, export, health, import, listen, man, publish, serve, tail, token, verify,
+    self, Command, backup, bench, completions, demo, export, health, import, listen, man, publish, serve, tail, token,
+    verify,
 };
 
 fn main() -> ExitCode {
@@ -16,6 +17,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Token(args) => token::run(args),
         Command::Health(args) => health::run(args),
         Command::Bench(args) => bench::run(args),

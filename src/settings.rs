@@ -12,6 +12,8 @@ mod error;
 mod layers;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

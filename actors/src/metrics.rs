@@ -180,3 +180,6 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod reference;

@@ -4,6 +4,7 @@
 //! `stentor: reason; what to do`; standard output carries only what was asked for.
 
 mod backoff;
+pub mod backup;
 pub mod bench;
 mod channel;
 pub mod completions;
@@ -68,6 +69,10 @@ pub enum Command {
     Export(export::ExportArgs),
     /// Store events from NDJSON in a channel, each once
     Import(import::ImportArgs),
+    /// Take a backup of a running server
+    Backup(backup::BackupArgs),
+    /// Make a data folder of a backup
+    Restore(backup::RestoreArgs),
     /// Make, list and revoke the tokens of a running server
     Token(token::TokenArgs),
     /// Tell by the exit code whether a server is ready

@@ -49,6 +49,14 @@ impl Progress {
         }
     }
 
+    /// Where work stands that is counted in bytes.
+    pub fn bytes(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(bytes);
+            bar.set_message(HumanBytes(bytes).to_string());
+        }
+    }
+
     /// Says something without breaking the bar.
     pub fn notice(&self, styled: &str) {
         match &self.0 {

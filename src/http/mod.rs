@@ -1,5 +1,6 @@
 //! The edge in HTTP: the route table, and what all handlers share.
 
+mod backup;
 mod dead_letters;
 mod door;
 mod events;
@@ -179,6 +180,7 @@ pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
         .service(at("/api/v1/tokens/current").route(web::get().to(tokens::current)))
         .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))
         .service(at("/api/v1/events/{id}/trace").route(web::get().to(trace::trace)))
+        .service(at("/api/v1/backup").route(web::post().to(backup::take)))
         .service(at("/health/live").route(web::get().to(ops::live)))
         .service(at("/health/ready").route(web::get().to(ops::ready)))
         .service(at("/metrics").route(web::get().to(ops::metrics)))

@@ -5,10 +5,12 @@
 //! - [`hostile`]: what it says to those who do not
 //! - [`sources`]: events that come in from outside
 //! - [`cli`]: the commands of the command line
+//! - [`backup`]: backups under load, and servers on what was restored
 //! - [`crash`]: kill -9 at random moments
 //! - [`deliveries`]: what the delivery engine promises whatever happens
 //! - [`system`]: the process itself, slow readers and long backlogs
 
+mod backup;
 mod cli;
 mod crash;
 mod deliveries;

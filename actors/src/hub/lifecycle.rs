@@ -88,6 +88,7 @@ impl Hub {
         let Config { data_dir, log: options, journal: journal_limits, limits, webhooks, sources, secret_key, resolver } =
             config;
         let lock = DataLock::take(&data_dir)?;
+        store::backup::refuse_half(&data_dir)?;
         let state = State::open(&data_dir, options.durability)?;
         let (log, _) = Log::open(options, clock::now_ms())?;
         let log = Arc::new(log);
@@ -171,6 +172,7 @@ impl Hub {
         let hub = Hub {
             engine,
             changes: Arc::default(),
+            backups: Arc::new(tokio::sync::Semaphore::new(1)),
             arbiter: Arc::new(arbiter),
             supervisor: webhooks,
             keeper,

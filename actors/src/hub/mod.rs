@@ -1,5 +1,6 @@
 //! The verbs that the edge may call. Everything behind them is the engine's own business.
 
+pub mod backup;
 mod channels;
 mod history;
 mod lifecycle;
@@ -42,6 +43,8 @@ pub struct Hub {
     engine: Arc<Engine>,
     /// One change of the configuration at a time: checked, durable, visible.
     changes: Arc<tokio::sync::Mutex<()>>,
+    /// Held by the one backup that may be under way.
+    backups: Arc<tokio::sync::Semaphore>,
     /// The thread on which the registry, the channels, the tickets and the janitor live.
     arbiter: Arc<actix_rt::ArbiterHandle>,
     supervisor: actix::Addr<Supervisor>,

@@ -102,9 +102,14 @@ impl Lost {
         self.kept.damaged.iter().map(within).filter(|(from, to)| from < to).min()
     }
 
+    /// What is known, as it is kept.
+    pub fn text(&self) -> Result<Vec<u8>, StoreError> {
+        Ok(serde_json::to_vec(&self.kept)?)
+    }
+
     fn write(&self) -> Result<(), StoreError> {
         let fresh = self.path.with_extension("json.new");
-        let text = serde_json::to_vec(&self.kept)?;
+        let text = self.text()?;
         let written = std::fs::File::create(&fresh).and_then(|mut file| {
             std::io::Write::write_all(&mut file, &text)?;
             file.sync_all()

@@ -6,6 +6,7 @@
 //! data/log/lost.json            what retention or quarantine took, per channel
 //! data/quarantine/<seq>-<ms>/   segments that did not open, with a file `reason`
 //! data/state/                   one small sled database: channels, tokens, numbers, webhooks and their deliveries
+//! data/restoring                there while a backup is being restored
 //! data/secret-key               the key that seals the secrets in it, unless the operator gives one
 //! ```
 //!
@@ -25,6 +26,7 @@
 //! then. After a crash a commit is there or it is not; one that was not acknowledged may be there. The file of a sled
 //! database never shrinks, so retention drops whole segments: it notes durably what goes, then removes the folder.
 
+pub mod backup;
 mod dedupe;
 mod lock;
 mod log;
@@ -39,7 +41,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub use self::lock::DataLock;
-pub use self::log::{Dropped, Log, LogStats, OpenReport};
+pub use self::log::{Dropped, Log, LogStats, LogView, OpenReport};
 pub use self::secret_key::secret_key;
 pub use self::state::{Change, State, Table};
 use crate::model::event::{ChannelNo, Event};
@@ -49,6 +51,8 @@ use crate::model::id::EventId;
 pub enum StoreError {
     #[error("the data folder {0} is in use by another server; stop that one, or choose another folder with --data")]
     InUse(PathBuf),
+    #[error("the data folder {0} holds half of a backup; empty it and restore the backup again")]
+    HalfRestored(PathBuf),
     #[error("cannot {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("the database {path} fails: {source}")]

@@ -414,6 +414,26 @@ impl Segment {
         events
     }
 
+    /// Entries as they are stored, behind the key `after`: about `bytes` of them, none at the end.
+    pub fn entries(&self, after: &[u8], bytes: usize) -> Result<Vec<(IVec, IVec)>, StoreError> {
+        let (mut page, mut size) = (Vec::new(), 0);
+        let range = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        for entry in self.db.range::<&[u8], _>(range) {
+            let (key, value) = entry.map_err(|e| self.sled(e))?;
+            size += key.len() + value.len();
+            page.push((key, value));
+            if size >= bytes {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Writes entries as another segment has stored them. Durable with the next [`Segment::sync`].
+    pub fn import(&self, entries: sled::Batch) -> Result<(), StoreError> {
+        self.db.apply_batch(entries).map_err(|e| self.sled(e))
+    }
+
     /// A dedupe key: (first id, count, time_ms).
     pub fn dedupe(&self, no: ChannelNo, key: DedupeKey) -> Result<Option<(EventId, u32, u64)>, StoreError> {
         let value = self.db.get(dedupe_key(no, key)).map_err(|e| self.sled(e))?;
@@ -435,6 +455,17 @@ impl Segment {
             }
         }
         Ok(keys)
+    }
+}
+
+/// Whether an entry belongs to what was committed up to `head`. Of a commit all entries do, or none; what a segment says of
+/// itself when it is sealed belongs to its end.
+pub(super) fn is_before(key: &[u8], value: &[u8], head: EventId) -> bool {
+    match key.first() {
+        Some(b'c') if key.len() == 23 => first_of(key) <= head,
+        Some(b'i') if key.len() == 17 => first_of_slice(&key[1..]) <= head,
+        Some(b'd') => parse_dedupe(value).is_some_and(|(first, ..)| first <= head),
+        _ => key == BEGUN,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -75,6 +75,8 @@ pub struct State {
     durability: Durability,
     numbers: Mutex<()>,
     applied: Mutex<Flushed>,
+    /// Shared by writers, taken alone by who needs all documents of one moment.
+    frozen: RwLock<()>,
 }
 
 /// Which writes are durable: those up to `durable` of `applied`.
@@ -97,7 +99,15 @@ impl State {
         let file = File::open(&name).map_err(io("open", &name))?;
         sync_dir(&path)?;
         sync_dir(data_dir)?;
-        Ok(State { db, path, file, durability, numbers: Mutex::default(), applied: Mutex::default() })
+        Ok(State {
+            db,
+            path,
+            file,
+            durability,
+            numbers: Mutex::default(),
+            applied: Mutex::default(),
+            frozen: RwLock::default(),
+        })
     }
 
     fn sled(&self, source: sled::Error) -> StoreError {
@@ -134,7 +144,10 @@ impl State {
                 None => batch.remove(change.key.as_slice()),
             }
         }
-        self.db.apply_batch(batch).map_err(|e| self.sled(e))?;
+        {
+            let _not_frozen = self.frozen.read().unwrap_or_else(PoisonError::into_inner);
+            self.db.apply_batch(batch).map_err(|e| self.sled(e))?;
+        }
         let mine = {
             let mut flushed = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
             flushed.applied += 1;
@@ -149,6 +162,20 @@ impl State {
         let next = self.get::<u32>(Table::Numbers, counter)?.unwrap_or(0) + 1;
         self.write(&[Change::put(Table::Numbers, counter, &next)?])?;
         Ok(next)
+    }
+
+    /// Hands all documents, as they are stored, to `work`, while no other is written.
+    pub fn freeze<T, E: From<StoreError>>(
+        &self,
+        work: impl FnOnce(&mut dyn Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _frozen = self.frozen.write().unwrap_or_else(PoisonError::into_inner);
+        work(&mut self.db.iter().map(|entry| entry.map_err(|e| self.sled(e))))
+    }
+
+    /// Writes documents as another database has stored them. Durable with the next [`State::sync`].
+    pub fn import(&self, documents: sled::Batch) -> Result<(), StoreError> {
+        self.db.apply_batch(documents).map_err(|e| self.sled(e))
     }
 
     /// Makes everything durable.

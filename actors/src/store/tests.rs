@@ -1,5 +1,6 @@
 //! The store against a plain model, and what each kind of damage does to it.
 
+mod backup;
 mod damage;
 mod model;
 mod parts;

@@ -66,8 +66,18 @@ impl TestServer {
 
     /// The same on an address of the test's choice, at which it also is after a restart.
     pub fn start_at(listen: &str, settings: &[(&str, &str)]) -> TestServer {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        TestServer::start_with(folder, listen, settings)
+    }
+
+    /// The same on a folder that is there.
+    pub fn start_on(folder: tempfile::TempDir, settings: &[(&str, &str)]) -> TestServer {
+        TestServer::start_with(folder, "127.0.0.1:0", settings)
+    }
+
+    fn start_with(folder: tempfile::TempDir, listen: &str, settings: &[(&str, &str)]) -> TestServer {
         let mut server = TestServer {
-            folder: tempfile::tempdir().expect("a folder can be made"),
+            folder,
             listen: listen.into(),
             settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             running: None,

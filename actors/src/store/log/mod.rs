@@ -3,12 +3,14 @@
 
 mod opening;
 mod retention;
+mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use self::opening::{create, put_aside};
+pub use self::snapshot::LogView;
 use super::dedupe::SeenKeys;
 use super::lost::Lost;
 use super::segment::{Meta, Segment};

@@ -1,0 +1,92 @@
+//! The reference of settings, `docs/settings.md`, is made of `settings.toml` and of what the checks allow, so that it cannot
+//! say anything else. `STENTOR_REWRITE=1 cargo test reference` writes it anew.
+
+use std::fmt::Write;
+
+use super::{DEFAULTS, check};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+const COMMAND: &str = "STENTOR_REWRITE=1 cargo test reference";
+
+/// Keys that stand together under one comment.
+#[derive(Default)]
+struct Group {
+    comment: String,
+    /// Key within its section, and default as TOML.
+    keys: Vec<(String, String)>,
+}
+
+/// The paragraphs before the first section, and each section with what is said of it and its groups.
+fn sections() -> (Vec<String>, Vec<(String, String, Vec<Group>)>) {
+    let (mut intro, mut sections) = (Vec::new(), Vec::<(String, String, Vec<Group>)>::new());
+    let (mut comment, mut in_keys) = (String::new(), false);
+    for line in DEFAULTS.lines() {
+        if let Some(text) = line.strip_prefix('#') {
+            if in_keys {
+                (comment, in_keys) = (String::new(), false);
+            }
+            if text.is_empty() && sections.is_empty() {
+                intro.push(std::mem::take(&mut comment));
+            }
+            comment.push_str(text);
+        } else if let Some(name) = line.strip_prefix('[') {
+            sections.push((name.trim_end_matches(']').into(), std::mem::take(&mut comment), Vec::new()));
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            let (_, _, groups) = sections.last_mut().expect("each key stands in a section");
+            if !in_keys {
+                groups.push(Group { comment: std::mem::take(&mut comment), keys: Vec::new() });
+                in_keys = true;
+            }
+            groups.last_mut().expect("there is one").keys.push((key.into(), value.into()));
+        } else {
+            in_keys = false;
+            if sections.is_empty() {
+                intro.push(std::mem::take(&mut comment));
+            }
+        }
+    }
+    (intro, sections)
+}
+
+/// What a key allows besides its type.
+fn allowed(key: &str) -> String {
+    if let Some((_, least, most)) = check::RANGES.iter().find(|(name, ..)| *name == key) {
+        return format!(", {least} to {most}");
+    }
+    match check::CHOICES.iter().find(|(name, _)| *name == key) {
+        Some((_, words)) => format!(", one of `{}`", words.join("` `")),
+        None => String::new(),
+    }
+}
+
+fn rendered() -> String {
+    let (intro, sections) = sections();
+    let mut page = String::from("# Settings\n\n");
+    for paragraph in intro.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        writeln!(page, "{paragraph}\n").expect("a text grows");
+    }
+    for (section, about, groups) in sections {
+        writeln!(page, "## {section}\n").expect("a text grows");
+        if !about.trim().is_empty() {
+            writeln!(page, "{}\n", about.trim()).expect("a text grows");
+        }
+        for Group { comment, keys } in groups {
+            for (key, value) in keys {
+                let key = format!("{section}.{key}");
+                writeln!(page, "- `{key}` = `{value}`{}", allowed(&key)).expect("a text grows");
+            }
+            writeln!(page, "\n  {}\n", comment.trim()).expect("a text grows");
+        }
+    }
+    page.trim_end().to_owned() + "\n"
+}
+
+#[test]
+fn the_reference_of_settings_says_what_the_defaults_and_the_checks_say() {
+    let rendered = rendered();
+    if std::env::var_os("STENTOR_REWRITE").is_some() {
+        std::fs::write(PAGE, &rendered).expect("the page can be written");
+    }
+    let page = std::fs::read_to_string(PAGE).unwrap_or_default();
+    assert!(page == rendered, "docs/settings.md is another; write it anew by: {COMMAND}");
+}
