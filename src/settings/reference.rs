@@ -63,6 +63,8 @@ fn rendered() -> String {
     let (intro, sections) = sections();
     let mut page = String::from("# Settings\n\n");
     for paragraph in intro.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        let paragraph =
+            paragraph.replace("This file", "[settings.toml](../settings.toml)").replace("this file", "`settings.toml`");
         writeln!(page, "{paragraph}\n").expect("a text grows");
     }
     for (section, about, groups) in sections {

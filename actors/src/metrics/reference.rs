@@ -23,9 +23,10 @@ starts. [Operations](operations.md#metrics-and-alerts) says which of them are wo
 /// Text of the registry with a series in each family, since labels show only in series.
 fn text() -> String {
     let metrics = Metrics::default();
-    metrics.errors.get_or_create(&ErrorLabels { family: "maps", code: "NOT_FOUND" });
-    metrics.webhook_attempts.get_or_create(&OutcomeLabels { outcome: "success" });
-    metrics.webhook_lag_seconds.get_or_create(&WebhookLabels { webhook: "w".into() });
+    metrics.errors.get_or_create(&ErrorLabels { family: "maps", code: "NOT_FOUND" }).inc();
+    metrics.webhook_attempts.get_or_create(&OutcomeLabels { outcome: "success" }).inc();
+    metrics.source_requests.get_or_create(&OutcomeLabels { outcome: "accepted" }).inc();
+    metrics.webhook_lag_seconds.get_or_create(&WebhookLabels { webhook: "w".into() }).set(0);
     metrics.text()
 }
 
