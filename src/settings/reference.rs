@@ -16,9 +16,16 @@ struct Group {
     keys: Vec<(String, String)>,
 }
 
-/// The paragraphs before the first section, and each section with what is said of it and its groups.
-fn sections() -> (Vec<String>, Vec<(String, String, Vec<Group>)>) {
-    let (mut intro, mut sections) = (Vec::new(), Vec::<(String, String, Vec<Group>)>::new());
+struct Section {
+    name: String,
+    /// What stands above it.
+    about: String,
+    groups: Vec<Group>,
+}
+
+/// The paragraphs before the first section, and the sections.
+fn sections() -> (Vec<String>, Vec<Section>) {
+    let (mut intro, mut sections) = (Vec::new(), Vec::<Section>::new());
     let (mut comment, mut in_keys) = (String::new(), false);
     for line in DEFAULTS.lines() {
         if let Some(text) = line.strip_prefix('#') {
@@ -30,9 +37,10 @@ fn sections() -> (Vec<String>, Vec<(String, String, Vec<Group>)>) {
             }
             comment.push_str(text);
         } else if let Some(name) = line.strip_prefix('[') {
-            sections.push((name.trim_end_matches(']').into(), std::mem::take(&mut comment), Vec::new()));
+            let (name, about) = (name.trim_end_matches(']').into(), std::mem::take(&mut comment));
+            sections.push(Section { name, about, groups: Vec::new() });
         } else if let Some((key, value)) = line.split_once(" = ") {
-            let (_, _, groups) = sections.last_mut().expect("each key stands in a section");
+            let Section { groups, .. } = sections.last_mut().expect("each key stands in a section");
             if !in_keys {
                 groups.push(Group { comment: std::mem::take(&mut comment), keys: Vec::new() });
                 in_keys = true;
@@ -67,14 +75,14 @@ fn rendered() -> String {
             paragraph.replace("This file", "[settings.toml](../settings.toml)").replace("this file", "`settings.toml`");
         writeln!(page, "{paragraph}\n").expect("a text grows");
     }
-    for (section, about, groups) in sections {
-        writeln!(page, "## {section}\n").expect("a text grows");
+    for Section { name, about, groups } in sections {
+        writeln!(page, "## {name}\n").expect("a text grows");
         if !about.trim().is_empty() {
             writeln!(page, "{}\n", about.trim()).expect("a text grows");
         }
         for Group { comment, keys } in groups {
             for (key, value) in keys {
-                let key = format!("{section}.{key}");
+                let key = format!("{name}.{key}");
                 writeln!(page, "- `{key}` = `{value}`{}", allowed(&key)).expect("a text grows");
             }
             writeln!(page, "\n  {}\n", comment.trim()).expect("a text grows");

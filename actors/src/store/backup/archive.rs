@@ -94,13 +94,12 @@ pub trait Visitor {
 pub fn read(from: impl Read, visitor: &mut impl Visitor) -> Result<(), BackupError> {
     let mut tar = tar::Archive::new(from);
     let mut digest = Sha256::new();
-    let mut files = 0;
     let damaged = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => BackupError::CutOff,
         std::io::ErrorKind::Other | std::io::ErrorKind::InvalidData => BackupError::Damaged(e.to_string()),
         _ => BackupError::Read(e),
     };
-    for entry in tar.entries().map_err(damaged)? {
+    for (files, entry) in (0..).zip(tar.entries().map_err(damaged)?) {
         let mut entry = entry.map_err(damaged)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let size = entry.size();
@@ -115,7 +114,6 @@ pub fn read(from: impl Read, visitor: &mut impl Visitor) -> Result<(), BackupErr
             };
         }
         add(&mut digest, &name, size);
-        files += 1;
         let mut content = Digested { content: &mut entry, digest: &mut digest };
         visitor.file(&name, size, &mut content).map_err(|e| match e {
             BackupError::Read(e) => damaged(e),
@@ -148,6 +146,9 @@ pub fn write_entry(out: &mut impl Write, key: &[u8], value: &[u8]) -> std::io::R
     out.write_all(value)
 }
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// Reads entries that together have `size` bytes.
 pub struct Entries<'a> {
     from: &'a mut dyn Read,
@@ -159,8 +160,8 @@ impl<'a> Entries<'a> {
         Entries { from, left: size }
     }
 
-    /// The next (key, value); none at the end.
-    pub fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, BackupError> {
+    /// The next one; none at the end.
+    pub fn next(&mut self) -> Result<Option<Entry>, BackupError> {
         if self.left == 0 {
             return Ok(None);
         }
