@@ -1,6 +1,6 @@
 //! A webhook as clients see it, in the shape of the family that asks. Its secret is never in it.
 
-use actors::hub::webhooks::{OffReason, Status, Webhook};
+use actors::hub::webhooks::{OffReason, Status, Webhook, WebhookError};
 use actors::model::channel::Channel;
 use actors::model::timestamp::to_iso;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use super::super::problem::Problem;
 
 /// A webhook in the shape of the maps or of the organizations.
 pub async fn shown(context: &Context, door: Door, channel: &Channel, webhook: &Webhook) -> Result<Value, Problem> {
-    let status = context.hub.webhook_status(channel, &webhook.id).await?;
+    let status = status(context, channel, webhook).await?;
     let whose = match door {
         Door::Organizations => json!({
             "organization": channel.id,
@@ -21,16 +21,16 @@ pub async fn shown(context: &Context, door: Door, channel: &Channel, webhook: &W
         }),
         _ => json!({ "map_id": channel.id }),
     };
-    let parts = [json!({ "id": webhook.id }), whose, choices(door, webhook), condition(webhook, &status)];
+    let parts = [json!({ "id": webhook.id }), whose, choices(door, webhook), condition(webhook, status)];
     Ok(names::object(door, joined(parts)))
 }
 
 /// An entry of the document, as it may be written back.
 pub async fn entry(context: &Context, channel: &Channel, webhook: &Webhook) -> Result<Value, Problem> {
-    let status = context.hub.webhook_status(channel, &webhook.id).await?;
+    let status = status(context, channel, webhook).await?;
     let id = webhook.entry.as_ref().map(|entry| &*entry.id);
     let names = json!({ "id": id, "webhook_id": webhook.id });
-    let mut entry = joined([names, choices(Door::Feed, webhook), condition(webhook, &status)]);
+    let mut entry = joined([names, choices(Door::Feed, webhook), condition(webhook, status)]);
     if let [one] = webhook.filter.path_prefix.as_slice() {
         // as it was most likely written
         entry["path_prefix"] = one.as_str().into();
@@ -77,16 +77,27 @@ fn retry_policy(door: Door, webhook: &Webhook) -> Value {
     policy
 }
 
+/// What its actor says; none while it cannot run. Its owner has to find the webhook among the others all the same.
+async fn status(context: &Context, channel: &Channel, webhook: &Webhook) -> Result<Option<Status>, Problem> {
+    match context.hub.webhook_status(channel, &webhook.id).await {
+        Ok(status) => Ok(Some(status)),
+        Err(WebhookError::Unavailable) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// How it does.
-fn condition(webhook: &Webhook, status: &Status) -> Value {
+fn condition(webhook: &Webhook, status: Option<Status>) -> Value {
     let iso = |ms: u64| to_iso(i64::try_from(ms).unwrap_or(i64::MAX));
+    let status = status.as_ref();
+    let disabled = |status: &Status| status.reason.and_then(|reason| disabled(reason, &iso(status.since_ms)));
     json!({
-        "last_delivery_at": status.last_delivery_ms.map(iso),
-        "last_error": status.last_error,
-        "last_error_at": status.last_error_ms.map(iso),
-        "consecutive_failures": status.consecutive_failures,
-        "health": status.health,
-        "disabled_reason": status.reason.and_then(|reason| disabled(reason, &iso(status.since_ms))),
+        "last_delivery_at": status.and_then(|status| status.last_delivery_ms).map(iso),
+        "last_error": status.and_then(|status| status.last_error.as_deref()),
+        "last_error_at": status.and_then(|status| status.last_error_ms).map(iso),
+        "consecutive_failures": status.map(|status| status.consecutive_failures),
+        "health": status.map_or_else(|| json!("unavailable"), |status| json!(status.health)),
+        "disabled_reason": status.and_then(disabled),
         "inserted_at": to_iso(webhook.inserted_ms),
         "updated_at": to_iso(webhook.updated_ms),
     })

@@ -1,9 +1,13 @@
 //! `/engine/.config/webhooks.json`: the webhooks of a channel as one document.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::support::random::{Random, seed};
 use crate::support::{Organization, Receiver, TestServer, eventually};
 
 const AT: &str = "/engine/.config/webhooks.json";
@@ -213,4 +217,57 @@ fn more_entries_than_the_limit_allows_are_refused() {
     let full = organization.request("PUT", AT).json(&json!({ "webhooks": many })).send().expect(409);
     assert_eq!(full["code"], "WEBHOOK_LIMIT");
     assert_eq!(put(&organization, &json!(many[..2])).len(), 2);
+}
+
+/// Puts one document after the other until the server is gone. Returns how many were answered.
+fn put_by_turns(organization: &Organization, documents: [Value; 2]) -> usize {
+    let mut answered = 0;
+    loop {
+        match organization.request("PUT", AT).json(&documents[answered % 2]).try_send() {
+            Ok(answer) => assert_eq!(answer.status, 200, "{}", answer.text()),
+            Err(_) => return answered,
+        }
+        answered += 1;
+    }
+}
+
+#[test]
+fn after_a_kill_the_document_is_one_or_the_other_and_never_a_mixture() {
+    let seed = seed();
+    println!("STENTOR_TEST_SEED={seed}");
+    let mut random = Random(seed);
+    let (mut server, mut organization) = started();
+    server.restart_with(&[("limits.api_requests_per_minute", "0")]);
+    let document = |prefix: &str| {
+        let names: Vec<String> =
+            (0..6).map(|n| if n < 2 { format!("kept{n}") } else { format!("{prefix}{n}") }).collect();
+        let entries: Vec<_> = names.iter().map(|id| entry(id, &format!("https://93.184.215.14/{prefix}"))).collect();
+        (names, json!({ "webhooks": entries }))
+    };
+    let [(first_names, first), (second_names, second)] = ["a", "b"].map(document);
+    let mut answered = 0;
+    for _ in 0..10 {
+        organization = organization.at(&server);
+        let (writer, documents) = (organization.clone(), [first.clone(), second.clone()]);
+        let writing = thread::spawn(move || put_by_turns(&writer, documents));
+        let death = Instant::now() + Duration::from_millis(30 + random.below(150));
+        while let Some(left) = death.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        server.restart();
+        let done = writing.join().expect("every document is taken");
+        answered += done;
+        organization = organization.at(&server);
+        let found = got(&organization);
+        let entries = found["webhooks"].as_array().expect("entries");
+        let names: Vec<_> = entries.iter().map(|entry| entry["id"].as_str().expect("an id").to_string()).collect();
+        let whole = |wanted: &[String], prefix: &str| {
+            let of_it = |entry: &Value| entry["url"].as_str().is_some_and(|url| url.ends_with(&format!("/{prefix}")));
+            names == wanted && entries.iter().all(of_it)
+        };
+        let is_new = entries.is_empty() && answered == 0;
+        assert!(whole(&first_names, "a") || whole(&second_names, "b") || is_new, "{names:?}");
+        assert!(entries.iter().all(|entry| entry["health"] == "healthy"), "{found}");
+    }
+    println!("{answered} documents were put over 10 kills");
 }

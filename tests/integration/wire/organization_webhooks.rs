@@ -423,6 +423,45 @@ fn the_token_of_a_map_reaches_the_webhooks_of_its_map_in_this_shape() {
 }
 
 #[test]
+fn a_webhook_whose_secret_cannot_be_opened_is_listed_and_can_be_mended() {
+    let (mut server, organization) = started();
+    let receiver = Receiver::start(&[]);
+    let (at, _) = made(&organization, &json!({"url": receiver.url(), "secret": "lost"}));
+    let (well, _) = made(&organization, &json!({"url": "https://93.184.215.14/"}));
+    server.kill();
+    std::fs::remove_file(server.folder().join("secret-key")).expect("the key of the secrets");
+    server.restart();
+    let organization = organization.at(&server);
+    let list = organization.request("GET", AT).send().expect(200);
+    let health: Vec<_> = list["data"].as_array().expect("a list").iter().map(|one| one["health"].clone()).collect();
+    assert_eq!(health, ["unavailable", "healthy"]);
+    organization.request("POST", &format!("{at}/test")).send().expect(503);
+    let mended = organization.request("PATCH", &at).json(&json!({"secret": "found"})).send().expect(200);
+    assert_eq!(mended["data"]["health"], "healthy");
+    organization.publish(&json!({"event": "message"}));
+    let got = receiver.expect(1).remove(0);
+    assert_eq!(got.header("X-Webhook-Hmac"), hmac_sha512("found", &got.body));
+    assert_eq!(organization.request("DELETE", &well).send().status, 204);
+}
+
+#[test]
+fn the_format_standard_is_always_signed() {
+    let (_server, organization) = started();
+    let receiver = Receiver::start(&[]);
+    let (at, made) = made(&organization, &json!({"url": receiver.url(), "format": "standard"}));
+    assert_eq!((made["secret"].as_str().map(str::len), &made["hasSecret"]), (Some(44), &true.into()));
+    organization.publish(&json!({"event": "message"}));
+    let got = receiver.expect(1).remove(0);
+    assert!(got.has("webhook-signature") && !got.has("X-Webhook-Hmac"));
+    let patch = |body: Value| organization.request("PATCH", &at).json(&body).send();
+    assert_eq!(fields(&patch(json!({"secret": "no key"})).expect(400)), ["secret"]);
+    patch(json!({"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})).expect(200);
+    let rotated =
+        organization.request("POST", &format!("{at}/rotate-secret")).json(&json!({"secret": "no key"})).send();
+    assert_eq!(fields(&rotated.expect(400)), ["secret"]);
+}
+
+#[test]
 fn an_organization_that_is_gone_takes_its_webhooks_along() {
     let (server, organization) = started();
     let (at, _) = made(&organization, &json!({"url": "https://93.184.215.14/"}));
