@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actors::hub::webhooks::{DeliveryStatus, Door, RetryPolicyForm, Webhook, WebhookSpec};
+use actors::hub::webhooks::{DeliveryId, DeliveryStatus, Door, RetryPolicyForm, Webhook, WebhookError, WebhookSpec};
 use actors::hub::{HistoryQuery, Order};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::envelope::Envelope;
@@ -167,4 +167,33 @@ async fn a_webhook_on_the_organization_system_does_not_feed_itself_with_its_own_
     World::until("it failed too", async || dead().await == 1).await;
     assert_eq!(kinds(&world).await, ["webhook.dead_letter"]);
     assert_eq!(dead().await, 1);
+}
+
+#[actix_web::test]
+async fn a_delivery_that_waits_for_its_first_attempt_is_found_by_its_id_and_listed_page_by_page() {
+    let world = World::start().await;
+    let (webhook, _) = world.webhook(to("http://127.0.0.1:9/")).await;
+    world.hub.toggle_webhooks(&world.map, false).await.expect("off");
+    // many within a millisecond, in which ids follow no order
+    let ids = world.publish_together(1..=250).await;
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let pending = Some(DeliveryStatus::Pending);
+        let page = world.hub.deliveries(&world.map, &webhook.id, pending, 40, after).await.expect("a page");
+        all.extend(page.data);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let mut events: Vec<_> = all.iter().flat_map(|delivery| delivery.events.clone()).collect();
+    events.sort_unstable();
+    assert_eq!(events, ids);
+    for delivery in [&all[0], &all[100], &all[249]] {
+        let found = world.hub.delivery(&world.map, &webhook.id, delivery.id).await.expect("it is found");
+        assert_eq!((found.status, &found.events), (DeliveryStatus::Pending, &delivery.events));
+    }
+    let other = DeliveryId::of("another", &ids[..1]);
+    let missing = world.hub.delivery(&world.map, &webhook.id, other).await.err();
+    assert!(matches!(missing, Some(WebhookError::DeliveryNotFound)), "{missing:?}");
 }

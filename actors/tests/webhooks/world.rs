@@ -136,14 +136,20 @@ impl World {
     pub async fn publish(&self, ns: impl IntoIterator<Item = i64>) -> Vec<EventId> {
         let mut ids = Vec::new();
         for n in ns {
-            let payload = Canonical::parse(&format!("{{\"n\":{n}}}")).expect("JSON");
-            let kind = EventType::new("map_kill").expect("a type");
-            let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
-            ids.extend(
-                self.hub.publish(self.map.clone(), vec![draft], None, "tok_1".into()).await.expect("published").ids,
-            );
+            ids.extend(self.publish_together([n]).await);
         }
         ids
+    }
+
+    /// The same as one batch.
+    pub async fn publish_together(&self, ns: impl IntoIterator<Item = i64>) -> Vec<EventId> {
+        let draft = |n: i64| {
+            let payload = Canonical::parse(&format!("{{\"n\":{n}}}")).expect("JSON");
+            let kind = EventType::new("map_kill").expect("a type");
+            Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None }
+        };
+        let drafts = ns.into_iter().map(draft).collect();
+        self.hub.publish(self.map.clone(), drafts, None, "tok_1".into()).await.expect("published").ids
     }
 
     /// Waits until `done`, which must come to pass.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::pending;
 use super::{Delivery, DeliveryId, DeliveryStatus, Hub, Job, JobId, Webhook, WebhookError};
 use crate::clock;
 use crate::engine::Engine;
@@ -22,7 +23,7 @@ use crate::webhook::outcome::Timings;
 use crate::webhook::record::Ready;
 use crate::webhook::{attempt, history, shelf, spec};
 
-/// Most events that one look at what is pending reads, and one dry run counts.
+/// Most events that one dry run counts.
 const SCAN_EVENTS: usize = 1_000_000;
 
 /// A part of a list, the newest first.
@@ -115,7 +116,7 @@ impl Hub {
             let mut all = merged(history::read(&engine.state, &webhook.id)?, &rows);
             all.retain(|delivery| status.is_none_or(|status| delivery.status == status) && delivery.id < before);
             if status == Some(DeliveryStatus::Pending) && webhook.batch.is_none() {
-                all.extend(pending(engine, &webhook, &owner, &seen, before, limit)?);
+                all.extend(pending::list(engine, &webhook, &owner, &seen, before, limit)?);
             }
             all.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
             all.dedup_by(|a, b| a.id == b.id);
@@ -188,11 +189,15 @@ impl Hub {
     async fn find_delivery(&self, webhook: &Arc<Webhook>, delivery: DeliveryId) -> Result<Delivery, WebhookError> {
         let seen = self.seen(webhook).await?;
         let webhook = webhook.clone();
+        let owner = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?.owner();
         let found = self.blocking(move |engine| {
             let at = shelf::delivery_key(&webhook.id, delivery);
             let logged = engine.state.get::<Delivery>(Table::Deliveries, at)?;
             let rows = seen.rows.iter().filter(|row| row.delivery == delivery).map(|row| (row.delivery, row)).collect();
-            Ok(merged(logged.into_iter().collect(), &rows).pop())
+            match merged(logged.into_iter().collect(), &rows).pop() {
+                None if webhook.batch.is_none() => pending::find(engine, &webhook, &owner, &seen, delivery),
+                found => Ok(found),
+            }
         });
         found.await?.ok_or(WebhookError::DeliveryNotFound)
     }
@@ -234,53 +239,6 @@ fn of_row(row: &Row) -> Delivery {
         attempts: Vec::new(),
         next_attempt_ms: None,
         updated_ms: row.last.map_or(0, |last| last.at_ms as i64),
-    }
-}
-
-/// Events behind the cursor, the newest first: one delivery each.
-fn pending(
-    engine: &Engine,
-    webhook: &Webhook,
-    owner: &Owner,
-    seen: &Seen,
-    before: DeliveryId,
-    limit: usize,
-) -> Result<Vec<Delivery>, StoreError> {
-    let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(Vec::new()) };
-    let covered: std::collections::HashSet<_> = seen.rows.iter().flat_map(|row| &row.events).collect();
-    // a delivery has the time of its first event
-    let mut at = match before {
-        DeliveryId::MAX => EventId::MAX,
-        before => EventId::at_time(before.time_ms() + 1),
-    };
-    let (mut found, mut scanned) = (Vec::new(), 0);
-    loop {
-        let limits = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
-        let page = engine.log.read(webhook.channel_no(), at, limits, Direction::Backward)?;
-        for event in page.events {
-            at = event.id;
-            scanned += 1;
-            if at <= seen.observed.cursor || found.len() > limit || scanned > SCAN_EVENTS {
-                return Ok(found);
-            }
-            let frame = Frame::new(event, owner.clone());
-            let id = DeliveryId::of(&webhook.id, &[at]);
-            if id < before && !covered.contains(&at) && frame.passes(&filter) {
-                found.push(Delivery {
-                    id,
-                    events: vec![at],
-                    event_types: vec![frame.event.kind.to_string()],
-                    status: DeliveryStatus::Pending,
-                    attempt_count: 0,
-                    attempts: Vec::new(),
-                    next_attempt_ms: None,
-                    updated_ms: at.time_ms() as i64,
-                });
-            }
-        }
-        if !page.more {
-            return Ok(found);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod deliveries;
 mod document;
 mod passage;
+mod pending;
 mod preview;
 
 use std::sync::Arc;
