@@ -39,7 +39,10 @@ const COLLECTIONS = { map: "/api/maps", organization: "/api/v1/organizations", s
 const channelBase = ({ kind, id }) => `${COLLECTIONS[kind]}/${encodeURIComponent(id)}`;
 
 /** How tokens and streams name a channel. */
-export const channelName = ({ kind, id }) => `${kind}:${id}`;
+export const channelName = ({ kind, id }) => (kind === "feed" ? kind : `${kind}:${id}`);
+
+/** Every channel that the token may read. */
+export const FEED = { kind: "feed", id: "" };
 
 function channel(kind, data) {
   return { kind, id: data.id, slug: data.slug ?? data.id, name: data.name, eventNames: data.event_names, insertedAt: data.inserted_at ?? data.createdAt, webhooksEnabled: data.webhooks_enabled };
@@ -94,8 +97,8 @@ export function event(envelope) {
 }
 
 export async function history(of, { events, filter, session: name, limit, after, order = "desc" } = {}) {
-  const path = of.kind === "source" ? "events/history" : "events";
-  const page = await call("GET", `${channelBase(of)}/${path}${query({ order, limit, after, events, filter, session: name })}`);
+  const path = of.kind === "feed" ? "/events" : `${channelBase(of)}/${of.kind === "source" ? "events/history" : "events"}`;
+  const page = await call("GET", `${path}${query({ order, limit, after, events, filter, session: name })}`);
   return { events: page.data.map(event), next: page.next ?? null };
 }
 
@@ -115,6 +118,7 @@ export function eventTypes() {
 /** The types of the catalogue that a channel is likely to have. */
 export async function typesOf({ kind, id }) {
   if (kind === "source") return [];
+  if (kind === "feed") return eventTypes();
   const families = kind === "map" ? ["maps"] : id === "system" ? ["system"] : ["organizations", "feed"];
   return (await eventTypes()).filter(({ family }) => families.includes(family));
 }

@@ -1,6 +1,6 @@
 // One channel: its live events, a form that publishes, and its settings.
 import { html, useEffect, useState } from "./html.js";
-import { changeChannel, deleteChannel, getChannel, may, publish, toggleWebhooks, typesOf } from "./api.js";
+import { FEED, changeChannel, deleteChannel, getChannel, may, publish, toggleWebhooks, typesOf } from "./api.js";
 import { dateTime } from "./format.js";
 import { Live } from "./live.js";
 import { go, replace, to } from "./route.js";
@@ -16,7 +16,9 @@ export function Channel({ kind, id, view, query }) {
 }
 
 function Shown({ of, view, query, reload }) {
-  const tabs = [["live", "Live events", true], ["publish", "Publish", may("publish")], ["settings", "Settings", may("manage")]];
+  // only the server itself publishes there, and it cannot do without
+  const own = of.kind === "organization" && of.id === "system";
+  const tabs = [["live", "Live events", true], ["publish", "Publish", may("publish") && !own], ["settings", "Settings", may("manage")]];
   useEffect(() => void (document.title = `${of.name} · Stentor`), [of.name]);
   return html`<div>
     <${Head} title=${of.name} crumbs=${[["Channels", to(["channels"])]]} below=${html`<p class="small"><${Badge}>${of.kind === "map" ? "Map" : "Organization"}<//> <code>${of.slug}</code></p>`}>
@@ -43,6 +45,15 @@ function ChannelLive({ of, query }) {
   if (!may("subscribe")) return html`<div class="card"><${Empty} icon="channels" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
   const empty = html`<${Empty} icon="channels" title="Listening">The next event appears here the moment it is stored. ${may("publish") && html`<a href=${channelAddress(of, "publish")}>Publish one</a> to see it.`}<//>`;
   return html`<${Live} channel=${{ kind: of.kind, id: of.id }} filter=${filter} onFilter=${onFilter} empty=${empty} />`;
+}
+
+/** The events of all channels, in the one order that the log has. */
+export function Feed({ query }) {
+  const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "" };
+  const onFilter = ({ events, expression }) => replace(["feed"], { events: events?.join(","), filter: expression });
+  return html`
+    <${Head} title="All channels" crumbs=${[["Channels", to(["channels"])]]} below=${html`<p>Every event of the server, in the one order that its log has.</p>`} />
+    <${Live} channel=${FEED} filter=${filter} onFilter=${onFilter} />`;
 }
 
 // ---- publish ---------------------------------------------------------------------------------------------------
@@ -161,7 +172,7 @@ function Settings({ of, reload }) {
         <dt>Id</dt><dd><code>${of.id}</code> <button type="button" class="button small bare" onClick=${() => copy(of.id, "Id copied")}>Copy</button></dd>
         <dt>Made</dt><dd>${dateTime(of.insertedAt)}</dd>
       </dl>
-      <div class="buttons"><button type="button" class="button bad" onClick=${() => setDeleting(true)}>Delete this channel</button></div>
+      ${of.id !== "system" && html`<div class="buttons"><button type="button" class="button bad" onClick=${() => setDeleting(true)}>Delete this channel</button></div>`}
     </div>
     ${deleting && html`<${Confirm} title=${`Delete ${of.name}?`} action="Delete" word=${of.slug} busy=${remove.busy} error=${remove.error} onConfirm=${remove.run} onClose=${() => setDeleting(false)}>
       <p>Its tokens are void at once, its streams end, its webhooks and its history are gone. There is no way back.</p>

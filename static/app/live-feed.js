@@ -3,6 +3,7 @@
 // The stream is opened first and the past is asked for when it stands, so that nothing falls in between; what both
 // bring is dropped by its id. While somebody reads, new events are held back and counted.
 import { EventStream } from "../stentor.js";
+import { whileLookedAt } from "./looked-at.js";
 import { channelName, event as read, history } from "./api.js";
 import { server, session } from "./session.js";
 
@@ -35,6 +36,7 @@ export class LiveFeed {
   #holding = false;
   #timer = 0;
   #stream;
+  #end;
   #channel;
   #filter;
   #tell;
@@ -44,20 +46,28 @@ export class LiveFeed {
     this.#channel = channel;
     this.#filter = filter;
     this.#tell = tell;
+    this.#end = whileLookedAt(() => this.#open(), () => this.#stream.close());
+  }
+
+  /** Opens the stream where the one before ended. */
+  #open() {
+    const filter = this.#filter;
+    this.state = "connecting";
     this.#stream = new EventStream({
       server,
       token: session.value.token,
-      channel: channelName(channel),
+      channel: channelName(this.#channel),
       events: filter.events?.length ? filter.events : undefined,
       filter: filter.expression || undefined,
       session: filter.session || undefined,
+      lastEventId: this.#stream?.lastEventId,
     });
     this.#stream.addEventListener("open", ({ detail }) => {
       this.state = "open";
       this.error = null;
       this.unknown = detail.unknown_events ?? detail.unknownEvents ?? [];
       if (!this.loadedPast) this.past();
-      tell();
+      this.#tell();
     });
     this.#stream.addEventListener("event", ({ detail }) => this.#take(read(detail)));
     this.#stream.addEventListener("gap", ({ detail }) => {
@@ -68,13 +78,13 @@ export class LiveFeed {
       this.state = final ? "failed" : "waiting";
       this.retryAt = Date.now() + (retryInMs ?? 0);
       this.error = error;
-      tell();
+      this.#tell();
     });
   }
 
   close() {
     clearTimeout(this.#timer);
-    this.#stream.close();
+    this.#end();
     this.#tell = () => {};
   }
 

@@ -2,7 +2,7 @@
 import { html, render, useEffect, useRef, useState } from "./html.js";
 import { StentorError } from "../stentor.js";
 import { channels, isAdmin, may } from "./api.js";
-import { Channel } from "./channel.js";
+import { Channel, Feed } from "./channel.js";
 import { Channels } from "./channels.js";
 import { startSampling, stopSampling } from "./metrics.js";
 import { followNotices, notices, unfollowNotices } from "./notices.js";
@@ -32,6 +32,7 @@ const VIEWS = [
 const DEEPER = {
   map: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`map:${id}`} kind="map" id=${id} view=${view} query=${query} />` },
   organization: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`organization:${id}`} kind="organization" id=${id} view=${view} query=${query} />` },
+  feed: { under: "channels", view: (_, query) => html`<${Feed} query=${query} />` },
   source: { under: "sources", view: ([, id, view], query) => html`<${Source} key=${id} id=${id} view=${view} query=${query} />` },
   webhook: { under: "webhooks", view: ([, kind, channel, id]) => html`<${Webhook} key=${`${channel}/${id}`} kind=${kind} channel=${channel} id=${id} />` },
 };
@@ -77,7 +78,7 @@ function Login({ problem }) {
   return html`<main class="login"><div class="card">
     <${Logo} /><h1>Stentor</h1><p class="soft">Log in with a token: the admin's, or one of a channel.</p>
     <form class="form" onSubmit=${submit}>
-      <${Field} label="Token" hint="It stays in this tab and is gone when you close it." problem=${enter.error?.message ?? problem}>
+      <${Field} label="Token" hint="Kept in this tab only, until you close it." problem=${enter.error?.message ?? problem}>
         ${(tied) => html`<input ...${tied} name="token" type="password" required autocomplete="off" autofocus value=${token} onInput=${(event) => setToken(event.target.value)} />`}
       <//>
       <button type="submit" class="button main" disabled=${enter.busy}>Log in</button>

@@ -60,7 +60,7 @@ function Health({ state }) {
     !data.journal_writable && "the journal cannot be written",
     data.disk_free_bytes !== null && data.disk_free_bytes < data.disk_floor_bytes && "the disk is almost full",
   ].filter(Boolean);
-  const quarantined = [data.quarantined_segments].flat().length && Number(data.quarantined_segments?.length ?? data.quarantined_segments);
+  const quarantined = data.quarantined_segments.length;
   return html`
     ${quarantined > 0 && html`<${Badge} kind="bad">${plural(quarantined, "segment")} of the log set aside<//>`}
     ${data.status === "ready" ? html`<${Badge} kind="good">Ready<//>` : html`<${Badge} kind="bad">Not ready: ${reasons.join(", ")}<//>`}`;

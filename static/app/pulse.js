@@ -2,6 +2,7 @@
 import { EventStream } from "../stentor.js";
 import { useEffect, useRef } from "./html.js";
 import { channelName, may } from "./api.js";
+import { whileLookedAt } from "./looked-at.js";
 import { server, session } from "./session.js";
 
 /** Time for what an event sets off, and the least time between two calls: each may cost several requests. */
@@ -16,17 +17,22 @@ export function usePulse(channel, { events, filter }, beat) {
     if (!may("subscribe")) return undefined;
     let timer = 0;
     let last = 0;
-    const stream = new EventStream({ server, token: session.value.token, channel: channelName(channel), events, filter });
-    stream.addEventListener("event", () => {
+    let stream;
+    const happened = () => {
       timer ||= setTimeout(() => {
         timer = 0;
         last = Date.now();
         latest.current();
       }, Math.max(SETTLE_MS, last + LEAST_MS - Date.now()));
-    });
+    };
+    const open = () => {
+      stream = new EventStream({ server, token: session.value.token, channel: channelName(channel), events, filter });
+      stream.addEventListener("event", happened);
+    };
+    const end = whileLookedAt(open, () => stream.close());
     return () => {
       clearTimeout(timer);
-      stream.close();
+      end();
     };
   }, [channel.kind, channel.id, JSON.stringify([events, filter])]);
 }

@@ -92,6 +92,9 @@ function retryWords(retry) {
 
 // ---- what the server switched off ------------------------------------------------------------------------------
 
+/** A sentence of the server with its times as the reader writes them. */
+const readable = (text) => text.replace(/\bat (\d{4}-\d\d-\d\dT[\d:.]+Z)/g, (_, iso) => `on ${dateTime(iso)}`);
+
 function SwitchedOff({ hook, onChanged }) {
   const form = useForm({ resume: "pending" });
   const on = useAction(async () => {
@@ -100,7 +103,7 @@ function SwitchedOff({ hook, onChanged }) {
     onChanged();
   });
   return html`<div class="trouble switched-off" role="alert">
-    <p><strong>Switched off:</strong> ${hook.disabledReason}</p>
+    <p><strong>Switched off:</strong> ${readable(hook.disabledReason)}</p>
     <form onSubmit=${(event) => { event.preventDefault(); on.run(); }}>
       <${SelectField} form=${form} name="resume" label="What waited meanwhile" options=${[["pending", "Deliver it"], ["all", "Deliver it, dead ones too"], ["skip", "Forget it"]]} />
       <button type="submit" class="button" disabled=${on.busy}>Switch on again</button>

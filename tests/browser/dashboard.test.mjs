@@ -191,6 +191,32 @@ test("a live list comes back after a restart of the server with every event once
   dashboard.calm(REFUSED);
 });
 
+test("a tab in the background gives its connections back, and has everything when it is looked at again", async (t) => {
+  const own = await Stentor.start();
+  t.after(() => own.stop());
+  const map = await own.map("hidden");
+  const streams = async () => Number(/stentor_streams (\d+)/.exec(await (await fetch(`${own.url}/metrics`)).text())[1]);
+  const dashboard = await Dashboard.open(t, browser, own, { token: ADMIN });
+  const { page } = dashboard;
+  await page.clock.install();
+  await dashboard.go("#/map/hidden");
+  await dashboard.live();
+  await until("two streams are open", async () => (await streams()) === 2);
+  const show = (hidden) => page.evaluate((value) => {
+    Object.defineProperty(document, "hidden", { value, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await show(true);
+  await page.clock.fastForward(31_000);
+  await until("no stream is open", async () => (await streams()) === 0);
+  const ids = await own.publish(map, [1, 2, 3].map((n) => ({ type: "add_system", payload: { n } })));
+  await show(false);
+  await page.clock.resume();
+  await until("all are shown", async () => (await page.locator(".event").count()) === 3);
+  assert.deepEqual(await page.locator(".event").evaluateAll((rows) => rows.map((row) => row.dataset.id)), ids.reverse());
+  dashboard.calm();
+});
+
 test("a server that is away is said so, and the figures go on when it is back", async (t) => {
   const own = await Stentor.start();
   t.after(() => own.stop());
@@ -593,6 +619,7 @@ test("every view stands the test of axe and of a phone, in light and in dark, em
       await page.locator(".payload .tree").waitFor();
     }],
     ["live-empty", "#/map/nothing-yet", (page) => page.getByRole("heading", { name: "Listening" }).waitFor()],
+    ["feed", "#/feed", (page) => page.locator(".event").nth(5).waitFor()],
     ["publish", "#/map/full/publish", (page) => page.getByLabel("Payload").waitFor()],
     ["settings", "#/map/full/settings", (page) => page.getByLabel("Slug").waitFor()],
     ["channel-missing", "#/map/nowhere", (page) => page.getByRole("alert").waitFor()],
