@@ -42,3 +42,13 @@ def check(root: Path, page: Path) -> None:
                 anchors = [anchor(found[1]) for found in map(HEADING.match, prose(file)) if found]
                 if fragment not in anchors:
                     raise Mistake(f"{page}: {target} leads to no heading")
+
+
+def check_index(root: Path, pages: list[str]) -> None:
+    """Every page of the documentation is in its index."""
+    index = root / "docs/README.md"
+    linked = {(index.parent / target.partition("#")[0]).resolve() for line in prose(index) for target in LINK.findall(line)}
+    for page in pages:
+        path = (root / page).resolve()
+        if path.is_relative_to(index.parent) and path != index and path not in linked:
+            raise Mistake(f"docs/README.md does not lead to {page}")

@@ -62,9 +62,14 @@ def main() -> int:
     taken: set[int] = set()
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
         complaints = [said for said in pool.map(lambda name: run(ROOT, name, binary, taken), names) if said]
+    if not sys.argv[1:]:
+        try:
+            links.check_index(ROOT, names)
+        except Mistake as e:
+            complaints.append(str(e))
     for complaint in complaints:
         print(f"\n{complaint}")
-    print(f"pages: {len(names) - len(complaints)} passed, {len(complaints)} failed")
+    print(f"pages: {len(names) - min(len(complaints), len(names))} passed, {len(complaints)} failed")
     return 1 if complaints else 0
 
 

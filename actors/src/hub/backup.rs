@@ -31,10 +31,10 @@ impl Hub {
             let mut out = Pieces { pieces, runtime, piece: Vec::with_capacity(PIECE_BYTES) };
             let (log, state) = (&engine.log, &engine.state);
             match crate::store::backup::take(log, state, &engine.data_dir, version, clock::now_ms(), &mut out) {
-                Ok(summary) => log::info!(target: "store", documents = summary.documents, segments = summary.segments,
+                Ok(summary) => log::info!(documents = summary.documents, segments = summary.segments,
                     bytes = summary.bytes, head:display = summary.about.head; "a backup was taken"),
                 Err(e) => {
-                    log::error!(target: "store", "a backup failed: {e}");
+                    log::error!("a backup failed: {e}");
                     out.fail(io::Error::other(e.to_string()));
                 }
             }
