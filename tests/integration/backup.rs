@@ -148,6 +148,17 @@ fn only_the_admin_takes_backups_one_at_a_time_and_a_failure_leaves_no_file() {
     drop(slow);
     server.restart();
 
+    // the server dies as soon as the program has begun
+    let mut asked =
+        command(&["backup", "--server", &format!("http://{}", server.addr()), "--token", ADMIN, "--output"]);
+    asked.arg(&file);
+    let program = Program::start(asked);
+    eventually("it has begun", || folder.path().join("backup.tar.partial").exists());
+    server.kill();
+    assert_eq!(program.wait().code, Some(1));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "no file was left");
+    server.restart();
+
     let url = format!("http://{}", server.addr());
     let gone = tempfile::tempdir().expect("a folder").path().join("not/there.tar");
     let mut asked = command(&["backup", "--server", &url, "--token", ADMIN, "--output"]);

@@ -33,11 +33,8 @@ pub fn check(archive: impl Read) -> Result<Summary, BackupError> {
 /// # Errors
 /// [`BackupError::NotEmpty`], or that the archive is no backup, is damaged, was cut off or has another format.
 pub fn restore(archive: impl Read, data_dir: &Path) -> Result<Summary, BackupError> {
-    match std::fs::read_dir(data_dir).map(Iterator::count) {
-        Ok(1..) => return Err(BackupError::NotEmpty(data_dir.into())),
-        Ok(0) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(io("read", data_dir)(e).into()),
+    if data_dir.exists() && !content(data_dir)?.is_empty() {
+        return Err(BackupError::NotEmpty(data_dir.into()));
     }
     let lock = DataLock::take(data_dir)?;
     let restored = into_folder(archive, data_dir);
@@ -68,10 +65,16 @@ fn into_folder(archive: impl Read, data_dir: &Path) -> Result<Summary, BackupErr
     Ok(summary)
 }
 
+/// What is in a folder. The file system's own folder at its top does not count.
+fn content(data_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = std::fs::read_dir(data_dir).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let entries = entries.map_err(io("read", data_dir))?;
+    Ok(entries.into_iter().filter(|entry| entry.file_name() != "lost+found").map(|entry| entry.path()).collect())
+}
+
 /// Takes away what a failed restore has left.
 fn clear(data_dir: &Path) -> Result<(), StoreError> {
-    for entry in std::fs::read_dir(data_dir).map_err(io("read", data_dir))? {
-        let path = entry.map_err(io("read", data_dir))?.path();
+    for path in content(data_dir)? {
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         removed.map_err(io("remove", &path))?;
     }

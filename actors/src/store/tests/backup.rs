@@ -66,6 +66,8 @@ fn a_restored_folder_has_every_event_document_dedupe_key_and_file() {
     let archive = taken(&log, &state, &dir);
 
     let to = tempfile::tempdir().unwrap();
+    // as at the top of a file system
+    std::fs::create_dir(to.path().join("lost+found")).unwrap();
     let summary = restore(archive.as_slice(), to.path()).unwrap();
     assert_eq!(check(archive.as_slice()).unwrap(), summary);
     assert_eq!((summary.documents, summary.segments, summary.about.head), (1000, 4, id(41)));
