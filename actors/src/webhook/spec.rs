@@ -11,7 +11,7 @@ use crate::model::catalogue;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::delivery::{Batch, EndpointConfig, PolicyChange, RateLimit, RetryPolicy};
 use crate::model::event::{Event, EventType, Origin};
-use crate::model::filter::Filter;
+use crate::model::filter::{Filter, FilterSpec};
 use crate::model::format::{ChannelLabel, Family, Format, Subject, Template};
 use crate::model::id::EventId;
 use crate::model::signature::Secret;
@@ -132,7 +132,7 @@ pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, basis: Basis<'_>) -> Vec<
         webhook.filter.session = session;
     }
     match Filter::compile(&webhook.filter) {
-        Ok(filter) => webhook.filter = filter.spec().clone(),
+        Ok(filter) => webhook.filter = as_written(&webhook.filter, filter.spec()),
         Err(e) => refuse(e.parameter(), e.to_string()),
     }
     if let Some(change) = spec.retry_policy {
@@ -173,6 +173,25 @@ pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, basis: Basis<'_>) -> Vec<
         bad.push(InvalidField { field: "template".into(), message });
     }
     bad
+}
+
+/// The normal form of a filter with its lists in the order of their owner, who will read them again.
+fn as_written(written: &FilterSpec, normal: &FilterSpec) -> FilterSpec {
+    let ordered = |written: &[String], normal: &[String]| {
+        let mut seen = HashSet::new();
+        let names = written.iter().map(|name| name.trim());
+        let kept = names.filter(|name| normal.iter().any(|kept| kept == name) && seen.insert(*name));
+        kept.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut filter = normal.clone();
+    if let (Some(normal), Some(written)) = (&mut filter.events, &written.events) {
+        *normal = ordered(written, normal);
+    }
+    if !filter.path_prefix.is_empty() {
+        let mut seen = HashSet::new();
+        filter.path_prefix = written.path_prefix.iter().filter(|prefix| seen.insert(*prefix)).cloned().collect();
+    }
+    filter
 }
 
 fn check_headers(headers: &[(String, String)]) -> Vec<InvalidField> {

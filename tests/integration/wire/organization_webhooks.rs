@@ -436,12 +436,29 @@ fn a_webhook_whose_secret_cannot_be_opened_is_listed_and_can_be_mended() {
     let health: Vec<_> = list["data"].as_array().expect("a list").iter().map(|one| one["health"].clone()).collect();
     assert_eq!(health, ["unavailable", "healthy"]);
     organization.request("POST", &format!("{at}/test")).send().expect(503);
+    let renamed = organization.request("PATCH", &at).json(&json!({"events": ["message"]})).send().expect(200);
+    assert_eq!((&renamed["data"]["health"], &renamed["data"]["events"]), (&"unavailable".into(), &json!(["message"])));
     let mended = organization.request("PATCH", &at).json(&json!({"secret": "found"})).send().expect(200);
     assert_eq!(mended["data"]["health"], "healthy");
     organization.publish(&json!({"event": "message"}));
     let got = receiver.expect(1).remove(0);
     assert_eq!(got.header("X-Webhook-Hmac"), hmac_sha512("found", &got.body));
     assert_eq!(organization.request("DELETE", &well).send().status, 204);
+}
+
+#[test]
+fn lists_are_shown_in_the_order_of_their_owner() {
+    let (_server, organization) = started();
+    let events = json!(["session.status", "message", "poll.vote", "message"]);
+    let body = json!({"url": "https://93.184.215.14/", "events": events, "pathPrefix": ["/b", "/a"]});
+    let (at, made) = made(&organization, &body);
+    let shown = organization.request("GET", &at).send().expect(200)["data"].clone();
+    for webhook in [made, shown] {
+        assert_eq!(webhook["events"], json!(["session.status", "message", "poll.vote"]));
+        assert_eq!(webhook["pathPrefix"], json!(["/b", "/a"]));
+    }
+    let everything = organization.request("PATCH", &at).json(&json!({"events": ["message", "*"]})).send().expect(200);
+    assert_eq!(everything["data"]["events"], json!(["*"]));
 }
 
 #[test]

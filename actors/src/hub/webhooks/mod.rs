@@ -181,7 +181,8 @@ impl Hub {
         let enable = enable && webhook.is_on(&channel);
         let new_target = webhook.url != old.url;
         let webhook = self.store_webhook(webhook).await?;
-        let ready = self.ready(&webhook, channel)?;
+        // what cannot run is kept as it is asked for all the same, and shown as what it is
+        let Ok(ready) = self.ready(&webhook, channel) else { return Ok(webhook) };
         let ask = match enable {
             true => Ask::Enable { ready, resume: resume.unwrap_or_default(), head: self.engine.log.head() },
             false => Ask::Configure { ready, new_target },
