@@ -98,3 +98,22 @@ fn the_server_reports_refusals_in_its_own_organization_at_most_once_a_minute() {
     assert_eq!((&payload["source_id"], &payload["channel"]), (&json!(source.id), &json!(format!("map:{}", map.id))));
     assert_eq!((&payload["rejected"], &payload["unauthenticated"]), (&json!(1), &json!(3)), "{payload}");
 }
+
+#[test]
+fn a_credential_that_fails_again_and_again_is_reported_without_what_was_sent() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("guesses");
+    let (source, _) = Source::new(&map, json!({"authentication": "api_key", "apiKey": "the-right-one"}));
+    for n in 0..10 {
+        source.request("").header("X-API-Key", &format!("guess-number-{n}")).body("{}").send().expect(401);
+    }
+    let mut report = Value::Null;
+    eventually("a report comes", || {
+        let page = server.admin("GET", "/api/v1/organizations/system/events?events=source.rejected").send().expect(200);
+        report = page["data"][0].clone();
+        report.is_object()
+    });
+    let payload = &report["payload"];
+    assert_eq!((&payload["unauthenticated"], &payload["rejected"]), (&json!(10), &json!(0)), "{payload}");
+    assert!(!report.to_string().contains("guess-number"), "{report}");
+}

@@ -216,3 +216,22 @@ fn a_channel_takes_its_sources_with_it_and_has_no_more_than_it_may() {
     let left = server.admin("GET", "/api/webhooks").send().expect(200);
     assert_eq!(left["data"], json!([]));
 }
+
+#[test]
+fn a_source_whose_key_cannot_be_read_any_more_lets_nobody_in_until_it_is_rotated() {
+    let mut server = TestServer::start(&[]);
+    let map = server.new_map("sealed");
+    let source = Source::hmac(&map);
+    let body = r#"{"event_type":"a"}"#;
+    source.signed(body, now_ms()).send().expect(200);
+    server.stop();
+    std::fs::remove_file(server.folder().join("secret-key")).expect("the key that seals secrets");
+    server.restart();
+    let (map, source) = (map.at(&server), source.at(&server));
+    assert_eq!(source.signed(body, now_ms()).send().expect(503)["code"], "UNAVAILABLE");
+    assert_eq!(source.request("").body(body).send().status, 503);
+    let rotated = source.manage(&map.token, "POST", "/rotate-secret").json(&json!({"secretKey": KEY})).send();
+    rotated.expect(200);
+    source.signed(body, now_ms()).send().expect(200);
+    assert_eq!(map.history("").len(), 2);
+}

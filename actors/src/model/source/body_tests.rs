@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::source::Schema;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const LIMITS: Limits = Limits { event_bytes: 1_000, batch_events: 5 };
@@ -192,4 +193,34 @@ fn a_body_in_which_the_rules_find_no_type_is_refused_with_what_they_look_at() {
     let refusal = config(Authentication::Standard, &standard).read(&[].as_slice(), br#"{"kind":"x"}"#, Content::Json);
     let Err(DraftError::Invalid(errors)) = refusal else { panic!("{refusal:?}") };
     assert_eq!(&*errors[0].field, "/type");
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_in_is_taken_or_refused_and_never_half(body in proptest::collection::vec(any::<u8>(), 0..200), partial: bool) {
+        let config = Config { partial, ..generic() };
+        if let Ok(Read::Events(taken)) = config.read(&[].as_slice(), &body, Content::Json) {
+            prop_assert!(!taken.drafts.is_empty());
+        }
+    }
+
+    #[test]
+    fn properties_arrive_as_they_were_sent_whatever_they_are(
+        names in proptest::collection::btree_set("[a-zA-Z0-9_ä\"]{0,8}", 0..8), text: String, number: f64, user in "[a-z]{1,8}",
+    ) {
+        prop_assume!(!text.contains('\0') && number.is_finite());
+        let value = |n: usize| match n % 4 {
+            0 => json!(text),
+            1 => json!(number),
+            2 => json!([null, true, {"a": text}]),
+            _ => json!({"b": number}),
+        };
+        let properties: serde_json::Map<_, _> = names.iter().enumerate().map(|(n, name)| (name.clone(), value(n))).collect();
+        let body = json!({"event_type": "a", "user_id": user, "properties": properties}).to_string();
+        let drafts = taken(Config { limits: Limits { event_bytes: 1 << 20, batch_events: 5 }, ..generic() }, &[], &body).drafts;
+        let expected = json!({"user_id": user, "properties": properties, "source": "wh_1"});
+        // what is stored is what JavaScript would make of it
+        let once = Canonical::parse(&expected.to_string()).expect("JSON");
+        prop_assert_eq!(drafts[0].payload.as_str(), once.as_str());
+    }
 }
