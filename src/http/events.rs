@@ -1,8 +1,10 @@
 //! Events by request, the same for every family: publish, history, stats, tickets for streams, the catalogue.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::{HistoryQuery, Order, StatsQuery};
+use actors::hub::{HistoryQuery, Order, Stats, StatsQuery};
 use actors::model::access::Scope;
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::timestamp::to_iso;
@@ -10,6 +12,7 @@ use actors::model::{catalogue, draft};
 use actors::session::Lane;
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::door::Door;
 use super::guard::{self, On, Publishes, Reading};
@@ -110,15 +113,50 @@ pub async fn stats(context: web::Data<Context>, of: Reading, pairs: Pairs) -> An
     }
     let filter = Filter::compile(&FilterSpec::from_query(pairs.iter())?)?;
     let stats = context.hub.stats(of.lane.no(), StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms }).await?;
-    let bucket = |b: &actors::hub::Bucket| json!({ "start": to_iso(b.start_ms), "total": b.types.values().sum::<u64>(), "types": b.types });
-    Ok(HttpResponse::Ok().json(json!({ "data": {
-        "since": to_iso(stats.since_ms),
-        "until": to_iso(stats.until_ms),
-        "bucket_seconds": bucket_ms / 1000,
-        "total": stats.total,
-        "types": stats.types,
-        "buckets": stats.buckets.iter().map(bucket).collect::<Vec<_>>(),
-    } })))
+    Ok(HttpResponse::Ok().json(json!({ "data": StatsView::of(stats, bucket_ms) })))
+}
+
+/// Counts as clients see them.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stats)]
+pub struct StatsView {
+    #[schema(format = DateTime)]
+    since: String,
+    #[schema(format = DateTime)]
+    until: String,
+    #[schema(minimum = 0)]
+    bucket_seconds: i64,
+    total: u64,
+    types: BTreeMap<String, u64>,
+    /// The oldest first; those without events are left out.
+    buckets: Vec<BucketView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsBucket)]
+struct BucketView {
+    #[schema(format = DateTime)]
+    start: String,
+    total: u64,
+    types: BTreeMap<String, u64>,
+}
+
+impl StatsView {
+    fn of(stats: Stats, bucket_ms: i64) -> StatsView {
+        let bucket = |b: actors::hub::Bucket| BucketView {
+            start: to_iso(b.start_ms),
+            total: b.types.values().sum(),
+            types: b.types,
+        };
+        StatsView {
+            since: to_iso(stats.since_ms),
+            until: to_iso(stats.until_ms),
+            bucket_seconds: bucket_ms / 1000,
+            total: stats.total,
+            types: stats.types,
+            buckets: stats.buckets.into_iter().map(bucket).collect(),
+        }
+    }
 }
 
 /// `POST .../events/ticket`: a single-use ticket for a stream of the channel, or of all.

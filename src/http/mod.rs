@@ -1,5 +1,6 @@
 //! The edge in HTTP: the route table, and what all handlers share.
 
+mod asyncapi;
 mod backup;
 mod dead_letters;
 mod door;
@@ -9,14 +10,17 @@ pub mod ingest;
 pub mod jwt;
 mod maps;
 mod names;
+pub mod openapi;
 mod ops;
 mod organizations;
+mod pages;
 mod preview;
 pub mod problem;
 pub mod query;
 mod realtime;
 mod sources;
 pub mod streams;
+mod table;
 mod tokens;
 mod trace;
 mod webhooks;
@@ -30,7 +34,7 @@ use actors::hub::Hub;
 use actors::model::draft;
 
 use crate::settings::{Limits, Settings};
-use webhooks::{deliveries, document};
+use table::{Room, Table};
 
 /// What every handler may use.
 pub struct Context {
@@ -65,127 +69,131 @@ pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Every address of the server.
-pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
-    let at = |path: &str| web::resource(path.to_string()).app_data(web::PayloadConfig::new(limits.request_bytes));
-    // the events of one channel, or of all that the caller may read
-    for events in ["/api/maps/{map}/events", "/api/v1/organizations/{org}/events", "/events"] {
-        config
-            .service(
-                at(events)
-                    .app_data(web::PayloadConfig::new(limits.batch_bytes))
-                    .route(web::post().to(events::publish))
-                    .route(web::get().to(events::history)),
-            )
-            .service(at(&format!("{events}/stream")).route(web::get().to(streams::sse)))
-            .service(at(&format!("{events}/ws")).route(web::get().to(streams::websocket)))
-            .service(at(&format!("{events}/ticket")).route(web::post().to(events::ticket)));
+/// Every address of the server, with what is said of it.
+pub fn table() -> Table {
+    use openapi::about;
+
+    let mut table = Table::default();
+    channels(&mut table);
+    reading(&mut table);
+    webhooks(&mut table);
+    incoming(&mut table);
+    table
+        .at("/api/v1/tokens")
+        .post(tokens::create, about::tokens::create)
+        .get(tokens::list, about::tokens::list_tokens);
+    table.at("/api/v1/tokens/current").get(tokens::current, about::tokens::current);
+    table.at("/api/v1/tokens/{id}").delete(tokens::revoke, about::tokens::revoke);
+    table.at("/api/event-types").get(events::event_types, about::events::event_types);
+    table.at("/api/v1/backup").post(backup::take, about::operations::backup);
+    table.at("/health/live").get(ops::live, about::operations::live);
+    table.at("/health/ready").get(ops::ready, about::operations::ready);
+    table.at("/metrics").get(ops::metrics, about::operations::metrics);
+    table.at("/openapi.json").get(pages::openapi, about::operations::openapi);
+    table.at("/asyncapi.json").get(pages::asyncapi, about::operations::asyncapi);
+    for page in ["/", "/docs", "/{file}", "/{folder:app|vendor}/{file}"] {
+        table.at(page).get(pages::file, about::operations::file);
     }
-    for stats in ["/api/maps/{map}/stats", "/api/v1/organizations/{org}/stats", "/events/stats"] {
-        config.service(at(stats).route(web::get().to(events::stats)));
+    table
+}
+
+/// Maps and organizations.
+fn channels(table: &mut Table) {
+    use openapi::about::channels as about;
+
+    table.at("/api/maps").post(maps::create, about::create_map).get(maps::list, about::list_maps);
+    let map = table.at("/api/maps/{map}").get(maps::get, about::get_map);
+    map.patch(maps::change, about::change_map).delete(maps::delete, about::delete_map);
+    let all = table.at("/api/v1/organizations");
+    all.post(organizations::create, about::create_organization).get(organizations::list, about::list_organizations);
+    let one = table.at("/api/v1/organizations/{org}").get(organizations::get, about::get_organization);
+    one.patch(organizations::change, about::change_organization);
+    one.delete(organizations::delete, about::delete_organization);
+}
+
+/// The events of one channel, or of all that the caller may read.
+fn reading(table: &mut Table) {
+    use openapi::about;
+
+    for (all, stats) in [
+        ("/api/maps/{map}/events", "/api/maps/{map}/stats"),
+        ("/api/v1/organizations/{org}/events", "/api/v1/organizations/{org}/stats"),
+        ("/events", "/events/stats"),
+    ] {
+        let events = table.at(all).room(Room::Batch);
+        events.post(events::publish, about::events::publish).get(events::history, about::events::history);
+        table.at(format!("{all}/stream")).get(streams::sse, about::streams::sse);
+        table.at(format!("{all}/ws")).get(streams::websocket, about::streams::websocket);
+        table.at(format!("{all}/ticket")).post(events::ticket, about::streams::ticket);
+        table.at(stats).get(events::stats, about::events::stats);
     }
-    config
-        .service(at("/system/events").route(web::get().to(streams::sse)))
-        .service(at("/api/v1/realtime").route(web::get().to(streams::websocket)))
-        .service(at("/api/v1/realtime/stream").route(web::get().to(streams::sse)))
-        .service(at("/api/v1/realtime/ticket").route(web::post().to(realtime::ticket)))
-        .service(
-            at("/api/v1/organizations")
-                .route(web::post().to(organizations::create))
-                .route(web::get().to(organizations::list)),
-        )
-        .service(
-            at("/api/v1/organizations/{org}")
-                .route(web::get().to(organizations::get))
-                .route(web::patch().to(organizations::change))
-                .route(web::delete().to(organizations::delete)),
-        );
-    config
-        .service(at("/api/maps").route(web::post().to(maps::create)).route(web::get().to(maps::list)))
-        .service(
-            at("/api/maps/{map}")
-                .route(web::get().to(maps::get))
-                .route(web::patch().to(maps::change))
-                .route(web::delete().to(maps::delete)),
-        )
-        .service(at("/api/maps/{map}/webhooks/toggle").route(web::put().to(webhooks::toggle)))
-        .service(
-            at("/api/maps/{map}/webhooks").route(web::get().to(webhooks::list)).route(web::post().to(webhooks::create)),
-        )
-        .service(at("/api/maps/{map}/webhooks/preview").route(web::post().to(preview::preview)))
-        .service(at("/api/v1/webhooks/preview").route(web::post().to(preview::preview)))
-        .service(
-            at("/api/maps/{map}/webhooks/{webhook}")
-                .route(web::get().to(webhooks::get))
-                .route(web::put().to(webhooks::change))
-                .route(web::patch().to(webhooks::change))
-                .route(web::delete().to(webhooks::delete)),
-        )
-        .service(at("/api/v1/webhooks").route(web::get().to(webhooks::page)).route(web::post().to(webhooks::create)))
-        .service(
-            at("/api/v1/webhooks/{webhook}")
-                .route(web::get().to(webhooks::get))
-                .route(web::patch().to(webhooks::change))
-                .route(web::delete().to(webhooks::delete)),
-        )
-        .service(
-            at("/engine/.config/webhooks.json")
-                .app_data(web::PayloadConfig::new(limits.batch_bytes))
-                .route(web::get().to(document::get))
-                .route(web::put().to(document::put))
-                .route(web::delete().to(document::delete)),
-        );
-    // what belongs to one webhook
+    table.at("/system/events").get(streams::sse, about::streams::sse);
+    table.at("/api/v1/realtime").get(streams::websocket, about::streams::websocket);
+    table.at("/api/v1/realtime/stream").get(streams::sse, about::streams::sse);
+    table.at("/api/v1/realtime/ticket").post(realtime::ticket, about::streams::realtime_ticket);
+    table.at("/api/v1/events/{id}/trace").get(trace::trace, about::events::traced);
+}
+
+/// Webhooks of every family.
+fn webhooks(table: &mut Table) {
+    use openapi::about::{deliveries as of_deliveries, webhooks as about};
+    use webhooks::{deliveries, document};
+
+    table.at("/api/maps/{map}/webhooks/toggle").put(webhooks::toggle, about::toggle);
+    let maps = table.at("/api/maps/{map}/webhooks");
+    maps.get(webhooks::list, about::list_webhooks).post(webhooks::create, about::create);
+    for webhooks in ["/api/maps/{map}/webhooks", "/api/v1/webhooks"] {
+        table.at(format!("{webhooks}/preview")).post(preview::preview, about::preview);
+    }
+    let organizations = table.at("/api/v1/webhooks");
+    organizations.get(webhooks::page, about::page).post(webhooks::create, about::create);
     for webhook in ["/api/maps/{map}/webhooks/{webhook}", "/api/v1/webhooks/{webhook}"] {
-        let below = |path: &str| at(&format!("{webhook}/{path}"));
-        config
-            .service(below("rotate-secret").route(web::post().to(webhooks::rotate_secret)))
-            .service(below("test").route(web::post().to(deliveries::test)))
-            .service(below("deliveries").route(web::get().to(deliveries::list)))
-            .service(below("deliveries/{delivery}").route(web::get().to(deliveries::get)))
-            .service(below("deliveries/{delivery}/retry").route(web::post().to(deliveries::retry)))
-            .service(below("replay").route(web::post().to(deliveries::replay)))
-            .service(below("replays/{job}").route(web::get().to(deliveries::replay_job)));
+        let one = table.at(webhook).get(webhooks::get, about::get).patch(webhooks::change, about::change);
+        one.delete(webhooks::delete, about::delete);
+        if webhook.starts_with("/api/maps") {
+            one.put(webhooks::change, about::change);
+        }
+        let below = |path: &str| format!("{webhook}/{path}");
+        table.at(below("rotate-secret")).post(webhooks::rotate_secret, about::rotate_secret);
+        table.at(below("test")).post(deliveries::test, of_deliveries::test);
+        table.at(below("deliveries")).get(deliveries::list, of_deliveries::list_deliveries);
+        table.at(below("deliveries/{delivery}")).get(deliveries::get, of_deliveries::get);
+        table.at(below("deliveries/{delivery}/retry")).post(deliveries::retry, of_deliveries::retry);
+        table.at(below("replay")).post(deliveries::replay, of_deliveries::replay);
+        table.at(below("replays/{job}")).get(deliveries::replay_job, of_deliveries::replay_job);
     }
-    config
-        .service(at("/api/event-types").route(web::get().to(events::event_types)))
-        .service(at("/api/webhooks").route(web::post().to(sources::create)).route(web::get().to(sources::list)))
-        .service(
-            at("/api/webhooks/{source}")
-                .route(web::get().to(sources::get))
-                .route(web::patch().to(sources::change))
-                .route(web::delete().to(sources::delete)),
-        )
-        .service(at("/api/webhooks/{source}/status").route(web::get().to(sources::get_status)))
-        .service(at("/api/webhooks/{source}/rotate-secret").route(web::post().to(sources::rotate_secret)))
-        .service(
-            at("/api/webhooks/{source}/dead-letters")
-                .route(web::get().to(dead_letters::list))
-                .route(web::delete().to(dead_letters::clear)),
-        )
-        .service(
-            at("/api/webhooks/{source}/dead-letters/{letter}")
-                .route(web::get().to(dead_letters::get))
-                .route(web::delete().to(dead_letters::delete)),
-        )
-        .service(at("/api/webhooks/{source}/dead-letters/{letter}/retry").route(web::post().to(dead_letters::retry)))
-        .service(at("/api/webhooks/{source}/events").route(web::get().to(streams::sse)))
-        .service(at("/api/webhooks/{source}/events/stream").route(web::get().to(streams::sse)))
-        .service(at("/api/webhooks/{source}/events/ws").route(web::get().to(streams::websocket)))
-        .service(at("/api/webhooks/{source}/events/ticket").route(web::post().to(events::ticket)))
-        .service(at("/api/webhooks/{source}/events/history").route(web::get().to(events::history)))
-        .service(at("/webhooks/{source}").route(web::post().to(ingest::take)))
-        .service(at("/webhook/{source}").route(web::post().to(ingest::take)))
-        .service(at("/api/v1/tokens").route(web::post().to(tokens::create)).route(web::get().to(tokens::list)))
-        .service(at("/api/v1/tokens/current").route(web::get().to(tokens::current)))
-        .service(at("/api/v1/tokens/{id}").route(web::delete().to(tokens::revoke)))
-        .service(at("/api/v1/events/{id}/trace").route(web::get().to(trace::trace)))
-        .service(at("/api/v1/backup").route(web::post().to(backup::take)))
-        .service(at("/health/live").route(web::get().to(ops::live)))
-        .service(at("/health/ready").route(web::get().to(ops::ready)))
-        .service(at("/metrics").route(web::get().to(ops::metrics)))
-        .service(at("/").route(web::get().to(ops::file)))
-        .service(at("/{file}").route(web::get().to(ops::file)))
-        .service(at("/{folder:app|vendor}/{file}").route(web::get().to(ops::file)))
-        .default_service(web::to(HttpResponse::NotFound));
+    let document = table.at("/engine/.config/webhooks.json").room(Room::Batch);
+    document.get(document::get, about::get_document).put(document::put, about::put_document);
+    document.delete(document::delete, about::delete_document);
+}
+
+/// Sources, and what comes in at them.
+fn incoming(table: &mut Table) {
+    use openapi::about::{events as of_events, sources as about, streams as of_streams};
+
+    table.at("/api/webhooks").post(sources::create, about::create).get(sources::list, about::list_sources);
+    let source = table.at("/api/webhooks/{source}").get(sources::get, about::get);
+    source.patch(sources::change, about::change).delete(sources::delete, about::delete);
+    let at = |path: &str| format!("/api/webhooks/{{source}}/{path}");
+    table.at(at("status")).get(sources::get_status, about::status);
+    table.at(at("rotate-secret")).post(sources::rotate_secret, about::rotate_secret);
+    let letters = table.at(at("dead-letters"));
+    letters.get(dead_letters::list, about::list_letters).delete(dead_letters::clear, about::clear_letters);
+    let letter = table.at(at("dead-letters/{letter}"));
+    letter.get(dead_letters::get, about::get_letter).delete(dead_letters::delete, about::delete_letter);
+    table.at(at("dead-letters/{letter}/retry")).post(dead_letters::retry, about::retry_letter);
+    table.at(at("events")).get(streams::sse, of_streams::sse);
+    table.at(at("events/stream")).get(streams::sse, of_streams::sse);
+    table.at(at("events/ws")).get(streams::websocket, of_streams::websocket);
+    table.at(at("events/ticket")).post(events::ticket, of_streams::ticket);
+    table.at(at("events/history")).get(events::history, of_events::history);
+    for address in ["/webhooks/{source}", "/webhook/{source}"] {
+        table.at(address).post(ingest::take, about::take);
+    }
+}
+
+/// Registers every address of the server.
+pub fn routes(config: &mut web::ServiceConfig, limits: &Limits) {
+    table().serve(config, limits);
+    config.default_service(web::to(HttpResponse::NotFound));
 }

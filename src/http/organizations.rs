@@ -1,11 +1,14 @@
 //! Organizations: make, list, change, delete.
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::{MapChange, NewOrganization};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::timestamp::to_iso;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Context;
 use super::guard::{Admin, Caller, Manages, On, Reads};
@@ -15,18 +18,39 @@ use super::query;
 type Answer = Result<HttpResponse, Problem>;
 
 /// An organization as clients see it.
-fn shown(organization: &Channel) -> Value {
-    json!({
-        "id": organization.id,
-        "name": organization.name,
-        "createdAt": to_iso(organization.inserted_ms),
-        "updatedAt": to_iso(organization.updated_ms),
-    })
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Organization)]
+pub struct OrganizationView {
+    /// `org_` and a ULID, or what was chosen.
+    id: Arc<str>,
+    name: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    updated_at: String,
+    /// A token with all scopes. Only in the answer to its creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    token: Option<String>,
 }
 
-#[derive(Deserialize)]
+impl OrganizationView {
+    fn of(organization: &Channel) -> OrganizationView {
+        OrganizationView {
+            id: organization.id.clone(),
+            name: organization.name.clone(),
+            created_at: to_iso(organization.inserted_ms),
+            updated_at: to_iso(organization.updated_ms),
+            token: None,
+        }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateOrganization {
+pub struct CreateOrganization {
+    /// Absent: `org_` and a ULID.
     id: Option<String>,
     name: String,
 }
@@ -35,8 +59,7 @@ struct CreateOrganization {
 pub async fn create(context: web::Data<Context>, _: Admin, request: HttpRequest, body: web::Bytes) -> Answer {
     let CreateOrganization { id, name } = query::json(&request, &body)?;
     let (organization, token) = context.hub.create_organization(NewOrganization { name, id }).await?;
-    let mut shown = shown(&organization);
-    shown["token"] = token.into();
+    let shown = OrganizationView { token: Some(token), ..OrganizationView::of(&organization) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
 
@@ -44,18 +67,18 @@ pub async fn create(context: web::Data<Context>, _: Admin, request: HttpRequest,
 pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
     let organizations = context.hub.list(ChannelKind::Organization);
     let own = organizations.iter().filter(|organization| principal.reaches(organization.no()));
-    let data: Vec<_> = own.map(|organization| shown(organization)).collect();
+    let data: Vec<_> = own.map(|organization| OrganizationView::of(organization)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
 }
 
 /// `GET /api/v1/organizations/{org}`
 pub async fn get(on: On<Reads>) -> Answer {
-    Ok(HttpResponse::Ok().json(json!({ "data": shown(&on.channel) })))
+    Ok(HttpResponse::Ok().json(json!({ "data": OrganizationView::of(&on.channel) })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PatchOrganization {
+pub struct PatchOrganization {
     name: Option<String>,
 }
 
@@ -64,7 +87,7 @@ pub async fn change(context: web::Data<Context>, on: On<Manages>, request: HttpR
     let PatchOrganization { name } = query::json(&request, &body)?;
     let change = MapChange { name, ..MapChange::default() };
     let organization = context.hub.change_channel(&on.channel, change).await?;
-    Ok(HttpResponse::Ok().json(json!({ "data": shown(&organization) })))
+    Ok(HttpResponse::Ok().json(json!({ "data": OrganizationView::of(&organization) })))
 }
 
 /// `DELETE /api/v1/organizations/{org}`

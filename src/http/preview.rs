@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::webhooks::{Format, PreviewAsk};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::Context;
 use super::door::Door;
@@ -12,11 +13,15 @@ use super::problem::Problem;
 use super::query;
 
 /// Field names of either family.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+#[schema(as = WebhookPreviewRequest)]
+pub struct Asked {
+    #[schema(value_type = String)]
     format: Format,
+    /// Goes with the format `template`.
     template: Option<String>,
+    /// Absent: one that the format knows.
     #[serde(alias = "eventType")]
     event_type: Option<String>,
 }

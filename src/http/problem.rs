@@ -35,6 +35,8 @@ macro_rules! codes {
         pub enum Code { $($name),* }
 
         impl Code {
+            pub const ALL: [Code; [$(Code::$name),*].len()] = [$(Code::$name),*];
+
             /// The code in body A.
             pub fn upper(self) -> &'static str {
                 match self { $(Code::$name => $upper),* }
@@ -199,6 +201,11 @@ impl Problem {
         }
     }
 
+    /// What the client reads at this door.
+    pub fn body(&self, door: Door) -> Value {
+        if door.nests_errors() { self.body_b() } else { self.body_a() }
+    }
+
     fn body_a(&self) -> Value {
         let mut body = json!({ "error": self.message, "code": self.code.upper(), "status": self.code.status() });
         if !self.details.is_empty() {
@@ -276,8 +283,7 @@ pub async fn shape(
         let labels = ErrorLabels { family: door.name(), code: problem.code.upper() };
         context.hub.metrics().errors.get_or_create(&labels).inc();
     }
-    let body = if door.nests_errors() { problem.body_b() } else { problem.body_a() };
-    let mut response = response.set_body(BoxBody::new(body.to_string()));
+    let mut response = response.set_body(BoxBody::new(problem.body(door).to_string()));
     *response.status_mut() = problem.status_code();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if problem.code == Code::UpgradeRequired {

@@ -7,18 +7,23 @@ use actors::model::event::ChannelNo;
 use actors::model::filter::FilterSpec;
 use serde::Deserialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Context;
 use super::guard;
 use super::problem::{Code, Problem};
 use super::{query, streams};
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+#[schema(as = RealtimeTicketRequest)]
+pub struct Wish {
+    /// `session`, `organization` (the default), or `firehose`, for which the admin token is needed.
     scope: Option<String>,
+    /// Required for the scope `session`.
     session: Option<String>,
     events: Option<Vec<String>>,
+    /// Resume after this event.
     since: Option<String>,
     #[serde(default, alias = "pathPrefix")]
     path_prefix: Vec<String>,

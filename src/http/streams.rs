@@ -176,15 +176,19 @@ fn origin_allowed(request: &HttpRequest) -> Result<(), Problem> {
 }
 
 /// What a client may ask a ticket to be bound to.
-#[derive(Default, serde::Deserialize)]
+#[derive(Default, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketRequest {
+    /// Wanted types; absent, or `*` among them: all; an empty list: none.
     events: Option<Vec<String>>,
     #[serde(default)]
     path_prefix: Vec<String>,
     session: Option<String>,
+    /// A CEL expression.
     filter: Option<String>,
+    /// Resume after this event.
     since: Option<String>,
+    /// The same.
     last_event_id: Option<String>,
 }
 

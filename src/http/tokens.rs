@@ -1,13 +1,16 @@
 //! Tokens of channels.
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::NewToken;
 use actors::model::access::{Principal, Reach, Refusal, Scope, TokenRecord};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::event::ChannelNo;
 use actors::model::timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Context;
 use super::guard::Caller;
@@ -16,15 +19,39 @@ use super::query;
 
 type Answer = Result<HttpResponse, Problem>;
 
-fn shown(token: &TokenRecord, channel: &Channel) -> Value {
-    json!({
-        "id": token.id,
-        "channel": channel.name_on_tokens(),
-        "scopes": token.scopes,
-        "name": token.name,
-        "expires_at": token.expires_ms.map(timestamp::to_iso),
-        "inserted_at": timestamp::to_iso(token.inserted_ms),
-    })
+/// A token as clients see it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
+pub struct TokenView {
+    /// `tok_` and a ULID.
+    id: Arc<str>,
+    /// `map:<id>` or `organization:<id>`.
+    channel: String,
+    #[schema(value_type = Vec<String>)]
+    scopes: Vec<Scope>,
+    name: Option<String>,
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    #[schema(format = DateTime)]
+    inserted_at: String,
+    /// What to send as `Authorization: Bearer`. Only in the answer to its creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    token: Option<String>,
+}
+
+impl TokenView {
+    fn of(token: &TokenRecord, channel: &Channel) -> TokenView {
+        TokenView {
+            id: token.id.clone(),
+            channel: channel.name_on_tokens(),
+            scopes: token.scopes.clone(),
+            name: token.name.clone(),
+            expires_at: token.expires_ms.map(timestamp::to_iso),
+            inserted_at: timestamp::to_iso(token.inserted_ms),
+            token: None,
+        }
+    }
 }
 
 /// Whether the caller may manage the tokens of a channel. Somebody else's channel is not there.
@@ -35,12 +62,17 @@ fn manage(principal: &Principal, no: ChannelNo, absent: impl FnOnce() -> Problem
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateToken {
+pub struct CreateToken {
+    /// `map:<id or slug>` or `organization:<id>`.
     channel: String,
+    /// At least one of `subscribe`, `publish`, `manage`.
+    #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
     name: Option<String>,
+    /// ISO-8601 with offset, in the future; absent: never.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
 
@@ -65,8 +97,7 @@ pub async fn create(
     let expires_ms = asked.expires_at.as_ref().map(iso).transpose()?;
     let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms };
     let (token, text) = context.hub.create_token(&channel, new).await?;
-    let mut shown = shown(&token, &channel);
-    shown["token"] = text.into();
+    let shown = TokenView { token: Some(text), ..TokenView::of(&token, &channel) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
 
@@ -79,7 +110,8 @@ pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Ans
             Some(*no)
         }
     };
-    let data: Vec<_> = context.hub.tokens(channel).iter().map(|(token, channel)| shown(token, channel)).collect();
+    let data: Vec<_> =
+        context.hub.tokens(channel).iter().map(|(token, channel)| TokenView::of(token, channel)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
 }
 
@@ -90,14 +122,31 @@ pub async fn current(context: web::Data<Context>, Caller(principal): Caller) -> 
         Reach::Channel { no, scopes } => (context.hub.channel(*no), scopes.clone()),
     };
     let record = context.hub.token(&principal.id);
-    Ok(HttpResponse::Ok().json(json!({ "data": {
-        "id": principal.id,
-        "admin": principal.is_admin(),
-        "channel": channel.map(|channel| channel.name_on_tokens()),
-        "scopes": scopes,
-        "name": record.and_then(|record| record.name),
-        "expires_at": principal.expires_ms.map(timestamp::to_iso),
-    } })))
+    let shown = CredentialView {
+        id: principal.id.clone(),
+        admin: principal.is_admin(),
+        channel: channel.map(|channel| channel.name_on_tokens()),
+        scopes,
+        name: record.and_then(|record| record.name),
+        expires_at: principal.expires_ms.map(timestamp::to_iso),
+    };
+    Ok(HttpResponse::Ok().json(json!({ "data": shown })))
+}
+
+/// What a credential allows.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Credential)]
+pub struct CredentialView {
+    /// The id of a token, `jwt:<sub>` or `admin`.
+    id: Arc<str>,
+    admin: bool,
+    /// `map:<id>` or `organization:<id>`; null for the admin.
+    channel: Option<String>,
+    #[schema(value_type = Vec<String>)]
+    scopes: Vec<Scope>,
+    name: Option<String>,
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
 }
 
 /// `DELETE /api/v1/tokens/{id}`

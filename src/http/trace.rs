@@ -1,12 +1,21 @@
 //! The trace of an event: where it came from, when it became durable, who got it.
 
+use std::sync::Arc;
+
 use actix_web::{HttpResponse, web};
-use actors::hub::webhooks::{AttemptRecord, Delivery, Passage};
+use actors::hub::webhooks::{
+    AttemptRecord, Delivery, DeliveryId, DeliveryStatus, Fate, Format, Health, Passage, Trigger,
+};
+use actors::hub::{Publisher, PublisherKind, Trace};
 use actors::model::access::{Principal, Scope};
+use actors::model::channel::Channel;
 use actors::model::envelope::Envelope;
+use actors::model::event::Event;
 use actors::model::id::EventId;
 use actors::model::timestamp::to_iso;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Context;
 use super::guard::Caller;
@@ -16,39 +25,151 @@ fn iso(ms: u64) -> String {
     to_iso(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
-fn attempt(attempt: &AttemptRecord, manages: bool) -> Value {
-    json!({
-        "number": attempt.number,
-        "trigger": attempt.trigger,
-        "startedAt": to_iso(attempt.started_ms),
-        "durationMs": attempt.duration_ms,
-        "statusCode": attempt.status_code,
-        "errorCode": attempt.error_code,
-        // the sentence may name addresses
-        "error": (manages && !attempt.detail.is_empty()).then_some(&attempt.detail),
-    })
+/// What is known of an event.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Trace)]
+pub struct TraceView {
+    /// `evt_` and a ULID.
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// `map:<id>` or `organization:<id>`.
+    channel: String,
+    session: Option<String>,
+    /// Who published it; null: the log did not keep it.
+    origin: Option<OriginView>,
+    /// What the schema of its source said.
+    validated: Option<bool>,
+    /// When it happened.
+    #[schema(format = DateTime)]
+    timestamp: String,
+    /// When it was given its id.
+    #[schema(format = DateTime)]
+    appended_at: String,
+    /// When the commit with it ended; null: not remembered any more.
+    #[schema(format = DateTime)]
+    durable_at: Option<String>,
+    /// To how many streams it was handed; null: not remembered any more.
+    sessions: Option<u32>,
+    /// Of its channel, the oldest webhook first.
+    webhooks: Vec<PassageView>,
 }
 
-fn delivery(delivery: &Delivery, manages: bool) -> Value {
-    json!({
-        "id": delivery.id,
-        "status": delivery.status,
-        "attemptCount": delivery.attempt_count,
-        "nextAttemptAt": delivery.next_attempt_ms.map(iso),
-        "attempts": delivery.attempts.iter().map(|a| attempt(a, manages)).collect::<Vec<_>>(),
-    })
+#[derive(Serialize, ToSchema)]
+#[schema(as = TraceOrigin)]
+struct OriginView {
+    /// `token`, `jwt`, `admin`, `source` or `server`.
+    #[schema(value_type = String)]
+    kind: PublisherKind,
+    /// The id of a token, `jwt:<sub>`, `admin`, `source:<id>` or `server`.
+    by: Arc<str>,
+    name: Option<String>,
 }
 
-/// `manages`: the caller may see where webhooks lead, which some keep a secret.
-fn passage(passage: &Passage, manages: bool) -> Value {
-    json!({
-        "id": passage.webhook.id,
-        "url": manages.then_some(&passage.webhook.url),
-        "format": passage.webhook.format,
-        "health": passage.health,
-        "status": passage.fate,
-        "deliveries": passage.deliveries.iter().map(|d| delivery(d, manages)).collect::<Vec<_>>(),
-    })
+/// How an event fared at a webhook.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TraceWebhook)]
+struct PassageView {
+    id: Arc<str>,
+    /// Null to those who may not manage the channel: where webhooks lead, some keep a secret.
+    url: Option<String>,
+    #[schema(value_type = String)]
+    format: Format,
+    /// Null: its deliveries are not running.
+    #[schema(value_type = Option<String>)]
+    health: Option<Health>,
+    /// `pending`, `delivered`, `retrying`, `dead`, `dropped`, `filtered`, `earlier`, `not_kept` or `unknown`.
+    #[schema(value_type = String)]
+    status: Fate,
+    deliveries: Vec<DeliveryView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = TraceDelivery)]
+struct DeliveryView {
+    #[schema(value_type = String)]
+    id: DeliveryId,
+    #[schema(value_type = String)]
+    status: DeliveryStatus,
+    attempt_count: u32,
+    #[schema(format = DateTime)]
+    next_attempt_at: Option<String>,
+    attempts: Vec<AttemptView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = TraceAttempt)]
+struct AttemptView {
+    number: u32,
+    #[schema(value_type = String)]
+    trigger: Trigger,
+    #[schema(format = DateTime)]
+    started_at: String,
+    duration_ms: u64,
+    status_code: Option<u16>,
+    error_code: Option<String>,
+    /// In a sentence, which may name addresses; null to those who may not manage the channel.
+    error: Option<String>,
+}
+
+impl AttemptView {
+    fn of(attempt: AttemptRecord, manages: bool) -> AttemptView {
+        AttemptView {
+            number: attempt.number,
+            trigger: attempt.trigger,
+            started_at: to_iso(attempt.started_ms),
+            duration_ms: attempt.duration_ms,
+            status_code: attempt.status_code,
+            error_code: attempt.error_code,
+            error: (manages && !attempt.detail.is_empty()).then_some(attempt.detail),
+        }
+    }
+}
+
+impl DeliveryView {
+    fn of(delivery: Delivery, manages: bool) -> DeliveryView {
+        DeliveryView {
+            id: delivery.id,
+            status: delivery.status,
+            attempt_count: delivery.attempt_count,
+            next_attempt_at: delivery.next_attempt_ms.map(iso),
+            attempts: delivery.attempts.into_iter().map(|made| AttemptView::of(made, manages)).collect(),
+        }
+    }
+}
+
+impl PassageView {
+    fn of(passage: Passage, manages: bool) -> PassageView {
+        PassageView {
+            id: passage.webhook.id.clone(),
+            url: manages.then(|| passage.webhook.url.clone()),
+            format: passage.webhook.format,
+            health: passage.health,
+            status: passage.fate,
+            deliveries: passage.deliveries.into_iter().map(|one| DeliveryView::of(one, manages)).collect(),
+        }
+    }
+}
+
+impl TraceView {
+    fn of(event: &Event, channel: &Channel, trace: Trace, manages: bool) -> TraceView {
+        TraceView {
+            id: Envelope::Gateway.shown_id(event.id),
+            kind: event.kind.to_string(),
+            channel: channel.name_on_tokens(),
+            session: event.session.as_deref().map(str::to_owned),
+            origin: trace.publisher.map(|Publisher { kind, by, name }| OriginView { kind, by, name }),
+            validated: event.origin.validated,
+            timestamp: to_iso(event.ts_ms),
+            appended_at: iso(event.id.time_ms()),
+            durable_at: trace.remembered.map(|known| to_iso(known.durable_ms)),
+            sessions: trace.remembered.map(|known| known.sessions),
+            webhooks: trace.webhooks.into_iter().map(|one| PassageView::of(one, manages)).collect(),
+        }
+    }
 }
 
 /// `GET /api/v1/events/{id}/trace`
@@ -67,18 +188,5 @@ pub async fn trace(
         return Err(absent());
     }
     let trace = context.hub.trace(&event, &channel).await?;
-    let origin = trace.publisher.map(|by| json!({ "kind": by.kind, "by": by.by, "name": by.name }));
-    Ok(HttpResponse::Ok().json(json!({ "data": {
-        "id": Envelope::Gateway.shown_id(event.id),
-        "type": event.kind.as_str(),
-        "channel": channel.name_on_tokens(),
-        "session": event.session,
-        "origin": origin,
-        "validated": event.origin.validated,
-        "timestamp": to_iso(event.ts_ms),
-        "appendedAt": iso(event.id.time_ms()),
-        "durableAt": trace.remembered.map(|known| to_iso(known.durable_ms)),
-        "sessions": trace.remembered.map(|known| known.sessions),
-        "webhooks": trace.webhooks.iter().map(|p| passage(p, manages)).collect::<Vec<_>>(),
-    } })))
+    Ok(HttpResponse::Ok().json(json!({ "data": TraceView::of(&event, &channel, trace, manages) })))
 }

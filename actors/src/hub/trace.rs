@@ -66,11 +66,14 @@ impl Hub {
 
     fn publisher(&self, origin: &Origin) -> Option<Publisher> {
         let by = &origin.by;
+        if let Some(id) = origin.source() {
+            let name = self.source(id).and_then(|live| live.source.name.clone());
+            return Some(Publisher { kind: PublisherKind::Source, by: by.clone(), name });
+        }
         let (kind, name) = match &**by {
             "" => return None,
             "admin" => (PublisherKind::Admin, None),
             Origin::SERVER => (PublisherKind::Server, None),
-            _ if origin.source().is_some() => (PublisherKind::Source, None),
             _ if by.starts_with("jwt:") => (PublisherKind::Jwt, None),
             id => (PublisherKind::Token, self.token(id).and_then(|token| token.name)),
         };

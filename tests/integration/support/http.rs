@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::document::{Asked, judge};
+
 /// Longest silence of the server within an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,7 +87,19 @@ impl Request {
         } else {
             stream.read_to_end(&mut answer.body)?;
         }
+        self.judge(&answer, true);
         Ok(answer)
+    }
+
+    /// Holds the answer against the API document.
+    fn judge(&self, answer: &Answer, whole: bool) {
+        let mut words = self.head.split(' ');
+        let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
+        let content_type = self.head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-type").then(|| value.trim())
+        });
+        judge(&Asked { method, target, content_type, body: &self.body }, answer, whole);
     }
 
     /// The whole answer of a server that must be there.
@@ -99,6 +113,7 @@ impl Request {
         let mut stream = self.write("")?;
         let (status, headers) = read_head(&mut stream)?;
         let answer = Answer { status, headers, body: Vec::new() };
+        self.judge(&answer, false);
         Ok((answer, Chunks::new(stream)))
     }
 

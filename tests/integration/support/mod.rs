@@ -1,6 +1,7 @@
 //! What the tests share: a server, other commands of the program, an HTTP client, a receiver of webhooks, a reader of SSE, clients of WebSocket.
 
 pub mod dns;
+pub mod document;
 pub mod frames;
 pub mod http;
 pub mod organization;

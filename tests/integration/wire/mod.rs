@@ -1,6 +1,7 @@
 //! What the API promises to those who use it rightly.
 
 mod access;
+mod api;
 mod conformance;
 mod document;
 mod feed;

@@ -1,0 +1,93 @@
+//! Health, metrics, documents, pages.
+
+use serde_json::json;
+
+use super::super::schemas::text;
+use super::super::{Access, Operation, Place};
+use crate::http::ops;
+use crate::http::problem::Code;
+
+const TAG: &str = "Operations";
+const PAGES: &str = "Pages";
+
+pub fn live(place: &Place<'_>) -> Operation {
+    Operation::new(TAG, "Whether the process answers", Access::Anyone).answers(
+        200,
+        "It does.",
+        place.answer::<ops::LiveView>(),
+        json!({ "status": "live" }),
+    )
+}
+
+pub fn ready(place: &Place<'_>) -> Operation {
+    let report = |status: &str| {
+        json!({
+            "status": status, "stopping": status != "ready", "journal_writable": true, "journal_queue_events": 0,
+            "disk_free_bytes": 51_539_607_552_u64, "disk_floor_bytes": 268_435_456, "quarantined_segments": [],
+        })
+    };
+    let schema = place.answer::<ops::ReadyView>();
+    Operation::new(TAG, "Whether the server can do its work", Access::Anyone)
+        .says("The journal is writable, and the disk has room.")
+        .answers(200, "It can.", schema.clone(), report("ready"))
+        .answers(503, "It cannot, and the body says why.", schema, report("not_ready"))
+}
+
+pub fn metrics(_: &Place<'_>) -> Operation {
+    let content = json!({ "schema": text("OpenMetrics 1.0."), "example": "# EOF\n" });
+    Operation::new(TAG, "Metrics", Access::Anyone).says("OpenMetrics, for Prometheus.").answers_as(
+        200,
+        "The metrics.",
+        "application/openmetrics-text",
+        content,
+    )
+}
+
+pub fn backup(_: &Place<'_>) -> Operation {
+    let archive = json!({ "schema": { "type": "string", "format": "binary", "description": "A tar archive." } });
+    Operation::new(TAG, "Take a backup", Access::Admin)
+        .says("Everything that the data folder keeps, of this moment, while the server runs. It holds secrets.")
+        .answers_as(200, "The archive.", "application/x-tar", archive)
+        .fails(&[Code::Conflict])
+}
+
+pub fn openapi(_: &Place<'_>) -> Operation {
+    let schema = json!({ "type": "object", "description": "An OpenAPI 3.1 document." });
+    Operation::new(TAG, "This document", Access::Anyone)
+        .answers(200, "The API by request.", schema, json!({ "openapi": "3.1.0" }))
+        .answers_nothing(304, "The client has it (`If-None-Match`).")
+}
+
+pub fn asyncapi(_: &Place<'_>) -> Operation {
+    let schema = json!({ "type": "object", "description": "An AsyncAPI 3.0 document." });
+    Operation::new(TAG, "The streams and deliveries", Access::Anyone)
+        .answers(200, "What flows in streams, and what webhooks post.", schema, json!({ "asyncapi": "3.0.0" }))
+        .answers_nothing(304, "The client has it (`If-None-Match`).")
+}
+
+pub fn file(place: &Place<'_>) -> Operation {
+    let summary = match place.path {
+        "/" => "The dashboard",
+        "/docs" => "The API reference",
+        _ => "A file of the pages",
+    };
+    let media_types: &[&str] = match place.path {
+        "/" | "/docs" => &["text/html"],
+        _ => &[
+            "text/javascript",
+            "text/css",
+            "image/svg+xml",
+            "image/png",
+            "text/html",
+            "text/plain",
+            "application/octet-stream",
+        ],
+    };
+    let content = json!({ "schema": { "description": "The file." } });
+    let operation = Operation::new(PAGES, summary, Access::Anyone);
+    let operation = media_types
+        .iter()
+        .fold(operation, |operation, media_type| operation.answers_as(200, "The file.", media_type, content.clone()));
+    let operation = operation.answers_nothing(304, "The client has it (`If-None-Match`).");
+    if place.path.contains('{') { operation.fails(&[Code::NotFound]) } else { operation }
+}

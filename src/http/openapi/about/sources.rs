@@ -1,0 +1,319 @@
+//! Sources: endpoints that take in what others send, their dead letters, and the address that senders post to.
+
+use actors::hub::sources::OVERLAP_MAX_S;
+use actors::model::access::Scope;
+use actors::model::source::Authentication;
+use serde_json::{Value, json};
+
+use super::super::schemas::{count, data, list, object, one_of, text, text_or_null, time, time_or_null};
+use super::super::{Access, Operation, Place, events, parameters};
+use crate::http::problem::Code;
+
+const TAG: &str = "Sources";
+const MANAGES: Access = Access::Scope(Scope::Manage);
+
+fn authentication() -> Value {
+    json!({ "type": "string", "enum": Authentication::ALL.map(Authentication::as_str), "description": "How a sender proves itself." })
+}
+
+fn algorithm() -> Value {
+    one_of(&["sha256", "sha512"], "The hash of the signature.")
+}
+
+fn jwt_algorithm() -> Value {
+    one_of(&["HS256", "EdDSA", "ES256", "RS256"], "The one algorithm that is accepted.")
+}
+
+/// Where the type of an event stands.
+fn event_type() -> Value {
+    let one = json!({ "oneOf": [
+        { "type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$", "description": "Always this type." },
+        object(json!({ "header": { "type": "string", "pattern": "^[A-Za-z0-9-]{1,128}$" } })),
+        object(json!({ "pointer": { "type": "string", "maxLength": 128, "description": "A JSON pointer (RFC 6901)." } })),
+    ] });
+    json!({
+        "anyOf": [{ "type": "null" }, one, { "type": "array", "items": one, "minItems": 1, "maxItems": 8 }],
+        "description": "Where the type of an event stands, where senders have a form of their own.",
+    })
+}
+
+fn schema() -> Value {
+    let field = json!({ "type": "string", "enum": ["string", "number", "boolean", "date", "unknown"] });
+    json!({
+        "type": ["object", "null"], "additionalProperties": field, "maxProperties": 100,
+        "description": "What fields hold; an event that is otherwise is stored and marked.",
+    })
+}
+
+fn rate_shown() -> Value {
+    let mut rate = object(json!({ "requests": count("Requests."), "perSeconds": count("In so many seconds.") }));
+    rate["type"] = json!(["object", "null"]);
+    rate
+}
+
+fn rate_asked() -> Value {
+    let rate = object(json!({ "requests": count("Requests."), "perSeconds": count("In so many seconds.") }));
+    json!({ "anyOf": [{ "type": "null" }, { "type": "integer", "minimum": 1, "description": "Requests a minute." }, rate] })
+}
+
+fn members() -> Value {
+    json!({
+        "id": text("`wh_` and a ULID."),
+        "url": text("Where senders post to."),
+        "name": text_or_null("What people call it."),
+        "channel": text_or_null("`map:<id>` or `organization:<id>`."),
+        "authentication": authentication(),
+        "createdAt": time("When it was made."),
+        "eventsReceived": count("Events that it took in."),
+        "lastEventAt": time_or_null("When the last one came."),
+        "status": one_of(&["active", "paused"], "Whether it takes events in."),
+    })
+}
+
+fn source(place: &Place<'_>) -> Value {
+    place.named("Source", |_| {
+        let mut all = members();
+        all["hmacAlgorithm?"] = algorithm();
+        all["jwt?"] = object(json!({
+            "algorithm": jwt_algorithm(), "issuer": text_or_null("Required `iss`."), "audience": text_or_null("Required `aud`."),
+        }));
+        all["eventType"] = event_type();
+        all["schema"] = schema();
+        all["rateLimit"] = rate_shown();
+        all["updatedAt"] = time("When it was changed.");
+        object(all)
+    })
+}
+
+fn example() -> Value {
+    let mut whole = example_in_short();
+    whole["eventType"] = Value::Null;
+    whole["schema"] = json!({ "level": "number" });
+    whole["rateLimit"] = json!({ "requests": 600, "perSeconds": 60 });
+    whole["updatedAt"] = "2025-06-21T12:35:00.123Z".into();
+    whole
+}
+
+fn example_in_short() -> Value {
+    json!({
+        "id": events::SOURCE, "url": format!("https://events.example.org/webhooks/{}", events::SOURCE), "name": "game server",
+        "channel": "organization:default", "authentication": "api_key", "createdAt": "2025-06-21T12:35:00.123Z",
+        "eventsReceived": 0, "lastEventAt": null, "status": "active",
+    })
+}
+
+fn key() -> Value {
+    json!({ "type": "string", "minLength": 1, "description": "A key of yours; absent: made, and shown once." })
+}
+
+pub fn create(place: &Place<'_>) -> Operation {
+    let jwt = object(json!({
+        "algorithm": jwt_algorithm(), "key?": text_or_null("The key: a text for HS256, else a public key as PEM."),
+        "issuer?": text_or_null("Required `iss`."), "audience?": text_or_null("Required `aud`."),
+    }));
+    let asked = object(json!({
+        "authentication": authentication(),
+        "name?": text_or_null("What people call it."),
+        "channel?": text("Where its events go: `map:<id or slug>` or `organization:<id>`."),
+        "secretKey?": key(), "apiKey?": key(), "hmacAlgorithm?": algorithm(), "jwt?": jwt, "eventType?": event_type(), "schema?": schema(),
+        "rateLimit?": rate_asked(),
+    }));
+    let made = place.named("NewSource", |_| object(members()));
+    let made = object(json!({ "endpoint": made, "secret?": text("The key that was made. Shown only here.") }));
+    Operation::new(TAG, "Create a source", MANAGES)
+        .body(asked, json!({ "name": "game server", "authentication": "api_key" }))
+        .answers(
+            201,
+            "The source.",
+            made,
+            json!({ "endpoint": example_in_short(), "secret": "whk_oWm1mXb1yQ0O5r8Jc6dV7u2t3s4r5q6p" }),
+        )
+        .fails(&[Code::Conflict, Code::SourceLimit])
+}
+
+pub fn list_sources(place: &Place<'_>) -> Operation {
+    let all = object(json!({ "data": list(source(place)) }));
+    Operation::new(TAG, "List sources", MANAGES).answers(200, "The sources.", all, json!({ "data": [example()] }))
+}
+
+fn endpoint(place: &Place<'_>) -> Value {
+    object(json!({ "endpoint": source(place) }))
+}
+
+pub fn get(place: &Place<'_>) -> Operation {
+    Operation::new(TAG, "Get a source", MANAGES).answers(
+        200,
+        "The source.",
+        endpoint(place),
+        json!({ "endpoint": example() }),
+    )
+}
+
+pub fn change(place: &Place<'_>) -> Operation {
+    let jwt = object(json!({
+        "algorithm?": jwt_algorithm(), "issuer?": text_or_null("Required `iss`."), "audience?": text_or_null("Required `aud`."),
+    }));
+    let mut asked = object(json!({
+        "name?": text_or_null("What people call it."),
+        "status?": one_of(&["active", "paused"], "Whether it is to take events in."),
+        "hmacAlgorithm?": algorithm(), "jwt?": jwt, "eventType?": event_type(), "schema?": schema(), "rateLimit?": rate_asked(),
+    }));
+    // what was read may be sent back
+    asked["additionalProperties"] = true.into();
+    Operation::new(TAG, "Change a source", MANAGES)
+        .says("What the body names is changed, the rest stays. `authentication` and `channel` cannot be changed.")
+        .body(asked, json!({ "status": "paused" }))
+        .answers(200, "The source as it is now.", endpoint(place), json!({ "endpoint": example() }))
+}
+
+pub fn delete(_: &Place<'_>) -> Operation {
+    Operation::new(TAG, "Delete a source", MANAGES).answers_nothing(204, "It is gone, with its dead letters.")
+}
+
+pub fn status(_: &Place<'_>) -> Operation {
+    let form = object(json!({
+        "id": text("The source."),
+        "status": one_of(&["active", "paused"], "Whether it takes events in."),
+        "eventsReceived": count("Events that it took in."),
+        "lastEventAt": time_or_null("When the last one came."),
+        "deadLetters": count("What was refused and is kept."),
+    }));
+    let example = json!({
+        "id": events::SOURCE, "status": "active", "eventsReceived": 12, "lastEventAt": "2025-06-21T12:35:00.123Z", "deadLetters": 0,
+    });
+    Operation::new(TAG, "How a source does", MANAGES).answers(200, "In short.", form, example)
+}
+
+pub fn rotate_secret(_: &Place<'_>) -> Operation {
+    let grace = || json!({ "type": "integer", "minimum": 0, "maximum": OVERLAP_MAX_S, "default": 0 });
+    let asked = object(json!({
+        "graceSeconds?": grace(), "grace_seconds?": grace(), "secretKey?": key(), "apiKey?": key(),
+        "jwt?": object(json!({ "key": text("The new key.") })),
+    }));
+    let form = object(json!({
+        "id": text("The source."),
+        "graceSeconds": count("How long the old key is taken too."),
+        "previousSecretExpiresAt": time("When the old one ends."),
+        "secret?": text("The key that was made. Shown only here."),
+    }));
+    let example = json!({
+        "id": events::SOURCE, "graceSeconds": 3600, "previousSecretExpiresAt": "2025-06-21T13:35:00.123Z",
+        "secret": "whk_oWm1mXb1yQ0O5r8Jc6dV7u2t3s4r5q6p",
+    });
+    Operation::new(TAG, "Rotate the key of a source", MANAGES)
+        .optional_body(asked, json!({ "graceSeconds": 3600 }))
+        .answers(200, "The new key.", form, example)
+        .fails(&[Code::Conflict])
+}
+
+fn letter_members() -> Value {
+    let detail = object(json!({
+        "index": { "type": ["integer", "null"] }, "field": { "type": ["string", "null"] }, "message": text("What is wrong."),
+    }));
+    json!({
+        "n": count("Its number."),
+        "receivedAt": time("When it came."),
+        "reason": text("Why it was refused."),
+        "details": list(detail),
+        "bytes": count("The length of its body."),
+        "truncated": { "type": "boolean", "description": "Whether only the beginning of the body is kept." },
+        "retries": count("How often it was sent again."),
+    })
+}
+
+fn letter_example() -> Value {
+    json!({
+        "n": 1, "receivedAt": "2025-06-21T12:35:00.123Z", "reason": "invalid",
+        "details": [{ "index": 0, "field": "event_type", "message": "is required" }], "bytes": 2, "truncated": false, "retries": 0,
+    })
+}
+
+pub fn list_letters(place: &Place<'_>) -> Operation {
+    let letter = place.named("DeadLetter", |_| object(letter_members()));
+    let next = json!({ "type": ["integer", "null"], "description": "What to ask for `after`." });
+    let page = object(json!({ "data": list(letter), "next": next }));
+    let cursor = json!({ "type": "integer", "minimum": 0 });
+    Operation::new(TAG, "List dead letters", MANAGES)
+        .says("What a verified sender sent and was refused for its content.")
+        .takes(parameters::page("Letters of a page, at most.", "Go on behind this one.", cursor))
+        .answers(200, "A page of dead letters.", page, json!({ "data": [letter_example()], "next": null }))
+}
+
+pub fn get_letter(place: &Place<'_>) -> Operation {
+    let letter = place.named("DeadLetterWithBody", |_| {
+        let mut members = letter_members();
+        members["body"] = text("What was sent, as far as it is kept.");
+        object(members)
+    });
+    let mut example = letter_example();
+    example["body"] = "{}".into();
+    Operation::new(TAG, "Get a dead letter", MANAGES).answers(
+        200,
+        "The letter with its body.",
+        data(letter),
+        json!({ "data": example }),
+    )
+}
+
+fn accepted() -> Value {
+    let detail = object(
+        json!({ "index": count("Which event."), "field": text("Which field."), "message": text("What is wrong.") }),
+    );
+    object(json!({
+        "accepted": count("How many events are stored."),
+        "ids": list(events::id()),
+        "rejected?": count("With `partial=true`: how many are not."),
+        "details?": list(detail),
+    }))
+}
+
+fn accepted_example() -> Value {
+    json!({ "accepted": 1, "ids": [format!("evt_{}", events::EXAMPLE_ULID)] })
+}
+
+/// What publishing may end with.
+const PUBLISHING: [Code; 3] = [Code::JournalFull, Code::Unavailable, Code::Stopping];
+
+pub fn retry_letter(_: &Place<'_>) -> Operation {
+    let challenge = object(json!({ "challenge": text("A letter that was no event but a challenge of its sender.") }));
+    Operation::new(TAG, "Send a dead letter again", MANAGES)
+        .says("It is read as the source reads now, and leaves the list when it is taken.")
+        .answers(200, "It was taken.", json!({ "oneOf": [accepted(), challenge] }), accepted_example())
+        .fails(&[Code::InvalidJson, Code::ValidationFailed, Code::PayloadTooLarge, Code::Conflict])
+        .fails(&PUBLISHING)
+}
+
+pub fn delete_letter(_: &Place<'_>) -> Operation {
+    Operation::new(TAG, "Throw a dead letter away", MANAGES).answers_nothing(204, "It is gone.")
+}
+
+pub fn clear_letters(_: &Place<'_>) -> Operation {
+    Operation::new(TAG, "Throw all dead letters away", MANAGES).answers_nothing(204, "They are gone.")
+}
+
+pub fn take(place: &Place<'_>) -> Operation {
+    let header = |name: &str, description: &str| json!({ "name": name, "in": "header", "description": description, "schema": { "type": "string" } });
+    let partial = json!({ "type": "boolean" });
+    let example = json!({ "event_type": "player_joined", "user_id": "u1", "properties": { "level": 3 } });
+    let any = json!({ "description": "JSON in the form of the sender, where the source knows it (`eventType`); else an event." });
+    let body = json!({ "anyOf": [events::drafts(place), any] });
+    let challenge = json!({ "schema": text("What a sender wants to hear first."), "example": "challenge" });
+    let form = json!({ "schema": text("For sources that take forms."), "example": "payload=%7B%7D" });
+    Operation::new(TAG, "Send events", Access::Anyone)
+        .says("Checked in this order: address, size, rate, the sender over the raw bytes, and then what they say.")
+        .says("`api_key`: `X-API-Key`. `hmac`: `X-Webhook-Timestamp` (ms) and `X-Webhook-Signature: sha256=<hex of HMAC over timestamp.body>`. `jwt`: `Authorization: Bearer`.")
+        .takes([
+            parameters::optional("partial", "Take the good events of a batch and say which were not.", partial),
+            header("X-API-Key", "For `api_key`."),
+            header("X-Webhook-Timestamp", "For `hmac`, in Unix milliseconds."),
+            header("X-Webhook-Signature", "For `hmac`."),
+            header("Idempotency-Key", "Within 24 h a request with the same key is answered like the first."),
+        ])
+        .body(body, example)
+        .with_body(true, "application/x-www-form-urlencoded", form)
+        .answers(200, "The events are durable.", accepted(), accepted_example())
+        .answers_as(200, "", "text/plain", challenge)
+        .answer_header(200, "Idempotency-Replayed", "The answer to an earlier request with the same key.", json!({ "const": "true" }))
+        .fails(&[Code::Unauthorized, Code::NotFound, Code::RequestTimeout, Code::RateLimited, Code::SourcePaused, Code::Internal])
+        .fails(&PUBLISHING)
+}

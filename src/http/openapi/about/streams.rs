@@ -1,0 +1,86 @@
+//! Streams, and the tickets that open them. What flows in them is described in the AsyncAPI document.
+
+use actors::model::access::Scope;
+use serde_json::{Value, json};
+
+use super::super::schemas::{count, data, object, text};
+use super::super::{Access, Operation, Place, parameters};
+use crate::http::door::Door;
+use crate::http::problem::Code;
+use crate::http::{realtime, streams};
+
+const TAG: &str = "Streams";
+
+/// The error of a channel that has too many readers.
+fn full(place: &Place<'_>) -> Code {
+    match place.door {
+        Door::Maps => Code::MapConnectionLimit,
+        _ => Code::ChannelConnectionLimit,
+    }
+}
+
+pub fn sse(place: &Place<'_>) -> Operation {
+    let names = json!({ "type": "boolean" });
+    let names = parameters::optional("event_names", "Whether frames carry an `event:` line with the type.", names);
+    let frame = json!({
+        "schema": text("Frames of `id:`, `data:` and perhaps `event:`. The first is `event: connected`."),
+        "example": "event: connected\nid: 01JY9X2C7B4N8Q0R2S5T6V7W8X\nretry: 3000\ndata: {\"resumed\":false}\n\n",
+    });
+    Operation::new(TAG, "Stream events by Server-Sent Events", Access::Stream)
+        .says("WHATWG HTML 9.2. Goes on without an end; after a break resume by the last id.")
+        .takes(parameters::filter())
+        .takes(parameters::resume())
+        .takes([names])
+        .answers_as(200, "The stream.", "text/event-stream", frame)
+        .fails(&[full(place)])
+}
+
+pub fn websocket(place: &Place<'_>) -> Operation {
+    Operation::new(TAG, "Stream events by WebSocket", Access::Stream)
+        .says("RFC 6455; one envelope per text message. The client only listens.")
+        .takes(parameters::filter())
+        .takes(parameters::resume())
+        .answers_nothing(101, "The stream begins.")
+        .fails(&[full(place), Code::OriginForbidden, Code::UpgradeRequired])
+}
+
+fn url() -> Value {
+    text("Where to use it.")
+}
+
+pub fn ticket(place: &Place<'_>) -> Operation {
+    let (expires, stream) = match place.door {
+        Door::Organizations => ("expiresInSeconds", "/api/v1/organizations/default/events/stream"),
+        Door::Maps => ("expires_in_seconds", "/api/maps/home/events/stream"),
+        Door::Sources => ("expires_in_seconds", "/api/webhooks/wh_01JY9WXVB0000000000000HOOK/events"),
+        _ => ("expires_in_seconds", "/events/stream"),
+    };
+    let ticket = "rt_5mHGXb1yQ0O5r8Jc6dV7u2t3s4r5q6p7";
+    let shown = json!({
+        "ticket": ticket, expires: 30, "url": format!("https://events.example.org{stream}?ticket={ticket}"),
+    });
+    let mut members = json!({ "ticket": text("The ticket.") });
+    members[expires] = count("How long it is good.");
+    members["url"] = url();
+    Operation::new(TAG, "Mint a ticket", Access::Scope(Scope::Subscribe))
+        .says("It opens one stream, as `?ticket=`, bound to the filter and cursor given here.")
+        .optional_body(place.body::<streams::TicketRequest>(), json!({ "events": ["map_kill"] }))
+        .answers(201, "The ticket.", data(object(members)), json!({ "data": shown }))
+        .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit])
+}
+
+pub fn realtime_ticket(place: &Place<'_>) -> Operation {
+    let ticket = "rt_5mHGXb1yQ0O5r8Jc6dV7u2t3s4r5q6p7";
+    let shown = json!({
+        "ticket": ticket, "expiresInSeconds": 30, "url": format!("wss://events.example.org/api/v1/realtime?ticket={ticket}"),
+    });
+    let form = object(
+        json!({ "ticket": text("The ticket."), "expiresInSeconds": count("How long it is good."), "url": url() }),
+    );
+    let asked = json!({ "scope": "session", "session": "sess_support" });
+    Operation::new(TAG, "Mint a realtime ticket", Access::Scope(Scope::Subscribe))
+        .says("For the events of an organization, of one of its sessions, or (for the admin) of everything.")
+        .optional_body(place.body_with_alias::<realtime::Wish>("path_prefix", "pathPrefix"), asked)
+        .answers(201, "The ticket.", form, shown)
+        .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit])
+}

@@ -1,0 +1,228 @@
+//! An operation, from what it takes and answers. What is answered to those who may not, or who ask wrongly, follows from
+//! that and is written here once.
+
+use actors::model::access::Scope;
+use serde_json::{Map, Value, json};
+
+use super::{Place, errors, parameters};
+use crate::http::problem::Code;
+
+/// Who may do it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Anyone,
+    /// Whoever has a credential; what is answered depends on whose.
+    Caller,
+    Admin,
+    /// A token of the channel with this scope, or the admin.
+    Scope(Scope),
+    /// A stream: with the scope subscribe, by a credential or a ticket.
+    Stream,
+}
+
+impl Access {
+    /// For people.
+    fn sentence(self) -> Option<String> {
+        match self {
+            Access::Anyone => None,
+            Access::Caller => Some("Needs a credential.".into()),
+            Access::Admin => Some("Needs the admin token.".into()),
+            Access::Scope(scope) => Some(format!("Needs the scope `{scope}` on the channel, or the admin token.")),
+            Access::Stream => Some("Needs the scope `subscribe` on the channel, a ticket, or the admin token.".into()),
+        }
+    }
+
+    fn security(self) -> Value {
+        match self {
+            Access::Anyone => json!([]),
+            Access::Stream => json!([{ "bearer": [] }, { "apiKey": [] }, { "ticket": [] }, { "token": [] }]),
+            Access::Caller | Access::Admin | Access::Scope(_) => json!([{ "bearer": [] }, { "apiKey": [] }]),
+        }
+    }
+
+    fn errors(self) -> &'static [Code] {
+        match self {
+            Access::Anyone => &[],
+            Access::Caller => &[Code::Unauthorized, Code::RateLimited],
+            Access::Admin => &[Code::Unauthorized, Code::Forbidden, Code::RateLimited],
+            Access::Scope(Scope::Publish) => &[Code::Unauthorized, Code::Forbidden, Code::NotFound],
+            Access::Scope(Scope::Subscribe | Scope::Manage) => {
+                &[Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::RateLimited]
+            }
+            Access::Stream => &[
+                Code::InvalidFilter,
+                Code::InvalidCursor,
+                Code::Unauthorized,
+                Code::Forbidden,
+                Code::NotFound,
+                Code::ServerConnectionLimit,
+                Code::ApiKeyConnectionLimit,
+                Code::Unavailable,
+            ],
+        }
+    }
+}
+
+pub fn security_schemes() -> Value {
+    json!({
+        "bearer": { "type": "http", "scheme": "bearer", "description": "The admin token, a token of a channel, or a JWT (`auth.jwt`)." },
+        "apiKey": { "type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same in another header." },
+        "ticket": { "type": "apiKey", "in": "query", "name": "ticket", "description": "Opens one stream, once, within 30 s." },
+        "token": { "type": "apiKey", "in": "query", "name": "token", "description": "A token, on streams only, where `auth.allow_query_token` is on." },
+    })
+}
+
+/// A body that an operation takes.
+struct Body {
+    required: bool,
+    /// By media type: schema and example.
+    content: Map<String, Value>,
+}
+
+pub struct Operation {
+    tag: &'static str,
+    summary: String,
+    description: Vec<String>,
+    access: Access,
+    parameters: Vec<Value>,
+    body: Option<Body>,
+    answers: Map<String, Value>,
+    errors: Vec<Code>,
+}
+
+impl Operation {
+    pub fn new(tag: &'static str, summary: impl Into<String>, access: Access) -> Operation {
+        Operation {
+            tag,
+            summary: summary.into(),
+            description: access.sentence().into_iter().collect(),
+            access,
+            parameters: Vec::new(),
+            body: None,
+            answers: Map::new(),
+            errors: access.errors().to_vec(),
+        }
+    }
+
+    /// Another sentence for people.
+    pub fn says(mut self, text: impl Into<String>) -> Operation {
+        self.description.push(text.into());
+        self
+    }
+
+    pub fn takes(mut self, parameters: impl IntoIterator<Item = Value>) -> Operation {
+        self.parameters.extend(parameters);
+        self
+    }
+
+    /// A JSON body that must be there.
+    pub fn body(self, schema: Value, example: Value) -> Operation {
+        self.with_body(true, "application/json", json!({ "schema": schema, "example": example }))
+    }
+
+    /// A JSON body that may be left out.
+    pub fn optional_body(self, schema: Value, example: Value) -> Operation {
+        self.with_body(false, "application/json", json!({ "schema": schema, "example": example }))
+    }
+
+    /// The body in another form. The first one says whether it must be there.
+    pub fn with_body(mut self, required: bool, media_type: &str, content: Value) -> Operation {
+        let body = self.body.get_or_insert_with(|| {
+            let codes = [Code::InvalidJson, Code::ValidationFailed, Code::PayloadTooLarge, Code::UnsupportedMediaType];
+            self.errors.extend(codes);
+            Body { required, content: Map::new() }
+        });
+        body.content.insert(media_type.into(), content);
+        self
+    }
+
+    /// A JSON answer.
+    pub fn answers(self, status: u16, description: &str, schema: Value, example: Value) -> Operation {
+        self.answers_as(status, description, "application/json", json!({ "schema": schema, "example": example }))
+    }
+
+    /// An answer of another media type, beside others of the status.
+    pub fn answers_as(mut self, status: u16, description: &str, media_type: &str, content: Value) -> Operation {
+        let answer = self.answers.entry(status.to_string());
+        let answer = answer.or_insert_with(|| json!({ "description": description, "content": {} }));
+        answer["content"][media_type] = content;
+        self
+    }
+
+    pub fn answers_nothing(mut self, status: u16, description: &str) -> Operation {
+        self.answers.insert(status.to_string(), json!({ "description": description }));
+        self
+    }
+
+    pub fn answer_header(mut self, status: u16, name: &str, description: &str, schema: Value) -> Operation {
+        let header = json!({ "description": description, "schema": schema });
+        if let Some(answer) = self.answers.get_mut(&status.to_string()) {
+            answer["headers"][name] = header;
+        }
+        self
+    }
+
+    /// Errors beside those that follow from the access and the body.
+    pub fn fails(mut self, codes: &[Code]) -> Operation {
+        self.errors.extend_from_slice(codes);
+        self
+    }
+
+    pub fn document(mut self, place: &Place<'_>, method: &str) -> Value {
+        let mut all: Vec<Value> = parameters::of_path(place.path);
+        let by_query = self.access != Access::Anyone && self.access != Access::Caller && self.access != Access::Admin;
+        if by_query && !place.names_channel() {
+            all.push(parameters::channel());
+            // whoever names no channel means its own, which may be gone; an admin has to name one
+            self.errors.extend([Code::NotFound, Code::InvalidParameter, Code::BadRequest]);
+        }
+        all.append(&mut self.parameters);
+        if all.iter().any(|parameter| parameter["in"] == "query") {
+            self.errors.extend([Code::InvalidParameter, Code::BadRequest]);
+        }
+        if self.access != Access::Anyone {
+            self.errors.push(Code::Internal);
+        }
+        if self.errors.contains(&Code::RateLimited) {
+            for (_, answer) in &mut self.answers {
+                for (name, description) in RATE_LIMIT {
+                    let schema = json!({ "type": "integer", "minimum": 0 });
+                    answer["headers"][name] = json!({ "description": description, "schema": schema });
+                }
+            }
+        }
+        let mut answers = self.answers;
+        for (status, answer) in errors::answers(&self.errors, place) {
+            answers.entry(status).or_insert(answer);
+        }
+        let mut operation = json!({
+            "tags": [self.tag],
+            "operationId": id(method, place.path),
+            "summary": self.summary,
+        });
+        if !self.description.is_empty() {
+            operation["description"] = self.description.join(" ").into();
+        }
+        if !all.is_empty() {
+            operation["parameters"] = all.into();
+        }
+        if let Some(body) = self.body {
+            operation["requestBody"] = json!({ "required": body.required, "content": body.content });
+        }
+        operation["responses"] = answers.into();
+        operation["security"] = self.access.security();
+        operation
+    }
+}
+
+const RATE_LIMIT: [(&str, &str); 3] = [
+    ("RateLimit-Limit", "Requests that the token may make in a minute. Not sent to the admin."),
+    ("RateLimit-Remaining", "Requests that are left in this minute. Not sent to the admin."),
+    ("RateLimit-Reset", "Seconds until the minute ends. Not sent to the admin."),
+];
+
+/// `get_api_maps_map_events`: unique, because a method stands once at a path.
+fn id(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
+}

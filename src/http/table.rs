@@ -1,0 +1,113 @@
+//! The route table: every address with its methods, each with its handler and what the API document says about it. The
+//! server's routes and the document are both made from it, so that neither knows an address that the other does not.
+
+use actix_web::http::Method;
+use actix_web::{FromRequest, Handler, Responder, Route, web};
+
+use super::openapi::About;
+use crate::settings::Limits;
+
+/// What may be sent to an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// The body of an ordinary request.
+    Request,
+    /// Many events at once.
+    Batch,
+}
+
+impl Room {
+    fn bytes(self, limits: &Limits) -> usize {
+        match self {
+            Room::Request => limits.request_bytes,
+            Room::Batch => limits.batch_bytes,
+        }
+    }
+}
+
+/// A method of an address.
+pub struct Entry {
+    pub method: Method,
+    pub about: About,
+    route: Route,
+}
+
+pub struct Address {
+    /// As actix reads it: `{name}`, or `{name:regex}`.
+    pub pattern: String,
+    pub entries: Vec<Entry>,
+    room: Room,
+}
+
+#[derive(Default)]
+pub struct Table {
+    pub addresses: Vec<Address>,
+}
+
+impl Table {
+    pub fn at(&mut self, pattern: impl Into<String>) -> &mut Address {
+        self.addresses.push(Address { pattern: pattern.into(), entries: Vec::new(), room: Room::Request });
+        // it was pushed just now
+        self.addresses.last_mut().expect("an address")
+    }
+
+    /// Registers everything.
+    pub fn serve(self, config: &mut web::ServiceConfig, limits: &Limits) {
+        for address in self.addresses {
+            let room = web::PayloadConfig::new(address.room.bytes(limits));
+            let resource = web::resource(address.pattern).app_data(room);
+            config.service(address.entries.into_iter().fold(resource, |resource, entry| resource.route(entry.route)));
+        }
+    }
+}
+
+impl Address {
+    pub fn room(&mut self, room: Room) -> &mut Address {
+        self.room = room;
+        self
+    }
+
+    pub fn get<A>(&mut self, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        self.on(Method::GET, handler, about)
+    }
+
+    pub fn post<A>(&mut self, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        self.on(Method::POST, handler, about)
+    }
+
+    pub fn put<A>(&mut self, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        self.on(Method::PUT, handler, about)
+    }
+
+    pub fn patch<A>(&mut self, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        self.on(Method::PATCH, handler, about)
+    }
+
+    pub fn delete<A>(&mut self, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        self.on(Method::DELETE, handler, about)
+    }
+
+    fn on<A>(&mut self, method: Method, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        let route = web::method(method.clone()).to(handler);
+        self.entries.push(Entry { method, about, route });
+        self
+    }
+}
