@@ -16,12 +16,12 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use actors::hub::{Hub, HubError, Started};
 use actors::model::draft;
+use actors::session::Socket;
 
 use crate::engine_config::{self, Start};
 use crate::http::guard::ApiLimit;
 use crate::http::ingest::Bodies;
 use crate::http::jwt::{JwtError, Verifier};
-use crate::http::streams::Socket;
 use crate::http::{self, Context, guard, problem};
 use crate::settings::Settings;
 use crate::tls::{self, TlsError};
@@ -208,7 +208,7 @@ fn accepted(io: &dyn Any, extensions: &mut Extensions, stall_timeout: Duration) 
         // the connection may be gone already
         log::debug!("a connection's socket options were not set: {e}");
     }
-    extensions.insert(Socket(stream.as_raw_fd()));
+    extensions.insert(Socket::new(stream.as_raw_fd(), plain.is_none()));
 }
 
 fn cors(allowed: &[String]) -> Cors {

@@ -1,6 +1,5 @@
 //! Opening a stream, the same for every family: credential or ticket, filter, cursor, slot, and only then a header.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
@@ -13,17 +12,13 @@ use actors::model::catalogue;
 use actors::model::event::ChannelNo;
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::id::EventId;
-use actors::session::{Lane, Opening, websocket};
+use actors::session::{Lane, Opening, Socket, websocket};
 use actors::tickets::Grant;
 
 use super::door::Door;
 use super::guard;
 use super::problem::{Code, Problem};
 use super::query::Pairs;
-
-/// The socket of a connection, put there when it was accepted.
-#[derive(Clone, Copy)]
-pub struct Socket(pub RawFd);
 
 /// Who wants the stream: a principal, by a credential or by a ticket that is still to be spent.
 struct Visitor {
@@ -111,7 +106,7 @@ async fn admit(
         cursor,
         encoding,
         slot,
-        socket: request.conn_data::<Socket>().map(|socket| socket.0),
+        socket: request.conn_data::<Socket>().copied(),
     })
 }
 

@@ -44,7 +44,12 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Body<S> {
                     this.seat.wrote();
                     return Poll::Ready(Some(Ok(bytes)));
                 }
-                Poll::Ready(end) => return Poll::Ready(end),
+                Poll::Ready(end) => {
+                    if this.hears {
+                        this.seat.said_all();
+                    }
+                    return Poll::Ready(end);
+                }
                 Poll::Pending => {}
             }
         }

@@ -9,6 +9,7 @@ pub mod inspector;
 mod reader;
 mod room;
 mod seat;
+mod socket;
 pub mod sse;
 pub mod websocket;
 
@@ -32,6 +33,7 @@ use crate::shard::ShardCore;
 
 pub use room::Room;
 pub use seat::{End, Seat};
+pub use socket::Socket;
 
 /// What a stream reads.
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ pub struct Opening {
     /// Taken from the limits; given back when the session ends.
     pub slot: Slot,
     /// The client's socket, to see whether a stalled reader takes bytes after all.
-    pub socket: Option<std::os::fd::RawFd>,
+    pub socket: Option<Socket>,
 }
 
 /// A session that has its place in a room, before its body is made.

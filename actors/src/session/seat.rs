@@ -2,13 +2,13 @@
 //! actor and the shard's tick.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 use actix::Recipient;
 
+use super::Socket;
 use crate::engine::Engine;
 use crate::limits::Slot;
 use crate::model::access::Principal;
@@ -40,7 +40,7 @@ pub enum Ask {
 pub struct Seat {
     principal: Arc<Principal>,
     slot: RefCell<Option<Slot>>,
-    socket: Option<RawFd>,
+    socket: Option<Socket>,
     actor: RefCell<Option<Recipient<Ask>>>,
     waker: RefCell<Option<Waker>>,
     /// The actor has something to say; set by whoever asked it.
@@ -60,7 +60,13 @@ pub struct Seat {
 }
 
 impl Seat {
-    pub fn new(principal: Arc<Principal>, slot: Slot, socket: Option<RawFd>, beats_always: bool, checked: u64) -> Seat {
+    pub fn new(
+        principal: Arc<Principal>,
+        slot: Slot,
+        socket: Option<Socket>,
+        beats_always: bool,
+        checked: u64,
+    ) -> Seat {
         let now = Instant::now();
         Seat {
             principal,
@@ -113,6 +119,13 @@ impl Seat {
         let now = Instant::now();
         self.last_write.set(now);
         self.owed_since.set(Some(now));
+    }
+
+    /// The session's actor has said its last word to a WebSocket client.
+    pub fn said_all(&self) {
+        if let Some(socket) = self.socket {
+            socket.end_when_all_is_said();
+        }
     }
 
     pub fn forget_position(&self) {
@@ -169,19 +182,11 @@ impl Seat {
     fn stalled(&self, engine: &Engine, now: Instant) -> bool {
         let Some(since) = self.owed_since.get() else { return false };
         // a reader that takes a little now and then is slow, not stalled: the kernel knows what it took
-        let unsent = self.socket.map_or(0, unsent_bytes);
+        let unsent = self.socket.map_or(0, Socket::unsent_bytes);
         if self.unsent.replace(unsent) != unsent {
             self.owed_since.set(Some(now));
             return false;
         }
         now.duration_since(since) >= engine.limits.stall_timeout
     }
-}
-
-/// Bytes in the socket's send queue that the peer has not acknowledged.
-fn unsent_bytes(socket: RawFd) -> i32 {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the ioctl writes one int into `bytes`; a descriptor that is no socket makes it fail and leaves it 0
-    unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut bytes) };
-    bytes
 }

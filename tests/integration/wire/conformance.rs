@@ -1,6 +1,6 @@
 //! What RFC 6455 demands of a server, from a client that breaks it frame by frame. tests/autobahn asks more of the same code.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -119,6 +119,22 @@ fn a_close_of_the_client_is_returned_and_nothing_follows_it() {
     let mut socket = open(&acme);
     socket.send(&frame(FIN | CLOSE, b""));
     assert_eq!(socket.end(), (None, String::new()));
+}
+
+#[test]
+fn the_connection_ends_right_behind_the_close_frame() {
+    let server = TestServer::start(&[]);
+    let acme = server.new_organization("Acme");
+    let times = (0..5).map(|_| {
+        let mut socket = open(&acme);
+        let asked = Instant::now();
+        socket.send(&close(1000, b""));
+        socket.end();
+        asked.elapsed()
+    });
+    // the client waits for it, so a busy machine is the only excuse
+    let fastest = times.min().expect("five times");
+    assert!(fastest < Duration::from_millis(300), "{fastest:?}");
 }
 
 #[test]
