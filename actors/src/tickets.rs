@@ -57,26 +57,73 @@ pub struct Spent {
 }
 
 pub struct Tickets {
+    book: Book,
+}
+
+/// The tickets that can be used, in memory that is bounded by `most` however often tickets are minted and spent.
+struct Book {
     ttl: Duration,
     most: usize,
     open: HashMap<TokenHash, (Instant, Grant)>,
-    /// In the order of their end, which is the order in which they were minted.
+    /// In the order of their end. Tickets that were spent leave it with their time, or when it is twice as long as it may be.
     ends: VecDeque<(Instant, TokenHash)>,
 }
 
-impl Tickets {
-    pub fn new(ttl: Duration, most: usize) -> Tickets {
-        Tickets { ttl, most, open: HashMap::new(), ends: VecDeque::new() }
+impl Book {
+    fn new(ttl: Duration, most: usize) -> Book {
+        Book { ttl, most, open: HashMap::new(), ends: VecDeque::new() }
     }
 
-    fn forget_expired(&mut self) {
-        let now = Instant::now();
+    fn forget_expired(&mut self, now: Instant) {
         while let Some((end, ticket)) = self.ends.front().copied().filter(|(end, _)| *end <= now) {
             self.ends.pop_front();
             if self.open.get(&ticket).is_some_and(|(kept, _)| *kept == end) {
                 self.open.remove(&ticket);
             }
         }
+    }
+
+    /// Whether there was room for the ticket.
+    fn put(&mut self, ticket: TokenHash, grant: Grant, now: Instant) -> bool {
+        self.forget_expired(now);
+        if self.open.len() >= self.most {
+            return false;
+        }
+        let end = now + self.ttl;
+        self.open.insert(ticket, (end, grant));
+        self.ends.push_back((end, ticket));
+        if self.ends.len() > 2 * self.most {
+            self.ends.retain(|(_, ticket)| self.open.contains_key(ticket));
+        }
+        true
+    }
+
+    fn look(&mut self, ticket: TokenHash, now: Instant) -> Option<Grant> {
+        self.forget_expired(now);
+        self.open.get(&ticket).map(|(_, grant)| grant.clone())
+    }
+
+    fn spend(&mut self, ticket: TokenHash, now: Instant) -> Option<Spent> {
+        self.forget_expired(now);
+        self.open.remove(&ticket).map(|(end, grant)| Spent { ticket, end, grant })
+    }
+
+    fn restore(&mut self, Spent { ticket, end, grant }: Spent, now: Instant) {
+        if end <= now {
+            return;
+        }
+        self.open.insert(ticket, (end, grant));
+        let place = self.ends.partition_point(|(other, _)| *other < end);
+        let mut same = self.ends.iter().skip(place).take_while(|(other, _)| *other == end);
+        if !same.any(|(_, other)| *other == ticket) {
+            self.ends.insert(place, (end, ticket));
+        }
+    }
+}
+
+impl Tickets {
+    pub fn new(ttl: Duration, most: usize) -> Tickets {
+        Tickets { book: Book::new(ttl, most) }
     }
 }
 
@@ -90,15 +137,8 @@ impl Handler<Mint> for Tickets {
     type Result = Option<String>;
 
     fn handle(&mut self, Mint(grant): Mint, _: &mut Self::Context) -> Option<String> {
-        self.forget_expired();
-        if self.ends.len() >= self.most {
-            return None;
-        }
         let text = secret_text("rt_", clock::random())[..35].to_string();
-        let (hash, end) = (TokenHash::of(&text), Instant::now() + self.ttl);
-        self.open.insert(hash, (end, grant));
-        self.ends.push_back((end, hash));
-        Some(text)
+        self.book.put(TokenHash::of(&text), grant, Instant::now()).then_some(text)
     }
 }
 
@@ -106,8 +146,7 @@ impl Handler<Look> for Tickets {
     type Result = MessageResult<Look>;
 
     fn handle(&mut self, Look(ticket): Look, _: &mut Self::Context) -> Self::Result {
-        self.forget_expired();
-        MessageResult(self.open.get(&ticket).map(|(_, grant)| grant.clone()))
+        MessageResult(self.book.look(ticket, Instant::now()))
     }
 }
 
@@ -115,18 +154,78 @@ impl Handler<Spend> for Tickets {
     type Result = MessageResult<Spend>;
 
     fn handle(&mut self, Spend(ticket): Spend, _: &mut Self::Context) -> Self::Result {
-        self.forget_expired();
-        MessageResult(self.open.remove(&ticket).map(|(end, grant)| Spent { ticket, end, grant }))
+        MessageResult(self.book.spend(ticket, Instant::now()))
     }
 }
 
 impl Handler<Restore> for Tickets {
     type Result = ();
 
-    fn handle(&mut self, Restore(Spent { ticket, end, grant }): Restore, _: &mut Self::Context) {
-        // its end is still in the queue of ends, unless it has come
-        if end > Instant::now() {
-            self.open.insert(ticket, (end, grant));
+    fn handle(&mut self, Restore(spent): Restore, _: &mut Self::Context) {
+        self.book.restore(spent, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::access::Reach;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn grant() -> Grant {
+        let principal = Principal { id: "tok_1".into(), reach: Reach::Admin, expires_ms: None };
+        Grant { principal: Arc::new(principal), channel: ChannelNo::ALL, filter: None, cursor: None }
+    }
+
+    fn ticket(n: u32) -> TokenHash {
+        TokenHash::of(&n.to_string())
+    }
+
+    #[test]
+    fn a_ticket_is_spent_once_within_its_time() {
+        let (mut book, now) = (Book::new(TTL, 10), Instant::now());
+        assert!(book.put(ticket(1), grant(), now) && book.put(ticket(2), grant(), now));
+        assert!(book.look(ticket(1), now).is_some() && book.look(ticket(3), now).is_none());
+        assert!(book.spend(ticket(1), now).is_some() && book.spend(ticket(1), now).is_none());
+        assert!(book.look(ticket(2), now + TTL).is_none() && book.spend(ticket(2), now + TTL).is_none());
+    }
+
+    #[test]
+    fn spent_and_expired_tickets_make_room_and_the_memory_stays_bounded() {
+        let (mut book, start) = (Book::new(TTL, 10), Instant::now());
+        for n in 0..1000 {
+            let now = start + Duration::from_millis(u64::from(n));
+            assert!(book.put(ticket(n), grant(), now), "{n}");
+            assert!(book.spend(ticket(n), now).is_some(), "{n}");
+            assert!(book.ends.len() <= 20 && book.open.is_empty(), "{n}");
         }
+        let now = start + Duration::from_secs(1);
+        assert!((0..10).all(|n| book.put(ticket(n), grant(), now)));
+        assert!(!book.put(ticket(10), grant(), now), "there is no room for one more");
+        assert!(book.put(ticket(10), grant(), now + TTL), "time makes room");
+        assert_eq!(book.open.len(), 1);
+    }
+
+    #[test]
+    fn a_ticket_that_was_spent_in_vain_is_good_for_the_rest_of_its_time() {
+        let (mut book, start) = (Book::new(TTL, 2), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(book.put(ticket(0), grant(), at(0)));
+        let in_vain = book.spend(ticket(0), at(0)).expect("it is good");
+        // many come and go meanwhile, so that nothing remembers when it ends but itself
+        for n in 1..20 {
+            assert!(book.put(ticket(n), grant(), at(1)) && book.spend(ticket(n), at(1)).is_some());
+        }
+        book.restore(in_vain, at(2));
+        assert!(book.look(ticket(0), at(29)).is_some());
+        let in_vain = book.spend(ticket(0), at(29)).expect("it is good");
+        book.restore(in_vain, at(29));
+        assert!(book.look(ticket(0), at(30)).is_none(), "it ends when it would have ended");
+        assert!(book.open.is_empty());
+        assert!(book.put(ticket(0), grant(), at(40)));
+        let late = book.spend(ticket(0), at(41)).expect("it is good");
+        book.restore(late, at(70));
+        assert!(book.open.is_empty(), "its time was over");
     }
 }
