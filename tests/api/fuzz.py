@@ -20,7 +20,7 @@ SECONDS = os.environ.get("SECONDS_OF_FUZZING", "60")
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
-# What is there, so that requests go further than to a 404. Nothing is deleted by its name.
+# What is there, so that requests go further than to a 404. Nothing of it is deleted: its names are not those of the examples.
 CONFIG = """
 {dictionaries}
 
@@ -43,24 +43,24 @@ def call(server, method, path, body=None):
 
 def furnish(server):
     """Puts something behind every parameter of a path: parameter to value."""
-    made = call(server, "POST", "/api/maps", {"name": "Home", "slug": "home"})["data"]
-    ids = call(server, "POST", "/api/maps/home/events", [{"type": "map_kill", "payload": {"n": n}} for n in range(20)])
-    call(server, "PUT", "/api/maps/home/webhooks/toggle", {"enabled": True})
+    made = call(server, "POST", "/api/maps", {"name": "Home", "slug": "furnished"})["data"]
+    ids = call(server, "POST", "/api/maps/furnished/events", [{"type": "map_kill", "payload": {"n": n}} for n in range(20)])
+    call(server, "PUT", "/api/maps/furnished/webhooks/toggle", {"enabled": True})
     # nobody listens there, so that there is a delivery that is dead
     hook = {"url": f"http://127.0.0.1:{stentor.free_port()}/", "retry_policy": {"policy": "constant", "delaySeconds": 1, "attempts": 1}}
-    webhook = call(server, "POST", "/api/maps/home/webhooks", hook)["data"]["id"]
-    call(server, "POST", "/api/maps/home/events", {"type": "map_kill"})
-    deliveries = f"/api/maps/home/webhooks/{webhook}/deliveries"
+    webhook = call(server, "POST", "/api/maps/furnished/webhooks", hook)["data"]["id"]
+    call(server, "POST", "/api/maps/furnished/events", {"type": "map_kill"})
+    deliveries = f"/api/maps/furnished/webhooks/{webhook}/deliveries"
     dead = stentor.until("a delivery is dead", lambda: call(server, "GET", f"{deliveries}?status=dead")["data"])
-    source = call(server, "POST", "/api/webhooks", {"authentication": "none", "channel": "map:home"})["endpoint"]["id"]
+    source = call(server, "POST", "/api/webhooks", {"authentication": "none", "channel": "map:furnished"})["endpoint"]["id"]
     return {
-        "map": made["id"], "org": "default", "webhook": webhook, "delivery": dead[0]["id"], "source": source, "letter": "1",
-        "job": "1", "id": ids["data"]["ids"][0],
+        "map": made["id"], "org": "default", "webhook": webhook, "delivery": dead[0]["id"], "source": source, "letter": 1,
+        "job": 1, "id": ids["data"]["ids"][0],
     }
 
 
 def config(values):
-    dictionaries = "\n".join(f'[dictionaries.{name}]\nvalues = ["{value}"]' for name, value in values.items())
+    dictionaries = "\n".join(f"[dictionaries.{name}]\nvalues = [{json.dumps(value)}]" for name, value in values.items())
     parameters = ", ".join(f'"path.{name}" = {{ dictionary = "{name}", probability = 0.7 }}' for name in values)
     return CONFIG.format(dictionaries=dictionaries, parameters=parameters)
 
