@@ -12,7 +12,8 @@ import { Badge, Check, Code, Confirm, Empty, Field, Head, Loaded, SelectField, T
 export function Channel({ kind, id, view, query }) {
   const found = useResource(() => getChannel(kind, id), [kind, id]);
   const head = html`<${Head} title=${id} crumbs=${[["Channels", to(["channels"])]]} />`;
-  return html`<${Loaded} of=${found} head=${head}>${(of) => html`<${Shown} of=${of} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
+  return html`<${Loaded} of=${found} head=${head}>
+    ${(of) => html`<${Shown} of=${of} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
 }
 
 function Shown({ of, view, query, reload }) {
@@ -21,7 +22,8 @@ function Shown({ of, view, query, reload }) {
   const tabs = [["live", "Live events", true], ["publish", "Publish", may("publish") && !own], ["settings", "Settings", may("manage")]];
   useEffect(() => void (document.title = `${of.name} · Stentor`), [of.name]);
   return html`<div>
-    <${Head} title=${of.name} crumbs=${[["Channels", to(["channels"])]]} below=${html`<p class="small"><${Badge}>${of.kind === "map" ? "Map" : "Organization"}<//> <code>${of.slug}</code></p>`}>
+    <${Head} title=${of.name} crumbs=${[["Channels", to(["channels"])]]} below=${html`<p class="small">
+      <${Badge}>${of.kind === "map" ? "Map" : "Organization"}<//> <code>${of.slug}</code></p>`}>
       ${may("manage") && html`<a class="button" href=${to(["webhooks"], { channel: `${of.kind}:${of.id}` })}>Webhooks</a>`}
     <//>
     <nav class="tabs" aria-label="Parts of the channel">
@@ -42,8 +44,10 @@ function ChannelLive({ of, query }) {
   };
   const path = [of.kind, of.kind === "map" ? of.slug : of.id];
   const onFilter = ({ events, expression, session }) => replace(path, { events: events?.join(","), filter: expression, session });
-  if (!may("subscribe")) return html`<div class="card"><${Empty} icon="channels" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
-  const empty = html`<${Empty} icon="channels" title="Listening">The next event appears here the moment it is stored. ${may("publish") && html`<a href=${channelAddress(of, "publish")}>Publish one</a> to see it.`}<//>`;
+  if (!may("subscribe")) return html`<div class="card">
+    <${Empty} icon="channels" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
+  const empty = html`<${Empty} icon="channels"
+    title="Listening">The next event appears here the moment it is stored. ${may("publish") && html`<a href=${channelAddress(of, "publish")}>Publish one</a> to see it.`}<//>`;
   return html`<${Live} channel=${{ kind: of.kind, id: of.id }} filter=${filter} onFilter=${onFilter} empty=${empty} />`;
 }
 
@@ -102,18 +106,23 @@ function Publish({ of }) {
     <form class="card padded form" onSubmit=${submit}>
       <div class="row">
         <${Field} label="Type" problem=${form.problems.type} hint="Any name of letters, digits and _ . : -">
-          ${(tied) => html`<input ...${tied} class="input mono" list="known-types" required maxlength="64" autocomplete="off" autocapitalize="off" spellcheck=${false} value=${form.values.type} onInput=${(event) => choose(event.target.value)} />`}
+          ${(tied) => html`<input ...${tied}
+            class="input mono" list="known-types" required maxlength="64" autocomplete="off" autocapitalize="off" spellcheck=${false}
+            value=${form.values.type} onInput=${(event) => choose(event.target.value)} />`}
         <//>
-        <datalist id="known-types">${known.map(({ type, description }) => html`<option key=${type} value=${type}>${description}</option>`)}</datalist>
+        <datalist id="known-types">
+          ${known.map(({ type, description }) => html`<option key=${type} value=${type}>${description}</option>`)}</datalist>
         ${of.kind === "organization" && html`<${TextField} form=${form} name="session" label="Session (optional)" />`}
       </div>
       <${Field} label="Payload" problem=${form.problems.payload} hint="A JSON object. Types of the catalogue bring an example along.">
-        ${(tied) => html`<textarea ...${tied} rows="10" spellcheck=${false} value=${form.values.payload} onInput=${(event) => form.set("payload", event.target.value)} />`}
+        ${(tied) => html`<textarea ...${tied} rows="10" spellcheck=${false} value=${form.values.payload}
+          onInput=${(event) => form.set("payload", event.target.value)} />`}
       <//>
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
       <div class="buttons">
         <button type="submit" class="button main" disabled=${send.busy}>Publish</button>
-        <p class="soft small published" role="status">${last && html`Stored as <code class="anywhere">${last.id}</code>. <a href=${channelAddress(of)}>See it live</a>`}</p>
+        <p class="soft small published" role="status">
+          ${last && html`Stored as <code class="anywhere">${last.id}</code>. <a href=${channelAddress(of)}>See it live</a>`}</p>
       </div>
     </form>
     <section><h2 class="section">The same with curl</h2><${Code} label="Publish with curl" text=${`curl -X POST ${address} \\
@@ -158,13 +167,15 @@ function Settings({ of, reload }) {
     <form class="card padded form" onSubmit=${submit}>
       <${TextField} form=${form} name="name" label="Name" required />
       ${map && html`<${TextField} form=${form} name="slug" label="Slug" required hint="Stands in addresses. Those with the old one stop working." />`}
-      ${map && html`<${SelectField} form=${form} name="event_names" label="Names of events on its stream" hint="Bots that read the type from an event: line need it; onmessage of browsers only sees events without."
+      ${map && html`<${SelectField} form=${form} name="event_names" label="Names of events on its stream"
+        hint="Bots that read the type from an event: line need it; onmessage of browsers only sees events without."
         options=${[["null", "As the server's setting says"], ["true", "An event: line with the type"], ["false", "Without names"]]} />`}
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
       <div class="buttons"><button type="submit" class="button main" disabled=${save.busy}>Save</button></div>
     </form>
     ${map && html`<div class="card padded form">
-      <${Check} checked=${of.webhooksEnabled} disabled=${toggle.busy} onChange=${toggle.run}><strong>Webhooks deliver</strong><br /><span class="soft">The switch over all webhooks of this map. What happens while it is off waits in the log.</span><//>
+      <${Check} checked=${of.webhooksEnabled} disabled=${toggle.busy} onChange=${toggle.run}><strong>Webhooks deliver</strong><br />
+        <span class="soft">The switch over all webhooks of this map. What happens while it is off waits in the log.</span><//>
       ${toggle.error && html`<${Trouble} error=${toggle.error} />`}
     </div>`}
     <div class="card padded form">
@@ -172,9 +183,11 @@ function Settings({ of, reload }) {
         <dt>Id</dt><dd><code>${of.id}</code> <button type="button" class="button small bare" onClick=${() => copy(of.id, "Id copied")}>Copy</button></dd>
         <dt>Made</dt><dd>${dateTime(of.insertedAt)}</dd>
       </dl>
-      ${of.id !== "system" && html`<div class="buttons"><button type="button" class="button bad" onClick=${() => setDeleting(true)}>Delete this channel</button></div>`}
+      ${of.id !== "system" && html`<div class="buttons">
+        <button type="button" class="button bad" onClick=${() => setDeleting(true)}>Delete this channel</button></div>`}
     </div>
-    ${deleting && html`<${Confirm} title=${`Delete ${of.name}?`} action="Delete" word=${of.slug} busy=${remove.busy} error=${remove.error} onConfirm=${remove.run} onClose=${() => setDeleting(false)}>
+    ${deleting && html`<${Confirm} title=${`Delete ${of.name}?`} action="Delete" word=${of.slug} busy=${remove.busy} error=${remove.error}
+      onConfirm=${remove.run} onClose=${() => setDeleting(false)}>
       <p>Its tokens are void at once, its streams end, its webhooks and its history are gone. There is no way back.</p>
     <//>`}
   </div>`;

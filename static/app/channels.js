@@ -14,7 +14,8 @@ export const channelAddress = (of, ...more) => to([of.kind, of.kind === "map" ? 
 export function Channels() {
   const list = useResource(channels, []);
   const [creating, setCreating] = useState(false);
-  const create = isAdmin() && html`<a class="button" href=${to(["feed"])}>Events of all</a><button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New channel</button>`;
+  const create = isAdmin() && html`<a class="button" href=${to(["feed"])}>Events of all</a>
+    <button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New channel</button>`;
   return html`
     <${Head} title="Channels" below=${html`<p>Maps and organizations: what events belong to.</p>`}>${create}<//>
     <${Loaded} of=${list}>${(data) => html`<${ChannelList} channels=${data} />`}<//>
@@ -23,11 +24,13 @@ export function Channels() {
 
 export function ChannelList({ channels: list }) {
   if (!list.length) {
-    return html`<div class="card"><${Empty} icon="channels" title="No channels yet">${isAdmin() ? "Make the first one; its token is what programs publish and listen with." : "The token's channel does not exist any more."}<//></div>`;
+    return html`<div class="card">
+      <${Empty} icon="channels" title="No channels yet">${isAdmin() ? "Make the first one; its token is what programs publish and listen with." : "The token's channel does not exist any more."}<//></div>`;
   }
   return html`<ul class="list card">
     ${list.map((of, n) => html`<li key=${`${of.kind}:${of.id}`} class="channel-row">
-      <div class="who"><a class="title anywhere" href=${channelAddress(of)}>${of.name}</a><${Badge}>${of.kind === "map" ? "Map" : "Organization"}<//><span class="soft small mono clip">${of.slug}</span></div>
+      <div class="who"><a class="title anywhere" href=${channelAddress(of)}>${of.name}</a>
+        <${Badge}>${of.kind === "map" ? "Map" : "Organization"}<//><span class="soft small mono clip">${of.slug}</span></div>
       <${Day} of=${of} asked=${n < SPARKS_MAX} />
     </li>`)}
   </ul>`;
@@ -78,10 +81,13 @@ function CreateChannel({ onClose, onMade }) {
         hint=${map ? "For map tools, bots and browsers." : "For workers and receivers; its events may belong to sessions."} />
       <${TextField} form=${form} name="name" label="Name" required maxlength="200" />
       ${map
-        ? html`<${TextField} form=${form} name="slug" label="Slug (optional)" hint="Stands in addresses. Left empty, it is made from the name." autocapitalize="off" />`
-        : html`<${TextField} form=${form} name="id" label="Id (optional)" hint="Stands in addresses. Left empty, the server makes one." autocapitalize="off" />`}
+        ? html`<${TextField} form=${form} name="slug" label="Slug (optional)"
+          hint="Stands in addresses. Left empty, it is made from the name." autocapitalize="off" />`
+        : html`<${TextField} form=${form} name="id" label="Id (optional)"
+          hint="Stands in addresses. Left empty, the server makes one." autocapitalize="off" />`}
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
-      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button><button type="submit" class="button main" disabled=${create.busy}>Create</button></footer>
+      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
+        <button type="submit" class="button main" disabled=${create.busy}>Create</button></footer>
     </form>
   <//>`;
 }
@@ -97,6 +103,7 @@ function Made({ channel, token, onClose }) {
     <div><h3>Publish a first event</h3><${Code} label="Publish with curl" text=${`curl -X POST ${base}/events \\
   -H "Authorization: Bearer ${token}" -H 'Content-Type: application/json' \\
   -d '{"type": "hello", "payload": {"to": "everyone"}}'`} /></div>
-    <footer><button type="button" class="button" onClick=${onClose}>Done</button><button type="button" class="button main" onClick=${open}>Open its live events</button></footer>
+    <footer><button type="button" class="button" onClick=${onClose}>Done</button>
+      <button type="button" class="button main" onClick=${open}>Open its live events</button></footer>
   <//>`;
 }

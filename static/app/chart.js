@@ -72,12 +72,15 @@ export function Chart({ title, series, times, most, least = 1, binary, axis, not
       <h2>${title}</h2>
       <p class="soft small tabular">${at === null ? note : times[index] ? clock.format(times[index]) : note}</p>
       <p class="now tabular">
-        ${series.map((line, n) => html`<span key=${line.name} class=${`figure line-${n}`}><strong>${shown(line)}</strong><span class="soft small">${line.name}</span></span>`)}
+        ${series.map((line, n) => html`<span key=${line.name} class=${`figure line-${n}`}><strong>${shown(line)}</strong>
+          <span class="soft small">${line.name}</span></span>`)}
       </p>
     </figcaption>
-    <div class="plot" ref=${frame} tabindex="0" role="img" aria-label=${summary} onPointerMove=${move} onPointerLeave=${() => setAt(null)} onBlur=${() => setAt(null)} onKeyDown=${press}>
+    <div class="plot" ref=${frame} tabindex="0" role="img" aria-label=${summary} onPointerMove=${move} onPointerLeave=${() => setAt(null)}
+      onBlur=${() => setAt(null)} onKeyDown=${press}>
       ${width > 0 && html`<svg width=${width} height=${HEIGHT} aria-hidden="true">
-        ${[0, 0.5, 1].map((part) => html`<g key=${part}><line class="grid" x1=${LEFT} x2=${width} y1=${y(top * part)} y2=${y(top * part)} /><text x=${LEFT - 8} y=${y(top * part) + 4} text-anchor="end">${axis(top * part)}</text></g>`)}
+        ${[0, 0.5, 1].map((part) => html`<g key=${part}><line class="grid" x1=${LEFT} x2=${width} y1=${y(top * part)} y2=${y(top * part)} />
+          <text x=${LEFT - 8} y=${y(top * part) + 4} text-anchor="end">${axis(top * part)}</text></g>`)}
         <text x=${LEFT} y=${HEIGHT - 3}>${duration(span)} ago</text><text x=${width - 2} y=${HEIGHT - 3} text-anchor="end">now</text>
         ${series.map((line, n) => html`<${Line} key=${line.name} n=${n} points=${line.values.map((value, i) => (value === null || times[i] < from ? null : [x(times[i]), y(value)]))} floor=${y(0)} />`)}
         ${at !== null && times[index] >= from && html`<line class="cursor" x1=${x(times[index])} x2=${x(times[index])} y1=${TOP} y2=${HEIGHT - BOTTOM} />`}

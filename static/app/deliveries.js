@@ -34,12 +34,17 @@ export function Deliveries({ hook, version, onChanged }) {
   const rows = [...(first.data?.data ?? []), ...more.data].filter(({ id }) => !shown.has(id) && shown.add(id));
   const next = more.data.length ? more.next : first.data?.next;
   return html`<section class="card" aria-labelledby="deliveries">
-    <header><h2 id="deliveries">Deliveries</h2><${Segments} label="Show" value=${status} options=${FILTERS} onChange=${setStatus} /></header>
+    <header><h2 id="deliveries">Deliveries</h2><${Segments} label="Show" value=${status} options=${FILTERS} onChange=${setStatus} />
+      </header>
     ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
     ${first.data === undefined && !first.error ? html`<${Bones} />` : null}
     ${first.data && rows.length === 0 && html`<${Empty} icon="webhooks" title=${EMPTY[status][0]}>${EMPTY[status][1]}<//>`}
-    ${rows.length > 0 && html`<ul class="list deliveries">${rows.map((row) => html`<${Row} key=${row.id} row=${row} hook=${hook} open=${open === row.id} onToggle=${(on) => setOpen(on ? row.id : null)} onChanged=${onChanged} />`)}</ul>`}
-    ${next && html`<div class="past">${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy} onClick=${older.run}>Older deliveries</button></div>`}
+    ${rows.length > 0 && html`<ul class="list deliveries">
+      ${rows.map((row) => html`<${Row} key=${row.id} row=${row} hook=${hook} open=${open === row.id}
+        onToggle=${(on) => setOpen(on ? row.id : null)} onChanged=${onChanged} />`)}</ul>`}
+    ${next && html`<div class="past">
+      ${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy}
+        onClick=${older.run}>Older deliveries</button></div>`}
   </section>`;
 }
 
@@ -52,7 +57,8 @@ function Row({ row, hook, open, onToggle, onChanged }) {
         <${Badge} kind=${STATUS[row.status]}>${row.status}<//>
         <span class="clip mono small">${types.join(", ") || "no events"}${(row.eventIds?.length ?? 0) > 1 ? ` (${plural(row.eventIds.length, "event")})` : ""}</span>
         <span class="small tabular">${answer}</span>
-        <span class="soft small tabular">${row.status === "retrying" && row.nextAttemptAt ? html`next <${Ago} iso=${row.nextAttemptAt} />` : plural(row.attemptCount, "attempt")}</span>
+        <span class="soft small tabular">
+          ${row.status === "retrying" && row.nextAttemptAt ? html`next <${Ago} iso=${row.nextAttemptAt} />` : plural(row.attemptCount, "attempt")}</span>
         <span class="soft small when"><${Ago} iso=${row.updatedAt} /></span>
       </summary>
       ${open && html`<${Detail} row=${row} hook=${hook} onChanged=${onChanged} />`}
@@ -78,8 +84,10 @@ function Detail({ row, hook, onChanged }) {
     </div>
     ${again.error && html`<${Trouble} error=${again.error} />`}
     ${attempts.length === 0 && html`<p class="soft">It was not attempted yet.</p>`}
-    ${attempts.length < row.attemptCount && attempts.length > 0 && html`<p class="soft small">${count(attempts.length)} of ${plural(row.attemptCount, "attempt")} are kept.</p>`}
-    <ol class="attempts">${attempts.map((attempt) => html`<li key=${`${attempt.number}-${attempt.startedAt}`}><${Attempt} attempt=${attempt} longest=${longest} last=${attempt === attempts.at(-1)} /></li>`)}</ol>
+    ${attempts.length < row.attemptCount && attempts.length > 0 && html`<p
+      class="soft small">${count(attempts.length)} of ${plural(row.attemptCount, "attempt")} are kept.</p>`}
+    <ol class="attempts">${attempts.map((attempt) => html`<li key=${`${attempt.number}-${attempt.startedAt}`}>
+      <${Attempt} attempt=${attempt} longest=${longest} last=${attempt === attempts.at(-1)} /></li>`)}</ol>
   </div>`;
 }
 
@@ -94,7 +102,9 @@ function Attempt({ attempt, longest, last }) {
       <span>${attempt.statusCode ? `Answered ${attempt.statusCode}` : (attempt.errorCode ?? "failed").replaceAll("_", " ")}</span>
       <span class="soft small">${TRIGGERS[attempt.trigger] ?? attempt.trigger}</span>
       <time class="soft small" datetime=${attempt.startedAt}>${dateTime(attempt.startedAt)}</time>
-      <span class="took small tabular"><svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class=${good ? "good" : "bad"} width=${Math.max(1.5, (100 * attempt.durationMs) / longest)} height="6" rx="2" /></svg>${duration(attempt.durationMs)}</span>
+      <span class="took small tabular"><svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">
+        <rect class=${good ? "good" : "bad"} width=${Math.max(1.5, (100 * attempt.durationMs) / longest)} height="6" rx="2" />
+        </svg>${duration(attempt.durationMs)}</span>
     </header>
     ${attempt.error && html`<p class="small anywhere reason">${attempt.error}</p>`}
     <${Headers} attempt=${attempt} open=${last && !good} />
@@ -108,7 +118,8 @@ function Timings({ attempt }) {
   const { timings, connectionReused, remoteAddress } = attempt;
   const parts = PARTS.filter(([name]) => typeof timings?.[name] === "number");
   if (!parts.length && !remoteAddress) return null;
-  return html`<p class="timings small">${remoteAddress && html`<span><span class="soft">to</span> <code>${remoteAddress}</code>${connectionReused ? ", a connection that was open already" : ""}</span>`}${parts.map(([name, what]) => html`<span key=${name}><span class="soft">${what}</span> ${duration(timings[name])}</span>`)}</p>`;
+  return html`<p class="timings small">${remoteAddress && html`<span>
+    <span class="soft">to</span> <code>${remoteAddress}</code>${connectionReused ? ", a connection that was open already" : ""}</span>`}${parts.map(([name, what]) => html`<span key=${name}><span class="soft">${what}</span> ${duration(timings[name])}</span>`)}</p>`;
 }
 
 /** What was sent and what came back. */
@@ -118,14 +129,18 @@ export function Headers({ attempt, open }) {
     <${Timings} attempt=${attempt} />
     <div class="exchange">
       <${Message} title="Sent" headers=${attempt.requestHeaders} body=${attempt.requestBody} none="An empty body." />
-      <${Message} title="Answered" headers=${attempt.responseHeaders} body=${attempt.responseBody} none=${attempt.statusCode ? "An empty body." : "No answer came."} />
+      <${Message} title="Answered" headers=${attempt.responseHeaders} body=${attempt.responseBody}
+        none=${attempt.statusCode ? "An empty body." : "No answer came."} />
     </div>
   </details>`;
 }
 
 function Message({ title, headers, body, none }) {
   const lines = Object.entries(headers ?? {});
-  return html`<section><h3>${title}</h3><div class="code wrap"><pre tabindex="0" role="region" aria-label=${title}>${lines.map(([name, value]) => html`<span key=${name}><span class="soft">${name}:</span> ${value}${"\n"}</span>`)}${lines.length > 0 && "\n"}${body ? pretty(body) : html`<span class="soft">${none}</span>`}</pre></div></section>`;
+  return html`<section><h3>${title}</h3><div class="code wrap"><pre tabindex="0" role="region" aria-label=${title}>
+    ${lines.map(([name, value]) => html`<span key=${name}>
+    <span class="soft">${name}:</span> ${value}${"\n"}</span>`)}${lines.length > 0 && "\n"}${body ? pretty(body) : html`<span
+      class="soft">${none}</span>`}</pre></div></section>`;
 }
 
 function pretty(text) {

@@ -68,9 +68,12 @@ export function Live({ channel, filter, onFilter, describe, empty }) {
     </div>
     <${Filters} channel=${channel} filter=${filter} feed=${feed} onFilter=${onFilter} />
     ${refused && html`<${Trouble} error=${feed.error} />`}
-    ${feed.unknown.length > 0 && html`<p class="hintbox">Not in the catalogue: ${feed.unknown.join(", ")}. Such events are shown when they come; a slip of the pen looks the same.</p>`}
-    ${feed.held.length > 0 && html`<div class="held"><button type="button" class="button main small" onClick=${showHeld}><${Icon} name="up" />${plural(feed.held.length, "new event")}</button></div>`}
-    <${Rows} feed=${feed} open=${open} onToggle=${toggle} describe=${describe} empty=${empty} refused=${refused} channel=${channel} filtered=${Boolean(filter.events?.length || filter.expression || filter.session)} />
+    ${feed.unknown.length > 0 && html`<p
+      class="hintbox">Not in the catalogue: ${feed.unknown.join(", ")}. Such events are shown when they come; a slip of the pen looks the same.</p>`}
+    ${feed.held.length > 0 && html`<div class="held"><button type="button" class="button main small" onClick=${showHeld}>
+      <${Icon} name="up" />${plural(feed.held.length, "new event")}</button></div>`}
+    <${Rows} feed=${feed} open=${open} onToggle=${toggle} describe=${describe}
+      empty=${empty} refused=${refused} channel=${channel} filtered=${Boolean(filter.events?.length || filter.expression || filter.session)} />
   </section>`;
 }
 
@@ -82,7 +85,8 @@ function State({ feed, paused }) {
   if (feed.state === "connecting") return html`<${StreamState} state="connecting" text="Connecting" />`;
   // said once, not every second, to those who listen
   const wait = Math.max(0, feed.retryAt - now);
-  return html`<span title=${feed.error?.message}><${StreamState} state="connecting" text="Reconnecting" /></span>${wait > 1500 && html`<span class="soft small tabular" aria-hidden="true">in ${duration(Math.ceil(wait / 1000) * 1000)}</span>`}`;
+  return html`<span title=${feed.error?.message}><${StreamState} state="connecting" text="Reconnecting" /></span>
+    ${wait > 1500 && html`<span class="soft small tabular" aria-hidden="true">in ${duration(Math.ceil(wait / 1000) * 1000)}</span>`}`;
 }
 
 // ---- filters ---------------------------------------------------------------------------------------------------
@@ -121,17 +125,20 @@ function Filters({ channel, filter, feed, onFilter }) {
       <summary class="button small">Types${chosen.size > 0 && html`<span class="badge accent">${chosen.size}</span>`}</summary>
       <div class="picked card" role="group" aria-label="Show only these types">
         ${options.length === 0 && html`<p class="soft small">No types yet.</p>`}
-        ${options.map((type) => html`<label key=${type}><input type="checkbox" checked=${chosen.has(type)} onChange=${() => choose(type)} /><span class="mono clip">${type}</span><span class="soft small tabular">${feed.types.get(type) ?? ""}</span></label>`)}
+        ${options.map((type) => html`<label key=${type}><input type="checkbox" checked=${chosen.has(type)} onChange=${() => choose(type)} />
+          <span class="mono clip">${type}</span><span class="soft small tabular">${feed.types.get(type) ?? ""}</span></label>`)}
       </div>
     </details>
     <form class="expression" onSubmit=${apply}>
       <label class="unseen" for="expression">Filter expression (CEL)</label>
-      <input id="expression" class="input mono" type="search" enterkeyhint="search" autocomplete="off" autocapitalize="off" spellcheck=${false} aria-invalid=${refused ? "true" : undefined}
+      <input id="expression" class="input mono" type="search" enterkeyhint="search" autocomplete="off" autocapitalize="off"
+        spellcheck=${false} aria-invalid=${refused ? "true" : undefined}
         placeholder="Filter, such as event.payload.value > 1000.0" value=${expression} onInput=${(event) => setExpression(event.target.value)} />
       <button type="submit" class="button small">Apply</button>
     </form>
     ${(chosen.size > 0 || filter.expression || filter.session) && html`<p class="chips">
-      ${[...chosen].map((type) => html`<button key=${type} type="button" class="button small" aria-label=${`Stop showing only ${type}`} onClick=${() => choose(type)}><span class="mono">${type}</span><${Icon} name="close" /></button>`)}
+      ${[...chosen].map((type) => html`<button key=${type} type="button" class="button small" aria-label=${`Stop showing only ${type}`}
+        onClick=${() => choose(type)}><span class="mono">${type}</span><${Icon} name="close" /></button>`)}
       <button type="button" class="button small bare" onClick=${() => onFilter({})}>Clear filters</button>
     </p>`}
   </div>`;
@@ -146,8 +153,10 @@ function Rows({ feed, open, onToggle, describe, empty, refused, channel, filtere
     return html`<div class="card"><${Bones} label="Loading events" /></div>`;
   }
   if (feed.rows.length === 0) {
-    if (filtered) return html`<div class="card"><${Empty} icon="search" title="Nothing passes the filter yet">New events that do appear here at once.</${Empty}></div>`;
-    return html`<div class="card">${empty ?? html`<${Empty} icon="channels" title="Listening">The next event appears here.</${Empty}>`}</div>`;
+    if (filtered) return html`<div class="card">
+      <${Empty} icon="search" title="Nothing passes the filter yet">New events that do appear here at once.</${Empty}></div>`;
+    return html`<div class="card">
+      ${empty ?? html`<${Empty} icon="channels" title="Listening">The next event appears here.</${Empty}>`}</div>`;
   }
   return html`
     <ol class="events card" aria-label="Events, newest first">
@@ -170,7 +179,8 @@ function Past({ feed }) {
       ? html`<p class="soft small">${count(feed.rows.length)} events are shown. Narrow the filter to look further back.</p>`
       : feed.next === null
         ? html`<p class="soft small">That is where the log begins.</p>`
-        : html`<button type="button" class="button small" disabled=${feed.loadingOlder} onClick=${() => feed.older()}>${feed.loadingOlder ? "Loading…" : "Older events"}</button>`}
+        : html`<button type="button" class="button small" disabled=${feed.loadingOlder}
+          onClick=${() => feed.older()}>${feed.loadingOlder ? "Loading…" : "Older events"}</button>`}
   </div>`;
 }
 
@@ -194,7 +204,10 @@ class Row extends Component {
         <summary>
           <time datetime=${new Date(row.ms).toISOString()} title=${new Date(row.ms).toISOString()}>${time(row.ms)}</time>
           <span class="clip"><${Type} name=${row.type} /></span>
-          ${(row.session || channel.schema) && html`<span class="session">${row.session && html`<span class="badge clip" title="Session">${row.session}</span>`}${channel.schema && html`<span class=${`badge ${row.validated ? "good" : "wait"}`} title="Whether it has what the source's schema asks for">${row.validated ? "valid" : "not valid"}</span>`}</span>`}
+          ${(row.session || channel.schema) && html`<span class="session">
+            ${row.session && html`<span class="badge clip" title="Session">${row.session}</span>`}${channel.schema && html`<span
+              class=${`badge ${row.validated ? "good" : "wait"}`}
+              title="Whether it has what the source's schema asks for">${row.validated ? "valid" : "not valid"}</span>`}</span>`}
           ${said ? html`<span class="said">${said}</span>` : html`<${Facts} payload=${row.payload} />`}
         </summary>
         ${open && html`<div class="payload">
@@ -222,7 +235,8 @@ function Facts({ payload }) {
     value && typeof value === "object" && !Array.isArray(value) && name === "properties" ? Object.entries(value) : [[name, value]]);
   const told = flat.filter(([name, value]) => value !== null && !/_id$|^id$/.test(name) && !/^wh_/.test(value)).map(([name, value]) => [name, fact(value), typeof value === "object"]);
   const shown = [...told.filter(([, , deep]) => !deep), ...told.filter(([, , deep]) => deep)].slice(0, FACTS_MAX);
-  return html`<span class="row-facts">${shown.map(([name, text]) => html`<span key=${name}><i>${name.replaceAll("_", " ")}</i>${text}</span>`)}</span>`;
+  return html`<span class="row-facts">${shown.map(([name, text]) => html`<span key=${name}>
+    <i>${name.replaceAll("_", " ")}</i>${text}</span>`)}</span>`;
 }
 
 function fact(value) {

@@ -63,7 +63,8 @@ function App() {
   }, [who]);
 
   if (!token) return html`<${Login} problem=${problem} /><${Toasts} />`;
-  if (!who) return html`<main class="login"><div class="card">${error ? html`<${Trouble} error=${`${error.message}. Trying again.`} />` : html`<${Bones} />`}</div></main>`;
+  if (!who) return html`<main class="login"><div class="card">
+    ${error ? html`<${Trouble} error=${`${error.message}. Trying again.`} />` : html`<${Bones} />`}</div></main>`;
   return html`<${Shell} who=${who} /><${Toasts} />`;
 }
 
@@ -79,7 +80,8 @@ function Login({ problem }) {
     <${Logo} /><h1>Stentor</h1><p class="soft">Log in with a token: the admin's, or one of a channel.</p>
     <form class="form" onSubmit=${submit}>
       <${Field} label="Token" hint="Kept in this tab only, until you close it." problem=${enter.error?.message ?? problem}>
-        ${(tied) => html`<input ...${tied} name="token" type="password" required autocomplete="off" autofocus value=${token} onInput=${(event) => setToken(event.target.value)} />`}
+        ${(tied) => html`<input ...${tied} name="token" type="password" required autocomplete="off" autofocus value=${token}
+          onInput=${(event) => setToken(event.target.value)} />`}
       <//>
       <button type="submit" class="button main" disabled=${enter.busy}>Log in</button>
     </form>
@@ -112,16 +114,20 @@ function Shell({ who }) {
       <a class="brand" href=${to([])}><${Logo} />Stentor</a>
       <nav class="nav" aria-label="Dashboard">
         ${views.map((item) => html`<a key=${item.name} href=${to([item.name])} aria-current=${item.name === place ? "page" : undefined}>
-          <${Icon} name=${item.name} />${item.title}${item.name === "system" && unseen > 0 && html`<span class="count">${unseen > 99 ? "99+" : unseen}<span class="unseen"> new</span></span>`}
+          <${Icon} name=${item.name} />${item.title}${item.name === "system" && unseen > 0 && html`<span
+            class="count">${unseen > 99 ? "99+" : unseen}<span class="unseen"> new</span></span>`}
         </a>`)}
       </nav>
       <div class="whoami">
         <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.admin ? "every channel" : (own.data?.name ?? who.channel)}</p>
-        <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}><${Icon} name="leave" />Log out</button></div>
+        <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}>
+          <${Icon} name="leave" />Log out</button></div>
       </div>
     </header>
     <main class="page" id="content" ref=${main} tabindex="-1">
-      ${view ? view.view(parts, query) : html`<${Head} title="Not found" /><div class="card"><${Empty} icon="search" title="There is nothing here">The address leads to no view, or to one that this token may not see.<//></div>`}
+      ${view ? view.view(parts, query) : html`<${Head} title="Not found" /><div class="card">
+        <${Empty} icon="search" title="There is nothing here">The address leads to no view, or to one that this token may not see.<//>
+        </div>`}
     </main>
   </div>`;
 }

@@ -73,7 +73,9 @@ function Recent() {
   return html`<section aria-labelledby="overview-notices">
     <h2 id="overview-notices" class="section">From the server <a class="small" href=${to(["system"])}>all</a></h2>
     <ul class="list card">
-      ${rows.slice(0, NOTICES_SHOWN).map((row) => html`<li key=${row.id} class="notice-row"><span>${sayNotice(row) ?? html`<code>${row.type}</code>`}</span><span class="soft small"><${Ago} iso=${new Date(row.ms).toISOString()} /></span></li>`)}
+      ${rows.slice(0, NOTICES_SHOWN).map((row) => html`<li key=${row.id} class="notice-row"><span>
+        ${sayNotice(row) ?? html`<code>${row.type}</code>`}</span><span class="soft small"><${Ago} iso=${new Date(row.ms).toISOString()} />
+        </span></li>`)}
     </ul>
   </section>`;
 }

@@ -64,7 +64,8 @@ export function Replay({ hook, onClose, onDone }) {
   return html`<${Dialog} title="Replay" onClose=${onClose}>
     <form class="form" onSubmit=${submit}>
       <p class="soft">Sends events of the past again, within the filter of the webhook. Receivers that drop what they have seen take each only once.</p>
-      <${SelectField} form=${form} name="from" label="Which" options=${[["time", "Everything since a time"], ["id", "Everything after an event"], ["dead", "Every dead delivery"]]} />
+      <${SelectField} form=${form} name="from" label="Which"
+        options=${[["time", "Everything since a time"], ["id", "Everything after an event"], ["dead", "Every dead delivery"]]} />
       <div class="row">
         ${values.from === "time" && html`<${TextField} form=${form} name="since" label="Since" type="datetime-local" required />`}
         ${values.from === "id" && html`<${TextField} form=${form} name="after" label="After the event with the id" required class="input mono" />`}
@@ -73,11 +74,13 @@ export function Replay({ hook, onClose, onDone }) {
       ${values.from !== "dead" && html`<${TextField} form=${form} name="events" label="Only these types (optional)" hint="Separated by commas" />
         <${Check} checked=${values.dead} onChange=${(on) => form.set("dead", on)}>Only dead deliveries<//>`}
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
-      <p role="status" class="counted">${counted !== null && (counted === 0 ? "Nothing to send: no event is in that range." : html`<strong>${plural(counted, "event")}</strong> would be sent.`)}</p>
+      <p role="status" class="counted">
+        ${counted !== null && (counted === 0 ? "Nothing to send: no event is in that range." : html`<strong>${plural(counted, "event")}</strong> would be sent.`)}</p>
       <footer>
         <button type="button" class="button" onClick=${onClose}>Cancel</button>
         <button type="submit" class="button" disabled=${ask.busy}>Count</button>
-        <button type="button" class="button main" disabled=${ask.busy || !counted} onClick=${() => ask.run(false)}>Send${counted ? ` ${plural(counted, "event")}` : ""}</button>
+        <button type="button" class="button main" disabled=${ask.busy || !counted}
+          onClick=${() => ask.run(false)}>Send${counted ? ` ${plural(counted, "event")}` : ""}</button>
       </footer>
     </form>
   <//>`;

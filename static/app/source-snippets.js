@@ -19,12 +19,15 @@ export function HowToSend({ source, secret }) {
   const [language, setLanguage] = useState("curl");
   const steps = STEPS[source.authentication];
   if (steps) {
-    return html`<section><h2>Set it up</h2><ol class="steps">${steps.map((step) => html`<li key=${step}>${step}</li>`)}</ol><${Code} label="Address" text=${source.url} wrap /></section>`;
+    return html`<section><h2>Set it up</h2><ol class="steps">${steps.map((step) => html`<li key=${step}>${step}</li>`)}</ol>
+      <${Code} label="Address" text=${source.url} wrap /></section>`;
   }
   const make = CODE[source.authentication] ?? CODE.none;
   return html`<section aria-labelledby="how-to-send">
-    <header class="how-head"><h2 id="how-to-send">How to send</h2><${Segments} label="Language" value=${language} options=${LANGUAGES} onChange=${setLanguage} /></header>
-    ${source.authentication === "jwt" && html`<p class="hintbox">The token is signed with ${source.jwt?.algorithm ?? "the key of this source"} and has <code>exp</code>${source.jwt?.issuer && html`, <code>iss</code> ${source.jwt.issuer}`}${source.jwt?.audience && html`, <code>aud</code> ${source.jwt.audience}`}.</p>`}
+    <header class="how-head"><h2 id="how-to-send">How to send</h2>
+      <${Segments} label="Language" value=${language} options=${LANGUAGES} onChange=${setLanguage} /></header>
+    ${source.authentication === "jwt" && html`<p
+      class="hintbox">The token is signed with ${source.jwt?.algorithm ?? "the key of this source"} and has <code>exp</code>${source.jwt?.issuer && html`, <code>iss</code> ${source.jwt.issuer}`}${source.jwt?.audience && html`, <code>aud</code> ${source.jwt.audience}`}.</p>`}
     <${Code} label=${`Send with ${language}`} text=${make[language](source, secret)} />
   </section>`;
 }

@@ -18,7 +18,8 @@ const head = html`<${Head} title="Source" crumbs=${[["Sources", to(["sources"])]
 export function Source({ id, view, query }) {
   const found = useResource(() => getSource(id), [id]);
   useInterval(found.reload, REFRESH_MS);
-  return html`<${Loaded} of=${found} head=${head}>${(source) => html`<${Shown} source=${source} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
+  return html`<${Loaded} of=${found} head=${head}>
+    ${(source) => html`<${Shown} source=${source} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
 }
 
 function Shown({ source, view, query, reload }) {
@@ -35,7 +36,8 @@ function Shown({ source, view, query, reload }) {
   const tabs = [["live", "Live events"], ["send", "How to send"], ["refused", "Dead letters"], ["settings", "Settings"]];
   return html`<div>
     <${Head} title=${title} crumbs=${[["Sources", to(["sources"])]]}
-      below=${html`<p class="badges">${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<${Badge}>${AUTHENTICATION[source.authentication] ?? source.authentication}<//></p>`}>
+      below=${html`<p class="badges">
+        ${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<${Badge}>${AUTHENTICATION[source.authentication] ?? source.authentication}<//></p>`}>
       <button type="button" class="button" disabled=${pause.busy} onClick=${pause.run}>${source.status === "paused" ? "Go on" : "Pause"}</button>
       ${source.authentication !== "none" && html`<button type="button" class="button" onClick=${() => setDialog("rotate")}>Rotate key</button>`}
       <button type="button" class="button bad" onClick=${() => setDialog("delete")}>Delete</button>
@@ -44,7 +46,8 @@ function Shown({ source, view, query, reload }) {
     <dl class="facts card padded source-facts">
       <dt>Address</dt><dd><code>${source.url}</code></dd>
       <dt>Events go to</dt><dd><a href=${to([kind, rest.join(":")])}>${channelTitle(list.data ?? [], source.channel)}</a></dd>
-      <dt>Received</dt><dd>${plural(source.eventsReceived, "event")}${source.lastEventAt && html`<span class="soft">, the last one <${Ago} iso=${source.lastEventAt} /></span>`}</dd>
+      <dt>Received</dt><dd>${plural(source.eventsReceived, "event")}${source.lastEventAt && html`<span
+        class="soft">, the last one <${Ago} iso=${source.lastEventAt} /></span>`}</dd>
     </dl>
     <nav class="tabs" aria-label="Parts of the source">
       ${tabs.map(([key, text]) => html`<a key=${key} href=${key === "live" ? sourceAddress(source) : to(["source", source.id, key])} aria-current=${key === view ? "page" : undefined}>${text}</a>`)}
@@ -62,8 +65,10 @@ function Shown({ source, view, query, reload }) {
 function Tail({ source, query }) {
   const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "" };
   const onFilter = ({ events, expression }) => replace(["source", source.id], { events: events?.join(","), filter: expression });
-  if (!may("subscribe")) return html`<div class="card"><${Empty} icon="sources" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
-  const empty = html`<${Empty} icon="sources" title="Nothing has come in yet">What senders post appears here the moment it is stored. <a href=${to(["source", source.id, "send"])}>How to send</a><//>`;
+  if (!may("subscribe")) return html`<div class="card">
+    <${Empty} icon="sources" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
+  const empty = html`<${Empty} icon="sources"
+    title="Nothing has come in yet">What senders post appears here the moment it is stored. <a href=${to(["source", source.id, "send"])}>How to send</a><//>`;
   return html`<${Live} channel=${{ kind: "source", id: source.id, schema: Boolean(source.schema) }} filter=${filter} onFilter=${onFilter} empty=${empty} />`;
 }
 
@@ -92,18 +97,24 @@ function Letters({ source, onChanged }) {
   const rows = [...(first.data?.data ?? []), ...more.data];
   const next = more.data.length ? more.next : first.data?.next;
   return html`<section class="card" aria-labelledby="letters">
-    <header><h2 id="letters">What was refused</h2>${rows.length > 0 && html`<button type="button" class="button small bad" onClick=${() => setClearing(true)}>Remove all</button>`}</header>
+    <header><h2 id="letters">What was refused</h2>
+      ${rows.length > 0 && html`<button type="button" class="button small bad" onClick=${() => setClearing(true)}>Remove all</button>`}</header>
     ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
     ${first.data === undefined && !first.error && html`<${Bones} />`}
-    ${first.data && rows.length === 0 && html`<${Empty} icon="done" title="Nothing was refused">What a sender proved to be its own, but whose content could not be taken, is kept here with the reason.<//>`}
+    ${first.data && rows.length === 0 && html`<${Empty} icon="done"
+      title="Nothing was refused">What a sender proved to be its own, but whose content could not be taken, is kept here with the reason.<//>`}
     ${rows.length > 0 && html`<ul class="list">${rows.map((letter) => html`<li key=${letter.n} class="letter">
       <details open=${open === letter.n} onToggle=${(event) => event.target.open !== (open === letter.n) && setOpen(event.target.open ? letter.n : null)}>
-        <summary><span class="clip">${letter.reason}</span><span class="soft small tabular">${bytes(letter.bytes)}</span><span class="soft small when"><${Ago} iso=${letter.receivedAt} /></span></summary>
+        <summary><span class="clip">${letter.reason}</span><span class="soft small tabular">${bytes(letter.bytes)}</span>
+          <span class="soft small when"><${Ago} iso=${letter.receivedAt} /></span></summary>
         ${open === letter.n && html`<${Letter} source=${source} letter=${letter} onChanged=${reload} />`}
       </details>
     </li>`)}</ul>`}
-    ${next && html`<div class="past">${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy} onClick=${older.run}>More</button></div>`}
-    ${clearing && html`<${Confirm} title="Remove all dead letters?" action="Remove" busy=${clear.busy} error=${clear.error} onConfirm=${clear.run} onClose=${() => setClearing(false)}><p>What was refused cannot be taken in later.</p><//>`}
+    ${next && html`<div class="past">
+      ${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy}
+        onClick=${older.run}>More</button></div>`}
+    ${clearing && html`<${Confirm} title="Remove all dead letters?" action="Remove" busy=${clear.busy} error=${clear.error}
+      onConfirm=${clear.run} onClose=${() => setClearing(false)}><p>What was refused cannot be taken in later.</p><//>`}
   </section>`;
 }
 
@@ -120,10 +131,12 @@ function Letter({ source, letter, onChanged }) {
   });
   return html`<div class="detail">
     <p class="anywhere"><strong>${letter.reason}</strong></p>
-    ${letter.details.length > 0 && html`<ul class="detail-list">${letter.details.map((detail, n) => html`<li key=${n}>${detail.index !== null && `event ${detail.index}, `}<code>${detail.field}</code>: ${detail.message}</li>`)}</ul>`}
+    ${letter.details.length > 0 && html`<ul class="detail-list">
+      ${letter.details.map((detail, n) => html`<li key=${n}>${detail.index !== null && `event ${detail.index}, `}<code>${detail.field}</code>: ${detail.message}</li>`)}</ul>`}
     <p class="soft small">Received ${dateTime(letter.receivedAt)}${letter.retries > 0 ? `, tried again ${plural(letter.retries, "time")}` : ""}${letter.truncated ? ". Only its beginning is kept, so it cannot be taken in later." : "."}</p>
     ${found.error && html`<${Trouble} error=${found.error} onRetry=${found.reload} />`}
-    ${found.data && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Body as it was sent">${found.data.body}</pre></div>`}
+    ${found.data && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Body as it was sent">${found.data.body}</pre>
+      </div>`}
     ${(retry.error ?? remove.error) && html`<${Trouble} error=${retry.error ?? remove.error} />`}
     <div class="buttons">
       <button type="button" class="button small" disabled=${retry.busy || letter.truncated} onClick=${retry.run}>Try again</button>
@@ -190,13 +203,17 @@ function Rotate({ source, onClose }) {
   }
   return html`<${Dialog} title="Rotate the key" onClose=${onClose}>
     <form class="form" onSubmit=${(event) => { event.preventDefault(); rotate.run(); }}>
-      <${SelectField} form=${form} name="graceSeconds" label="The old key is taken too for" options=${[["0", "not at all: it has leaked"], ["3600", "an hour"], ["86400", "a day"]]} />
-      <${Field} label=${asymmetric ? "New public key (PEM)" : "New key (optional)"} problem=${form.problems[field]} hint=${asymmetric ? undefined : "Left empty, the server makes one and shows it once."}>
+      <${SelectField} form=${form} name="graceSeconds" label="The old key is taken too for"
+        options=${[["0", "not at all: it has leaked"], ["3600", "an hour"], ["86400", "a day"]]} />
+      <${Field} label=${asymmetric ? "New public key (PEM)" : "New key (optional)"} problem=${form.problems[field]}
+        hint=${asymmetric ? undefined : "Left empty, the server makes one and shows it once."}>
         ${(tied) => (asymmetric
           ? html`<textarea ...${tied} rows="4" required value=${form.values.key} onInput=${(event) => form.set("key", event.target.value)} />`
-          : html`<input ...${tied} type="password" autocomplete="new-password" value=${form.values.key} onInput=${(event) => form.set("key", event.target.value)} />`)}<//>
+          : html`<input ...${tied} type="password" autocomplete="new-password" value=${form.values.key}
+            onInput=${(event) => form.set("key", event.target.value)} />`)}<//>
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
-      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button><button type="submit" class="button main" disabled=${rotate.busy}>Rotate</button></footer>
+      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
+        <button type="submit" class="button main" disabled=${rotate.busy}>Rotate</button></footer>
     </form>
   <//>`;
 }
@@ -207,7 +224,8 @@ function Delete({ source, onClose }) {
     toast("The source is deleted");
     go(["sources"]);
   });
-  return html`<${Confirm} title=${`Delete ${source.name ?? source.id}?`} action="Delete" busy=${remove.busy} error=${remove.error} onConfirm=${remove.run} onClose=${onClose}>
+  return html`<${Confirm} title=${`Delete ${source.name ?? source.id}?`} action="Delete" busy=${remove.busy} error=${remove.error}
+    onConfirm=${remove.run} onClose=${onClose}>
     <p>Senders get 404 from now on, and its dead letters are gone. Events that it took in stay in their channel.</p>
   <//>`;
 }

@@ -41,10 +41,12 @@ export function Sources() {
   }, [list.reload]);
   return html`
     <${Head} title="Sources" below=${html`<p>Addresses at which game servers and third parties post events, checked and stored before they get their answer.</p>`}>
-      <button type="button" class="button main" disabled=${!list.data?.channels.length} onClick=${() => setCreating(true)}><${Icon} name="plus" />New source</button>
+      <button type="button" class="button main" disabled=${!list.data?.channels.length} onClick=${() => setCreating(true)}>
+        <${Icon} name="plus" />New source</button>
     <//>
     <${Loaded} of=${list}>${({ sources, channels: of }) => (sources.length === 0
-      ? html`<div class="card"><${Empty} icon="sources" title="No sources yet">Take in webhooks of GitHub, Stripe, Slack, or of a server of yours: each becomes an event of a channel.<//></div>`
+      ? html`<div class="card">
+        <${Empty} icon="sources" title="No sources yet">Take in webhooks of GitHub, Stripe, Slack, or of a server of yours: each becomes an event of a channel.<//></div>`
       : html`<ul class="list card">${sources.map((source) => html`<${Row} key=${source.id} source=${source} channels=${of} />`)}</ul>`)}<//>
     ${creating && html`<${Create} channels=${list.data.channels} onClose=${() => setCreating(false)} onMade=${list.reload} />`}`;
 }
@@ -53,8 +55,10 @@ export const channelTitle = (list, name) => list.find((of) => channelName(of) ==
 
 function Row({ source, channels: list }) {
   return html`<li class="hook-row">
-    <div class="who"><a class="title anywhere" href=${sourceAddress(source)}>${source.name ?? source.id}</a><span class="soft small clip">${AUTHENTICATION[source.authentication] ?? source.authentication} · into ${channelTitle(list, source.channel)}</span></div>
-    <div class="how">${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<span class="soft small">${plural(source.eventsReceived, "event")}</span></div>
+    <div class="who"><a class="title anywhere" href=${sourceAddress(source)}>${source.name ?? source.id}</a>
+      <span class="soft small clip">${AUTHENTICATION[source.authentication] ?? source.authentication} · into ${channelTitle(list, source.channel)}</span></div>
+    <div class="how">${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<span
+      class="soft small">${plural(source.eventsReceived, "event")}</span></div>
     <span class="soft small when"><${Ago} iso=${source.lastEventAt} none="nothing yet" /></span>
   </li>`;
 }
@@ -118,7 +122,8 @@ function Create({ channels: list, onClose, onMade }) {
     return html`<${Dialog} title="The source is there" wide onClose=${onClose}>
       ${secret && html`<${Secret} text=${secret}>The key that senders need. Copy it now: it is shown only once.<//>`}
       <${HowToSend} source=${endpoint} secret=${secret ?? made.given} />
-      <footer><button type="button" class="button" onClick=${onClose}>Done</button><a class="button main" href=${sourceAddress(endpoint)} onClick=${onClose}>Open it</a></footer>
+      <footer><button type="button" class="button" onClick=${onClose}>Done</button>
+        <a class="button main" href=${sourceAddress(endpoint)} onClick=${onClose}>Open it</a></footer>
     <//>`;
   }
   const asymmetric = values.authentication === "jwt" && values.jwtAlgorithm !== "HS256";
@@ -129,31 +134,40 @@ function Create({ channels: list, onClose, onMade }) {
       <${SelectField} form=${form} name="channel" label="Events go to" options=${list.map((of) => [channelName(of), of.name])} />
       <${SelectField} form=${form} name="authentication" label="Senders prove themselves by" options=${Object.entries(AUTHENTICATION)}
         hint=${values.authentication === "none" ? "Anybody who learns the address can make events." : undefined} />
-      ${values.authentication === "hmac" && html`<${SelectField} form=${form} name="hmacAlgorithm" label="Algorithm" options=${[["sha256", "SHA-256"], ["sha512", "SHA-512"]]} />`}
+      ${values.authentication === "hmac" && html`<${SelectField} form=${form} name="hmacAlgorithm" label="Algorithm"
+        options=${[["sha256", "SHA-256"], ["sha512", "SHA-512"]]} />`}
       ${values.authentication === "jwt" && html`
         <${SelectField} form=${form} name="jwtAlgorithm" label="Algorithm" options=${["HS256", "EdDSA", "ES256", "RS256"].map((name) => [name, name])} />
-        <div class="row"><${TextField} form=${form} name="issuer" label="Issuer (optional)" /><${TextField} form=${form} name="audience" label="Audience (optional)" /></div>`}
+        <div class="row"><${TextField} form=${form} name="issuer" label="Issuer (optional)" />
+          <${TextField} form=${form} name="audience" label="Audience (optional)" /></div>`}
       ${(keyLabel || values.authentication === "jwt") && html`<${Field} label=${values.authentication === "jwt" ? (asymmetric ? "Public key (PEM)" : "Key (optional)") : GIVEN_BY_SENDER.has(values.authentication) ? keyLabel : `${keyLabel} (optional)`} problem=${keyProblem}
         hint=${GIVEN_BY_SENDER.has(values.authentication) ? "The sender shows it where its webhooks are set up." : asymmetric ? "With which the sender's tokens are checked." : "Left empty, the server makes one and shows it once."}>
         ${(tied) => (asymmetric
           ? html`<textarea ...${tied} rows="4" required spellcheck=${false} value=${values.key} onInput=${(event) => form.set("key", event.target.value)} />`
-          : html`<input ...${tied} type="password" autocomplete="new-password" required=${GIVEN_BY_SENDER.has(values.authentication)} value=${values.key} onInput=${(event) => form.set("key", event.target.value)} />`)}<//>`}
+          : html`<input ...${tied} type="password" autocomplete="new-password" required=${GIVEN_BY_SENDER.has(values.authentication)}
+            value=${values.key} onInput=${(event) => form.set("key", event.target.value)} />`)}<//>`}
       <details class="more" open=${Boolean(form.problems.eventType || form.problems.schema || form.problems.rateLimit)}>
         <summary>Type of its events, schema, rate</summary>
         <${Rules} form=${form} />
       </details>
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
-      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button><button type="submit" class="button main" disabled=${create.busy}>Create</button></footer>
+      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
+        <button type="submit" class="button main" disabled=${create.busy}>Create</button></footer>
     </form>
   <//>`;
 }
 
 /** The fields about what is in the events. */
 export function Rules({ form }) {
-  const area = (name) => (tied) => html`<textarea ...${tied} rows="3" spellcheck=${false} value=${form.values[name]} onInput=${(event) => form.set(name, event.target.value)} />`;
+  const area = (name) => (tied) => html`<textarea ...${tied} rows="3" spellcheck=${false} value=${form.values[name]}
+    onInput=${(event) => form.set(name, event.target.value)} />`;
   return html`<div class="form">
-    <${Field} label="Where the type stands (optional)" problem=${form.problems.eventType} hint="One rule a line; the first that finds something counts: header: X-Event, a JSON pointer such as /action, or a fixed type. Left empty: event_type in the body, or what the provider uses.">${area("eventType")}<//>
-    <${Field} label="Schema (optional)" problem=${form.problems.schema} hint="One field a line, such as amount: number. Types: string, number, boolean, date, unknown. Events are marked as valid or not, and kept either way.">${area("schema")}<//>
-    <${Field} label="Requests a minute at most (optional)" problem=${form.problems.rateLimit}>${(tied) => html`<input ...${tied} type="number" min="1" value=${form.values.requests} onInput=${(event) => form.set("requests", event.target.value)} />`}<//>
+    <${Field} label="Where the type stands (optional)" problem=${form.problems.eventType}
+      hint="One rule a line; the first that finds something counts: header: X-Event, a JSON pointer such as /action, or a fixed type. Left empty: event_type in the body, or what the provider uses.">${area("eventType")}<//>
+    <${Field} label="Schema (optional)" problem=${form.problems.schema}
+      hint="One field a line, such as amount: number. Types: string, number, boolean, date, unknown. Events are marked as valid or not, and kept either way.">${area("schema")}<//>
+    <${Field} label="Requests a minute at most (optional)" problem=${form.problems.rateLimit}>
+      ${(tied) => html`<input ...${tied} type="number" min="1" value=${form.values.requests}
+        onInput=${(event) => form.set("requests", event.target.value)} />`}<//>
   </div>`;
 }

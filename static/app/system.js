@@ -13,5 +13,6 @@ export function System({ query }) {
   const onFilter = ({ events, expression }) => replace(["system"], { events: events?.join(","), filter: expression });
   return html`
     <${Head} title="System" below=${html`<p>The server's own events, in the organization <code>system</code>: readable and deliverable like any other.</p>`} />
-    <${Live} channel=${SYSTEM} filter=${filter} onFilter=${onFilter} describe=${sayNotice} empty=${html`<${Empty} icon="done" title="Nothing to report">When a webhook is switched off, a delivery is given up, a source refuses something or the disk runs full, it is said here.<//>`} />`;
+    <${Live} channel=${SYSTEM} filter=${filter} onFilter=${onFilter} describe=${sayNotice} empty=${html`<${Empty} icon="done"
+      title="Nothing to report">When a webhook is switched off, a delivery is given up, a source refuses something or the disk runs full, it is said here.<//>`} />`;
 }

@@ -23,5 +23,6 @@ export function Theme() {
     apply(next);
     setTheme(next);
   };
-  return html`<button type="button" class="button small" aria-label=${`${words}. Change`} title=${words} onClick=${turn}><${Icon} name=${icon} /></button>`;
+  return html`<button type="button" class="button small" aria-label=${`${words}. Change`} title=${words} onClick=${turn}>
+    <${Icon} name=${icon} /></button>`;
 }

@@ -32,16 +32,21 @@ export function Tokens() {
       <button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New token</button>
     <//>
     <${Loaded} of=${list}>${(data) => (data.length === 0
-      ? html`<div class="card"><${Empty} icon="tokens" title="No tokens yet">A channel's first token is made with it. Others can be made here, with fewer scopes and an end.<//></div>`
+      ? html`<div class="card">
+        <${Empty} icon="tokens" title="No tokens yet">A channel's first token is made with it. Others can be made here, with fewer scopes and an end.<//></div>`
       : html`<ul class="list card">${data.map((token) => html`<li key=${token.id} class="token-row">
-          <div class="who"><strong class="anywhere">${token.name ?? "Without a name"}</strong>${token.id === own && html` <${Badge} kind="accent">yours<//>`}<code class="soft small clip">${token.id}</code></div>
+          <div class="who"><strong class="anywhere">${token.name ?? "Without a name"}</strong>
+            ${token.id === own && html` <${Badge} kind="accent">yours<//>`}<code class="soft small clip">${token.id}</code></div>
           <span class="small clip" title=${token.channelTitle}>${token.channelTitle}</span>
           <span class="scopes">${token.scopes.map((scope) => html`<${Badge} key=${scope}>${scope}<//>`)}</span>
-          <span class="soft small">${token.expires_at ? html`<span title=${dateTime(token.expires_at)}>expires <${Ago} iso=${token.expires_at} /></span>` : "no end"}<br />made <${Ago} iso=${token.inserted_at} /></span>
+          <span class="soft small">
+            ${token.expires_at ? html`<span title=${dateTime(token.expires_at)}>expires <${Ago} iso=${token.expires_at} />
+            </span>` : "no end"}<br />made <${Ago} iso=${token.inserted_at} /></span>
           <button type="button" class="button small bad" aria-label=${`Revoke ${token.name ?? token.id}`} onClick=${() => setRevoking(token)}>Revoke</button>
         </li>`)}</ul>`)}<//>
     ${creating && html`<${CreateToken} onClose=${() => setCreating(false)} onMade=${list.reload} />`}
-    ${revoking && html`<${Confirm} title=${`Revoke ${revoking.name ?? revoking.id}?`} action="Revoke" busy=${revoke.busy} error=${revoke.error} onConfirm=${revoke.run} onClose=${() => setRevoking(null)}>
+    ${revoking && html`<${Confirm} title=${`Revoke ${revoking.name ?? revoking.id}?`} action="Revoke" busy=${revoke.busy} error=${revoke.error}
+      onConfirm=${revoke.run} onClose=${() => setRevoking(null)}>
       <p>Whoever uses it is cut off within a second.${revoking.id === own ? " It is the token that you are logged in with." : ""}</p>
     <//>`}`;
 }
@@ -77,10 +82,15 @@ function TokenForm({ channels: list, onClose, onMade }) {
   return html`<form class="form" onSubmit=${submit}>
     <${SelectField} form=${form} name="channel" label="Channel" options=${list.map((of) => [channelName(of), of.name])} />
     <${TextField} form=${form} name="name" label="Name (optional)" hint="So that you know later who has it." />
-    <fieldset><legend>Scopes</legend><div class="form tight">${SCOPES.map(([scope, what]) => html`<${Check} key=${scope} checked=${form.values.scopes.includes(scope)} onChange=${(on) => flip(scope, on)}><strong>${scope}</strong> <span class="soft">${what}</span><//>`)}</div>
+    <fieldset><legend>Scopes</legend><div class="form tight">
+      ${SCOPES.map(([scope, what]) => html`<${Check} key=${scope} checked=${form.values.scopes.includes(scope)}
+        onChange=${(on) => flip(scope, on)}><strong>${scope}</strong> <span class="soft">${what}</span><//>`)}</div>
       ${form.problems.scopes && html`<p class="problem">${form.problems.scopes}</p>`}</fieldset>
-    <${Field} label="Expires (optional)" problem=${form.problems.expires_at}>${(tied) => html`<input ...${tied} type="datetime-local" value=${form.values.expires_at} onInput=${(event) => form.set("expires_at", event.target.value)} />`}<//>
+    <${Field} label="Expires (optional)" problem=${form.problems.expires_at}>
+      ${(tied) => html`<input ...${tied} type="datetime-local" value=${form.values.expires_at}
+        onInput=${(event) => form.set("expires_at", event.target.value)} />`}<//>
     ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
-    <footer><button type="button" class="button" onClick=${onClose}>Cancel</button><button type="submit" class="button main" disabled=${create.busy || form.values.scopes.length === 0}>Create</button></footer>
+    <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
+      <button type="submit" class="button main" disabled=${create.busy || form.values.scopes.length === 0}>Create</button></footer>
   </form>`;
 }

@@ -30,12 +30,15 @@ function Shown({ id }) {
   const { origin, durableAt, appendedAt, timestamp, sessions, webhooks, validated } = found.data;
   const took = durableAt ? Date.parse(durableAt) - Date.parse(appendedAt) : null;
   return html`<dl class="facts trace">
-    <dt>Published by</dt><dd>${origin ? html`${KINDS[origin.kind] ?? origin.kind}${origin.name ? html` <strong>${origin.name}</strong>` : ""}${["token", "source", "jwt"].includes(origin.kind) && html` <code class="soft">${origin.by}</code>`}` : html`<span class="soft">not known any more</span>`}</dd>
+    <dt>Published by</dt><dd>
+      ${origin ? html`${KINDS[origin.kind] ?? origin.kind}${origin.name ? html` <strong>${origin.name}</strong>` : ""}${["token", "source", "jwt"].includes(origin.kind) && html` <code class="soft">${origin.by}</code>`}` : html`<span class="soft">not known any more</span>`}</dd>
     <dt>Happened</dt><dd>${dateTime(timestamp)}</dd>
     <dt>Stored</dt><dd>${dateTime(appendedAt)}${took === null ? "" : `, durable ${took < 1 ? "at once" : `after ${duration(took)}`}`}</dd>
-    ${validated !== null && validated !== undefined && html`<dt>Schema</dt><dd>${validated ? "has what its source asks for" : "does not have what its source asks for"}</dd>`}
+    ${validated !== null && validated !== undefined && html`<dt>Schema</dt>
+      <dd>${validated ? "has what its source asks for" : "does not have what its source asks for"}</dd>`}
     <dt>Streams</dt><dd>${sessions === null ? html`<span class="soft">not counted any more</span>` : `handed to ${plural(sessions, "stream")}`}</dd>
-    <dt>Webhooks</dt><dd>${webhooks.length === 0 ? html`<span class="soft">none</span>` : html`<ul class="passages">${webhooks.map((hook) => html`<li key=${hook.id}>
+    <dt>Webhooks</dt><dd>${webhooks.length === 0 ? html`<span class="soft">none</span>` : html`<ul class="passages">
+      ${webhooks.map((hook) => html`<li key=${hook.id}>
       <${Badge} kind=${STATUS[hook.status] ?? ""}>${WORDS[hook.status] ?? hook.status}<//> <span class="anywhere">${hook.url ?? hook.id}</span>
       ${hook.deliveries.flatMap((delivery) => delivery.attempts.map((attempt) => html`<span key=${`${delivery.id}-${attempt.number}-${attempt.startedAt}`} class="soft small try">${attempt.number}. ${attempt.statusCode ?? attempt.errorCode?.replaceAll("_", " ")} in ${duration(attempt.durationMs)}</span>`))}
     </li>`)}</ul>`}</dd>

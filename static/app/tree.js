@@ -7,7 +7,8 @@ const TEXT_FIRST = 600;
 const OPEN_DEPTH = 2;
 
 /** @param value parsed JSON */
-export const Tree = ({ value, label }) => html`<div class="tree" role="group" aria-label=${label}><${Node} value=${value} depth=${0} /></div>`;
+export const Tree = ({ value, label }) => html`<div class="tree" role="group" aria-label=${label}><${Node} value=${value} depth=${0} />
+  </div>`;
 
 function Node({ name, value, depth }) {
   const before = name === undefined ? null : html`<span class="name">${name}</span>`;
@@ -27,7 +28,8 @@ function Branch({ before, value, size, shape, depth }) {
     <summary>${before}<span class="size">${shape[0]} ${count(size)} ${shape[1]}</span></summary>
     ${open && html`<ul>
       ${members.map(([name, member]) => html`<li key=${name}><${Node} name=${name} value=${member} depth=${depth + 1} /></li>`)}
-      ${size > shown && html`<li><button type="button" class="button small" onClick=${() => setShown(shown * 4)}>Show more of ${count(size)}</button></li>`}
+      ${size > shown && html`<li>
+        <button type="button" class="button small" onClick=${() => setShown(shown * 4)}>Show more of ${count(size)}</button></li>`}
     </ul>`}
   </details>`;
 }
@@ -37,5 +39,6 @@ function Plain({ value }) {
   const text = JSON.stringify(value);
   const kind = typeof value === "string" ? "string" : typeof value === "number" ? "number" : "word";
   if (whole || text.length <= TEXT_FIRST) return html`<span class=${kind}>${text}</span>`;
-  return html`<span class=${kind}>${text.slice(0, TEXT_FIRST)}…</span> <button type="button" class="button small" onClick=${() => setWhole(true)}>Show all ${count(text.length)} characters</button>`;
+  return html`<span class=${kind}>${text.slice(0, TEXT_FIRST)}…</span> <button type="button" class="button small"
+    onClick=${() => setWhole(true)}>Show all ${count(text.length)} characters</button>`;
 }

@@ -48,7 +48,8 @@ export function Field({ label, hint, problem, children }) {
 /** A text field bound to one name of a form's state. */
 export function TextField({ form, name, label, hint, ...attributes }) {
   return html`<${Field} label=${label} hint=${hint} problem=${form.problems[name]}>
-    ${(tied) => html`<input ...${tied} autocomplete="off" spellcheck=${false} ...${attributes} value=${form.values[name] ?? ""} onInput=${(event) => form.set(name, event.target.value)} />`}
+    ${(tied) => html`<input ...${tied} autocomplete="off" spellcheck=${false} ...${attributes} value=${form.values[name] ?? ""}
+      onInput=${(event) => form.set(name, event.target.value)} />`}
   <//>`;
 }
 
@@ -62,7 +63,9 @@ export function SelectField({ form, name, label, hint, options }) {
 
 export function Check({ checked, onChange, children, disabled }) {
   const id = useId();
-  return html`<div class="check"><input type="checkbox" id=${id} checked=${checked} disabled=${disabled} onChange=${(event) => onChange(event.target.checked)} /><label for=${id}>${children}</label></div>`;
+  return html`<div class="check">
+    <input type="checkbox" id=${id} checked=${checked} disabled=${disabled} onChange=${(event) => onChange(event.target.checked)} />
+    <label for=${id}>${children}</label></div>`;
 }
 
 /** The values of a form, and what the server said is wrong with which of them. */
@@ -110,7 +113,8 @@ export function Dialog({ title, onClose, wide, children }) {
     return () => opener?.isConnected && opener.focus();
   }, []);
   return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-labelledby=${id} onCancel=${(event) => { event.preventDefault(); onClose(); }}>
-    <header><h2 id=${id}>${title}</h2><button type="button" class="close" aria-label="Close" onClick=${onClose}><${Icon} name="close" /></button></header>
+    <header><h2 id=${id}>${title}</h2><button type="button" class="close" aria-label="Close" onClick=${onClose}><${Icon} name="close" />
+      </button></header>
     <div class="body">${children}</div>
   </dialog>`;
 }
@@ -126,7 +130,8 @@ export function Confirm({ title, action, busy, error, onConfirm, onClose, word, 
     <form class="form" onSubmit=${submit}>
       <div>${children}</div>
       ${word && html`<${Field} label=${`Type ${word} to confirm`}>
-        ${(tied) => html`<input ...${tied} autocomplete="off" autocapitalize="off" spellcheck=${false} value=${typed} onInput=${(event) => setTyped(event.target.value)} />`}
+        ${(tied) => html`<input ...${tied} autocomplete="off" autocapitalize="off" spellcheck=${false} value=${typed}
+          onInput=${(event) => setTyped(event.target.value)} />`}
       <//>`}
       ${error && html`<${Trouble} error=${error} />`}
       <footer>
@@ -161,10 +166,12 @@ export function Empty({ icon, title, children, action }) {
 
 export function Trouble({ error, onRetry }) {
   const text = typeof error === "string" ? error : error.message;
-  return html`<div class="trouble" role="alert"><p>${text}</p>${onRetry && html`<button type="button" class="button small" onClick=${() => onRetry()}>Try again</button>`}</div>`;
+  return html`<div class="trouble" role="alert"><p>${text}</p>
+    ${onRetry && html`<button type="button" class="button small" onClick=${() => onRetry()}>Try again</button>`}</div>`;
 }
 
-export const Bones = ({ label = "Loading" }) => html`<div class="bones" role="status"><span /><span /><span /><p class="unseen">${label}</p></div>`;
+export const Bones = ({ label = "Loading" }) => html`<div class="bones" role="status"><span /><span /><span /><p class="unseen">${label}</p>
+  </div>`;
 
 /** The states of a resource: bones first, trouble when it failed, else what `children` makes of the data.
  * @param head stands above while there is no data, where the data brings the head of the page along */
@@ -180,7 +187,8 @@ export function Loaded({ of, head, children }) {
 export function Head({ title, crumbs, children, below }) {
   return html`<header class="head">
     <div>
-      ${crumbs && html`<nav class="crumbs" aria-label="Where you are">${crumbs.map(([text, href]) => html`<a key=${href} href=${href}>${text}</a><span aria-hidden="true" class="soft">/</span>`)}</nav>`}
+      ${crumbs && html`<nav class="crumbs" aria-label="Where you are">
+        ${crumbs.map(([text, href]) => html`<a key=${href} href=${href}>${text}</a><span aria-hidden="true" class="soft">/</span>`)}</nav>`}
       <h1 class="anywhere" tabindex="-1">${title}</h1>
       ${below}
     </div>
@@ -219,7 +227,8 @@ export function Secret({ text, children }) {
 
 export function Segments({ label, value, options, onChange }) {
   return html`<div class="segments" role="group" aria-label=${label}>
-    ${options.map(([key, text]) => html`<button type="button" key=${key} aria-pressed=${String(key === value)} onClick=${() => onChange(key)}>${text}</button>`)}
+    ${options.map(([key, text]) => html`<button type="button" key=${key} aria-pressed=${String(key === value)}
+      onClick=${() => onChange(key)}>${text}</button>`)}
   </div>`;
 }
 

@@ -111,39 +111,57 @@ export function WebhookForm({ of, hook, onDone, onClose }) {
     <${TextField} form=${form} name="url" label="Address" type="url" required placeholder="https://your-server.com/webhook" autocapitalize="off"
       hint="For Discord and Slack, the URL of their incoming webhook." />
     <${SelectField} form=${form} name="format" label="Format" options=${formats} />
-    ${values.format === "template" && html`<${Field} label="Template" problem=${form.problems.template} hint="MiniJinja over event; what it renders must be JSON.">
-      ${(tied) => html`<textarea ...${tied} rows="4" spellcheck=${false} value=${values.template} onInput=${(event) => form.set("template", event.target.value)} />`}<//>`}
+    ${values.format === "template" && html`<${Field} label="Template" problem=${form.problems.template}
+      hint="MiniJinja over event; what it renders must be JSON.">
+      ${(tied) => html`<textarea ...${tied} rows="4" spellcheck=${false} value=${values.template}
+        onInput=${(event) => form.set("template", event.target.value)} />`}<//>`}
     <fieldset><legend>Events</legend><div class="form tight">
       <${Check} checked=${values.all} onChange=${(on) => form.set("all", on)}>All types<//>
-      ${!values.all && html`<${Field} label="Only these types" problem=${form.problems.events} hint=${known.length ? `Separated by commas, such as ${known.slice(0, 3).join(", ")}` : "Separated by commas"}>
-        ${(tied) => html`<input ...${tied} class="input mono" required autocomplete="off" autocapitalize="off" spellcheck=${false} value=${values.events} onInput=${(event) => form.set("events", event.target.value)} />`}<//>`}
+      ${!values.all && html`<${Field} label="Only these types" problem=${form.problems.events}
+        hint=${known.length ? `Separated by commas, such as ${known.slice(0, 3).join(", ")}` : "Separated by commas"}>
+        ${(tied) => html`<input ...${tied} class="input mono" required autocomplete="off" autocapitalize="off" spellcheck=${false}
+          value=${values.events} onInput=${(event) => form.set("events", event.target.value)} />`}<//>`}
     </div></fieldset>
     <${Field} label="Filter expression (optional)" problem=${form.problems.filter} hint="CEL over event, such as event.payload.value > 1000000.0">
-      ${(tied) => html`<input ...${tied} class="input mono" autocomplete="off" autocapitalize="off" spellcheck=${false} value=${values.filter} onInput=${(event) => form.set("filter", event.target.value)} />`}<//>
+      ${(tied) => html`<input ...${tied} class="input mono" autocomplete="off" autocapitalize="off" spellcheck=${false} value=${values.filter}
+        onInput=${(event) => form.set("filter", event.target.value)} />`}<//>
     ${of.kind === "organization" && html`<${TextField} form=${form} name="sessionId" label="Session (optional)" hint="Only the events of this session." />`}
     ${of.kind === "organization" && !hook && html`<fieldset><legend>Signature</legend><div class="form tight">
       <${Check} checked=${values.signed} onChange=${(on) => form.set("signed", on)}>Sign each delivery<//>
-      ${values.signed && html`<${Field} label="Secret (optional)" problem=${form.problems.secret} hint="Left empty, a random one is made, and shown when the webhook is there.">
-        ${(tied) => html`<input ...${tied} type="password" autocomplete="new-password" value=${values.secret} onInput=${(event) => form.set("secret", event.target.value)} />`}<//>`}
+      ${values.signed && html`<${Field} label="Secret (optional)" problem=${form.problems.secret}
+        hint="Left empty, a random one is made, and shown when the webhook is there.">
+        ${(tied) => html`<input ...${tied} type="password" autocomplete="new-password" value=${values.secret}
+          onInput=${(event) => form.set("secret", event.target.value)} />`}<//>`}
     </div></fieldset>`}
     <${Preview} of=${of} values=${values} known=${known} />
     <details class="more" open=${["pathPrefix", "customHeaders", "retryPolicy", "batch", "rateLimit"].some((name) => form.problems[name])}>
       <summary>Order, batches, retries, headers</summary>
       <div class="form">
-        <${Check} checked=${values.ordered} onChange=${(on) => form.set("ordered", on)}>One at a time, in order <span class="soft">(one that fails holds the later ones back)</span><//>
+        <${Check} checked=${values.ordered} onChange=${(on) => form.set("ordered", on)}>One at a time, in order <span
+          class="soft">(one that fails holds the later ones back)</span><//>
         <${Check} checked=${values.batched} onChange=${(on) => form.set("batched", on)}>Several events in one request<//>
-        ${values.batched && html`<div class="row"><${TextField} form=${form} name="maxEvents" label="Events at most" type="number" min="1" /><${TextField} form=${form} name="maxWaitMs" label="Wait for more (ms)" type="number" min="0" /></div>`}
+        ${values.batched && html`<div class="row">
+          <${TextField} form=${form} name="maxEvents" label="Events at most" type="number" min="1" />
+          <${TextField} form=${form} name="maxWaitMs" label="Wait for more (ms)" type="number" min="0" /></div>`}
         <${Check} checked=${values.limited} onChange=${(on) => form.set("limited", on)}>Limit the rate<//>
-        ${values.limited && html`<div class="row"><${TextField} form=${form} name="perSecond" label="Requests a second" type="number" min="0" step="any" /><${TextField} form=${form} name="burst" label="At once" type="number" min="1" /></div>`}
-        <${SelectField} form=${form} name="policy" label="Retries" options=${[["", of.kind === "map" ? "As the server's settings say" : "Exponential, 2 s, 15 attempts"], ["exponential", "Exponential"], ["linear", "Linear"], ["constant", "Constant"]]} />
-        ${values.policy && html`<div class="row"><${TextField} form=${form} name="delaySeconds" label="First wait (s)" type="number" min="0" /><${TextField} form=${form} name="attempts" label="Attempts in all" type="number" min="1" /><${TextField} form=${form} name="maxDelaySeconds" label="Longest wait (s)" type="number" min="1" /></div>`}
+        ${values.limited && html`<div class="row">
+          <${TextField} form=${form} name="perSecond" label="Requests a second" type="number" min="0" step="any" />
+          <${TextField} form=${form} name="burst" label="At once" type="number" min="1" /></div>`}
+        <${SelectField} form=${form} name="policy" label="Retries"
+          options=${[["", of.kind === "map" ? "As the server's settings say" : "Exponential, 2 s, 15 attempts"], ["exponential", "Exponential"], ["linear", "Linear"], ["constant", "Constant"]]} />
+        ${values.policy && html`<div class="row">
+          <${TextField} form=${form} name="delaySeconds" label="First wait (s)" type="number" min="0" />
+          <${TextField} form=${form} name="attempts" label="Attempts in all" type="number" min="1" />
+          <${TextField} form=${form} name="maxDelaySeconds" label="Longest wait (s)" type="number" min="1" /></div>`}
         <${TextField} form=${form} name="pathPrefix" label="Path prefix (optional)" hint="Only events whose payload has a path that begins so." />
         <${Field} label="Headers of your own (optional)" problem=${form.problems.customHeaders} hint="One a line, as Name: value.">
-          ${(tied) => html`<textarea ...${tied} rows="2" spellcheck=${false} value=${values.customHeaders} onInput=${(event) => form.set("customHeaders", event.target.value)} />`}<//>
+          ${(tied) => html`<textarea ...${tied} rows="2" spellcheck=${false} value=${values.customHeaders}
+            onInput=${(event) => form.set("customHeaders", event.target.value)} />`}<//>
       </div>
     </details>
     ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
-    <footer><button type="button" class="button" onClick=${onClose}>Cancel</button><button type="submit" class="button main" disabled=${save.busy}>${hook ? "Save" : "Create"}</button></footer>
+    <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
+      <button type="submit" class="button main" disabled=${save.busy}>${hook ? "Save" : "Create"}</button></footer>
   </form>`;
 }
 
@@ -174,11 +192,17 @@ function Preview({ of, values, known }) {
   }, [of.id, values.format, template, chosen]);
   return html`<section class="preview" aria-labelledby="preview-title">
     <header><h3 id="preview-title">What is sent</h3>
-      ${choices.length > 1 && html`<label><span class="unseen">For the type</span><select class="input" value=${chosen} onChange=${(event) => setType(event.target.value)}>${choices.map((name) => html`<option key=${name} value=${name} selected=${name === chosen}>${name}</option>`)}</select></label>`}
+      ${choices.length > 1 && html`<label><span class="unseen">For the type</span>
+        <select class="input" value=${chosen} onChange=${(event) => setType(event.target.value)}>
+        ${choices.map((name) => html`<option key=${name} value=${name} selected=${name === chosen}>${name}</option>`)}</select></label>`}
     </header>
     ${error && html`<${Trouble} error=${(error.details?.errors ?? error.details)?.[0]?.message ?? error.message} />`}
-    ${shown && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Body of a sample" class=${error ? "stale" : ""}>${pretty(shown.body)}</pre></div>
-      <details class="more"><summary>Its headers</summary><div class="code wrap"><pre tabindex="0" role="region" aria-label="Headers of a sample">${Object.entries(shown.headers).map(([name, value]) => html`<span key=${name}><span class="soft">${name}:</span> ${value}${"\n"}</span>`)}</pre></div></details>`}
+    ${shown && html`<div class="code wrap">
+      <pre tabindex="0" role="region" aria-label="Body of a sample" class=${error ? "stale" : ""}>${pretty(shown.body)}</pre></div>
+      <details class="more"><summary>Its headers</summary><div class="code wrap">
+        <pre tabindex="0" role="region" aria-label="Headers of a sample">
+        ${Object.entries(shown.headers).map(([name, value]) => html`<span key=${name}>
+        <span class="soft">${name}:</span> ${value}${"\n"}</span>`)}</pre></div></details>`}
     ${!shown && !error && html`<div class="code"><pre class="soft">…</pre></div>`}
   </section>`;
 }

@@ -23,7 +23,8 @@ export function Webhook({ kind, channel, id }) {
 
 function OfChannel({ of, id, reloadChannel }) {
   const found = useResource(() => getWebhook(of, id), [of, id]);
-  return html`<${Loaded} of=${found} head=${head}>${(hook) => html`<${Shown} hook=${hook} reload=${found.reload} reloadChannel=${reloadChannel} />`}<//>`;
+  return html`<${Loaded} of=${found} head=${head}>
+    ${(hook) => html`<${Shown} hook=${hook} reload=${found.reload} reloadChannel=${reloadChannel} />`}<//>`;
 }
 
 function Shown({ hook, reload, reloadChannel }) {
@@ -46,7 +47,8 @@ function Shown({ hook, reload, reloadChannel }) {
   const off = hook.health === "disabled";
   return html`<div>
     <${Head} title=${html`<${Target} url=${hook.url} />`} crumbs=${[["Webhooks", to(["webhooks"])], [hook.of.name, to(["webhooks"], { channel: `${hook.of.kind}:${hook.of.id}` })]]}
-      below=${html`<p class="badges"><${Health} hook=${hook} /><${Badge}>${hook.format}<//>${hook.ordered && html`<${Badge}>in order<//>`}${hook.batch && html`<${Badge}>batches of ${hook.batch.maxEvents}<//>`}</p>`}>
+      below=${html`<p class="badges"><${Health} hook=${hook} /><${Badge}>${hook.format}<//>
+        ${hook.ordered && html`<${Badge}>in order<//>`}${hook.batch && html`<${Badge}>batches of ${hook.batch.maxEvents}<//>`}</p>`}>
       <button type="button" class="button main" onClick=${() => setDialog("test")}>Send a test</button>
       <button type="button" class="button" onClick=${() => setDialog("replay")}>Replay</button>
       <button type="button" class="button" onClick=${() => setDialog("edit")}>Edit</button>
@@ -63,7 +65,8 @@ function Shown({ hook, reload, reloadChannel }) {
     </div>
     ${dialog === "test" && html`<${Test} hook=${hook} onClose=${close} onDone=${refresh} />`}
     ${dialog === "replay" && html`<${Replay} hook=${hook} onClose=${close} onDone=${refresh} />`}
-    ${dialog === "edit" && html`<${Dialog} title="Edit the webhook" wide onClose=${close}><${WebhookForm} of=${hook.of} hook=${hook} onClose=${close} onDone=${() => { toast("Saved"); close(); refresh(); }} /><//>`}
+    ${dialog === "edit" && html`<${Dialog} title="Edit the webhook" wide onClose=${close}>
+      <${WebhookForm} of=${hook.of} hook=${hook} onClose=${close} onDone=${() => { toast("Saved"); close(); refresh(); }} /><//>`}
     ${dialog === "rotate" && html`<${Rotate} hook=${hook} onClose=${close} />`}
     ${dialog === "delete" && html`<${Delete} hook=${hook} onClose=${close} />`}
   </div>`;
@@ -76,9 +79,11 @@ function Facts({ hook }) {
     ${hook.sessionId && html`<dt>Session</dt><dd><code>${hook.sessionId}</code></dd>`}
     <dt>Events</dt><dd>${hook.events.includes("*") ? "all types" : html`<code>${hook.events.join(", ")}</code>`}${hook.filter && html` where <code>${hook.filter}</code>`}${hook.pathPrefix.length > 0 && html` below <code>${hook.pathPrefix.join(", ")}</code>`}</dd>
     <dt>Last delivery</dt><dd><${Ago} iso=${hook.lastDeliveryAt} none="none yet" /></dd>
-    ${(failing || hook.lastError) && html`<dt>Last failure</dt><dd>${hook.lastError} <span class="soft"><${Ago} iso=${hook.lastErrorAt} />${failing && html`, ${plural(hook.consecutiveFailures, "failure")} in a row`}</span></dd>`}
+    ${(failing || hook.lastError) && html`<dt>Last failure</dt><dd>${hook.lastError} <span class="soft"><${Ago} iso=${hook.lastErrorAt} />
+      ${failing && html`, ${plural(hook.consecutiveFailures, "failure")} in a row`}</span></dd>`}
     <dt>Retries</dt><dd>${retryWords(retry)}</dd>
-    ${Object.keys(hook.customHeaders).length > 0 && html`<dt>Own headers</dt><dd><code>${Object.keys(hook.customHeaders).join(", ")}</code></dd>`}
+    ${Object.keys(hook.customHeaders).length > 0 && html`<dt>Own headers</dt><dd><code>${Object.keys(hook.customHeaders).join(", ")}</code>
+      </dd>`}
     <dt>Id</dt><dd><code>${hook.id}</code> <span class="soft small">made ${dateTime(hook.insertedAt)}</span></dd>
   </dl></div>`;
 }
@@ -105,7 +110,8 @@ function SwitchedOff({ hook, onChanged }) {
   return html`<div class="trouble switched-off" role="alert">
     <p><strong>Switched off:</strong> ${readable(hook.disabledReason)}</p>
     <form onSubmit=${(event) => { event.preventDefault(); on.run(); }}>
-      <${SelectField} form=${form} name="resume" label="What waited meanwhile" options=${[["pending", "Deliver it"], ["all", "Deliver it, dead ones too"], ["skip", "Forget it"]]} />
+      <${SelectField} form=${form} name="resume" label="What waited meanwhile"
+        options=${[["pending", "Deliver it"], ["all", "Deliver it, dead ones too"], ["skip", "Forget it"]]} />
       <button type="submit" class="button" disabled=${on.busy}>Switch on again</button>
     </form>
     ${on.error && html`<p>${on.error.message}</p>`}
@@ -125,12 +131,14 @@ function Test({ hook, onClose, onDone }) {
   return html`<${Dialog} title="Send a test" wide onClose=${onClose}>
     <div role="status">
       ${send.busy && html`<p class="soft">Sending a sample event and waiting for the answer…</p>`}
-      ${outcome && html`<p class="outcome">${outcome.delivered ? html`<${Badge} kind="good">Delivered<//>` : html`<${Badge} kind="bad">Failed<//>`}
+      ${outcome && html`<p class="outcome">
+        ${outcome.delivered ? html`<${Badge} kind="good">Delivered<//>` : html`<${Badge} kind="bad">Failed<//>`}
         ${outcome.statusCode ? html`The receiver answered <strong>${outcome.statusCode}</strong> in ${duration(outcome.durationMs)}.` : html`<strong>${outcome.errorCode}</strong> after ${duration(outcome.durationMs)}: ${outcome.error}`}</p>`}
     </div>
     ${send.error && html`<${Trouble} error=${send.error} />`}
     ${outcome && html`<${Headers} attempt=${outcome} open />`}
-    <footer><button type="button" class="button" disabled=${send.busy} onClick=${send.run}>Send again</button><button type="button" class="button main" onClick=${onClose}>Done</button></footer>
+    <footer><button type="button" class="button" disabled=${send.busy} onClick=${send.run}>Send again</button>
+      <button type="button" class="button main" onClick=${onClose}>Done</button></footer>
   <//>`;
 }
 
@@ -147,10 +155,12 @@ function Rotate({ hook, onClose }) {
   }
   return html`<${Dialog} title="Rotate the secret" onClose=${onClose}>
     <form class="form" onSubmit=${(event) => { event.preventDefault(); rotate.run(); }}>
-      <${SelectField} form=${form} name="graceSeconds" label="The old secret signs too for" options=${[["0", "not at all: it has leaked"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]]}
+      <${SelectField} form=${form} name="graceSeconds" label="The old secret signs too for"
+        options=${[["0", "not at all: it has leaked"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]]}
         hint="Meanwhile a receiver that knows either of them accepts each delivery." />
       ${rotate.error && html`<${Trouble} error=${rotate.error} />`}
-      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button><button type="submit" class="button main" disabled=${rotate.busy}>Rotate</button></footer>
+      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
+        <button type="submit" class="button main" disabled=${rotate.busy}>Rotate</button></footer>
     </form>
   <//>`;
 }

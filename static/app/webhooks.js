@@ -28,7 +28,8 @@ export function Target({ url }) {
 
 export function Webhooks({ query }) {
   const list = useResource(channels, []);
-  return html`<${Loaded} of=${list} head=${html`<${Head} title="Webhooks" />`}>${(data) => html`<${Shown} channels=${data} chosen=${query.get("channel") ?? ""} reloadChannels=${list.reload} />`}<//>`;
+  return html`<${Loaded} of=${list} head=${html`<${Head} title="Webhooks" />`}>
+    ${(data) => html`<${Shown} channels=${data} chosen=${query.get("channel") ?? ""} reloadChannels=${list.reload} />`}<//>`;
 }
 
 function Shown({ channels: all, chosen, reloadChannels }) {
@@ -49,17 +50,21 @@ function Shown({ channels: all, chosen, reloadChannels }) {
   const off = shown.filter((of) => of.webhooksEnabled === false && (list.data ?? []).some((hook) => hook.of.id === of.id));
   return html`<div>
     <${Head} title="Webhooks" below=${html`<p>Each posts the events of a channel to an address, signed, and tries again until it arrives.</p>`}>
-      <button type="button" class="button main" disabled=${!all.length} onClick=${() => setCreating(true)}><${Icon} name="plus" />New webhook</button>
+      <button type="button" class="button main" disabled=${!all.length} onClick=${() => setCreating(true)}>
+        <${Icon} name="plus" />New webhook</button>
     <//>
     <div class="stack">
-      ${all.length > 1 && html`<div class="filter-field"><${Field} label="Channel">${(tied) => html`<select ...${tied} onChange=${(event) => replace(["webhooks"], { channel: event.target.value })}>
+      ${all.length > 1 && html`<div class="filter-field"><${Field} label="Channel">
+        ${(tied) => html`<select ...${tied} onChange=${(event) => replace(["webhooks"], { channel: event.target.value })}>
         <option value="" selected=${!chosen}>All channels</option>
         ${all.map((of) => html`<option key=${channelName(of)} value=${channelName(of)} selected=${named.includes(of)}>${of.name}</option>`)}
       </select>`}<//></div>`}
       ${off.map((of) => html`<${Off} key=${of.id} of=${of} onOn=${reloadChannels} />`)}
-      ${!chosen && all.length > CHANNELS_MAX && html`<p class="hintbox">The webhooks of the first ${CHANNELS_MAX} channels are listed. Choose a channel to see those of others.</p>`}
+      ${!chosen && all.length > CHANNELS_MAX && html`<p
+        class="hintbox">The webhooks of the first ${CHANNELS_MAX} channels are listed. Choose a channel to see those of others.</p>`}
       <${Loaded} of=${list}>${(hooks) => (hooks.length === 0
-        ? html`<div class="card"><${Empty} icon="webhooks" title="No webhooks yet">Post events to a server of yours, or to Discord or Slack, without a service in between.<//></div>`
+        ? html`<div class="card">
+          <${Empty} icon="webhooks" title="No webhooks yet">Post events to a server of yours, or to Discord or Slack, without a service in between.<//></div>`
         : html`<ul class="list card">${hooks.map((hook) => html`<${Row} key=${`${hook.of.id}/${hook.id}`} hook=${hook} />`)}</ul>`)}<//>
     </div>
     ${creating && html`<${Create} channels=${shown.length ? shown : all} onClose=${() => setCreating(false)} onMade=${list.reload} />`}
@@ -83,8 +88,10 @@ export function Off({ of, onOn }) {
     toast(`Webhooks of ${of.name} deliver now`);
     onOn();
   });
-  return html`<div class="hintbox off"><p>Webhooks of <strong>${of.name}</strong> are switched off; what happens meanwhile waits in the log.</p>
-    <button type="button" class="button small" disabled=${on.busy} onClick=${on.run}>Switch on</button>${on.error && html`<${Trouble} error=${on.error} />`}</div>`;
+  return html`<div class="hintbox off">
+    <p>Webhooks of <strong>${of.name}</strong> are switched off; what happens meanwhile waits in the log.</p>
+    <button type="button" class="button small" disabled=${on.busy} onClick=${on.run}>Switch on</button>
+      ${on.error && html`<${Trouble} error=${on.error} />`}</div>`;
 }
 
 function Create({ channels: list, onClose, onMade }) {
@@ -94,7 +101,8 @@ function Create({ channels: list, onClose, onMade }) {
   if (made) {
     return html`<${Dialog} title="The webhook is there" onClose=${onClose}>
       ${made.secret ? html`<${Secret} text=${made.secret}>The secret that signs each delivery. The receiver needs it; it is shown only now.<//>` : html`<p>It was made without a secret: deliveries are not signed.</p>`}
-      <footer><button type="button" class="button" onClick=${onClose}>Done</button><a class="button main" href=${webhookAddress(made)} onClick=${onClose}>Open it and send a test</a></footer>
+      <footer><button type="button" class="button" onClick=${onClose}>Done</button>
+        <a class="button main" href=${webhookAddress(made)} onClick=${onClose}>Open it and send a test</a></footer>
     <//>`;
   }
   const done = (hook) => {
@@ -102,7 +110,10 @@ function Create({ channels: list, onClose, onMade }) {
     onMade();
   };
   return html`<${Dialog} title="New webhook" wide onClose=${onClose}>
-    ${list.length > 1 && html`<${Field} label="Channel">${(tied) => html`<select ...${tied} value=${name} onChange=${(event) => setName(event.target.value)}>${list.map((channel) => html`<option key=${channelName(channel)} value=${channelName(channel)} selected=${channelName(channel) === name}>${channel.name}</option>`)}</select>`}<//>`}
+    ${list.length > 1 && html`<${Field} label="Channel">
+      ${(tied) => html`<select ...${tied} value=${name} onChange=${(event) => setName(event.target.value)}>
+      ${list.map((channel) => html`<option key=${channelName(channel)}
+        value=${channelName(channel)} selected=${channelName(channel) === name}>${channel.name}</option>`)}</select>`}<//>`}
     <${WebhookForm} key=${name} of=${of} onDone=${done} onClose=${onClose} />
   <//>`;
 }
