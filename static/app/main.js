@@ -120,6 +120,7 @@ function Shell({ who }) {
       </nav>
       <div class="whoami">
         <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.admin ? "every channel" : (own.data?.name ?? who.channel)}</p>
+        <a class="reference" href="docs">API reference</a>
         <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}>
           <${Icon} name="leave" />Log out</button></div>
       </div>
