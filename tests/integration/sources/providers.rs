@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Source, ids, now_ms};
-use crate::support::{Request, TestServer};
+use crate::support::{Receiver, Request, TestServer};
 
 /// The HMAC-SHA256 of `<prefix>.<body>` as hex, which is also that of Stripe.
 fn hex(key: &str, prefix: &str, body: &str) -> String {
@@ -50,6 +50,31 @@ fn github_is_taken_by_its_signature_and_a_redelivery_once() {
     assert_eq!(history[0]["type"], "push");
     assert_eq!(history[0]["payload"]["properties"]["commits"][0]["message"], "ä");
     assert_eq!(history[2]["payload"]["properties"]["ref"], "refs/heads/topic");
+}
+
+#[test]
+fn what_github_sends_arrives_at_discord_as_a_message() {
+    const SECRET: &str = "It's a Secret to Everybody";
+    let server = TestServer::start(&[("webhooks.allow_http", "true"), ("webhooks.allow_networks", "127.0.0.1")]);
+    let map = server.new_map("discord");
+    let discord = Receiver::start(&[]);
+    let (source, _) = Source::new(&map, json!({"authentication": "github", "secretKey": SECRET}));
+    map.request("PUT", "/webhooks/toggle").json(&json!({"enabled": true})).send().expect(200);
+    let webhook = json!({"url": discord.url(), "format": "discord", "events": ["push"]});
+    map.request("POST", "/webhooks").json(&webhook).send().expect(201);
+    let body = json!({
+        "ref": "refs/heads/main", "compare": "https://github.com/octo/hello/compare/a...b", "commits": [{}],
+        "head_commit": {"message": "Fix the door\n\nIt was open. @everyone"},
+        "repository": {"full_name": "octo/hello"}, "sender": {"login": "octocat"},
+    })
+    .to_string();
+    let request = source.request("").header("X-GitHub-Event", "push").header("X-GitHub-Delivery", "d-1");
+    request.header("X-Hub-Signature-256", &github(SECRET, &body)).body(body).send().expect(200);
+    let message = discord.expect(1)[0].json();
+    assert_eq!(message["embeds"][0]["title"], "push in octo/hello");
+    assert_eq!(message["embeds"][0]["description"], "**octocat**: **Fix the door**");
+    assert_eq!(message["embeds"][0]["url"], "https://github.com/octo/hello/compare/a...b");
+    assert_eq!(message["allowed_mentions"], json!({"parse": []}));
 }
 
 #[test]
