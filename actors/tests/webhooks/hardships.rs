@@ -150,6 +150,34 @@ async fn events_that_retention_took_from_a_webhook_are_announced_and_what_is_kep
 }
 
 #[actix_web::test]
+async fn a_damaged_part_of_the_log_is_announced_and_what_lies_around_it_is_delivered() {
+    // a segment holds a quarter of what is kept
+    let kept = Retention { max_events: 400, ..Retention::default() };
+    let world = World::start_with(|config| config.log.retention = kept).await;
+    let receiver = Receiver::start().await;
+    let (webhook, _) = world.webhook(to(&receiver.url)).await;
+    world.hub.toggle_webhooks(&world.map, false).await.expect("off");
+    for n in 0..3 {
+        world.publish_together(n * 100 + 1..=n * 100 + 100).await;
+    }
+    world.publish([301]).await;
+    let world = world
+        .restart_after(|folder| {
+            let db = folder.join("log").join(format!("{:010}", 2)).join("db");
+            let length = std::fs::metadata(&db).expect("the second segment").len();
+            std::fs::write(&db, vec![0x5a; length as usize]).expect("it can be overwritten");
+        })
+        .await;
+    world.hub.toggle_webhooks(&world.map, true).await.expect("on");
+    World::until("the newest", async || receiver.got().iter().any(|got| got.n() == 301)).await;
+    World::until("the gap", async || kinds(&world).await.contains(&"webhook.gap".to_owned())).await;
+    let gap = said(&world).await.into_iter().find(|(kind, _)| kind == "webhook.gap").expect("it").1;
+    assert_eq!(gap["webhook_id"], &*webhook.id);
+    let got: Vec<_> = receiver.got().iter().map(Got::n).collect();
+    assert!(got.contains(&1) && !got.contains(&150), "what lies before it came, and what was in it did not: {got:?}");
+}
+
+#[actix_web::test]
 async fn a_webhook_on_the_organization_system_does_not_feed_itself_with_its_own_failures() {
     let (world, receiver) = (World::start().await, Receiver::start().await);
     let system = world.hub.find(ChannelKind::Organization, "system").expect("it is there");

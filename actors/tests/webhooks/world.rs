@@ -109,10 +109,16 @@ impl World {
 
     /// Stops the hub in order and starts another one on the same folder.
     pub async fn restart(self) -> World {
+        self.restart_after(|_| {}).await
+    }
+
+    /// The same, with something done to the folder while no hub runs.
+    pub async fn restart_after(self, change: impl FnOnce(&Path)) -> World {
         let World { hub, config, folder, .. } = self;
         hub.end_deliveries(PATIENCE).await;
         hub.stop(PATIENCE).await;
         drop(hub);
+        change(folder.path());
         let begun = Instant::now();
         let hub = loop {
             // the actors of the first hub hold the folder until their threads have ended
