@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use stentor::cli::{
-    self, Command, backup, bench, completions, demo, export, health, import, listen, man, publish, serve, tail, token,
-    verify,
+    self, Command, backup, bench, completions, demo, doctor, export, health, import, listen, man, publish, serve, tail,
+    token, verify,
 };
 
 fn main() -> ExitCode {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => backup::restore(args),
         Command::Token(args) => token::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Health(args) => health::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => completions::run(args),

@@ -17,7 +17,7 @@ use crate::model::id::EventId;
 use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::source::intake::Intake;
-use crate::store::{DataLock, Direction, Log, PageLimit, State, StoreError};
+use crate::store::{DataLock, Direction, Log, PageLimit, State, StoreError, free_bytes};
 use crate::tickets::Tickets;
 use crate::trail::Trail;
 use crate::webhook::office::Office;
@@ -78,13 +78,6 @@ impl Engine {
 
     /// Bytes that are free for the data folder; none when the system does not say.
     pub fn free_disk_bytes(&self) -> Option<u64> {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::ffi::CString::new(self.data_dir.as_os_str().as_bytes()).ok()?;
-        // SAFETY: statvfs is plain data for which all zeroes is a value
-        let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-        // SAFETY: the path ends in NUL and the struct is ours to write
-        let done = unsafe { libc::statvfs(path.as_ptr(), &mut stat) } == 0;
-        #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other systems")]
-        done.then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
+        free_bytes(&self.data_dir)
     }
 }

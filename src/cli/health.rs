@@ -57,7 +57,7 @@ async fn ask(server: &str) -> Result<(StatusCode, Json), String> {
 }
 
 /// What keeps the server from being ready, in words.
-fn reasons(body: &Json) -> String {
+pub fn reasons(body: &Json) -> String {
     let mut reasons = Vec::new();
     if body["stopping"] == true {
         reasons.push("it is stopping".to_owned());

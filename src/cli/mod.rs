@@ -9,6 +9,7 @@ pub mod bench;
 mod channel;
 pub mod completions;
 pub mod demo;
+pub mod doctor;
 mod envelope;
 pub mod export;
 mod filter;
@@ -75,6 +76,8 @@ pub enum Command {
     Restore(backup::RestoreArgs),
     /// Make, list and revoke the tokens of a running server
     Token(token::TokenArgs),
+    /// Look for what is wrong with a running server, or with a data folder
+    Doctor(doctor::DoctorArgs),
     /// Tell by the exit code whether a server is ready
     Health(health::HealthArgs),
     /// Measure what this build does on this machine

@@ -257,6 +257,7 @@ mod tests {
                 json!({"index": 1, "field": "ts", "message": "is not a time"}),
                 json!({"index": 7, "field": "x", "message": "is beyond what was sent"}),
             ],
+            body: Box::default(),
             retry_after: None,
         };
         let bad = refused_line(&Trouble::Refused(refusal), &[line(3), line(8)]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, RETRY_AFTER};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
 use actors::webhook::client::tls_config;
@@ -50,7 +50,7 @@ pub(super) fn address(text: &str) -> Result<String, String> {
 pub struct Remote {
     client: awc::Client,
     server: String,
-    token: String,
+    token: Option<String>,
 }
 
 /// A success whose body is still to be read.
@@ -108,6 +108,8 @@ pub struct Refusal {
     pub sentence: String,
     /// The list `details` of the error body.
     pub details: Vec<Json>,
+    /// The whole body; null where it is no JSON.
+    pub body: Box<Json>,
     pub retry_after: Option<Duration>,
 }
 
@@ -165,9 +167,19 @@ impl Remote {
     /// # Errors
     /// Wrong usage when no token is given.
     pub fn new(args: &RemoteArgs) -> Result<Self, Failure> {
-        let Some(token) = args.token.clone().filter(|token| !token.is_empty()) else {
-            return Err(Failure::Usage("no token is given; set STENTOR_TOKEN or use --token".to_owned()));
-        };
+        let remote = Self::with_or_without_token(args)?;
+        match remote.has_token() {
+            true => Ok(remote),
+            false => Err(Failure::Usage("no token is given; set STENTOR_TOKEN or use --token".to_owned())),
+        }
+    }
+
+    /// Like [`Remote::new`], for questions that anyone may ask.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn with_or_without_token(args: &RemoteArgs) -> Result<Self, Failure> {
+        let token = args.token.clone().filter(|token| !token.is_empty());
         super::install_cryptography();
         // an error would mean that an extra certificate cannot be read, and there is none
         let tls = tls_config(&[]).map_err(|error| Failure::Failed(format!("TLS cannot be set up: {error}")))?;
@@ -178,6 +190,31 @@ impl Remote {
 
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The same client at another address, which does not get the token.
+    pub fn elsewhere(&self, server: &str) -> Remote {
+        Remote { client: self.client.clone(), server: server.to_owned(), token: None }
+    }
+
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Opens a WebSocket and ends it again.
+    ///
+    /// # Errors
+    /// A sentence, when there is no handshake.
+    pub async fn handshake(&self, path: &str) -> Result<(), String> {
+        let mut opening = self.client.ws(format!("{}{path}", self.server));
+        if let Some(token) = &self.token {
+            opening = opening.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        match actix_web::rt::time::timeout(TIMEOUT, opening.connect()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+        }
     }
 
     /// Sends one request and reads the JSON of its answer; an empty answer is `null`.
@@ -211,7 +248,10 @@ impl Remote {
     /// Sends one request and leaves the body of its answer, which is a success, to be read.
     pub async fn open(&self, request: &Request<'_>) -> Result<Answer, Trouble> {
         let url = format!("{}{}", self.server, request.path);
-        let mut sending = self.client.request(request.method.clone(), &url).bearer_auth(&self.token);
+        let mut sending = self.client.request(request.method.clone(), &url);
+        if let Some(token) = &self.token {
+            sending = sending.bearer_auth(token);
+        }
         for (name, value) in &request.headers {
             sending = sending.insert_header((*name, value.as_str()));
         }
@@ -263,6 +303,8 @@ fn in_words(error: &SendRequestError) -> String {
             "the connection ended before an answer came".to_owned()
         }
         SendRequestError::Connect(error) => error.to_string(),
+        SendRequestError::Send(error) => format!("the connection broke off: {error}"),
+        SendRequestError::Response(error) => format!("the connection broke off within the answer ({error})"),
         SendRequestError::Timeout => format!("no answer within {} s", TIMEOUT.as_secs()),
         error => error.to_string(),
     }
@@ -275,10 +317,14 @@ impl Refusal {
         let sentence = json.pointer("/error/message").or_else(|| json.get("error")).and_then(Json::as_str);
         let details = json.pointer("/error/details/errors").or_else(|| json.get("details")).and_then(Json::as_array);
         let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let sentence = sentence.map(str::to_owned);
+        let details = details.cloned().unwrap_or_default();
         Refusal {
             status,
-            sentence: sentence.unwrap_or("no reason that Stentor would give; is this a Stentor server?").to_owned(),
-            details: details.cloned().unwrap_or_default(),
+            sentence: sentence
+                .unwrap_or_else(|| "no reason that Stentor would give; is this a Stentor server?".to_owned()),
+            details,
+            body: Box::new(json),
             retry_after: seconds.map(Duration::from_secs),
         }
     }

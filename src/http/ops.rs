@@ -6,15 +6,17 @@ use utoipa::ToSchema;
 
 use super::Context;
 
-/// `GET /health/live`: the process answers.
+/// `GET /health/live`: the process answers, and says which version it is of.
 pub async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(LiveView { status: "live" })
+    HttpResponse::Ok().json(LiveView { status: "live", version: env!("CARGO_PKG_VERSION") })
 }
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Live)]
 pub struct LiveView {
     status: &'static str,
+    /// Of the server.
+    version: &'static str,
 }
 
 /// How the server is.

@@ -35,6 +35,7 @@ mod record;
 mod secret_key;
 mod segment;
 mod state;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,7 @@ pub use self::lock::DataLock;
 pub use self::log::{Dropped, Log, LogStats, LogView, OpenReport};
 pub use self::secret_key::secret_key;
 pub use self::state::{Change, State, Table};
+pub use self::survey::{Lock, Survey, free_bytes};
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 

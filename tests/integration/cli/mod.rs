@@ -1,5 +1,6 @@
 //! The commands of the command line against the real server: exit codes, standard output, standard error.
 
+mod doctor;
 mod export_import;
 mod families;
 mod listen;

@@ -10,6 +10,10 @@ use std::thread::JoinHandle;
 /// What happens to one connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
+    /// This connection passes.
+    None,
+    /// Of the body of the answer, nothing is passed on until the server ends it, as a proxy that buffers does.
+    AnswerHeld,
     /// The request reaches the server, and the connection ends before a byte of the answer.
     AnswerLost,
     /// The connection ends after so many bytes of the answer.
@@ -87,6 +91,16 @@ fn connect(state: &State, mut client: TcpStream) -> std::io::Result<()> {
         }
         Some(Fault::AnswerCut(bytes)) => {
             std::io::copy(&mut (&mut server).take(bytes as u64), &mut client)?;
+        }
+        Some(Fault::AnswerHeld) => {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && server.read(&mut byte)? > 0 {
+                head.push(byte[0]);
+            }
+            client.write_all(&head)?;
+            let mut body = Vec::new();
+            server.read_to_end(&mut body)?;
+            client.write_all(&body)?;
         }
         _ => {
             std::io::copy(&mut server, &mut client)?;

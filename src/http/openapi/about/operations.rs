@@ -15,7 +15,7 @@ pub fn live(place: &Place<'_>) -> Operation {
         200,
         "It does.",
         place.answer::<ops::LiveView>(),
-        json!({ "status": "live" }),
+        json!({ "status": "live", "version": env!("CARGO_PKG_VERSION") }),
     )
 }
 
