@@ -32,8 +32,7 @@ pub fn of_mismatch(format: Format, secret: &str, request: &Request) -> String {
     {
         reason.push_str(&format!("; the body has {} bytes, and Content-Length says {said}", request.body.len()));
     }
-    let others = [Format::Map, Format::Gateway, Format::Feed, Format::Standard];
-    let right = others.into_iter().find(|other| *other != format && other.verify(secret, request).is_ok());
+    let right = Format::OWN_FIRST.into_iter().find(|other| *other != format && other.verify(secret, request).is_ok());
     match right {
         Some(other) => reason.push_str(&format!("; its signature of format {} does match", other.name())),
         None => reason.push_str("; give the secret of this webhook (rotate-secret makes a new one) and the raw body"),

@@ -82,7 +82,7 @@ pub fn run(args: VerifyArgs) -> Result<(), Failure> {
 
 fn described(format: Format, proof: &Proof, request: &Request) -> String {
     let by = if proof.by_previous { ", by the secret before the last rotation" } else { "" };
-    format!("{} over {} bytes, in {}{by}", format.algorithm(), request.body.len(), proof.header)
+    format!("{} over {} bytes, in {}{by}", format.algorithm(request), request.body.len(), proof.header)
 }
 
 fn no_signature(request: &Request) -> String {

@@ -1,6 +1,7 @@
 //! What each format signs, in which headers, and what can be wrong about them.
 
 use actors::model::signature::{self, Secret, Unverified};
+use actors::model::source::{Authentication, HmacAlgorithm, Scheme, Untrusted, Verifier};
 use actors::model::timestamp::to_iso;
 use clap::ValueEnum;
 
@@ -17,6 +18,8 @@ pub enum Format {
     Gateway,
     /// X-AeorDB-Signature: HMAC-SHA256 over the body
     Feed,
+    /// X-Webhook-Signature, as senders sign for a source: HMAC-SHA256 or HMAC-SHA512 over timestamp and body
+    Source,
 }
 
 /// A signature that is right.
@@ -44,14 +47,19 @@ pub enum Fault {
 
 const HEX_256: &str = "sha256= and 64 hexadecimal digits";
 const HEX_512: &str = "128 hexadecimal digits";
+const HEX_EITHER: &str = "sha256= and 64 hexadecimal digits, or sha512= and 128,";
 const SECONDS: &str = "a whole number of Unix seconds";
 const MILLISECONDS: &str = "a whole number of Unix milliseconds";
 
 impl Format {
+    /// Every format; those that only their own requests have before the one that others carry too.
+    pub const OWN_FIRST: [Format; 5] = [Format::Map, Format::Gateway, Format::Feed, Format::Source, Format::Standard];
+
     /// The format whose signature a request has; its own before that of Standard Webhooks, which any format may carry.
     pub fn of(request: &Request) -> Option<Format> {
-        let own = [Format::Map, Format::Gateway, Format::Feed, Format::Standard];
-        own.into_iter().find(|format| format.headers().iter().any(|header| request.header(header).is_some()))
+        Format::OWN_FIRST
+            .into_iter()
+            .find(|format| format.headers().iter().any(|header| request.header(header).is_some()))
     }
 
     pub fn name(self) -> &'static str {
@@ -60,13 +68,18 @@ impl Format {
             Format::Standard => "standard",
             Format::Gateway => "gateway",
             Format::Feed => "feed",
+            Format::Source => "source",
         }
     }
 
-    pub fn algorithm(self) -> &'static str {
+    pub fn algorithm(self, request: &Request) -> &'static str {
         match self {
             Format::Gateway => "HMAC-SHA512",
             Format::Map | Format::Standard | Format::Feed => "HMAC-SHA256",
+            Format::Source => match source_algorithm(request) {
+                HmacAlgorithm::Sha256 => "HMAC-SHA256",
+                HmacAlgorithm::Sha512 => "HMAC-SHA512",
+            },
         }
     }
 
@@ -77,6 +90,7 @@ impl Format {
             Format::Standard => &["webhook-signature"],
             Format::Gateway => &["X-Webhook-Hmac", "X-Webhook-Hmac-Previous"],
             Format::Feed => &["X-AeorDB-Signature", "X-AeorDB-Signature-Previous"],
+            Format::Source => &["X-Webhook-Signature"],
         }
     }
 
@@ -106,7 +120,7 @@ impl Format {
         let given = request.header(header).ok_or(Fault::Missing(header))?;
         let key = match self {
             Format::Standard => Secret::from_standard(secret),
-            Format::Map | Format::Gateway | Format::Feed => Secret::from_text(secret),
+            Format::Map | Format::Gateway | Format::Feed | Format::Source => Secret::from_text(secret),
         };
         let key = key.map_err(|e| Fault::Secret(e.to_string()))?;
         let body = &request.body;
@@ -125,6 +139,7 @@ impl Format {
             }
             Format::Gateway => (signature::verify_gateway(&key, body, given), HEX_512),
             Format::Feed => (signature::verify_feed(&key, body, given), HEX_256),
+            Format::Source => return verify_source(secret, request, header, given),
         };
         verdict.map_err(|unverified| match unverified {
             Unverified::Malformed => Fault::Malformed { header, given: given.to_owned(), expected },
@@ -139,7 +154,7 @@ impl Format {
         let (header, unit_ms, expected) = match self {
             Format::Map => ("X-Wanderer-Timestamp", 1000, SECONDS),
             Format::Standard => ("webhook-timestamp", 1000, SECONDS),
-            Format::Gateway => ("X-Webhook-Timestamp", 1, MILLISECONDS),
+            Format::Gateway | Format::Source => ("X-Webhook-Timestamp", 1, MILLISECONDS),
             Format::Feed => return Ok(None),
         };
         let given = match (self, request.header(header)) {
@@ -156,6 +171,28 @@ impl Format {
 
 fn required<'a>(request: &'a Request, header: &'static str) -> Result<&'a str, Fault> {
     request.header(header).ok_or(Fault::Missing(header))
+}
+
+/// What the sender chose, by the beginning of its signature.
+fn source_algorithm(request: &Request) -> HmacAlgorithm {
+    let given = request.header("X-Webhook-Signature").unwrap_or_default();
+    if given.starts_with("sha512=") { HmacAlgorithm::Sha512 } else { HmacAlgorithm::Sha256 }
+}
+
+/// Asks the code that sources ask, at the request's own time.
+fn verify_source(secret: &str, request: &Request, header: &'static str, given: &str) -> Result<(), Fault> {
+    let timestamp = required(request, "X-Webhook-Timestamp")?;
+    let hmac_algorithm = source_algorithm(request);
+    let scheme = Scheme { authentication: Authentication::Hmac, hmac_algorithm, jwt: None };
+    let verifier = Verifier::new(scheme, Some(secret), None).map_err(|e| Fault::Secret(format!("it {e}")))?;
+    let headers = [("X-Webhook-Timestamp", timestamp), (header, given)];
+    // that it is a number was found before
+    let at_ms = timestamp.parse().unwrap_or(0);
+    match verifier.verify(&headers.as_slice(), &request.body, at_ms) {
+        Ok(_) => Ok(()),
+        Err(Untrusted::Mismatch) => Err(Fault::Mismatch),
+        Err(_) => Err(Fault::Malformed { header, given: given.to_owned(), expected: HEX_EITHER }),
+    }
 }
 
 /// How old a signature is, in words; an error when that is more than it may be, in either direction.

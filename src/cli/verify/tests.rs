@@ -13,6 +13,10 @@ const GATEWAY: &str = "1ba857e78a64ba93eaf298c0a43af6e03be1f8d7905715d9b24c8b6d3
 const FEED: &str = "sha256=e50ab9ce7780edd178a7cc0fc75316e9ec7f7d6f237b0389993d400226187b10";
 const STANDARD: &str = "v1,0bB57HddXwyw3Jw8pWnBvA4HmJH5smdHZdLtxjcOmAA=";
 
+const SOURCE: &str = "sha256=14690bfeb93861ac7501d6ee938ecf1ac423e0e821657560e209c1d9ebe080fe";
+const SOURCE_512: &str = "sha512=9b8c37cb4818ac2d97bd878480660c554efa037e7414296123ae9ed1b98f44d4\
+                          3c2a9788c93d2b36e3266577a3e6d5d5d02d2a7e3b6983b59b4c90c4ca43298d";
+
 fn request(headers: &[(&str, &str)], body: &str) -> Request {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Request::new(headers.collect(), body.as_bytes().to_vec())
@@ -35,10 +39,11 @@ fn sent(format: Format) -> Request {
             request(&headers, BODY)
         }
         Format::Feed => request(&[("X-AeorDB-Signature", FEED)], BODY),
+        Format::Source => request(&[("X-Webhook-Timestamp", "1750509300000"), ("X-Webhook-Signature", SOURCE)], BODY),
     }
 }
 
-const ALL: [Format; 4] = [Format::Map, Format::Standard, Format::Gateway, Format::Feed];
+const ALL: [Format; 5] = Format::OWN_FIRST;
 
 /// What is said about a request that does not match.
 fn diagnosed(format: Format, secret: &str, body: &str) -> String {
@@ -57,6 +62,9 @@ fn what_others_signed_is_valid_and_the_headers_tell_the_format() {
         assert_eq!(proof.at_ms, (format != Format::Feed).then_some(AT_MS));
         assert!(!proof.by_previous);
     }
+    let long = request(&[("X-Webhook-Timestamp", "1750509300000"), ("X-Webhook-Signature", SOURCE_512)], BODY);
+    assert!(Format::Source.verify(SECRET, &long).is_ok());
+    assert_eq!(Format::Source.algorithm(&long), "HMAC-SHA512");
     let whsec = format!("whsec_{SECRET}");
     assert!(Format::Standard.verify(&whsec, &sent(Format::Standard)).is_ok(), "with its prefix too");
     assert_eq!(Format::of(&request(&[("Content-Type", "application/json")], BODY)), None);
@@ -100,7 +108,7 @@ fn what_often_happens_to_a_secret_is_recognised() {
         (format!("whsec_{SECRET}"), "whsec_ before it"),
         (SECRET.trim_end_matches('=').to_owned(), "lacks the = at its end"),
     ] {
-        for format in [Format::Map, Format::Gateway, Format::Feed] {
+        for format in [Format::Map, Format::Gateway, Format::Feed, Format::Source] {
             let diagnosis = diagnosed(format, &secret, BODY);
             assert!(diagnosis.contains(said), "{format:?} {secret:?}: {diagnosis}");
         }
@@ -157,6 +165,8 @@ fn a_header_that_is_missing_or_of_another_form_is_named() {
         (Format::Map, vec![("X-Wanderer-Timestamp", "1"), ("X-Wanderer-Signature", hex)], "sha256= and 64"),
         (Format::Map, vec![("X-Wanderer-Timestamp", "today"), ("X-Wanderer-Signature", MAP)], "Unix seconds"),
         (Format::Gateway, vec![("X-Webhook-Hmac", MAP)], "128 hexadecimal digits"),
+        (Format::Source, vec![("X-Webhook-Timestamp", "1"), ("X-Webhook-Signature", hex)], "or sha512= and 128"),
+        (Format::Source, vec![("X-Webhook-Timestamp", "now"), ("X-Webhook-Signature", SOURCE)], "milliseconds"),
         (
             Format::Standard,
             vec![("webhook-id", ID), ("webhook-timestamp", "1"), ("webhook-signature", hex)],
