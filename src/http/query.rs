@@ -126,8 +126,18 @@ pub fn body_form(request: &HttpRequest) -> Result<BodyForm, Problem> {
     }
 }
 
-/// Reads a JSON body into a type, and says where it is wrong.
+/// Reads a JSON object into a type, and says where it is wrong.
 pub fn json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
+    let is_list = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    if is_list && any_json::<serde::de::IgnoredAny>(request, body).is_ok() {
+        // it could be read as the fields of an object in their order, which nobody means
+        return Err(Problem::invalid("body", "a JSON object is expected"));
+    }
+    any_json(request, body)
+}
+
+/// Reads JSON of any kind into a type, and says where it is wrong.
+pub fn any_json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
     match media_type(request)?.as_deref() {
         None | Some("application/json") => {}
         Some(_) => return Err(Problem::new(Code::UnsupportedMediaType, "Send application/json")),

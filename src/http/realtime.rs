@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::model::access::Scope;
 use actors::model::event::ChannelNo;
-use actors::model::filter::FilterSpec;
+use actors::model::filter::{FilterSpec, optional_names};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -22,6 +22,9 @@ pub struct Wish {
     scope: Option<String>,
     /// Required for the scope `session`.
     session: Option<String>,
+    /// Wanted types, as a list or between commas; absent, or `*` among them: all; an empty list: none.
+    #[serde(default, deserialize_with = "optional_names")]
+    #[schema(value_type = serde_json::Value)]
     events: Option<Vec<String>>,
     /// Resume after this event.
     since: Option<String>,

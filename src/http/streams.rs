@@ -10,7 +10,7 @@ use actors::hub::Hub;
 use actors::model::access::{Principal, Scope};
 use actors::model::catalogue;
 use actors::model::event::ChannelNo;
-use actors::model::filter::{Filter, FilterSpec};
+use actors::model::filter::{Filter, FilterSpec, optional_names};
 use actors::model::id::EventId;
 use actors::session::{Lane, Opening, Socket, websocket};
 use actors::tickets::Grant;
@@ -157,12 +157,18 @@ pub async fn websocket(request: HttpRequest, pairs: Pairs, payload: Payload) -> 
     Ok(context.hub.upgrade(&request, payload, opening.await?).await?)
 }
 
-/// Browsers do not hold WebSockets to CORS, so we do.
+/// Browsers do not hold WebSockets to CORS, so we do. Pages of our own address may always connect; the sockets of
+/// organizations are for others only where an origin is listed by its name.
 fn origin_allowed(request: &HttpRequest) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
-    let allowed = &guard::context(request).settings.cors.allowed_origins;
+    let context = guard::context(request);
+    let listed = |origin: &str| {
+        let everyone = Door::of(request) != Door::Organizations;
+        let allowed = &context.settings.cors.allowed_origins;
+        allowed.iter().any(|a| a == "*" && everyone || a.eq_ignore_ascii_case(origin))
+    };
     match origin.to_str() {
-        Ok(origin) if allowed.iter().any(|a| a == "*" || a.eq_ignore_ascii_case(origin)) => Ok(()),
+        Ok(origin) if is_own(request, origin) || listed(origin) => Ok(()),
         _ => Err(Problem::new(
             Code::OriginForbidden,
             "This Origin may not connect; cors.allowed_origins lists those that may",
@@ -170,11 +176,26 @@ fn origin_allowed(request: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
+/// Whether a page comes from the address that the request went to, or from the public one.
+fn is_own(request: &HttpRequest, origin: &str) -> bool {
+    let connection = request.connection_info();
+    let here = format!("{}://{}", connection.scheme(), connection.host());
+    let public = guard::context(request).settings.server.public_url.as_deref();
+    let is_public = |url: &str| {
+        let rest =
+            url.get(..origin.len()).filter(|start| start.eq_ignore_ascii_case(origin)).map(|_| &url[origin.len()..]);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    here.eq_ignore_ascii_case(origin) || public.is_some_and(is_public)
+}
+
 /// What a client may ask a ticket to be bound to.
 #[derive(Default, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketRequest {
     /// Wanted types; absent, or `*` among them: all; an empty list: none.
+    #[serde(default, deserialize_with = "optional_names")]
+    #[schema(value_type = serde_json::Value)]
     events: Option<Vec<String>>,
     #[serde(default)]
     path_prefix: Vec<String>,

@@ -8,12 +8,13 @@ use actors::model::access::{Principal, Reach, Refusal, Scope, TokenRecord};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::event::ChannelNo;
 use actors::model::timestamp;
+use actors::session::Lane;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Context;
-use super::guard::Caller;
+use super::guard::{self, Caller};
 use super::problem::{Code, Problem};
 use super::query;
 
@@ -102,13 +103,10 @@ pub async fn create(
 }
 
 /// `GET /api/v1/tokens`
-pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
-    let channel = match &principal.reach {
-        Reach::Admin => None,
-        Reach::Channel { no, .. } => {
-            manage(&principal, *no, || Problem::new(Code::NotFound, "The channel does not exist any more"))?;
-            Some(*no)
-        }
+pub async fn list(context: web::Data<Context>, request: HttpRequest, Caller(principal): Caller) -> Answer {
+    let channel = match guard::lane_for(&request, &principal, Scope::Manage)? {
+        Lane::All => None,
+        Lane::Channel(channel) => Some(channel.no()),
     };
     let data: Vec<_> =
         context.hub.tokens(channel).iter().map(|(token, channel)| TokenView::of(token, channel)).collect();

@@ -73,7 +73,10 @@ impl Hub {
 
     /// A channel by what clients call it.
     pub fn find(&self, kind: ChannelKind, id_or_slug: &str) -> Option<Arc<Channel>> {
-        self.engine.directory.find(kind, id_or_slug)
+        let directory = &self.engine.directory;
+        // a UUID means the same in capitals (RFC 9562, 4)
+        let as_id = || directory.find(kind, &id_or_slug.to_ascii_lowercase()).filter(|_| kind == ChannelKind::Map);
+        directory.find(kind, id_or_slug).or_else(as_id)
     }
 
     /// A channel by `map:<id or slug>` or `organization:<id>`.

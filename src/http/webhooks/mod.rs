@@ -43,7 +43,7 @@ fn refused(door: Door) -> impl Fn(WebhookError) -> Problem {
 
 /// `PUT /api/maps/{map}/webhooks/toggle`
 pub async fn toggle(context: web::Data<Context>, on: On<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
-    let asked: Value = query::optional_json(&request, &body)?;
+    let asked: Value = if body.is_empty() { Value::Null } else { query::any_json(&request, &body)? };
     let no_boolean = || Problem::parameter_text("The 'enabled' parameter must be a boolean value");
     let enabled = asked.get("enabled").and_then(Value::as_bool).ok_or_else(no_boolean)?;
     let map = context.hub.toggle_webhooks(&on.channel, enabled).await?;

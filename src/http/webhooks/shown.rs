@@ -21,7 +21,11 @@ pub async fn shown(context: &Context, door: Door, channel: &Channel, webhook: &W
         }),
         _ => json!({ "map_id": channel.id }),
     };
-    let parts = [json!({ "id": webhook.id }), whose, choices(door, webhook), condition(webhook, status)];
+    // what the server switched off is not active, until its owner switches it on again
+    let switched_off =
+        matches!(status.as_ref().and_then(|status| status.reason), Some(OffReason::Gone | OffReason::Failing));
+    let active = json!({ "active": webhook.active && !switched_off });
+    let parts = [json!({ "id": webhook.id }), whose, choices(door, webhook), active, condition(webhook, status)];
     Ok(names::object(door, joined(parts)))
 }
 

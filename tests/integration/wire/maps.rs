@@ -19,13 +19,22 @@ fn a_new_map_is_shown_with_its_token_once() {
         (&"9b2f1c3e-1111-4222-8333-444455556666".into(), &"home".into(), &"Home chain".into(), &false.into())
     );
     let token = map["token"].as_str().expect("a token");
-    for identifier in ["home", "9b2f1c3e-1111-4222-8333-444455556666"] {
+    for identifier in ["home", "9b2f1c3e-1111-4222-8333-444455556666", "9B2F1C3E-1111-4222-8333-444455556666"] {
         let target = format!("/api/maps/{identifier}");
         let shown = server.request("GET", &target).bearer(token).send().expect(200);
         assert_eq!(shown["data"]["id"], map["id"]);
         assert!(!keys(&shown["data"]).contains(&"token"), "{shown}");
         let by_key = server.request("GET", &target).header("X-API-Key", token).send();
         assert_eq!(by_key.expect(200), shown, "X-API-Key is as good as a Bearer");
+    }
+}
+
+#[test]
+fn a_list_is_not_taken_for_the_fields_of_an_object() {
+    let server = TestServer::start(&[]);
+    for body in [json!(["n", null, null]), json!([])] {
+        let refused = server.admin("POST", "/api/maps").json(&body).send().expect(400);
+        assert_eq!(refused["details"][0]["message"], "a JSON object is expected", "{refused}");
     }
 }
 

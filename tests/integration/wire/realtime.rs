@@ -85,7 +85,8 @@ fn what_is_wrong_with_a_wish_is_said_in_the_sentences_that_clients_know() {
         (json!({"since": "x"}), "invalid_cursor"),
         (json!({"events": ["no spaces"]}), "invalid_filter"),
         (json!({"filter": "event.type =="}), "invalid_filter"),
-        (json!({"events": "message"}), "validation_failed"),
+        (json!({"events": 5}), "validation_failed"),
+        (json!(["session", "s", null, null, [], null]), "validation_failed"),
         (json!({"session": 5}), "validation_failed"),
         (json!({"sesion": "s"}), "validation_failed"),
         (json!([]), "validation_failed"),
@@ -231,6 +232,17 @@ fn a_handshake_without_a_good_ticket_is_answered_before_the_upgrade_in_json() {
 }
 
 #[test]
+fn a_foreign_origin_is_refused_also_where_none_is_listed_and_the_own_one_never() {
+    let server = TestServer::start(&[]);
+    let acme = server.new_organization("Acme");
+    let target = format!("/api/v1/realtime?ticket={}", acme.ticket(&json!({"events": "message,poll.vote"})));
+    let with_origin =
+        |origin: &str| acme.plain("GET", &target).header("Origin", origin).upgrade().expect("an answer").0;
+    with_origin("https://evil.example").expect_problem(403, "origin_forbidden");
+    assert_eq!(with_origin(&format!("http://{}", server.addr())).status, 101);
+}
+
+#[test]
 fn a_request_that_fails_another_check_does_not_spend_the_ticket() {
     let server =
         TestServer::start(&[("cors.allowed_origins", "https://app.example.org"), ("limits.streams_per_token", "1")]);
@@ -255,7 +267,7 @@ fn a_request_that_fails_another_check_does_not_spend_the_ticket() {
     answer.expect_problem(429, "api_key_connection_limit");
     drop(busy);
     let allowed = || acme.plain("GET", &target).header("Origin", "https://app.example.org").upgrade();
-    eventually("its own origin may connect", || allowed().expect("an answer").0.status == 101);
+    eventually("the listed origin may connect", || allowed().expect("an answer").0.status == 101);
     assert_eq!(handshake(&acme, &format!("?ticket={ticket}")), 401, "now it is spent");
 }
 

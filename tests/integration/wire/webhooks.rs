@@ -269,7 +269,9 @@ fn a_receiver_that_is_gone_switches_the_webhook_off_until_it_is_enabled_again() 
     let shown = || map.request("GET", &at).send().expect(200)["data"].clone();
     eventually("it is disabled", || shown()["health"] == "disabled");
     assert!(shown()["disabled_reason"].as_str().is_some_and(|reason| reason.contains("410 Gone")));
+    assert_eq!(shown()["active"], false);
     map.request("PATCH", &at).json(&json!({"active": true, "resume": "all"})).send().expect(200);
+    assert_eq!(shown()["active"], true);
     receiver.expect(2);
     eventually("it is healthy", || shown()["health"] == "healthy");
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use compile::{EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX};
 pub use eval::EVALUATION_STEPS_MAX;
 pub use input::FilterInput;
-pub use spec::FilterSpec;
+pub use spec::{FilterSpec, optional_names};
 
 use super::event::{Event, EventType, SESSION_BYTES_MAX};
 

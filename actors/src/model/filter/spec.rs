@@ -81,7 +81,8 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
-fn optional_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+/// Reads event types as a list, or as one text with commas between them.
+pub fn optional_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     Ok(Option::<OneOrMany>::deserialize(deserializer)?.map(|given| match given {
         OneOrMany::One(text) => comma_list(&text).collect(),
         OneOrMany::Many(names) => names,

@@ -162,7 +162,9 @@ pub enum Untrusted {
     ApiKey,
     #[error("the signature does not match; sign the raw body with the key of this address")]
     Mismatch,
-    #[error("the token is no JWT that this address takes; check algorithm, key, issuer and audience")]
+    #[error(
+        "the token is no JWT that this address takes; check algorithm, key, issuer, audience, and that it has an exp"
+    )]
     Token,
     #[error("the token has expired, or is not valid yet")]
     Expired,

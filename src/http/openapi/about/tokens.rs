@@ -1,5 +1,6 @@
 //! Tokens.
 
+use actors::model::access::Scope;
 use serde_json::{Value, json};
 
 use super::super::schemas::{data, list, object};
@@ -31,8 +32,8 @@ pub fn create(place: &Place<'_>) -> Operation {
 
 pub fn list_tokens(place: &Place<'_>) -> Operation {
     let all = object(json!({ "data": list(place.answer::<tokens::TokenView>()), "nextCursor": { "type": "null" } }));
-    Operation::new(TAG, "List tokens", Access::Caller)
-        .says("All of them for the admin; with the scope `manage` those of the own channel.")
+    Operation::new(TAG, "List tokens", Access::Scope(Scope::Manage))
+        .says("All of them for the admin who names no channel; with the scope `manage` those of the own channel.")
         .answers(200, "The tokens, without their texts.", all, json!({ "data": [token()], "nextCursor": null }))
         .fails(&[Code::Forbidden, Code::NotFound])
 }
