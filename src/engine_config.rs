@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use actors::catalog::webhooks::WebhookConfig;
+use actors::delivery::http::resolver::Resolver;
 use actors::hub::Config;
 use actors::hub::sources::SourceLimits;
 use actors::journal::JournalLimits;
-use actors::limits::{Limits, StreamLimits};
+use actors::limits::Limits;
 use actors::model::delivery::RetryPolicy;
 use actors::model::target::{Policy, network};
-use actors::ring::RingLimits;
 use actors::store::{Durability, Options, Retention};
-use actors::webhook::office::WebhookConfig;
-use actors::webhook::resolver::Resolver;
+use actors::streams::ring::RingLimits;
+use actors::streams::slots::StreamLimits;
 
 use crate::settings::{self, Settings};
 

@@ -16,7 +16,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use actors::hub::{Hub, HubError, Started};
 use actors::model::draft;
-use actors::session::Socket;
+use actors::streams::Socket;
 
 use crate::engine_config::{self, Start};
 use crate::http::guard::ApiLimit;

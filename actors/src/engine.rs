@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use actix::Addr;
 
-use crate::credentials::Credentials;
-use crate::directory::Directory;
-use crate::frame::Frame;
+use crate::catalog::channels::Directory;
+use crate::catalog::credentials::Credentials;
+use crate::catalog::webhooks::WebhookRegistry;
+use crate::feed::Routes;
+use crate::feed::frame::Frame;
+use crate::feed::trace::DeliveryTrace;
+use crate::ingest::registry::SourceRegistry;
 use crate::journal::Journal;
-use crate::limits::{Limits, Slots};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::model::channel::Owner;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
-use crate::registry::Registry;
-use crate::routes::Routes;
-use crate::source::intake::Intake;
 use crate::store::{DataLock, Direction, Log, PageLimit, State, StoreError, free_bytes};
-use crate::tickets::Tickets;
-use crate::trail::Trail;
-use crate::webhook::office::Office;
+use crate::streams::registry::Registry;
+use crate::streams::slots::Slots;
+use crate::streams::tickets::Tickets;
 
 pub struct Engine {
     pub limits: Limits,
@@ -34,9 +35,9 @@ pub struct Engine {
     pub access: Credentials,
     pub slots: Arc<Slots>,
     pub metrics: Arc<Metrics>,
-    pub trail: Arc<Trail>,
-    pub office: Office,
-    pub intake: Intake,
+    pub trace: Arc<DeliveryTrace>,
+    pub webhook_registry: WebhookRegistry,
+    pub source_registry: SourceRegistry,
     pub data_dir: PathBuf,
     /// Held as long as the engine lives, so that no second server writes into the folder.
     pub lock: DataLock,

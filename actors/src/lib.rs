@@ -1,42 +1,32 @@
 //! The engine of Stentor: one log, and exits that are each a cursor into it and a filter.
 //!
 //! ```text
-//! publishers ──> journal ──> channel actors ──> shards ──> SSE and WebSocket sessions
-//!                (sled)      (one per map)      (one per worker)
-//!                   ^                                          |
-//!                   └─────────────── cursor reads ─────────────┘
+//! publishers ──> journal ──> feed ──> channel actors ──> shards ──> SSE and WebSocket sessions
+//!                (log)         └────> webhook actors ──> receivers      |
+//!                   ^                                                   |
+//!                   └────────────────── cursor reads ───────────────────┘
 //! ```
 //!
 //! # Layout
-//! - [`hub`]: the verbs that the edge may call
-//! - [`model`]: pure: events, ids, filters, envelopes, access
+//! Modules are listed from the top floor down; a module uses only what stands below it.
+//! - [`hub`]: the verbs that the edge may call, start and stop
+//! - [`delivery`]: webhooks going out; [`streams`]: SSE and WebSocket; [`ingest`]: sources coming in
+//! - [`catalog`]: channels, tokens, webhooks and sources as they are configured
+//! - [`journal`]: the only writer; [`feed`]: who is told of what was committed
 //! - [`store`]: sled: the segmented log and the state database
-//! - [`journal`], [`channel`], [`shard`], [`session`], [`registry`], [`tickets`], [`janitor`]: the actors, and the thread
-//!   that writes
-//! - [`frame`], [`ring`]: what they hand to each other
-//! - [`limits`], [`metrics`], [`credentials`], [`directory`], [`trail`]: what they share
-//! - `system`: the server's own events
+//! - [`model`]: pure: events, ids, filters, envelopes, access
+//! - [`limits`], [`metrics`], `clock`: used on every floor
 
-pub mod channel;
+pub mod catalog;
 mod clock;
-pub mod credentials;
-pub mod directory;
+pub mod delivery;
 mod engine;
-pub mod frame;
+pub mod feed;
 pub mod hub;
-pub mod janitor;
+pub mod ingest;
 pub mod journal;
 pub mod limits;
 pub mod metrics;
 pub mod model;
-pub mod registry;
-pub mod ring;
-mod routes;
-pub mod session;
-pub mod shard;
-pub mod source;
 pub mod store;
-mod system;
-pub mod tickets;
-pub mod trail;
-pub mod webhook;
+pub mod streams;

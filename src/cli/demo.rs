@@ -6,7 +6,7 @@ mod game_server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::hub::webhooks::{Door, SecretChoice, WebhookError, WebhookSpec};
+use actors::hub::webhooks::{ApiFamily, SecretChoice, WebhookError, WebhookSpec};
 use actors::hub::{Hub, NewMap, NewOrganization};
 use actors::model::catalogue;
 use actors::model::channel::Channel;
@@ -75,8 +75,8 @@ impl Stage {
         let organization = NewOrganization { name: "Demo organization".into(), id: Some("demo".into()) };
         let (organization, organization_token) = hub.create_organization(organization).await.map_err(failed)?;
         hub.toggle_webhooks(&map, true).await.map_err(no_webhook)?;
-        let (webhook, of_map) = subscribe(hub, &map, Door::Maps, receiver).await?;
-        let (_, of_organization) = subscribe(hub, &organization, Door::Organizations, receiver).await?;
+        let (webhook, of_map) = subscribe(hub, &map, ApiFamily::Maps, receiver).await?;
+        let (_, of_organization) = subscribe(hub, &organization, ApiFamily::Organizations, receiver).await?;
         let secrets = Secrets { map: of_map, organization: of_organization };
         Ok(Stage { map, map_token, organization, organization_token, webhook, secrets })
     }
@@ -105,9 +105,9 @@ fn no_webhook(e: WebhookError) -> Failure {
 }
 
 /// Lets a webhook of the channel deliver to the receiver: its id and its secret.
-async fn subscribe(hub: &Hub, channel: &Channel, door: Door, url: &str) -> Result<(Arc<str>, Secret), Failure> {
+async fn subscribe(hub: &Hub, channel: &Channel, family: ApiFamily, url: &str) -> Result<(Arc<str>, Secret), Failure> {
     let spec = WebhookSpec { url: Some(url.into()), secret: Some(SecretChoice::Made), ..WebhookSpec::default() };
-    let (webhook, secret) = hub.create_webhook(channel, door, spec).await.map_err(no_webhook)?;
+    let (webhook, secret) = hub.create_webhook(channel, family, spec).await.map_err(no_webhook)?;
     let secret = secret.ok_or_else(|| Failure::Failed("the demo's webhook has no secret".into()))?;
     Ok((webhook.id.clone(), secret))
 }

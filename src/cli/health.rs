@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actors::webhook::client::tls_config;
+use actors::delivery::http::client::tls_config;
 use clap::Args;
 use serde_json::Value as Json;
 

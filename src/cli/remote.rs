@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
-use actors::webhook::client::tls_config;
+use actors::delivery::http::client::tls_config;
 use awc::error::{ConnectError, SendRequestError};
 use clap::Args;
 use serde_json::Value as Json;

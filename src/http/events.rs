@@ -9,12 +9,12 @@ use actors::model::access::Scope;
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::timestamp::to_iso;
 use actors::model::{catalogue, draft};
-use actors::session::Lane;
+use actors::streams::session::StreamTarget;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::door::Door;
+use super::family::ApiFamily;
 use super::guard::{self, On, Publishes, Reading};
 use super::problem::{Code, Problem};
 use super::query::{self, Pairs};
@@ -31,7 +31,7 @@ pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: Ht
         return Err(Problem::new(Code::Forbidden, "Only the server itself publishes to the organization system"));
     }
     let drafts = draft::parse(&body, form, &context.draft_limits)?.drafts;
-    let door = Door::of(&request);
+    let family = ApiFamily::of(&request);
     let receipt = context.hub.publish(on.channel, drafts, key, on.principal.id.clone()).await?;
     let mut answer = HttpResponse::Created();
     if receipt.repeated {
@@ -42,7 +42,7 @@ pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: Ht
     text.extend_from_slice(b"{\"data\":{\"ids\":[");
     for (n, id) in receipt.ids.iter().enumerate() {
         text.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });
-        door.envelope().write_id(*id, &mut text);
+        family.envelope().write_id(*id, &mut text);
         text.push(b'"');
     }
     text.extend_from_slice(b"]}}");
@@ -55,7 +55,7 @@ const PAGE_DEFAULT: usize = 100;
 
 /// `GET .../events`: a page of a channel, or all of it as lines.
 pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequest, pairs: Pairs) -> Answer {
-    let (no, door) = (of.lane.no(), Door::of(&request));
+    let (no, family) = (of.target.no(), ApiFamily::of(&request));
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
     let limit = pairs.number("limit", 1..=PAGE_MAX)?;
@@ -72,10 +72,10 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
         },
     };
     if all {
-        let lines = context.hub.export(no, door.envelope(), query);
+        let lines = context.hub.export(no, family.envelope(), query);
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines));
     }
-    let page = context.hub.history(no, door.envelope(), query).await?;
+    let page = context.hub.history(no, family.envelope(), query).await?;
     let mut text = b"{\"data\":[".to_vec();
     for (n, event) in page.events.iter().enumerate() {
         if n > 0 {
@@ -83,9 +83,9 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
         }
         text.extend_from_slice(event);
     }
-    let next = page.next.map_or("null".into(), |id| format!("\"{}\"", door.envelope().shown_id(id)));
+    let next = page.next.map_or("null".into(), |id| format!("\"{}\"", family.envelope().shown_id(id)));
     text.extend_from_slice(format!("],\"next\":{next}").as_bytes());
-    if door == Door::Organizations {
+    if family == ApiFamily::Organizations {
         // the name that lists of this family have
         text.extend_from_slice(format!(",\"nextCursor\":{next}").as_bytes());
     }
@@ -112,7 +112,8 @@ pub async fn stats(context: web::Data<Context>, of: Reading, pairs: Pairs) -> An
         ));
     }
     let filter = Filter::compile(&FilterSpec::from_query(pairs.iter())?)?;
-    let stats = context.hub.stats(of.lane.no(), StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms }).await?;
+    let stats =
+        context.hub.stats(of.target.no(), StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms }).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": StatsView::of(stats, bucket_ms) })))
 }
 
@@ -162,21 +163,21 @@ impl StatsView {
 /// `POST .../events/ticket`: a single-use ticket for a stream of the channel, or of all.
 pub async fn ticket(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> Answer {
     let principal = guard::caller(&request)?;
-    let lane = guard::lane_for(&request, &principal, Scope::Subscribe)?;
+    let target = guard::lane_for(&request, &principal, Scope::Subscribe)?;
     let asked: TicketRequest = query::optional_json(&request, &body)?;
-    let ticket = streams::mint(&context.hub, principal, lane.no(), request.match_info().get("source"), asked).await?;
+    let ticket = streams::mint(&context.hub, principal, target.no(), request.match_info().get("source"), asked).await?;
     let path = request.path().trim_end_matches("ticket");
-    let path = match &lane {
-        Lane::Channel(channel) => match request.match_info().get("map") {
+    let path = match &target {
+        StreamTarget::Channel(channel) => match request.match_info().get("map") {
             // the id holds when the slug is changed
             Some(_) => format!("/api/maps/{}/events/", channel.id),
             None => path.to_string(),
         },
-        Lane::All => path.to_string(),
+        StreamTarget::All => path.to_string(),
     };
     let url = format!("{}{path}stream?ticket={ticket}", context.base_url(&request));
-    let expires = match Door::of(&request) {
-        Door::Organizations => "expiresInSeconds",
+    let expires = match ApiFamily::of(&request) {
+        ApiFamily::Organizations => "expiresInSeconds",
         _ => "expires_in_seconds",
     };
     let ttl_s = context.settings.tickets.ttl_s;

@@ -1,25 +1,26 @@
 //! Who calls, with which scope, within which limit: extractors. A handler that works on a channel names [`On`] in its
 //! signature and gets the channel only when the caller may do what the handler does.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
-use actors::hub::sources::Live;
+use actors::hub::sources::ActiveSource;
 use actors::hub::webhooks::Webhook;
 use actors::model::access::{Principal, Reach, Refusal, Scope};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::filter::FilterSpec;
-use actors::session::Lane;
+use actors::streams::session::StreamTarget;
 
 use super::Context;
-use super::door::Door;
+use super::family::ApiFamily;
 use super::problem::{Code, Problem};
 use super::query::Pairs;
 
@@ -75,7 +76,7 @@ pub struct OnWebhook {
 
 /// What the caller may read: a channel as in [`On`], or all of them where an admin names none.
 pub struct Reading {
-    pub lane: Lane,
+    pub target: StreamTarget,
 }
 
 impl FromRequest for Caller {
@@ -130,11 +131,11 @@ impl FromRequest for OnWebhook {
             let hub = &context(request).hub;
             let id = request.match_info().get("webhook").unwrap_or_default();
             let (channel, webhook) = match lane_for(request, &principal, Scope::Manage)? {
-                Lane::Channel(channel) => {
+                StreamTarget::Channel(channel) => {
                     let webhook = hub.webhook(&channel, id)?;
                     (channel, webhook)
                 }
-                Lane::All => hub.find_webhook(id)?,
+                StreamTarget::All => hub.find_webhook(id)?,
             };
             Ok(OnWebhook { channel, webhook })
         }))
@@ -148,7 +149,7 @@ impl FromRequest for Reading {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(caller(request).and_then(|principal| {
             count(request, &principal)?;
-            Ok(Reading { lane: lane_for(request, &principal, Scope::Subscribe)? })
+            Ok(Reading { target: lane_for(request, &principal, Scope::Subscribe)? })
         }))
     }
 }
@@ -187,7 +188,7 @@ pub fn names_channel_in_path(request: &HttpRequest) -> bool {
 }
 
 /// The source that the path names.
-pub fn source(request: &HttpRequest) -> Option<Arc<Live>> {
+pub fn source(request: &HttpRequest) -> Option<Arc<ActiveSource>> {
     context(request).hub.source(request.match_info().get("source")?)
 }
 
@@ -200,21 +201,23 @@ pub fn filter(request: &HttpRequest, pairs: &Pairs) -> Result<FilterSpec, Proble
 /// The channel that the request means, if the principal may do something of this scope with it.
 pub fn channel_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
     match lane_for(request, principal, scope)? {
-        Lane::Channel(channel) => Ok(channel),
-        Lane::All => Err(Problem::parameter("channel", "say which one: map:<id or slug> or organization:<id>")),
+        StreamTarget::Channel(channel) => Ok(channel),
+        StreamTarget::All => Err(Problem::parameter("channel", "say which one: map:<id or slug> or organization:<id>")),
     }
 }
 
 /// Like [`channel_for`]; an admin who names no channel means all of them.
-pub fn lane_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Lane, Problem> {
+pub fn lane_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<StreamTarget, Problem> {
     let (kind, called, found) = match (named(request)?, &principal.reach) {
         (Named::Channel { kind, called, found }, _) => (kind, called, found),
-        (Named::Source(found), _) => return permitted(found, principal, scope, Problem::no_source).map(Lane::Channel),
-        (Named::Not, Reach::Admin) => return Ok(Lane::All),
+        (Named::Source(found), _) => {
+            return permitted(found, principal, scope, Problem::no_source).map(StreamTarget::Channel);
+        }
+        (Named::Not, Reach::Admin) => return Ok(StreamTarget::All),
         // a token ends with its channel
         (Named::Not, Reach::Channel { no, .. }) => (None, String::new(), context(request).hub.channel(*no)),
     };
-    permitted(found, principal, scope, || Problem::no_channel(kind, &called)).map(Lane::Channel)
+    permitted(found, principal, scope, || Problem::no_channel(kind, &called)).map(StreamTarget::Channel)
 }
 
 /// The channel that was found, if the principal may do something of this scope with it.
@@ -256,7 +259,7 @@ pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, P
     let found = context.hub.principal(token).or_else(|| context.jwt.as_ref()?.principal(token, &context.hub));
     match found {
         Some(principal) if !principal.expired(super::now_ms()) => Ok(principal),
-        _ => Err(Problem::bad_token(Door::of(request))),
+        _ => Err(Problem::bad_token(ApiFamily::of(request))),
     }
 }
 
@@ -285,7 +288,7 @@ impl ApiLimit {
             return None;
         }
         let minute = now_s.div_euclid(60);
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         if used.len() >= REMEMBERED {
             used.retain(|_, (at, _)| *at == minute);
         }

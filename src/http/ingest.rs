@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::sources::{Arrival, Live, TakenIn};
+use actors::hub::sources::{ActiveSource, Arrival, TakenIn};
 use actors::model::draft::FieldError;
 use actors::model::envelope::Envelope;
 use actors::model::id::EventId;
@@ -157,7 +157,7 @@ async fn whole<'a>(
 }
 
 /// What the headers say about the body. Nothing is ever decompressed here.
-fn content(request: &HttpRequest, live: &Live) -> Result<Content, Problem> {
+fn content(request: &HttpRequest, live: &ActiveSource) -> Result<Content, Problem> {
     let wrong = |message: &str| Err(Problem::new(Code::UnsupportedMediaType, message));
     let encoding = request.headers().get(CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {

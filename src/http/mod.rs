@@ -3,8 +3,8 @@
 mod asyncapi;
 mod backup;
 mod dead_letters;
-mod door;
 mod events;
+mod family;
 pub mod guard;
 pub mod ingest;
 pub mod jwt;
@@ -34,7 +34,7 @@ use actors::hub::Hub;
 use actors::model::draft;
 
 use crate::settings::{Limits, Settings};
-use table::{Room, Table};
+use table::{BodyLimit, Table};
 
 /// What every handler may use.
 pub struct Context {
@@ -120,7 +120,7 @@ fn reading(table: &mut Table) {
         ("/api/v1/organizations/{org}/events", "/api/v1/organizations/{org}/stats"),
         ("/events", "/events/stats"),
     ] {
-        let events = table.at(all).room(Room::Batch);
+        let events = table.at(all).room(BodyLimit::Batch);
         events.post(events::publish, about::events::publish).get(events::history, about::events::history);
         table.at(format!("{all}/stream")).get(streams::sse, about::streams::sse);
         table.at(format!("{all}/ws")).get(streams::websocket, about::streams::websocket);
@@ -162,7 +162,7 @@ fn webhooks(table: &mut Table) {
         table.at(below("replay")).post(deliveries::replay, of_deliveries::replay);
         table.at(below("replays/{job}")).get(deliveries::replay_job, of_deliveries::replay_job);
     }
-    let document = table.at("/engine/.config/webhooks.json").room(Room::Batch);
+    let document = table.at("/engine/.config/webhooks.json").room(BodyLimit::Batch);
     document.get(document::get, about::get_document).put(document::put, about::put_document);
     document.delete(document::delete, about::delete_document);
 }

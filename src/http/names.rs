@@ -3,14 +3,14 @@
 
 use serde_json::{Map, Value};
 
-use super::door::Door;
+use super::family::ApiFamily;
 
 /// Names that are other words, not only other letters, in organizations.
 const OTHER_WORDS: [(&str, &str); 2] = [("inserted_at", "createdAt"), ("session", "sessionId")];
 
-/// A name as the clients of this door read it.
-pub fn spelled(door: Door, name: &str) -> String {
-    if door != Door::Organizations {
+/// A name as the clients of this family read it.
+pub fn spelled(family: ApiFamily, name: &str) -> String {
+    if family != ApiFamily::Organizations {
         return name.into();
     }
     if let Some((_, word)) = OTHER_WORDS.iter().find(|(own, _)| *own == name) {
@@ -29,12 +29,12 @@ pub fn spelled(door: Door, name: &str) -> String {
     out
 }
 
-/// The object with its own names as the clients of this door read them. What its values hold is not touched: there may be
+/// The object with its own names as the clients of this family read them. What its values hold is not touched: there may be
 /// names of others, such as those of headers.
-pub fn object(door: Door, value: Value) -> Value {
+pub fn object(family: ApiFamily, value: Value) -> Value {
     match value {
-        Value::Object(fields) if door == Door::Organizations => {
-            fields.into_iter().map(|(name, value)| (spelled(door, &name), value)).collect::<Map<_, _>>().into()
+        Value::Object(fields) if family == ApiFamily::Organizations => {
+            fields.into_iter().map(|(name, value)| (spelled(family, &name), value)).collect::<Map<_, _>>().into()
         }
         other => other,
     }
@@ -66,13 +66,13 @@ pub fn understood_object(value: Value) -> Value {
     }
 }
 
-/// The path of a field, such as `retry_policy.attempts`, as the clients of this door write it. Names of headers are
+/// The path of a field, such as `retry_policy.attempts`, as the clients of this family write it. Names of headers are
 /// theirs.
-pub fn path(door: Door, field: &str) -> String {
+pub fn path(family: ApiFamily, field: &str) -> String {
     match field.split_once('.') {
-        Some((first @ "custom_headers", header)) => format!("{}.{header}", spelled(door, first)),
-        Some((first, rest)) => format!("{}.{}", spelled(door, first), path(door, rest)),
-        None => spelled(door, field),
+        Some((first @ "custom_headers", header)) => format!("{}.{header}", spelled(family, first)),
+        Some((first, rest)) => format!("{}.{}", spelled(family, first), path(family, rest)),
+        None => spelled(family, field),
     }
 }
 
@@ -85,27 +85,27 @@ mod tests {
     #[test]
     fn a_name_is_understood_in_either_spelling() {
         for name in ["url", "custom_headers", "last_error_at", "inserted_at", "session", "batch"] {
-            assert_eq!(spelled(Door::Maps, name), name);
+            assert_eq!(spelled(ApiFamily::Maps, name), name);
             assert_eq!(understood(name), name);
-            assert_eq!(understood(&spelled(Door::Organizations, name)), name);
+            assert_eq!(understood(&spelled(ApiFamily::Organizations, name)), name);
         }
-        assert_eq!(spelled(Door::Organizations, "last_error_at"), "lastErrorAt");
-        assert_eq!(spelled(Door::Organizations, "session"), "sessionId");
+        assert_eq!(spelled(ApiFamily::Organizations, "last_error_at"), "lastErrorAt");
+        assert_eq!(spelled(ApiFamily::Organizations, "session"), "sessionId");
     }
 
     #[test]
     fn only_the_own_names_of_an_object_are_spelled() {
         let value = json!({"custom_headers": {"X_a": 1}, "rate_limit": null});
-        let shown = object(Door::Organizations, value.clone());
+        let shown = object(ApiFamily::Organizations, value.clone());
         assert_eq!(shown, json!({"customHeaders": {"X_a": 1}, "rateLimit": null}));
         assert_eq!(understood_object(shown), value);
-        assert_eq!(object(Door::Feed, value.clone()), value);
+        assert_eq!(object(ApiFamily::Feed, value.clone()), value);
     }
 
     #[test]
     fn a_path_keeps_the_names_of_headers() {
-        assert_eq!(path(Door::Organizations, "custom_headers.X_a.b"), "customHeaders.X_a.b");
-        assert_eq!(path(Door::Organizations, "batch.max_events"), "batch.maxEvents");
-        assert_eq!(path(Door::Maps, "batch.max_events"), "batch.max_events");
+        assert_eq!(path(ApiFamily::Organizations, "custom_headers.X_a.b"), "customHeaders.X_a.b");
+        assert_eq!(path(ApiFamily::Organizations, "batch.max_events"), "batch.maxEvents");
+        assert_eq!(path(ApiFamily::Maps, "batch.max_events"), "batch.max_events");
     }
 }

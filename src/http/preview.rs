@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::Context;
-use super::door::Door;
+use super::family::ApiFamily;
 use super::guard::{Manages, On};
 use super::problem::Problem;
 use super::query;
@@ -35,7 +35,7 @@ pub async fn preview(
 ) -> Result<HttpResponse, Problem> {
     let Asked { format, template, event_type } = query::json(&request, &body)?;
     let made = context.hub.preview_webhook(&on.channel, PreviewAsk { format, template, event_type })?;
-    let type_name = if Door::of(&request) == Door::Organizations { "eventType" } else { "event_type" };
+    let type_name = if ApiFamily::of(&request) == ApiFamily::Organizations { "eventType" } else { "event_type" };
     let headers: Map<_, _> = made.headers.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
     Ok(HttpResponse::Ok()
         .json(json!({ "data": { type_name: made.event_type, "headers": headers, "body": made.body } })))

@@ -11,22 +11,22 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
-use actors::hub::sources::{Barred, SourceError};
+use actors::hub::sources::{SourceError, SourceRefusal};
 use actors::hub::webhooks::{InvalidEntry, Refusal, WebhookError};
 use actors::hub::{ChannelError, TokenError};
 use actors::journal::AppendError;
-use actors::limits::StreamRefusal;
 use actors::metrics::ErrorLabels;
 use actors::model::channel::ChannelKind;
 use actors::model::draft::DraftError;
 use actors::model::filter::FilterError;
 use actors::model::id::MalformedId;
-use actors::session::websocket::UpgradeError;
 use actors::store::StoreError;
+use actors::streams::slots::StreamRefusal;
+use actors::streams::websocket::UpgradeError;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::door::Door;
+use super::family::ApiFamily;
 
 /// The table of errors: its code as clients see it, and its status.
 macro_rules! codes {
@@ -159,9 +159,9 @@ impl Problem {
         Problem::new(Code::Unauthorized, "Missing or invalid 'Bearer' token")
     }
 
-    pub fn bad_token(door: Door) -> Problem {
-        let text = match door {
-            Door::Maps => "Unauthorized (invalid token for map)",
+    pub fn bad_token(family: ApiFamily) -> Problem {
+        let text = match family {
+            ApiFamily::Maps => "Unauthorized (invalid token for map)",
             _ => "Unauthorized (the token is not valid, or not any more)",
         };
         Problem::new(Code::Unauthorized, text)
@@ -188,10 +188,10 @@ impl Problem {
     }
 
     /// No room for another stream.
-    pub fn no_slot(refusal: StreamRefusal, door: Door) -> Problem {
+    pub fn no_slot(refusal: StreamRefusal, family: ApiFamily) -> Problem {
         let code = match refusal {
             StreamRefusal::Total => Code::ServerConnectionLimit,
-            StreamRefusal::Channel if door == Door::Maps => Code::MapConnectionLimit,
+            StreamRefusal::Channel if family == ApiFamily::Maps => Code::MapConnectionLimit,
             StreamRefusal::Channel => Code::ChannelConnectionLimit,
             StreamRefusal::Token => Code::ApiKeyConnectionLimit,
         };
@@ -201,9 +201,9 @@ impl Problem {
         }
     }
 
-    /// What the client reads at this door.
-    pub fn body(&self, door: Door) -> Value {
-        if door.nests_errors() { self.body_b() } else { self.body_a() }
+    /// What the client reads at this family.
+    pub fn body(&self, family: ApiFamily) -> Value {
+        if family.nests_errors() { self.body_b() } else { self.body_a() }
     }
 
     fn body_a(&self) -> Value {
@@ -263,7 +263,7 @@ pub async fn shape(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let door = Door::of_path(request.path());
+    let family = ApiFamily::of_path(request.path());
     let context = request.app_data::<actix_web::web::Data<Context>>().cloned();
     if let Some(context) = &context {
         context.hub.metrics().requests.inc();
@@ -280,10 +280,10 @@ pub async fn shape(
     }
     let problem = problem.unwrap_or_else(|| Problem::of_status(response.status(), request.path()));
     if let Some(context) = &context {
-        let labels = ErrorLabels { family: door.name(), code: problem.code.upper() };
+        let labels = ErrorLabels { family: family.name(), code: problem.code.upper() };
         context.hub.metrics().errors.get_or_create(&labels).inc();
     }
-    let mut response = response.set_body(BoxBody::new(problem.body(door).to_string()));
+    let mut response = response.set_body(BoxBody::new(problem.body(family).to_string()));
     *response.status_mut() = problem.status_code();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if problem.code == Code::UpgradeRequired {
@@ -400,17 +400,17 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl From<Barred> for Problem {
-    fn from(e: Barred) -> Problem {
+impl From<SourceRefusal> for Problem {
+    fn from(e: SourceRefusal) -> Problem {
         match e {
-            Barred::Rate { wait_ms } => {
+            SourceRefusal::Rate { wait_ms } => {
                 let seconds = wait_ms.div_ceil(1_000).max(1);
                 let message = format!("More requests than this address takes; wait {seconds} s");
                 Problem::new(Code::RateLimited, message).retry_after(seconds)
             }
-            Barred::Untrusted(e) => Problem::new(Code::Unauthorized, format!("Unauthorized: {e}")),
-            Barred::Paused => Problem::new(Code::SourcePaused, e.to_string()),
-            Barred::Unusable => Problem::new(Code::Unavailable, e.to_string()),
+            SourceRefusal::Untrusted(e) => Problem::new(Code::Unauthorized, format!("Unauthorized: {e}")),
+            SourceRefusal::Paused => Problem::new(Code::SourcePaused, e.to_string()),
+            SourceRefusal::Unusable => Problem::new(Code::Unavailable, e.to_string()),
         }
     }
 }

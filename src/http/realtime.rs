@@ -17,7 +17,7 @@ use super::{query, streams};
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RealtimeTicketRequest)]
-pub struct Wish {
+pub struct RealtimeTicketRequest {
     /// `session`, `organization` (the default), or `firehose`, for which the admin token is needed.
     scope: Option<String>,
     /// Required for the scope `session`.
@@ -40,9 +40,9 @@ pub async fn ticket(
     body: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
     let principal = guard::caller(&request)?;
-    let wish: Wish = query::optional_json(&request, &body)?;
-    let session = wish.session.clone().filter(|session| !session.is_empty());
-    let no = match wish.scope.as_deref() {
+    let asked: RealtimeTicketRequest = query::optional_json(&request, &body)?;
+    let session = asked.session.clone().filter(|session| !session.is_empty());
+    let no = match asked.scope.as_deref() {
         Some("session") if session.is_none() => {
             return Err(Problem::parameter_text("session is required for scope=session"));
         }
@@ -55,7 +55,7 @@ pub async fn ticket(
         }
         Some(_) => return Err(Problem::parameter_text("scope must be one of session|organization|firehose")),
     };
-    let Wish { events, path_prefix, filter, since, .. } = wish;
+    let RealtimeTicketRequest { events, path_prefix, filter, since, .. } = asked;
     let spec = FilterSpec { events, path_prefix, session, filter, source: None };
     let ticket = streams::mint_bound(&context.hub, principal, no, Some(spec), since.as_deref()).await?;
     let base = context.base_url(&request);

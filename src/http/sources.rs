@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use actors::hub::sources::{Live, NewSource, OVERLAP_MAX_S, SourceChange, Zeroizing, key_field};
+use actors::hub::sources::{ActiveSource, NewSource, OVERLAP_MAX_S, SourceChange, Zeroizing, key_field};
 use actors::model::access::Scope;
 use actors::model::channel::{ChannelKind, DEFAULT_ORGANIZATION};
 use actors::model::source::{Authentication, HmacAlgorithm, JwtAlgorithm, JwtRules, Rate, Rule, Schema, Scheme};
 use actors::model::timestamp::to_iso;
-use actors::session::Lane;
+use actors::streams::session::StreamTarget;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ type Answer = Result<HttpResponse, Problem>;
 
 /// The source in the path, if the caller may do `A` with its channel.
 pub struct OnSource<A> {
-    pub live: Arc<Live>,
+    pub live: Arc<ActiveSource>,
     act: PhantomData<A>,
 }
 
@@ -42,8 +42,8 @@ impl<A: Act> FromRequest for OnSource<A> {
 }
 
 /// A source as the answer to its creation shows it. Its key is never in it.
-fn shown(context: &Context, request: &HttpRequest, live: &Live) -> Value {
-    let (source, counts) = (&live.source, live.tally.counts());
+fn shown(context: &Context, request: &HttpRequest, live: &ActiveSource) -> Value {
+    let (source, counts) = (&live.source, live.stats.counts());
     let channel = context.hub.channel(source.channel_no()).map(|channel| channel.name_on_tokens());
     json!({
         "id": source.id,
@@ -58,12 +58,12 @@ fn shown(context: &Context, request: &HttpRequest, live: &Live) -> Value {
     })
 }
 
-fn status(live: &Live) -> &'static str {
+fn status(live: &ActiveSource) -> &'static str {
     if live.source.paused { "paused" } else { "active" }
 }
 
 /// The same with everything that can be changed.
-fn shown_whole(context: &Context, request: &HttpRequest, live: &Live) -> Value {
+fn shown_whole(context: &Context, request: &HttpRequest, live: &ActiveSource) -> Value {
     let (source, scheme) = (&live.source, &live.source.scheme);
     let mut shown = shown(context, request, live);
     if scheme.authentication == Authentication::Hmac {
@@ -95,9 +95,9 @@ pub async fn create(context: web::Data<Context>, request: HttpRequest, body: web
             guard::permitted(hub.find_named(&name), &principal, Scope::Manage, absent)?
         }
         None => match guard::lane_for(&request, &principal, Scope::Manage)? {
-            Lane::Channel(channel) => channel,
+            StreamTarget::Channel(channel) => channel,
             // an admin who names none means the organization that is there from the beginning
-            Lane::All => {
+            StreamTarget::All => {
                 let found = hub.find(ChannelKind::Organization, DEFAULT_ORGANIZATION);
                 found.ok_or_else(|| Problem::invalid("channel", "is missing: map:<id or slug> or organization:<id>"))?
             }
@@ -116,8 +116,8 @@ pub async fn list(context: web::Data<Context>, request: HttpRequest) -> Answer {
     let principal = guard::caller(&request)?;
     guard::count(&request, &principal)?;
     let of_channel = match guard::lane_for(&request, &principal, Scope::Manage)? {
-        Lane::Channel(channel) => Some(channel.no()),
-        Lane::All => None,
+        StreamTarget::Channel(channel) => Some(channel.no()),
+        StreamTarget::All => None,
     };
     let sources = context.hub.sources(of_channel);
     let data: Vec<_> = sources.iter().map(|live| shown_whole(&context, &request, live)).collect();
@@ -131,7 +131,7 @@ pub async fn get(context: web::Data<Context>, on: OnSource<Manages>, request: Ht
 
 /// `GET /api/webhooks/{source}/status`: how it does, in short.
 pub async fn get_status(context: web::Data<Context>, on: OnSource<Manages>) -> Answer {
-    let counts = on.live.tally.counts();
+    let counts = on.live.stats.counts();
     let last = (counts.last_ms > 0).then(|| to_iso(counts.last_ms));
     Ok(HttpResponse::Ok().json(json!({
         "id": on.live.source.id,
@@ -361,7 +361,7 @@ impl Asked {
 /// What the server writes into a source; a client that sends back what it read does not mean to change it.
 const READ_ONLY: [&str; 6] = ["id", "url", "createdAt", "updatedAt", "eventsReceived", "lastEventAt"];
 
-fn read_change(context: &Context, live: &Live, body: Map<String, Value>) -> Result<SourceChange, Problem> {
+fn read_change(context: &Context, live: &ActiveSource, body: Map<String, Value>) -> Result<SourceChange, Problem> {
     let mut change = SourceChange::default();
     let mut bad = Vec::new();
     for (name, value) in body {
@@ -394,13 +394,13 @@ fn read_change(context: &Context, live: &Live, body: Map<String, Value>) -> Resu
     if bad.is_empty() { Ok(change) } else { Err(Problem::validation(bad)) }
 }
 
-fn stays(context: &Context, live: &Live, channel: &Value) -> bool {
+fn stays(context: &Context, live: &ActiveSource, channel: &Value) -> bool {
     let named = channel.as_str().and_then(|name| context.hub.find_named(name));
     named.is_some_and(|channel| channel.no() == live.source.channel_no())
 }
 
 /// Issuer and audience; an algorithm may be repeated and not changed, because the key would not fit it.
-fn jwt_change(live: &Live, mut value: Value) -> Result<JwtChange, String> {
+fn jwt_change(live: &ActiveSource, mut value: Value) -> Result<JwtChange, String> {
     let algorithm = value.as_object_mut().and_then(|fields| fields.remove("algorithm"));
     let current = live.source.scheme.jwt.as_ref().map(|rules| json!(rules.algorithm));
     if algorithm.is_some() && algorithm != current {

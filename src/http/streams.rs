@@ -5,17 +5,18 @@ use std::sync::Arc;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::frame::{Carrier, Encoding};
+use actors::feed::frame::{Carrier, Encoding};
 use actors::hub::Hub;
 use actors::model::access::{Principal, Scope};
 use actors::model::catalogue;
 use actors::model::event::ChannelNo;
 use actors::model::filter::{Filter, FilterSpec, optional_names};
 use actors::model::id::EventId;
-use actors::session::{Lane, Opening, Socket, websocket};
-use actors::tickets::Grant;
+use actors::streams::session::{Opening, StreamTarget};
+use actors::streams::tickets::Grant;
+use actors::streams::{Socket, websocket};
 
-use super::door::Door;
+use super::family::ApiFamily;
 use super::guard;
 use super::problem::{Code, Problem};
 use super::query::Pairs;
@@ -48,18 +49,20 @@ async fn visitor(request: &HttpRequest, pairs: &Pairs) -> Result<Visitor, Proble
 }
 
 /// What the visitor reads. Where the path names no channel, a ticket does.
-fn lane(request: &HttpRequest, visitor: &Visitor) -> Result<Lane, Problem> {
+fn target(request: &HttpRequest, visitor: &Visitor) -> Result<StreamTarget, Problem> {
     let Some((_, grant)) = &visitor.ticket else {
         return guard::lane_for(request, &visitor.principal, Scope::Subscribe);
     };
     if !guard::names_channel_in_path(request) && grant.channel == ChannelNo::ALL {
-        return Ok(Lane::All);
+        return Ok(StreamTarget::All);
     }
-    let lane = match guard::names_channel_in_path(request) {
+    let target = match guard::names_channel_in_path(request) {
         true => guard::lane_for(request, &visitor.principal, Scope::Subscribe)?,
-        false => Lane::Channel(guard::context(request).hub.channel(grant.channel).ok_or_else(Problem::bad_ticket)?),
+        false => {
+            StreamTarget::Channel(guard::context(request).hub.channel(grant.channel).ok_or_else(Problem::bad_ticket)?)
+        }
     };
-    if lane.no() == grant.channel { Ok(lane) } else { Err(Problem::bad_ticket()) }
+    if target.no() == grant.channel { Ok(target) } else { Err(Problem::bad_ticket()) }
 }
 
 /// Everything up to the slot. The ticket is spent by a request that passes all else, and given back when there is no
@@ -67,11 +70,11 @@ fn lane(request: &HttpRequest, visitor: &Visitor) -> Result<Lane, Problem> {
 async fn admit(
     request: &HttpRequest,
     pairs: &Pairs,
-    carrier: impl FnOnce(&Lane) -> Result<Carrier, Problem>,
+    carrier: impl FnOnce(&StreamTarget) -> Result<Carrier, Problem>,
 ) -> Result<Opening, Problem> {
-    let (context, door) = (guard::context(request), Door::of(request));
+    let (context, family) = (guard::context(request), ApiFamily::of(request));
     let visitor = visitor(request, pairs).await?;
-    let lane = lane(request, &visitor)?;
+    let target = target(request, &visitor)?;
     let grant = visitor.ticket.as_ref().map(|(_, grant)| grant);
     let of_path = guard::filter(request, pairs)?;
     let spec = match grant.and_then(|grant| grant.filter.clone()) {
@@ -84,22 +87,22 @@ async fn admit(
     // a ticket that was made for a cursor goes on from there and from nowhere else
     let asked = cursor(request.headers(), pairs)?;
     let cursor = grant.and_then(|grant| grant.cursor).or(asked);
-    let encoding = Encoding { envelope: door.envelope(), carrier: carrier(&lane)? };
+    let encoding = Encoding { envelope: family.envelope(), carrier: carrier(&target)? };
     let spent = match &visitor.ticket {
         Some((ticket, _)) => Some(context.hub.spend(ticket).await.ok_or_else(Problem::bad_ticket)?),
         None => None,
     };
-    let slot = match context.hub.slot(lane.no(), &visitor.principal) {
+    let slot = match context.hub.slot(target.no(), &visitor.principal) {
         Ok(slot) => slot,
         Err(refusal) => {
             if let Some(spent) = spent {
                 context.hub.restore(spent).await;
             }
-            return Err(Problem::no_slot(refusal, door));
+            return Err(Problem::no_slot(refusal, family));
         }
     };
     Ok(Opening {
-        lane,
+        target,
         principal: visitor.principal,
         filter,
         unknown_events: spec.unknown_events(catalogue::knows),
@@ -126,11 +129,11 @@ fn cursor(headers: &HeaderMap, pairs: &Pairs) -> Result<Option<EventId>, Problem
 /// `GET .../events/stream` (WHATWG HTML 9.2).
 pub async fn sse(request: HttpRequest, pairs: Pairs) -> Result<HttpResponse, Problem> {
     let context = guard::context(&request);
-    let opening = admit(&request, &pairs, |lane| {
+    let opening = admit(&request, &pairs, |target| {
         let by_query = pairs.flag("event_names")?;
-        let by_channel = match lane {
-            Lane::Channel(channel) => channel.event_names,
-            Lane::All => None,
+        let by_channel = match target {
+            StreamTarget::Channel(channel) => channel.event_names,
+            StreamTarget::All => None,
         };
         let named = by_query.or(by_channel).unwrap_or(context.settings.sse.event_names);
         Ok(if named { Carrier::SseNamed } else { Carrier::Sse })
@@ -163,7 +166,7 @@ fn origin_allowed(request: &HttpRequest) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
     let context = guard::context(request);
     let listed = |origin: &str| {
-        let everyone = Door::of(request) != Door::Organizations;
+        let everyone = ApiFamily::of(request) != ApiFamily::Organizations;
         let allowed = &context.settings.cors.allowed_origins;
         allowed.iter().any(|a| a == "*" && everyone || a.eq_ignore_ascii_case(origin))
     };

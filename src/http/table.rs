@@ -9,18 +9,18 @@ use crate::settings::Limits;
 
 /// What may be sent to an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub enum BodyLimit {
     /// The body of an ordinary request.
     Request,
     /// Many events at once.
     Batch,
 }
 
-impl Room {
+impl BodyLimit {
     fn bytes(self, limits: &Limits) -> usize {
         match self {
-            Room::Request => limits.request_bytes,
-            Room::Batch => limits.batch_bytes,
+            BodyLimit::Request => limits.request_bytes,
+            BodyLimit::Batch => limits.batch_bytes,
         }
     }
 }
@@ -36,7 +36,7 @@ pub struct Address {
     /// As actix reads it: `{name}`, or `{name:regex}`.
     pub pattern: String,
     pub entries: Vec<Entry>,
-    room: Room,
+    room: BodyLimit,
 }
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ pub struct Table {
 
 impl Table {
     pub fn at(&mut self, pattern: impl Into<String>) -> &mut Address {
-        self.addresses.push(Address { pattern: pattern.into(), entries: Vec::new(), room: Room::Request });
+        self.addresses.push(Address { pattern: pattern.into(), entries: Vec::new(), room: BodyLimit::Request });
         // it was pushed just now
         self.addresses.last_mut().expect("an address")
     }
@@ -62,7 +62,7 @@ impl Table {
 }
 
 impl Address {
-    pub fn room(&mut self, room: Room) -> &mut Address {
+    pub fn room(&mut self, room: BodyLimit) -> &mut Address {
         self.room = room;
         self
     }

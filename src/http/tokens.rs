@@ -8,7 +8,7 @@ use actors::model::access::{Principal, Reach, Refusal, Scope, TokenRecord};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::event::ChannelNo;
 use actors::model::timestamp;
-use actors::session::Lane;
+use actors::streams::session::StreamTarget;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -105,8 +105,8 @@ pub async fn create(
 /// `GET /api/v1/tokens`
 pub async fn list(context: web::Data<Context>, request: HttpRequest, Caller(principal): Caller) -> Answer {
     let channel = match guard::lane_for(&request, &principal, Scope::Manage)? {
-        Lane::All => None,
-        Lane::Channel(channel) => Some(channel.no()),
+        StreamTarget::All => None,
+        StreamTarget::Channel(channel) => Some(channel.no()),
     };
     let data: Vec<_> =
         context.hub.tokens(channel).iter().map(|(token, channel)| TokenView::of(token, channel)).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpResponse, web};
 use actors::hub::webhooks::{
-    AttemptRecord, Delivery, DeliveryId, DeliveryStatus, Fate, Format, Health, Passage, Trigger,
+    AttemptRecord, Delivery, DeliveryId, DeliveryStatus, EventOutcome, EventStatus, Format, Health, Trigger,
 };
 use actors::hub::{Publisher, PublisherKind, Trace};
 use actors::model::access::{Principal, Scope};
@@ -81,7 +81,7 @@ struct PassageView {
     health: Option<Health>,
     /// `pending`, `delivered`, `retrying`, `dead`, `dropped`, `filtered`, `earlier`, `not_kept` or `unknown`.
     #[schema(value_type = String)]
-    status: Fate,
+    status: EventStatus,
     deliveries: Vec<DeliveryView>,
 }
 
@@ -142,14 +142,14 @@ impl DeliveryView {
 }
 
 impl PassageView {
-    fn of(passage: Passage, manages: bool) -> PassageView {
+    fn of(event_outcome: EventOutcome, manages: bool) -> PassageView {
         PassageView {
-            id: passage.webhook.id.clone(),
-            url: manages.then(|| passage.webhook.url.clone()),
-            format: passage.webhook.format,
-            health: passage.health,
-            status: passage.fate,
-            deliveries: passage.deliveries.into_iter().map(|one| DeliveryView::of(one, manages)).collect(),
+            id: event_outcome.webhook.id.clone(),
+            url: manages.then(|| event_outcome.webhook.url.clone()),
+            format: event_outcome.webhook.format,
+            health: event_outcome.health,
+            status: event_outcome.status,
+            deliveries: event_outcome.deliveries.into_iter().map(|one| DeliveryView::of(one, manages)).collect(),
         }
     }
 }

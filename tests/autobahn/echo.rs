@@ -10,8 +10,8 @@ use actix_http::ws::Item;
 use actix_web::web::{self, Payload};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use actix_web_actors::ws::{self, Message, ProtocolError, WebsocketContext};
-use actors::session::inspector::{ClientLimits, Verdict};
-use actors::session::websocket;
+use actors::streams::inspector::{ClientLimits, Verdict};
+use actors::streams::websocket;
 
 /// The suite sends messages of up to 256 KiB in its sections about framing.
 const LIMITS: ClientLimits = ClientLimits { frame_bytes: 1 << 20, message_bytes: 1 << 20 };
@@ -62,7 +62,7 @@ impl StreamHandler<Result<Message, ProtocolError>> for Echo {
     }
 
     fn finished(&mut self, ctx: &mut Self::Context) {
-        websocket::hang_up(&self.verdict, ctx);
+        websocket::close_socket(&self.verdict, ctx);
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Hub, NewToken, TokenError, sources};
 use crate::clock;
+use crate::delivery::storage;
 use crate::model::access::Scope;
 use crate::model::channel::{self, Channel, ChannelKind, NameError};
-use crate::shard::CloseRoom;
 use crate::store::{Change, StoreError, Table};
-use crate::webhook::shelf;
+use crate::streams::shard::CloseStreams;
 
 /// A map that somebody asks for.
 #[derive(Clone, Debug, Default)]
@@ -204,17 +204,17 @@ impl Hub {
         let tokens = self.engine.access.list(Some(no));
         let mut changes = vec![Change::delete(Table::Channels, no.0.to_be_bytes())];
         changes.extend(tokens.iter().map(|token| Change::delete(Table::Tokens, token.id.as_bytes())));
-        let webhooks = self.engine.office.list(no);
+        let webhooks = self.engine.webhook_registry.list(no);
         for webhook in &webhooks {
             self.end_webhook(&webhook.id).await;
         }
-        let sources = self.engine.intake.list(Some(no));
+        let sources = self.engine.source_registry.list(Some(no));
         for source in &sources {
-            self.engine.intake.remove(&source.source.id);
+            self.engine.source_registry.remove(&source.source.id);
         }
         self.blocking(move |engine| {
             for webhook in webhooks {
-                changes.extend(shelf::delete(&engine.state, &webhook.id)?);
+                changes.extend(storage::delete(&engine.state, &webhook.id)?);
             }
             for source in sources {
                 changes.extend(sources::deletion(&engine.state, &source.source.id)?);
@@ -227,7 +227,7 @@ impl Hub {
             self.engine.access.remove(&token.id);
         }
         // when the registry is gone the server is stopping, and with it every stream
-        self.engine.registry.do_send(CloseRoom { no });
+        self.engine.registry.do_send(CloseStreams { no });
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use futures_util::Stream;
 
 use super::Hub;
 use crate::engine::Engine;
-use crate::frame::Frame;
+use crate::feed::frame::Frame;
 use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;

@@ -11,32 +11,33 @@ use zeroize::Zeroizing;
 
 use super::Hub;
 use super::channels::new_channel;
+use crate::catalog::channels::Directory;
+use crate::catalog::credentials::Credentials;
+use crate::catalog::source::Source;
+use crate::catalog::webhook::Webhook;
+use crate::catalog::webhooks::{WebhookConfig, WebhookRegistry};
 use crate::clock;
-use crate::credentials::Credentials;
-use crate::directory::Directory;
+use crate::delivery::http::client::tls_config;
+use crate::delivery::http::resolver::Resolver;
+use crate::delivery::http::target::TargetCheck;
+use crate::delivery::supervisor::{Launch, StopAll, Supervisor as WebhookSupervisor};
 use crate::engine::Engine;
-use crate::janitor::Janitor;
+use crate::feed::Routes;
+use crate::feed::trace::DeliveryTrace;
+use crate::hub::janitor::Janitor;
+use crate::ingest::counters::{SourceCounters, WriteDown};
+use crate::ingest::dead_letters::{self, DeadLetters};
+use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRegistry, SourceStats};
 use crate::journal::{Journal, JournalLimits};
-use crate::limits::{Limits, Slots};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::model::access::{TokenRecord, secret_text};
 use crate::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION, SYSTEM_ORGANIZATION};
-use crate::registry::Registry;
-use crate::routes::Routes;
-use crate::shard::CloseAll;
-use crate::source::intake::{Counts, Intake, Live, SourceLimits, Tally};
-use crate::source::keeper::{Keeper, WriteDown};
-use crate::source::letters::{self, Letters};
-use crate::source::record::Source;
 use crate::store::{self, Change, DataLock, Log, State, StoreError, Table};
-use crate::tickets::Tickets;
-use crate::trail::Trail;
-use crate::webhook::client::tls_config;
-use crate::webhook::office::{Office, WebhookConfig};
-use crate::webhook::record::Webhook;
-use crate::webhook::resolver::Resolver;
-use crate::webhook::supervisor::{Launch, StopAll, Supervisor as WebhookSupervisor};
-use crate::webhook::target::Gate;
+use crate::streams::registry::Registry;
+use crate::streams::shard::CloseAll;
+use crate::streams::slots::Slots;
+use crate::streams::tickets::Tickets;
 
 /// What the engine needs to know to start.
 #[derive(Clone)]
@@ -110,16 +111,20 @@ impl Hub {
 
         let key = store::secret_key(&data_dir, secret_key.as_ref().map(|text| text.as_str()))?;
         let threads: Vec<_> = (0..webhooks.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
-        let gate = Gate::new(webhooks.policy.clone(), resolver);
-        let office = Office::new(webhooks, gate, tls_config(&[])?, key);
+        let target_check = TargetCheck::new(webhooks.policy.clone(), resolver);
+        let webhook_registry = WebhookRegistry::new(webhooks, target_check, tls_config(&[])?, key);
         for (_, webhook) in state.scan::<Webhook>(Table::Webhooks, b"")? {
-            office.put(Arc::new(webhook));
+            webhook_registry.put(Arc::new(webhook));
         }
-        let intake = Intake::new(sources);
+        let source_registry = SourceRegistry::new(sources);
         for (_, source) in state.scan::<Source>(Table::Sources, b"")? {
             let counts = state.get::<Counts>(Table::SourceCounts, &*source.id)?.unwrap_or_default();
-            let letters = Letters::of(&letters::heads(&state, &source.id)?);
-            intake.put(Live::new(source, Arc::new(Tally::restored(counts, letters)), &office.key));
+            let letters = DeadLetters::of(&dead_letters::heads(&state, &source.id)?);
+            source_registry.put(ActiveSource::new(
+                source,
+                Arc::new(SourceStats::restored(counts, letters)),
+                &webhook_registry.key,
+            ));
         }
 
         let arbiter = actix_rt::Arbiter::new().handle();
@@ -133,8 +138,8 @@ impl Hub {
             let (ttl, most) = (limits.ticket_ttl, limits.tickets);
             Supervisor::start_in_arbiter(&arbiter, move |_| Tickets::new(ttl, most))
         };
-        let trail = Arc::new(Trail::new(limits.traced_events));
-        let started = Journal::start(log.clone(), routes.clone(), metrics.clone(), trail.clone(), journal_limits);
+        let trace = Arc::new(DeliveryTrace::new(limits.traced_events));
+        let started = Journal::start(log.clone(), routes.clone(), metrics.clone(), trace.clone(), journal_limits);
         let (journal, thread) = started.map_err(|source| HubError::Io {
             what: "cannot start the journal of",
             path: data_dir.clone(),
@@ -153,20 +158,20 @@ impl Hub {
             access,
             slots,
             metrics,
-            trail,
-            office,
-            intake,
+            trace,
+            webhook_registry,
+            source_registry,
             data_dir,
             lock,
         });
         let for_janitor = engine.clone();
         Supervisor::start_in_arbiter(&arbiter, move |_| Janitor::new(for_janitor));
         let for_keeper = engine.clone();
-        let keeper = Supervisor::start_in_arbiter(&arbiter, move |_| Keeper::new(for_keeper));
+        let counters = Supervisor::start_in_arbiter(&arbiter, move |_| SourceCounters::new(for_keeper));
         let (for_webhooks, delivering) = (engine.clone(), threads.clone());
         let webhooks =
             Supervisor::start_in_arbiter(&arbiter, move |_| WebhookSupervisor::new(for_webhooks, delivering));
-        for webhook in engine.office.all() {
+        for webhook in engine.webhook_registry.all() {
             webhooks.do_send(Launch { webhook });
         }
         let hub = Hub {
@@ -175,9 +180,9 @@ impl Hub {
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             arbiter: Arc::new(arbiter),
             supervisor: webhooks,
-            keeper,
+            counters,
             threads: threads.into(),
-            journal_thread: Arc::new(std::sync::Mutex::new(Some(thread))),
+            journal_thread: Arc::new(parking_lot::Mutex::new(Some(thread))),
         };
         Ok(Started { hub, new_admin_token: is_new.then_some(admin) })
     }
@@ -213,7 +218,7 @@ impl Hub {
     /// more; gives up waiting after `patience`.
     pub async fn stop(&self, patience: Duration) {
         self.engine.journal.stop();
-        let thread = self.journal_thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let thread = self.journal_thread.lock().take();
         if let Some(thread) = thread {
             let ended = actix_rt::task::spawn_blocking(move || thread.join());
             if tokio::time::timeout(patience, ended).await.is_err() {
@@ -221,7 +226,7 @@ impl Hub {
             }
         }
         // without its actor the counters of the last second are lost, and nothing else
-        let _ = tokio::time::timeout(patience, self.keeper.send(WriteDown)).await;
+        let _ = tokio::time::timeout(patience, self.counters.send(WriteDown)).await;
         if let Err(e) = self.blocking(|engine| engine.state.sync()).await {
             log::error!("the last flush failed: {e}");
         }

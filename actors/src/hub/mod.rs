@@ -3,6 +3,7 @@
 pub mod backup;
 mod channels;
 mod history;
+mod janitor;
 mod lifecycle;
 pub mod sources;
 mod stats;
@@ -23,19 +24,20 @@ pub use stats::{Bucket, Stats, StatsQuery};
 pub use tokens::{NewToken, TokenError};
 pub use trace::{Publisher, PublisherKind, Trace};
 
+use crate::delivery::supervisor::Supervisor;
 use crate::engine::Engine;
+use crate::ingest::counters::SourceCounters;
 use crate::journal::{AppendError, Receipt};
-use crate::limits::{Slot, StreamRefusal};
 use crate::metrics::Metrics;
 use crate::model::access::{Principal, TokenHash};
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft};
-use crate::session::websocket::UpgradeError;
-use crate::session::{Opening, sse, websocket};
-use crate::source::keeper::Keeper;
 use crate::store::{DedupeKey, StoreError};
-use crate::tickets::{Grant, Look, Mint, Restore, Spend, Spent};
-use crate::webhook::supervisor::Supervisor;
+use crate::streams::session::Opening;
+use crate::streams::slots::{Slot, StreamRefusal};
+use crate::streams::tickets::{Grant, Look, Mint, Restore, Spend, Spent};
+use crate::streams::websocket::UpgradeError;
+use crate::streams::{sse, websocket};
 
 /// The engine, as the edge holds it.
 #[derive(Clone)]
@@ -48,10 +50,10 @@ pub struct Hub {
     /// The thread on which the registry, the channels, the tickets and the janitor live.
     arbiter: Arc<actix_rt::ArbiterHandle>,
     supervisor: actix::Addr<Supervisor>,
-    keeper: actix::Addr<Keeper>,
+    counters: actix::Addr<SourceCounters>,
     /// The threads that deliver webhooks.
     threads: Arc<[actix_rt::ArbiterHandle]>,
-    journal_thread: Arc<std::sync::Mutex<Option<std::thread::JoinHandle<()>>>>,
+    journal_thread: Arc<parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
 impl Hub {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Hub;
-use super::webhooks::Passage;
+use super::webhooks::EventOutcome;
+use crate::feed::trace::Remembered;
 use crate::model::channel::Channel;
 use crate::model::event::{ChannelNo, Event, Origin};
 use crate::model::id::EventId;
-use crate::shard::Settle;
 use crate::store::{Direction, PageLimit, StoreError};
-use crate::trail::Remembered;
+use crate::streams::shard::Settle;
 
 /// Who published an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Trace {
     /// None: the event is older than what is remembered.
     pub remembered: Option<Remembered>,
     /// What became of it at each webhook of its channel, the oldest webhook first.
-    pub webhooks: Vec<Passage>,
+    pub webhooks: Vec<EventOutcome>,
 }
 
 impl Hub {
@@ -59,8 +59,8 @@ impl Hub {
         let _ = self.engine.registry.send(Settle { no: event.channel }).await;
         Ok(Trace {
             publisher: self.publisher(&event.origin),
-            remembered: self.engine.trail.find(event.id),
-            webhooks: self.passages(event, channel).await?,
+            remembered: self.engine.trace.find(event.id),
+            webhooks: self.event_outcomes(event, channel).await?,
         })
     }
 

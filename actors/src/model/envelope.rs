@@ -1,5 +1,5 @@
 //! The shapes in which an event leaves the house. Every encoding is written here and nowhere else, and each is made at
-//! most once per event: see [`crate::frame::Frame`].
+//! most once per event: see [`crate::feed::frame::Frame`].
 
 use std::fmt::Write;
 

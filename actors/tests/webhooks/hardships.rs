@@ -3,13 +3,15 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actors::hub::webhooks::{DeliveryId, DeliveryStatus, Door, RetryPolicyForm, Webhook, WebhookError, WebhookSpec};
+use actors::delivery::http::resolver::Resolver;
+use actors::hub::webhooks::{
+    ApiFamily, DeliveryId, DeliveryStatus, RetryPolicyForm, Webhook, WebhookError, WebhookSpec,
+};
 use actors::hub::{HistoryQuery, Order};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::envelope::Envelope;
 use actors::model::filter::Filter;
 use actors::store::Retention;
-use actors::webhook::resolver::Resolver;
 use log::{Log, Metadata, Record};
 use serde_json::{Value, json};
 
@@ -182,7 +184,7 @@ async fn a_webhook_on_the_organization_system_does_not_feed_itself_with_its_own_
     let (world, receiver) = (World::start().await, Receiver::start().await);
     let system = world.hub.find(ChannelKind::Organization, "system").expect("it is there");
     let spec = WebhookSpec { retry_policy: once(), ..to(&format!("{}/system", receiver.url)) };
-    let made = world.hub.create_webhook(&system, Door::Organizations, spec).await;
+    let made = world.hub.create_webhook(&system, ApiFamily::Organizations, spec).await;
     let watcher: std::sync::Arc<Webhook> = made.expect("a webhook").0;
     receiver.answer_always(Some(500));
     // something to be said: a dead letter of another webhook

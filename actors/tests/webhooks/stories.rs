@@ -1,7 +1,7 @@
 //! What a receiver and an owner see. Each test is named after what must hold.
 
 use actors::hub::webhooks::{
-    Batch, DeliveryStatus, Door, Health, JobState, OffReason, ReplayAnswer, ReplayAsk, Resume, RetryPolicyForm,
+    ApiFamily, Batch, DeliveryStatus, Health, JobState, OffReason, ReplayAnswer, ReplayAsk, Resume, RetryPolicyForm,
     WebhookError, WebhookSpec,
 };
 use actors::model::id::EventId;
@@ -210,18 +210,18 @@ async fn what_cannot_be_a_webhook_is_refused_field_by_field() {
         batch: Some(Some(Batch { max_events: 0, max_wait_ms: 0 })),
         ..to("https://10.0.0.1/")
     };
-    let refused = world.hub.create_webhook(&world.map, Door::Maps, spec).await.err();
+    let refused = world.hub.create_webhook(&world.map, ApiFamily::Maps, spec).await.err();
     let Some(WebhookError::Invalid(bad)) = refused else { panic!("{refused:?}") };
     let fields: Vec<_> = bad.iter().map(|bad| bad.field.as_str()).collect();
     assert_eq!(fields, ["url", "filter", "batch.max_events", "custom_headers.X-Wanderer-Signature"]);
 
     let (webhook, _) = world.webhook(to(&receiver.url)).await;
-    let again = world.hub.create_webhook(&world.map, Door::Maps, to(&receiver.url)).await.err();
+    let again = world.hub.create_webhook(&world.map, ApiFamily::Maps, to(&receiver.url)).await.err();
     assert!(matches!(again, Some(WebhookError::Duplicate)), "{again:?}");
     for n in 0..4 {
         world.webhook(to(&format!("{}/{n}", receiver.url))).await;
     }
-    let sixth = world.hub.create_webhook(&world.map, Door::Maps, to(&format!("{}/6", receiver.url))).await.err();
+    let sixth = world.hub.create_webhook(&world.map, ApiFamily::Maps, to(&format!("{}/6", receiver.url))).await.err();
     assert!(matches!(sixth, Some(WebhookError::TooMany { most: 5, .. })), "{sixth:?}");
     world.hub.delete_webhook(&world.map, &webhook.id).await.expect("deleted");
     assert!(matches!(world.hub.webhook(&world.map, &webhook.id).err(), Some(WebhookError::NotFound)));

@@ -4,21 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actors::catalog::webhooks::WebhookConfig;
+use actors::delivery::http::resolver::Resolver;
 use actors::hub::sources::SourceLimits;
-use actors::hub::webhooks::{Door, RetryPolicyForm, Webhook, WebhookSpec};
+use actors::hub::webhooks::{ApiFamily, RetryPolicyForm, Webhook, WebhookSpec};
 use actors::hub::{Config, Hub, NewMap};
 use actors::journal::JournalLimits;
-use actors::limits::{Limits, StreamLimits};
+use actors::limits::Limits;
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::delivery::RetryPolicy;
 use actors::model::event::{Draft, EventType};
 use actors::model::id::EventId;
 use actors::model::json::Canonical;
 use actors::model::target::Policy;
-use actors::ring::RingLimits;
 use actors::store::{Durability, Options, Retention};
-use actors::webhook::office::WebhookConfig;
-use actors::webhook::resolver::Resolver;
+use actors::streams::ring::RingLimits;
+use actors::streams::slots::StreamLimits;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -133,7 +134,7 @@ impl World {
     }
 
     pub async fn webhook(&self, spec: WebhookSpec) -> (Arc<Webhook>, String) {
-        let made = self.hub.create_webhook(&self.map, Door::Maps, spec).await;
+        let made = self.hub.create_webhook(&self.map, ApiFamily::Maps, spec).await;
         let (webhook, secret) = made.unwrap_or_else(|e| panic!("no webhook: {e:?}"));
         (webhook, secret.expect("maps have a secret made").reveal().to_owned())
     }

@@ -4,22 +4,22 @@
 //! no redirects, the same bounds in time. Only the way of the events is another one: they come over a stream, so that a
 //! receiver behind a router can be developed without an address that the server could reach.
 
-mod parcel;
+mod signed_request;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::delivery::http::client::{Attempt, DeliveryClient, tls_config};
+use actors::delivery::http::resolver::Resolver;
+use actors::delivery::http::target::TargetCheck;
+use actors::delivery::outcome::Outcome;
 use actors::model::format::{Form, Format, Template};
 use actors::model::signature::{Keys, Secret};
 use actors::model::target::{Policy, Target, network};
-use actors::webhook::client::{Attempt, DeliveryClient, tls_config};
-use actors::webhook::outcome::Outcome;
-use actors::webhook::resolver::Resolver;
-use actors::webhook::target::Gate;
 use clap::Args;
 
-use self::parcel::{Parcel, Parcels};
+use self::signed_request::{SignedRequest, SignedRequests};
 use super::channel::Channel;
 use super::filter::FilterArgs;
 use super::follow::Follower;
@@ -164,16 +164,16 @@ struct Count {
 
 async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -> Result<(), Failure> {
     let remote = Remote::new(&args.remote)?;
-    let way = parcel::way(&args.channel, form.format());
+    let way = signed_request::way(&args.channel, form.format());
     let mut follower = Follower::new(&remote, &args.channel, &args.filter, args.since, now_ms())?.by_way(way);
-    let parcels = Parcels::new(&remote, &args.channel, form, keys).await?;
+    let signed_requests = SignedRequests::new(&remote, &args.channel, form, keys).await?;
     // an error would mean that an extra certificate cannot be read, and there is none
     let tls = tls_config(&[]).map_err(|e| Failure::Failed(format!("TLS cannot be set up: {e}")))?;
-    let client = DeliveryClient::new(Arc::new(Gate::new(policy(), Resolver::system())), tls);
+    let client = DeliveryClient::new(Arc::new(TargetCheck::new(policy(), Resolver::system())), tls);
     while args.limit.is_none_or(|limit| count.taken + count.refused < limit) {
         let event = follower.next().await?;
-        let parcel = match parcels.pack(&event.envelope, now_ms()) {
-            Ok(parcel) => parcel,
+        let signed_request = match signed_requests.pack(&event.envelope, now_ms()) {
+            Ok(signed_request) => signed_request,
             Err(reason) => {
                 count.refused += 1;
                 output::text(&format!("{DIM}{}{DIM:#} {BAD}not sent{BAD:#} {}\n", tame(&event.id), tame(&reason)))?;
@@ -182,8 +182,8 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
         };
         let attempt = Attempt {
             url: &args.forward_to,
-            headers: parcel.headers.clone(),
-            body: parcel.body.clone(),
+            headers: signed_request.headers.clone(),
+            body: signed_request.body.clone(),
             deadline: ATTEMPT_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
         };
@@ -192,7 +192,7 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
             true => count.taken += 1,
             false => count.refused += 1,
         }
-        output::text(&line(&parcel, &outcome))?;
+        output::text(&line(&signed_request, &outcome))?;
     }
     match count.refused {
         0 => Ok(()),
@@ -201,14 +201,14 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
 }
 
 /// Type and id of an event, and what became of it.
-fn line(parcel: &Parcel, outcome: &Outcome) -> String {
+fn line(signed_request: &SignedRequest, outcome: &Outcome) -> String {
     let ms = outcome.timings.total_us as f64 / 1000.0;
     let (style, what) = match (outcome.succeeded(), outcome.status) {
         (true, Some(status)) => (GOOD, status.to_string()),
         // its reason names the status, where there is one
         (_, _) => (BAD, tame(&outcome.detail)),
     };
-    let (kind, id) = (tame(&parcel.kind), parcel.id);
+    let (kind, id) = (tame(&signed_request.kind), signed_request.id);
     format!("{NAME}{kind}{NAME:#} {DIM}{id}{DIM:#} {style}{what}{style:#} {DIM}in {ms:.1} ms{DIM:#}\n")
 }
 

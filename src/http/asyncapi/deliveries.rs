@@ -1,6 +1,6 @@
 //! Deliveries of webhooks: a channel per format, with the body as the format renders it and the headers as it signs.
 
-use actors::frame::Frame;
+use actors::feed::frame::Frame;
 use actors::model::channel::{ChannelKind, Owner};
 use actors::model::envelope::Envelope;
 use actors::model::format::{self, Attempt, ChannelLabel, Family, Form, Format, Headers, Rendered, Subject, Template};

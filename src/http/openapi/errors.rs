@@ -1,11 +1,11 @@
-//! The table of errors as answers of the document: one body or the other, by the door.
+//! The table of errors as answers of the document: one body or the other, by the family.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::{Place, schemas};
-use crate::http::door::Door;
+use crate::http::family::ApiFamily;
 use crate::http::problem::{Code, Problem};
 
 /// A sentence that goes with the code, as an example.
@@ -59,7 +59,7 @@ fn body(place: &Place<'_>) -> Value {
             }))
         })
     };
-    match place.door.nests_errors() {
+    match place.family.nests_errors() {
         false => place.named("Error", |place| {
             schemas::object(json!({
                 "error": schemas::text("What went wrong, for people."),
@@ -87,7 +87,7 @@ pub fn answers(codes: &[Code], place: &Place<'_>) -> Map<String, Value> {
         by_status.entry(code.status()).or_default().push(code);
     }
     let reference = |(status, codes): (u16, Vec<Code>)| {
-        let name = name(&codes, place.door);
+        let name = name(&codes, place.family);
         let made = place.response(&name, |place| answer(status, &codes, place));
         (status.to_string(), made)
     };
@@ -95,14 +95,14 @@ pub fn answers(codes: &[Code], place: &Place<'_>) -> Map<String, Value> {
 }
 
 /// `NestedInvalidJsonOrValidationFailed`.
-fn name(codes: &[Code], door: Door) -> String {
+fn name(codes: &[Code], family: ApiFamily) -> String {
     let words: Vec<_> = codes.iter().map(|code| format!("{code:?}")).collect();
-    let nested = if door.nests_errors() { "Nested" } else { "" };
+    let nested = if family.nests_errors() { "Nested" } else { "" };
     format!("{nested}{}", words.join("Or"))
 }
 
 fn answer(status: u16, codes: &[Code], place: &Place<'_>) -> Value {
-    let nests = place.door.nests_errors();
+    let nests = place.family.nests_errors();
     let words: Vec<&str> = codes.iter().map(|code| if nests { code.lower() } else { code.upper() }).collect();
     let narrowed = match nests {
         false => json!({ "properties": { "code": { "enum": words }, "status": { "const": status } } }),
@@ -116,7 +116,7 @@ fn answer(status: u16, codes: &[Code], place: &Place<'_>) -> Value {
             if *code == Code::ValidationFailed {
                 problem = problem.with_details(vec![json!({ "field": "name", "message": "is missing" })]);
             }
-            (word.to_string(), json!({ "value": problem.body(place.door) }))
+            (word.to_string(), json!({ "value": problem.body(place.family) }))
         })
         .collect();
     let mut answer = json!({

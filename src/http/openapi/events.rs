@@ -175,16 +175,16 @@ pub fn drafts(place: &Place<'_>) -> Value {
 /// The answer to a publisher.
 pub fn published(place: &Place<'_>) -> Value {
     let ids =
-        json!({ "type": "array", "items": id_in(place.door.envelope()), "description": "One per event, in order." });
+        json!({ "type": "array", "items": id_in(place.family.envelope()), "description": "One per event, in order." });
     super::schemas::data(object(json!({ "ids": ids })))
 }
 
 /// A page of history.
 pub fn page(place: &Place<'_>) -> Value {
-    let envelope = place.door.envelope();
+    let envelope = place.family.envelope();
     let next = json!({ "oneOf": [{ "type": "null" }, id_in(envelope)], "description": "The cursor of the next page, if there is one." });
     let mut page = json!({ "data": super::schemas::list(self::envelope(place, envelope)), "next": next });
-    if place.door.nests_errors() {
+    if place.family.nests_errors() {
         page["nextCursor"] = next;
     }
     object(page)

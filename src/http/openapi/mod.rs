@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 pub use operation::{Access, Operation};
 use schemas::Schemas;
 
-use super::door::Door;
+use super::family::ApiFamily;
 use super::table::Table;
 
 /// What is said of an operation at an address.
@@ -33,7 +33,7 @@ pub type About = fn(&Place<'_>) -> Operation;
 pub struct Place<'a> {
     /// The path as the document writes it.
     pub path: &'a str,
-    pub door: Door,
+    pub family: ApiFamily,
     schemas: &'a RefCell<Schemas>,
 }
 
@@ -120,7 +120,7 @@ pub fn document(table: &Table) -> Value {
     let mut paths = Map::new();
     for address in &table.addresses {
         let path = path_of(&address.pattern);
-        let place = Place { path: &path, door: Door::of_path(&path), schemas: &schemas };
+        let place = Place { path: &path, family: ApiFamily::of_path(&path), schemas: &schemas };
         let mut item = Map::new();
         for entry in &address.entries {
             let method = entry.method.as_str().to_ascii_lowercase();

@@ -9,7 +9,7 @@ use actors::model::signature::Secret;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::super::door::Door;
+use super::super::family::ApiFamily;
 use super::super::names;
 use super::super::problem::Problem;
 
@@ -32,15 +32,15 @@ const READ_ONLY: [&str; 13] = [
 
 /// What a body asks of a webhook.
 pub struct Asked {
-    door: Door,
+    family: ApiFamily,
     pub spec: WebhookSpec,
     pub resume: Option<Resume>,
 }
 
 impl Asked {
     /// Reads a body whose every field can be taken.
-    pub fn read(door: Door, body: Map<String, Value>) -> Result<Asked, Problem> {
-        let (asked, bad) = Asked::read_all(door, body);
+    pub fn read(family: ApiFamily, body: Map<String, Value>) -> Result<Asked, Problem> {
+        let (asked, bad) = Asked::read_all(family, body);
         let detail = |bad: InvalidField| json!({ "field": bad.field, "message": bad.message });
         match bad.is_empty() {
             true => Ok(asked),
@@ -49,8 +49,8 @@ impl Asked {
     }
 
     /// Reads what can be taken, and says what cannot. A field is named as the client wrote it.
-    pub fn read_all(door: Door, body: Map<String, Value>) -> (Asked, Vec<InvalidField>) {
-        let mut asked = Asked { door, spec: WebhookSpec::default(), resume: None };
+    pub fn read_all(family: ApiFamily, body: Map<String, Value>) -> (Asked, Vec<InvalidField>) {
+        let mut asked = Asked { family, spec: WebhookSpec::default(), resume: None };
         let (mut bad, mut seen) = (Vec::new(), HashSet::new());
         for (name, value) in body {
             let own = names::understood(&name);
@@ -78,24 +78,26 @@ impl Asked {
             "retry_policy" => spec.retry_policy = Some(retry_policy(value)?),
             "ordered" => spec.ordered = Some(typed::<Option<bool>>(value, "must be true or false")?.unwrap_or(false)),
             "batch" => {
-                let form = format!("must be {} or null", self.door.fields(&["max_events", "max_wait_ms"]));
+                let form = format!("must be {} or null", self.family.fields(&["max_events", "max_wait_ms"]));
                 spec.batch = Some(typed::<Option<Batch>>(names::understood_object(value), &form)?);
             }
             "rate_limit" => {
-                let form = format!("must be {} or null", self.door.fields(&["per_second", "burst"]));
+                let form = format!("must be {} or null", self.family.fields(&["per_second", "burst"]));
                 spec.rate_limit = Some(typed::<Option<RateLimit>>(names::understood_object(value), &form)?);
             }
             "resume" => self.resume = typed(value, "must be skip, pending or all")?,
             // a document has one format; what was read of it may be written back
-            "format" if self.door == Door::Feed && value == "feed" => {}
-            "format" if self.door != Door::Feed => spec.format = Some(format(self.door, &value)?),
-            "template" if self.door != Door::Feed => spec.template = Some(typed(value, "must be a text or null")?),
-            "session" if self.door == Door::Organizations => {
+            "format" if self.family == ApiFamily::Feed && value == "feed" => {}
+            "format" if self.family != ApiFamily::Feed => spec.format = Some(format(self.family, &value)?),
+            "template" if self.family != ApiFamily::Feed => {
+                spec.template = Some(typed(value, "must be a text or null")?)
+            }
+            "session" if self.family == ApiFamily::Organizations => {
                 spec.session = Some(typed(value, "must be a text or null")?);
             }
-            "secret" if self.door == Door::Organizations => spec.secret = Some(secret(value)?),
+            "secret" if self.family == ApiFamily::Organizations => spec.secret = Some(secret(value)?),
             // an entry of a document that says nothing of its secret keeps it
-            "secret" if self.door == Door::Feed => {
+            "secret" if self.family == ApiFamily::Feed => {
                 spec.secret = (!value.is_null()).then(|| secret(value)).transpose()?;
             }
             _ if READ_ONLY.contains(&name) => {}
@@ -105,7 +107,7 @@ impl Asked {
     }
 }
 
-impl Door {
+impl ApiFamily {
     /// The form of an object, for people.
     fn fields(self, names: &[&str]) -> String {
         let spelled: Vec<_> = names.iter().map(|name| names::spelled(self, name)).collect();
@@ -117,9 +119,9 @@ fn typed<T: DeserializeOwned>(value: Value, expected: &str) -> Result<T, String>
     serde_json::from_value(value).map_err(|_| expected.to_string())
 }
 
-fn format(door: Door, value: &Value) -> Result<Format, String> {
+fn format(family: ApiFamily, value: &Value) -> Result<Format, String> {
     if value.is_null() {
-        return Ok(door.of_webhooks().default_format());
+        return Ok(family.of_webhooks().default_format());
     }
     let names = || format!("must be one of {}", Format::ALL.map(Format::as_str).join(", "));
     value.as_str().and_then(|name| name.parse().ok()).ok_or_else(names)

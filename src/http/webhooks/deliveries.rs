@@ -11,7 +11,7 @@ use actors::model::timestamp::{self, to_iso};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::door::Door;
+use super::super::family::ApiFamily;
 use super::super::guard::OnWebhook;
 use super::super::problem::{Code, Problem};
 use super::super::query::{self, Pairs};
@@ -44,15 +44,15 @@ fn iso(ms: u64) -> String {
     to_iso(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
-/// Ids of events as the clients of this door know them.
-fn event_id(door: Door, id: EventId) -> String {
-    door.envelope().shown_id(id)
+/// Ids of events as the clients of this family know them.
+fn event_id(family: ApiFamily, id: EventId) -> String {
+    family.envelope().shown_id(id)
 }
 
 /// A delivery as a list shows it.
-fn shown(door: Door, delivery: &Delivery, webhook: &str) -> Value {
+fn shown(family: ApiFamily, delivery: &Delivery, webhook: &str) -> Value {
     let last = delivery.attempts.last();
-    let events: Vec<_> = delivery.events.iter().map(|id| event_id(door, *id)).collect();
+    let events: Vec<_> = delivery.events.iter().map(|id| event_id(family, *id)).collect();
     let shown = json!({
         "id": delivery.id,
         "webhook_id": webhook,
@@ -66,7 +66,7 @@ fn shown(door: Door, delivery: &Delivery, webhook: &str) -> Value {
         "inserted_at": iso(delivery.id.time_ms()),
         "updated_at": to_iso(delivery.updated_ms),
     });
-    names::object(door, shown)
+    names::object(family, shown)
 }
 
 fn header_object(headers: &Headers) -> Map<String, Value> {
@@ -74,7 +74,7 @@ fn header_object(headers: &Headers) -> Map<String, Value> {
 }
 
 /// The parts of an attempt in milliseconds; null is a part that did not happen or did not end.
-fn timings_shown(door: Door, timings: &Timings) -> Value {
+fn timings_shown(family: ApiFamily, timings: &Timings) -> Value {
     let ms = |us: Option<u64>| us.map(|us| us as f64 / 1e3);
     let shown = json!({
         "dns_ms": ms(timings.dns_us),
@@ -82,16 +82,16 @@ fn timings_shown(door: Door, timings: &Timings) -> Value {
         "tls_ms": ms(timings.tls_us),
         "first_byte_ms": ms(timings.first_byte_us),
     });
-    names::object(door, shown)
+    names::object(family, shown)
 }
 
-fn attempt(door: Door, attempt: &AttemptRecord) -> Value {
+fn attempt(family: ApiFamily, attempt: &AttemptRecord) -> Value {
     let shown = json!({
         "number": attempt.number,
         "trigger": attempt.trigger,
         "started_at": to_iso(attempt.started_ms),
         "duration_ms": attempt.duration_ms,
-        "timings": timings_shown(door, &attempt.timings),
+        "timings": timings_shown(family, &attempt.timings),
         "connection_reused": attempt.reused,
         "remote_address": attempt.address,
         "status_code": attempt.status_code,
@@ -102,12 +102,12 @@ fn attempt(door: Door, attempt: &AttemptRecord) -> Value {
         "response_headers": header_object(&attempt.response_headers),
         "response_body": attempt.response_body,
     });
-    names::object(door, shown)
+    names::object(family, shown)
 }
 
 /// `GET .../webhooks/{webhook}/deliveries`
 pub async fn list(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, pairs: Pairs) -> Answer {
-    let (door, id) = (Door::of(&request), &*on.webhook.id);
+    let (family, id) = (ApiFamily::of(&request), &*on.webhook.id);
     let status = match pairs.get("status") {
         None | Some("") => None,
         Some("pending") => Some(DeliveryStatus::Pending),
@@ -120,8 +120,8 @@ pub async fn list(context: web::Data<Context>, on: OnWebhook, request: HttpReque
     let after = pairs.get("after").filter(|text| !text.is_empty()).map(str::parse::<DeliveryId>).transpose();
     let after = after.map_err(|e| Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}")))?;
     let page = context.hub.deliveries(&on.channel, id, status, limit, after).await?;
-    let data: Vec<_> = page.data.iter().map(|delivery| shown(door, delivery, id)).collect();
-    let next = if door == Door::Organizations { "nextCursor" } else { "next" };
+    let data: Vec<_> = page.data.iter().map(|delivery| shown(family, delivery, id)).collect();
+    let next = if family == ApiFamily::Organizations { "nextCursor" } else { "next" };
     Ok(HttpResponse::Ok().json(json!({ "data": data, next: page.next })))
 }
 
@@ -132,10 +132,10 @@ pub async fn get(
     path: web::Path<DeliveryPath>,
     request: HttpRequest,
 ) -> Answer {
-    let door = Door::of(&request);
+    let family = ApiFamily::of(&request);
     let delivery = context.hub.delivery(&on.channel, &on.webhook.id, path.id()?).await?;
-    let mut shown = shown(door, &delivery, &on.webhook.id);
-    shown["attempts"] = delivery.attempts.iter().map(|made| attempt(door, made)).collect();
+    let mut shown = shown(family, &delivery, &on.webhook.id);
+    shown["attempts"] = delivery.attempts.iter().map(|made| attempt(family, made)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": shown })))
 }
 
@@ -149,10 +149,10 @@ pub async fn retry(
     let id = path.id()?;
     context.hub.retry_delivery(&on.channel, &on.webhook.id, id).await?;
     let shown = json!({ "id": id, "webhook_id": on.webhook.id, "status": DeliveryStatus::Pending });
-    Ok(HttpResponse::Accepted().json(json!({ "data": names::object(Door::of(&request), shown) })))
+    Ok(HttpResponse::Accepted().json(json!({ "data": names::object(ApiFamily::of(&request), shown) })))
 }
 
-fn tested(door: Door, outcome: &TestOutcome) -> Value {
+fn tested(family: ApiFamily, outcome: &TestOutcome) -> Value {
     let shown = json!({
         "id": outcome.delivery,
         "delivered": outcome.delivered,
@@ -160,19 +160,19 @@ fn tested(door: Door, outcome: &TestOutcome) -> Value {
         "error_code": outcome.error_code,
         "error": (!outcome.detail.is_empty()).then_some(&outcome.detail),
         "duration_ms": outcome.duration_ms,
-        "timings": timings_shown(door, &outcome.timings),
+        "timings": timings_shown(family, &outcome.timings),
         "request_headers": header_object(&outcome.request_headers),
         "request_body": String::from_utf8_lossy(&outcome.body),
         "response_headers": header_object(&outcome.response_headers),
         "response_body": outcome.response_body,
     });
-    names::object(door, shown)
+    names::object(family, shown)
 }
 
 /// `POST .../webhooks/{webhook}/test`
 pub async fn test(context: web::Data<Context>, on: OnWebhook, request: HttpRequest) -> Answer {
     let outcome = context.hub.test_webhook(&on.channel, &on.webhook.id).await?;
-    Ok(HttpResponse::Ok().json(json!({ "data": tested(Door::of(&request), &outcome) })))
+    Ok(HttpResponse::Ok().json(json!({ "data": tested(ApiFamily::of(&request), &outcome) })))
 }
 
 #[derive(Default, Deserialize)]
@@ -222,16 +222,16 @@ impl Replay {
     }
 }
 
-fn job_shown(door: Door, job: &Job, webhook: &str) -> Value {
+fn job_shown(family: ApiFamily, job: &Job, webhook: &str) -> Value {
     let shown = json!({
         "id": job.id,
         "webhook_id": webhook,
         "state": job.state,
-        "after": event_id(door, job.after),
-        "until": event_id(door, job.until),
+        "after": event_id(family, job.after),
+        "until": event_id(family, job.until),
         "events": job.events,
         "status": job.dead_only.then_some("dead"),
-        "position": event_id(door, job.position),
+        "position": event_id(family, job.position),
         "delivered": job.delivered,
         "failed": job.failed,
         "skipped": job.skipped,
@@ -239,16 +239,16 @@ fn job_shown(door: Door, job: &Job, webhook: &str) -> Value {
         "inserted_at": iso(job.created_ms),
         "finished_at": job.finished_ms.map(iso),
     });
-    names::object(door, shown)
+    names::object(family, shown)
 }
 
 /// `POST .../webhooks/{webhook}/replay`
 pub async fn replay(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, body: web::Bytes) -> Answer {
-    let (door, id) = (Door::of(&request), &on.webhook.id);
+    let (family, id) = (ApiFamily::of(&request), &on.webhook.id);
     let ask = query::optional_json::<Replay>(&request, &body)?.check()?;
     let data = match context.hub.replay(&on.channel, id, ask).await? {
-        ReplayAnswer::Counted(count) => names::object(door, json!({ "dry_run": true, "count": count })),
-        ReplayAnswer::Started(job) => job_shown(door, &context.hub.replay_job(&on.channel, id, job).await?, id),
+        ReplayAnswer::Counted(count) => names::object(family, json!({ "dry_run": true, "count": count })),
+        ReplayAnswer::Started(job) => job_shown(family, &context.hub.replay_job(&on.channel, id, job).await?, id),
     };
     Ok(HttpResponse::Accepted().json(json!({ "data": data })))
 }
@@ -261,5 +261,5 @@ pub async fn replay_job(
     request: HttpRequest,
 ) -> Answer {
     let job = context.hub.replay_job(&on.channel, &on.webhook.id, JobId(path.job)).await?;
-    Ok(HttpResponse::Ok().json(json!({ "data": job_shown(Door::of(&request), &job, &on.webhook.id) })))
+    Ok(HttpResponse::Ok().json(json!({ "data": job_shown(ApiFamily::of(&request), &job, &on.webhook.id) })))
 }

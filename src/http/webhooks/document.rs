@@ -6,7 +6,7 @@ use actors::model::channel::Channel;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::door::Door;
+use super::super::family::ApiFamily;
 use super::super::guard::{Manages, On};
 use super::super::{Context, query};
 use super::asked::Asked;
@@ -53,7 +53,7 @@ fn entry(value: Value) -> Entry {
         Some(_) if id.is_none() => Some("must be a text"),
         Some(_) => None,
     };
-    let (Asked { spec, resume, .. }, mut bad) = Asked::read_all(Door::Feed, fields);
+    let (Asked { spec, resume, .. }, mut bad) = Asked::read_all(ApiFamily::Feed, fields);
     bad.extend(wrong_id.map(|message| InvalidField { field: "id".into(), message: message.into() }));
     Entry { id, spec: Some(spec), resume, bad }
 }

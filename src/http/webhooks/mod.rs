@@ -15,7 +15,7 @@ use actors::model::timestamp::to_iso;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::door::Door;
+use super::family::ApiFamily;
 use super::guard::{Manages, On, OnWebhook};
 use super::problem::{Code, Problem};
 use super::query::Pairs;
@@ -32,13 +32,13 @@ const PAGE_MAX: usize = 1000;
 const PAGE_DEFAULT: usize = 100;
 
 /// An answer that is one object.
-async fn data(context: &Context, door: Door, channel: &Channel, webhook: &Webhook) -> Answer {
-    Ok(HttpResponse::Ok().json(json!({ "data": shown(context, door, channel, webhook).await? })))
+async fn data(context: &Context, family: ApiFamily, channel: &Channel, webhook: &Webhook) -> Answer {
+    Ok(HttpResponse::Ok().json(json!({ "data": shown(context, family, channel, webhook).await? })))
 }
 
-/// What was refused, with fields named as the clients of this door do.
-fn refused(door: Door) -> impl Fn(WebhookError) -> Problem {
-    move |e| Problem::from(e).spelled(|field| names::path(door, field))
+/// What was refused, with fields named as the clients of this family do.
+fn refused(family: ApiFamily) -> impl Fn(WebhookError) -> Problem {
+    move |e| Problem::from(e).spelled(|field| names::path(family, field))
 }
 
 /// `PUT /api/maps/{map}/webhooks/toggle`
@@ -54,7 +54,7 @@ pub async fn toggle(context: web::Data<Context>, on: On<Manages>, request: HttpR
 pub async fn list(context: web::Data<Context>, on: On<Manages>) -> Answer {
     let mut data = Vec::new();
     for webhook in context.hub.list_webhooks(&on.channel) {
-        data.push(shown(&context, Door::Maps, &on.channel, &webhook).await?);
+        data.push(shown(&context, ApiFamily::Maps, &on.channel, &webhook).await?);
     }
     Ok(HttpResponse::Ok().json(json!({ "data": data })))
 }
@@ -72,7 +72,7 @@ pub async fn page(context: web::Data<Context>, on: On<Manages>, pairs: Pairs) ->
     };
     let mut data = Vec::new();
     for webhook in all.iter().skip(begin).take(limit) {
-        data.push(shown(&context, Door::Organizations, &on.channel, webhook).await?);
+        data.push(shown(&context, ApiFamily::Organizations, &on.channel, webhook).await?);
     }
     let last = begin + data.len();
     let next = all.get(last.wrapping_sub(1)).filter(|_| last < all.len()).map(|webhook| &*webhook.id);
@@ -81,11 +81,11 @@ pub async fn page(context: web::Data<Context>, on: On<Manages>, pairs: Pairs) ->
 
 /// `POST .../webhooks`
 pub async fn create(context: web::Data<Context>, on: On<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
-    let door = Door::of(&request);
-    let Asked { spec, .. } = Asked::read(door, query::json(&request, &body)?)?;
-    let made = context.hub.create_webhook(&on.channel, door.of_webhooks(), spec).await;
-    let (webhook, secret) = made.map_err(refused(door))?;
-    let mut shown = shown(&context, door, &on.channel, &webhook).await?;
+    let family = ApiFamily::of(&request);
+    let Asked { spec, .. } = Asked::read(family, query::json(&request, &body)?)?;
+    let made = context.hub.create_webhook(&on.channel, family.of_webhooks(), spec).await;
+    let (webhook, secret) = made.map_err(refused(family))?;
+    let mut shown = shown(&context, family, &on.channel, &webhook).await?;
     if let Some(secret) = &secret {
         shown["secret"] = secret.reveal().into();
     }
@@ -94,15 +94,15 @@ pub async fn create(context: web::Data<Context>, on: On<Manages>, request: HttpR
 
 /// `GET .../webhooks/{webhook}`
 pub async fn get(context: web::Data<Context>, on: OnWebhook, request: HttpRequest) -> Answer {
-    data(&context, Door::of(&request), &on.channel, &on.webhook).await
+    data(&context, ApiFamily::of(&request), &on.channel, &on.webhook).await
 }
 
 /// `PUT` and `PATCH .../webhooks/{webhook}`: what the body names is changed, the rest stays.
 pub async fn change(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, body: web::Bytes) -> Answer {
-    let door = Door::of(&request);
-    let Asked { spec, resume, .. } = Asked::read(door, query::json(&request, &body)?)?;
+    let family = ApiFamily::of(&request);
+    let Asked { spec, resume, .. } = Asked::read(family, query::json(&request, &body)?)?;
     let changed = context.hub.change_webhook(&on.channel, &on.webhook.id, spec, resume).await;
-    data(&context, door, &on.channel, &*changed.map_err(refused(door))?).await
+    data(&context, family, &on.channel, &*changed.map_err(refused(family))?).await
 }
 
 /// `DELETE .../webhooks/{webhook}`
@@ -120,10 +120,10 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn grace_seconds(&self, door: Door) -> Result<u64, Problem> {
+    fn grace_seconds(&self, family: ApiFamily) -> Result<u64, Problem> {
         let out_of_range = || {
             let message = format!("a whole number from 0 to {GRACE_MAX_S} is expected");
-            Problem::invalid(&names::spelled(door, "grace_seconds"), message)
+            Problem::invalid(&names::spelled(family, "grace_seconds"), message)
         };
         match &self.grace_seconds {
             None => Ok(GRACE_DEFAULT_S),
@@ -132,9 +132,9 @@ impl Rotation {
     }
 
     /// The secret that the owner chose, where the family lets owners choose.
-    fn secret(self, door: Door) -> Result<Option<Secret>, Problem> {
+    fn secret(self, family: ApiFamily) -> Result<Option<Secret>, Problem> {
         match self.secret.map(asked::secret).transpose() {
-            Ok(Some(SecretChoice::Given(_))) if door == Door::Maps => {
+            Ok(Some(SecretChoice::Given(_))) if family == ApiFamily::Maps => {
                 Err(Problem::invalid("secret", "those of maps are made by the server; leave it out"))
             }
             Ok(Some(SecretChoice::Given(secret))) => Ok(Some(secret)),
@@ -151,14 +151,14 @@ pub async fn rotate_secret(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Answer {
-    let door = Door::of(&request);
+    let family = ApiFamily::of(&request);
     let rotation: Rotation = query::optional_json(&request, &body)?;
-    let grace_s = rotation.grace_seconds(door)?;
-    let given = rotation.secret(door)?;
+    let grace_s = rotation.grace_seconds(family)?;
+    let given = rotation.secret(family)?;
     let made = given.is_none();
     let until_ms = now_ms() + grace_s as i64 * 1_000;
     let id = &on.webhook.id;
-    let secret = context.hub.rotate_secret(&on.channel, id, grace_s, given).await.map_err(refused(door))?;
+    let secret = context.hub.rotate_secret(&on.channel, id, grace_s, given).await.map_err(refused(family))?;
     let mut shown = json!({ "id": id });
     if made {
         shown["secret"] = secret.reveal().into();
@@ -167,5 +167,5 @@ pub async fn rotate_secret(
     // a webhook that signed nothing before has no old secret
     let until = on.webhook.secrets.is_some().then(|| to_iso(until_ms));
     shown["previous_secret_expires_at"] = until.into();
-    Ok(HttpResponse::Ok().json(json!({ "data": names::object(door, shown) })))
+    Ok(HttpResponse::Ok().json(json!({ "data": names::object(family, shown) })))
 }

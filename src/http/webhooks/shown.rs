@@ -6,15 +6,20 @@ use actors::model::timestamp::to_iso;
 use serde_json::{Map, Value, json};
 
 use super::super::Context;
-use super::super::door::Door;
+use super::super::family::ApiFamily;
 use super::super::names;
 use super::super::problem::Problem;
 
 /// A webhook in the shape of the maps or of the organizations.
-pub async fn shown(context: &Context, door: Door, channel: &Channel, webhook: &Webhook) -> Result<Value, Problem> {
+pub async fn shown(
+    context: &Context,
+    family: ApiFamily,
+    channel: &Channel,
+    webhook: &Webhook,
+) -> Result<Value, Problem> {
     let status = status(context, channel, webhook).await?;
-    let whose = match door {
-        Door::Organizations => json!({
+    let whose = match family {
+        ApiFamily::Organizations => json!({
             "organization": channel.id,
             "session": webhook.filter.session,
             "has_secret": webhook.secrets.is_some(),
@@ -25,8 +30,8 @@ pub async fn shown(context: &Context, door: Door, channel: &Channel, webhook: &W
     let switched_off =
         matches!(status.as_ref().and_then(|status| status.reason), Some(OffReason::Gone | OffReason::Failing));
     let active = json!({ "active": webhook.active && !switched_off });
-    let parts = [json!({ "id": webhook.id }), whose, choices(door, webhook), active, condition(webhook, status)];
-    Ok(names::object(door, joined(parts)))
+    let parts = [json!({ "id": webhook.id }), whose, choices(family, webhook), active, condition(webhook, status)];
+    Ok(names::object(family, joined(parts)))
 }
 
 /// An entry of the document, as it may be written back.
@@ -34,7 +39,7 @@ pub async fn entry(context: &Context, channel: &Channel, webhook: &Webhook) -> R
     let status = status(context, channel, webhook).await?;
     let id = webhook.entry.as_ref().map(|entry| &*entry.id);
     let names = json!({ "id": id, "webhook_id": webhook.id });
-    let mut entry = joined([names, choices(Door::Feed, webhook), condition(webhook, status)]);
+    let mut entry = joined([names, choices(ApiFamily::Feed, webhook), condition(webhook, status)]);
     if let [one] = webhook.filter.path_prefix.as_slice() {
         // as it was most likely written
         entry["path_prefix"] = one.as_str().into();
@@ -52,7 +57,7 @@ fn joined<const N: usize>(parts: [Value; N]) -> Value {
 }
 
 /// What its owner chose.
-fn choices(door: Door, webhook: &Webhook) -> Value {
+fn choices(family: ApiFamily, webhook: &Webhook) -> Value {
     let headers = webhook.custom_headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
     let all = || vec!["*".to_string()];
     json!({
@@ -63,17 +68,17 @@ fn choices(door: Door, webhook: &Webhook) -> Value {
         "filter": webhook.filter.filter,
         "path_prefix": webhook.filter.path_prefix,
         "custom_headers": headers.collect::<Map<_, _>>(),
-        "retry_policy": retry_policy(door, webhook),
+        "retry_policy": retry_policy(family, webhook),
         "ordered": webhook.ordered,
-        "batch": names::object(door, json!(webhook.batch)),
-        "rate_limit": names::object(door, json!(webhook.rate_limit)),
+        "batch": names::object(family, json!(webhook.batch)),
+        "rate_limit": names::object(family, json!(webhook.rate_limit)),
     })
 }
 
 /// The names of its fields are the same in every family; organizations are shown each of them.
-fn retry_policy(door: Door, webhook: &Webhook) -> Value {
+fn retry_policy(family: ApiFamily, webhook: &Webhook) -> Value {
     let mut policy = json!(webhook.retry_policy);
-    if let Some(fields) = policy.as_object_mut().filter(|_| door == Door::Organizations) {
+    if let Some(fields) = policy.as_object_mut().filter(|_| family == ApiFamily::Organizations) {
         for name in ["delaySeconds", "maxDelaySeconds"] {
             fields.entry(name).or_insert(Value::Null);
         }

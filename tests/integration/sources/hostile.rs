@@ -189,7 +189,7 @@ fn no_hostile_request_is_accepted_and_none_is_logged_with_its_secret() {
     }
     assert!(map.with_token(crate::support::server::ADMIN).export().is_empty(), "nothing is stored");
 
-    // the door is not simply shut
+    // the family is not simply shut
     hmac.signed(GOOD, now_ms()).send().expect(200);
     api_key.request("").header("X-API-Key", API_KEY).body(GOOD).send().expect(200);
     shared.request("").bearer(&token(Algorithm::HS256, &hs, &claims(60))).body(GOOD).send().expect(200);

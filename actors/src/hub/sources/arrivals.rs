@@ -1,14 +1,14 @@
 //! What comes in at sources: events that are taken, and dead letters.
 
-use super::{Barred, Detail, Hub, Letter, Live, SourceError};
+use super::{ActiveSource, Detail, Hub, Letter, SourceError, SourceRefusal};
 use crate::clock;
+use crate::ingest::dead_letters;
 use crate::journal::Receipt;
 use crate::metrics::SourceOutcome;
 use crate::model::draft::{DraftError, FieldError, Limits};
 use crate::model::event::Draft;
 use crate::model::id::EventId;
 use crate::model::source::{Config, Content, Headers, Proof, Read, Rule, Taken};
-use crate::source::letters;
 
 /// A request whose sender was believed.
 pub struct Arrival<'a> {
@@ -40,7 +40,7 @@ impl Headers for Kept<'_> {
     }
 }
 
-fn config<'a>(live: &'a Live, limits: Limits, partial: bool) -> Config<'a> {
+fn config<'a>(live: &'a ActiveSource, limits: Limits, partial: bool) -> Config<'a> {
     let source = &live.source;
     Config {
         id: &source.id,
@@ -55,7 +55,7 @@ fn config<'a>(live: &'a Live, limits: Limits, partial: bool) -> Config<'a> {
 /// Under which key a request is known again. What a sender signs or a provider numbers counts before what a header
 /// without a signature says, so that nobody makes a new request of an old one by changing that header.
 fn request_key(
-    live: &Live,
+    live: &ActiveSource,
     delivery: Option<&str>,
     proof: &Proof,
     idempotency: Option<&str>,
@@ -72,7 +72,7 @@ fn request_key(
 
 /// Keys of events within the source, where no publisher's key meets them. A sender that signs the same request anew with
 /// its `Idempotency-Key` is known by the keys of its events.
-fn event_keys(live: &Live, drafts: &mut [Draft], idempotency: Option<&str>) {
+fn event_keys(live: &ActiveSource, drafts: &mut [Draft], idempotency: Option<&str>) {
     let id = &live.source.id;
     for (n, draft) in drafts.iter_mut().enumerate() {
         let own = draft.dedupe_id.as_deref().map(|own| format!("{id} event {own}"));
@@ -83,22 +83,27 @@ fn event_keys(live: &Live, drafts: &mut [Draft], idempotency: Option<&str>) {
 
 impl Hub {
     /// Takes one request from the rate of a source.
-    pub fn admit(&self, live: &Live) -> Result<(), Barred> {
+    pub fn admit(&self, live: &ActiveSource) -> Result<(), SourceRefusal> {
         live.admit(clock::now_ms()).inspect_err(|_| self.metrics().source_request(SourceOutcome::Limited))
     }
 
     /// Whether the sender of these raw bytes is believed.
-    pub fn recognise(&self, live: &Live, headers: &dyn Headers, body: &[u8]) -> Result<Proof, Barred> {
-        live.verify(headers, body, clock::now_ms()).inspect_err(|barred| {
-            self.metrics().source_request(match barred {
-                Barred::Untrusted(_) => SourceOutcome::Unauthenticated,
+    pub fn recognise(&self, live: &ActiveSource, headers: &dyn Headers, body: &[u8]) -> Result<Proof, SourceRefusal> {
+        live.verify(headers, body, clock::now_ms()).inspect_err(|refusal| {
+            self.metrics().source_request(match refusal {
+                SourceRefusal::Untrusted(_) => SourceOutcome::Unauthenticated,
                 _ => SourceOutcome::Unavailable,
             });
         })
     }
 
     /// Publishes what a request holds; returns when it is durable. What is refused for its content is kept as a dead letter.
-    pub async fn take_in(&self, live: &Live, proof: &Proof, arrival: Arrival<'_>) -> Result<TakenIn, SourceError> {
+    pub async fn take_in(
+        &self,
+        live: &ActiveSource,
+        proof: &Proof,
+        arrival: Arrival<'_>,
+    ) -> Result<TakenIn, SourceError> {
         let Arrival { headers, body, content, partial, idempotency, limits } = arrival;
         let config = config(live, limits, partial);
         let taken = match config.read(headers, body, content) {
@@ -108,7 +113,7 @@ impl Hub {
                 let delivery = std::str::from_utf8(body).ok().and_then(|text| config.delivery(headers, text));
                 let (key, _) = request_key(live, delivery.as_deref(), proof, idempotency);
                 self.metrics().source_request(SourceOutcome::Refused);
-                live.tally.refused_content(&refusal.to_string());
+                live.stats.refused_content(&refusal.to_string());
                 let letter = letter(live, headers, content, key, body.len(), &refusal);
                 self.keep_letter(live, letter, body).await;
                 return Err(SourceError::Refused(refusal));
@@ -121,14 +126,19 @@ impl Hub {
         if !refused.is_empty() && !receipt.repeated {
             let rest = format!("{{\"events\":[{}]}}", refused.join(","));
             let refusal = DraftError::Invalid(errors.clone());
-            live.tally.refused_content(&refusal.to_string());
+            live.stats.refused_content(&refusal.to_string());
             let key = key.map(|key| format!("{key} refused"));
             self.keep_letter(live, letter(live, headers, content, key, rest.len(), &refusal), rest.as_bytes()).await;
         }
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors })
     }
 
-    async fn publish_from(&self, live: &Live, drafts: Vec<Draft>, key: Option<&str>) -> Result<Receipt, SourceError> {
+    async fn publish_from(
+        &self,
+        live: &ActiveSource,
+        drafts: Vec<Draft>,
+        key: Option<&str>,
+    ) -> Result<Receipt, SourceError> {
         let channel = self.channel(live.source.channel_no()).ok_or(SourceError::NotFound)?;
         let events = drafts.len() as u64;
         let receipt = self.publish(channel, drafts, key, live.by.clone()).await?;
@@ -137,7 +147,7 @@ impl Hub {
             false => {
                 self.metrics().source_request(SourceOutcome::Accepted);
                 self.metrics().source_events.inc_by(events);
-                live.tally.took(events, clock::now_ms());
+                live.stats.took(events, clock::now_ms());
             }
         }
         Ok(receipt)
@@ -147,18 +157,18 @@ impl Hub {
 
     /// Keeps a letter, unless the same request is among the letters already. The sender was refused either way, so a store
     /// that fails is the operator's to know.
-    async fn keep_letter(&self, live: &Live, mut letter: Letter, body: &[u8]) {
-        let (tally, id, body) = (live.tally.clone(), live.source.id.clone(), body.to_vec());
-        let mut letters = tally.letters.clone().lock_owned().await;
+    async fn keep_letter(&self, live: &ActiveSource, mut letter: Letter, body: &[u8]) {
+        let (stats, id, body) = (live.stats.clone(), live.source.id.clone(), body.to_vec());
+        let mut letters = stats.letters.clone().lock_owned().await;
         if letter.key.as_deref().is_some_and(|key| letters.has_key(key)) {
             return;
         }
         let kept = self
             .blocking(move |engine| {
-                let limits = engine.intake.limits;
+                let limits = engine.source_registry.limits;
                 let changes = letters.add(&id, &mut letter, &body, limits.dead_letters, limits.dead_letters_bytes)?;
                 // a source that was deleted meanwhile leaves nothing behind
-                if engine.intake.get(&id).is_none() { Ok(()) } else { engine.state.write(&changes) }
+                if engine.source_registry.get(&id).is_none() { Ok(()) } else { engine.state.write(&changes) }
             })
             .await;
         match kept {
@@ -170,12 +180,12 @@ impl Hub {
     /// Up to `limit` dead letters with a higher number than `after`, the oldest first, and whether there are more.
     pub async fn dead_letters(
         &self,
-        live: &Live,
+        live: &ActiveSource,
         after: u64,
         limit: usize,
     ) -> Result<(Vec<Letter>, bool), SourceError> {
         let id = live.source.id.clone();
-        let mut heads = self.blocking(move |engine| letters::heads(&engine.state, &id)).await?;
+        let mut heads = self.blocking(move |engine| dead_letters::heads(&engine.state, &id)).await?;
         heads.retain(|letter| letter.n > after);
         let more = heads.len() > limit;
         heads.truncate(limit);
@@ -183,12 +193,12 @@ impl Hub {
     }
 
     /// A dead letter and as much of its body as is kept.
-    pub async fn dead_letter(&self, live: &Live, n: u64) -> Result<(Letter, Vec<u8>), SourceError> {
+    pub async fn dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(Letter, Vec<u8>), SourceError> {
         let id = live.source.id.clone();
         let found = self
             .blocking(move |engine| {
-                let Some(letter) = letters::head(&engine.state, &id, n)? else { return Ok(None) };
-                let body = letters::body(&engine.state, &id, &letter)?;
+                let Some(letter) = dead_letters::head(&engine.state, &id, n)? else { return Ok(None) };
+                let body = dead_letters::body(&engine.state, &id, &letter)?;
                 Ok(Some((letter, body)))
             })
             .await?;
@@ -197,9 +207,9 @@ impl Hub {
 
     /// Sends a dead letter through the source as it is now. It is gone when its events are durable, and stays with the new
     /// reason when it is refused again.
-    pub async fn retry_dead_letter(&self, live: &Live, n: u64, limits: Limits) -> Result<TakenIn, SourceError> {
+    pub async fn retry_dead_letter(&self, live: &ActiveSource, n: u64, limits: Limits) -> Result<TakenIn, SourceError> {
         // held to the end, so that two who ask at once do not both publish
-        let mut letters = live.tally.letters.clone().lock_owned().await;
+        let mut letters = live.stats.letters.clone().lock_owned().await;
         let (mut letter, body) = self.dead_letter(live, n).await?;
         if !letter.is_whole() {
             return Err(SourceError::LetterCut);
@@ -212,7 +222,7 @@ impl Hub {
             Err(refusal) => {
                 letter.retries += 1;
                 (letter.reason, letter.details) = described(&refusal);
-                self.blocking(move |engine| engine.state.write(&[letters::noted(&id, &letter)?])).await?;
+                self.blocking(move |engine| engine.state.write(&[dead_letters::noted(&id, &letter)?])).await?;
                 return Err(SourceError::Refused(refusal));
             }
         };
@@ -226,28 +236,28 @@ impl Hub {
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors: Vec::new() })
     }
 
-    pub async fn remove_dead_letter(&self, live: &Live, n: u64) -> Result<(), SourceError> {
+    pub async fn remove_dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(), SourceError> {
         let id = live.source.id.clone();
-        let mut letters = live.tally.letters.clone().lock_owned().await;
+        let mut letters = live.stats.letters.clone().lock_owned().await;
         let changes = letters.remove(&id, n).ok_or(SourceError::LetterNotFound)?;
         Ok(self.blocking(move |engine| engine.state.write(&changes)).await?)
     }
 
-    pub async fn clear_dead_letters(&self, live: &Live) -> Result<(), SourceError> {
+    pub async fn clear_dead_letters(&self, live: &ActiveSource) -> Result<(), SourceError> {
         let id = live.source.id.clone();
-        let mut letters = live.tally.letters.clone().lock_owned().await;
+        let mut letters = live.stats.letters.clone().lock_owned().await;
         let changes = letters.clear(&id);
         Ok(self.blocking(move |engine| engine.state.write(&changes)).await?)
     }
 
     /// How many dead letters a source has.
-    pub async fn count_dead_letters(&self, live: &Live) -> usize {
-        live.tally.letters.lock().await.count()
+    pub async fn count_dead_letters(&self, live: &ActiveSource) -> usize {
+        live.stats.letters.lock().await.count()
     }
 }
 
 fn letter(
-    live: &Live,
+    live: &ActiveSource,
     headers: &dyn Headers,
     content: Content,
     key: Option<String>,

@@ -9,17 +9,17 @@ pub use zeroize::Zeroizing;
 pub use arrivals::{Arrival, TakenIn};
 
 use super::Hub;
+use crate::catalog::source::SealedKeys;
+pub use crate::catalog::source::Source;
 use crate::clock;
 use crate::engine::Engine;
+pub use crate::ingest::dead_letters::{Detail, Letter};
+pub use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRefusal};
 use crate::journal::AppendError;
 use crate::model::channel::{Channel, check_name};
 use crate::model::draft::DraftError;
 use crate::model::event::ChannelNo;
 use crate::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme};
-pub use crate::source::intake::{Barred, Counts, Live, SourceLimits};
-pub use crate::source::letters::{Detail, Letter};
-use crate::source::record::SealedKeys;
-pub use crate::source::record::Source;
 use crate::store::{Change, State, StoreError, Table};
 
 /// The longest that the key before a rotation may count beside the new one, in seconds.
@@ -104,7 +104,7 @@ impl Hub {
         &self,
         channel: &Channel,
         new: NewSource,
-    ) -> Result<(Arc<Live>, Option<Zeroizing<String>>), SourceError> {
+    ) -> Result<(Arc<ActiveSource>, Option<Zeroizing<String>>), SourceError> {
         if let Some(name) = &new.name {
             check_name(name).map_err(|e| invalid("name")(e.to_string()))?;
         }
@@ -117,7 +117,7 @@ impl Hub {
             }
             (true, given) => {
                 let (key, made) = key_of(&scheme, given)?;
-                (Some(SealedKeys::new(&self.engine.office.key, &id, &key)), made.then_some(key))
+                (Some(SealedKeys::new(&self.engine.webhook_registry.key, &id, &key)), made.then_some(key))
             }
         };
         let _one_at_a_time = self.changes.lock().await;
@@ -125,8 +125,8 @@ impl Hub {
         if channel.is_system() {
             return Err(SourceError::System);
         }
-        let most = self.engine.intake.limits.per_channel;
-        if self.engine.intake.list(Some(channel.no())).len() >= most {
+        let most = self.engine.source_registry.limits.per_channel;
+        if self.engine.source_registry.list(Some(channel.no())).len() >= most {
             return Err(SourceError::TooMany(most));
         }
         let now_ms = clock::now_ms();
@@ -148,16 +148,16 @@ impl Hub {
     }
 
     /// A source by its id, whoever it belongs to.
-    pub fn source(&self, id: &str) -> Option<Arc<Live>> {
-        self.engine.intake.get(id)
+    pub fn source(&self, id: &str) -> Option<Arc<ActiveSource>> {
+        self.engine.source_registry.get(id)
     }
 
     /// The sources of a channel, or all of them, the oldest first.
-    pub fn sources(&self, channel: Option<ChannelNo>) -> Vec<Arc<Live>> {
-        self.engine.intake.list(channel)
+    pub fn sources(&self, channel: Option<ChannelNo>) -> Vec<Arc<ActiveSource>> {
+        self.engine.source_registry.list(channel)
     }
 
-    pub async fn change_source(&self, id: &str, change: SourceChange) -> Result<Arc<Live>, SourceError> {
+    pub async fn change_source(&self, id: &str, change: SourceChange) -> Result<Arc<ActiveSource>, SourceError> {
         let _one_at_a_time = self.changes.lock().await;
         let live = self.source(id).ok_or(SourceError::NotFound)?;
         let mut source = live.source.clone();
@@ -190,7 +190,7 @@ impl Hub {
         source.rate_limit = change.rate_limit.unwrap_or(source.rate_limit);
         source.paused = change.paused.unwrap_or(source.paused);
         source.updated_ms = clock::now_ms();
-        Ok(self.store_source(source, live.tally.clone()).await?)
+        Ok(self.store_source(source, live.stats.clone()).await?)
     }
 
     /// Gives a source another key, `given` or one that we make, which is then returned once. The old one counts for
@@ -200,7 +200,7 @@ impl Hub {
         id: &str,
         given: Option<Zeroizing<String>>,
         overlap_s: u64,
-    ) -> Result<(Arc<Live>, Option<Zeroizing<String>>), SourceError> {
+    ) -> Result<(Arc<ActiveSource>, Option<Zeroizing<String>>), SourceError> {
         let _one_at_a_time = self.changes.lock().await;
         let live = self.source(id).ok_or(SourceError::NotFound)?;
         let mut source = live.source.clone();
@@ -208,7 +208,7 @@ impl Hub {
             return Err(invalid("authentication")("is none: there is no secret to rotate".into()));
         };
         let (key, made) = key_of(&source.scheme, given)?;
-        let (seal, now_ms) = (&self.engine.office.key, clock::now_ms());
+        let (seal, now_ms) = (&self.engine.webhook_registry.key, clock::now_ms());
         let until_ms = now_ms.saturating_add(overlap_s.min(OVERLAP_MAX_S) as i64 * 1_000);
         // an old key that does not open any more must not keep the new one from opening
         let keys = match source.verifier(seal) {
@@ -217,7 +217,7 @@ impl Hub {
         };
         source.keys = Some(keys);
         source.updated_ms = now_ms;
-        let live = self.store_source(source, live.tally.clone()).await?;
+        let live = self.store_source(source, live.stats.clone()).await?;
         Ok((live, made.then_some(key)))
     }
 
@@ -227,19 +227,19 @@ impl Hub {
         let id = self.source(id).ok_or(SourceError::NotFound)?.source.id.clone();
         let stored = id.clone();
         self.blocking(move |engine| engine.state.write(&deletion(&engine.state, &stored)?)).await?;
-        self.engine.intake.remove(&id);
+        self.engine.source_registry.remove(&id);
         Ok(())
     }
 
     async fn store_source(
         &self,
         source: Source,
-        tally: Arc<crate::source::intake::Tally>,
-    ) -> Result<Arc<Live>, StoreError> {
+        stats: Arc<crate::ingest::registry::SourceStats>,
+    ) -> Result<Arc<ActiveSource>, StoreError> {
         let stored = source.clone();
         self.blocking(move |engine| engine.state.write(&[Change::put(Table::Sources, &*stored.id, &stored)?])).await?;
-        let Engine { intake, office, .. } = &*self.engine;
-        Ok(intake.put(Live::new(source, tally, &office.key)))
+        let Engine { source_registry, webhook_registry, .. } = &*self.engine;
+        Ok(source_registry.put(ActiveSource::new(source, stats, &webhook_registry.key)))
     }
 }
 

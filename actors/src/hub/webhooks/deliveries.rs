@@ -7,9 +7,15 @@ use bytes::Bytes;
 
 use super::pending;
 use super::{Delivery, DeliveryId, DeliveryStatus, Hub, Job, JobId, Webhook, WebhookError};
+use crate::catalog::webhook::Ready;
+use crate::catalog::webhook_validate;
 use crate::clock;
+use crate::delivery::actor::{Ask, FlushHistory, Seen, Test};
+use crate::delivery::http::headers::Headers;
+use crate::delivery::outcome::Timings;
+use crate::delivery::{attempt, history, storage};
 use crate::engine::Engine;
-use crate::frame::Frame;
+use crate::feed::frame::Frame;
 use crate::model::catalogue;
 use crate::model::channel::{Channel, Owner};
 use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
@@ -17,11 +23,6 @@ use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError, Table};
-use crate::webhook::actor::{Ask, FlushHistory, Seen, Test};
-use crate::webhook::headers::Headers;
-use crate::webhook::outcome::Timings;
-use crate::webhook::record::Ready;
-use crate::webhook::{attempt, history, shelf, spec};
 
 /// Most events that one dry run counts.
 const SCAN_EVENTS: usize = 1_000_000;
@@ -191,7 +192,7 @@ impl Hub {
         let webhook = webhook.clone();
         let owner = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?.owner();
         let found = self.blocking(move |engine| {
-            let at = shelf::delivery_key(&webhook.id, delivery);
+            let at = storage::delivery_key(&webhook.id, delivery);
             let logged = engine.state.get::<Delivery>(Table::Deliveries, at)?;
             let rows = seen.rows.iter().filter(|row| row.delivery == delivery).map(|row| (row.delivery, row)).collect();
             match merged(logged.into_iter().collect(), &rows).pop() {
@@ -293,7 +294,10 @@ fn body(engine: &Engine, ready: &Ready, events: &[EventId]) -> Result<Option<Str
 /// An event that is not in the log, of a type that the webhook gets.
 fn sample(webhook: &Webhook, channel: &Channel, delivery: DeliveryId, now_ms: i64) -> Event {
     let wanted = webhook.filter.events.iter().flatten().map(String::as_str);
-    let name = spec::sample_types(webhook, channel.kind).next().or(wanted.into_iter().next()).unwrap_or("webhook.test");
+    let name = webhook_validate::sample_types(webhook, channel.kind)
+        .next()
+        .or(wanted.into_iter().next())
+        .unwrap_or("webhook.test");
     Event {
         id: EventId::from_bytes(delivery.to_bytes()),
         channel: webhook.channel_no(),

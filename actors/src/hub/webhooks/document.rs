@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Door, Hub, InvalidField, Resume, SecretChoice, Webhook, WebhookError, WebhookSpec};
+use super::{ApiFamily, Hub, InvalidField, Resume, SecretChoice, Webhook, WebhookError, WebhookSpec};
+use crate::catalog::webhook::{self, DocumentEntry};
 use crate::clock;
+use crate::delivery::actor::Ask;
+use crate::delivery::storage;
 use crate::model::channel::{self, Channel};
 use crate::model::delivery::EndpointState;
 use crate::model::signature::{Keys, Secret};
 use crate::store::{Change, Table};
-use crate::webhook::actor::Ask;
-use crate::webhook::record::{self, DocumentEntry};
-use crate::webhook::shelf;
 
 /// The longest id of an entry, in bytes.
 const ID_BYTES_MAX: usize = 128;
@@ -54,7 +54,7 @@ struct Draft {
 impl Hub {
     /// The webhooks of the channel's document, in its order.
     pub fn document(&self, channel: &Channel) -> Vec<Arc<Webhook>> {
-        let mut entries = self.engine.office.list(channel.no());
+        let mut entries = self.engine.webhook_registry.list(channel.no());
         entries.retain(|webhook| webhook.entry.is_some());
         entries.sort_by_key(|webhook| webhook.entry.as_ref().map(|entry| entry.position));
         entries
@@ -72,7 +72,7 @@ impl Hub {
     ) -> Result<Vec<Arc<Webhook>>, WebhookError> {
         let _one_at_a_time = self.changes.lock().await;
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
-        let most = self.engine.office.config.per_document;
+        let most = self.engine.webhook_registry.config.per_document;
         if entries.len() > most {
             return Err(WebhookError::TooMany { setting: "limits.webhooks_per_document", most });
         }
@@ -130,9 +130,9 @@ impl Hub {
             return (id, None, bad);
         };
         let now_ms = clock::now_ms();
-        let schedule = &self.engine.office.config.schedule;
+        let schedule = &self.engine.webhook_registry.config.schedule;
         let own = old.as_ref().map_or_else(|| channel::uuid_from(clock::random()).into(), |old| old.id.clone());
-        let mut webhook = Webhook::new(own, channel, Door::Feed, schedule, now_ms);
+        let mut webhook = Webhook::new(own, channel, ApiFamily::Feed, schedule, now_ms);
         let position = u32::try_from(index).unwrap_or(u32::MAX);
         webhook.entry = Some(DocumentEntry { id: id.clone().unwrap_or_default().into(), position });
         if let Some(old) = &old {
@@ -162,7 +162,7 @@ impl Hub {
 
     /// Whether this is the secret that the webhook has, so that it need not be stored (and an old one forgotten) anew.
     fn signs_with(&self, webhook: &Webhook, secret: &Secret) -> bool {
-        let open = |sealed| record::open_keys(&self.engine.office.key, &webhook.id, sealed).ok();
+        let open = |sealed| webhook::open_keys(&self.engine.webhook_registry.key, &webhook.id, sealed).ok();
         webhook.secrets.as_ref().and_then(open).is_some_and(|keys: Keys| keys.current == *secret)
     }
 
@@ -184,25 +184,25 @@ impl Hub {
             let mut changes = Vec::new();
             for (webhook, is_new) in &written {
                 match is_new {
-                    true => changes.extend(shelf::create(webhook, &EndpointState::new(engine.log.head(), now_ms))?),
+                    true => changes.extend(storage::create(webhook, &EndpointState::new(engine.log.head(), now_ms))?),
                     false => changes.push(Change::put(Table::Webhooks, &*webhook.id, webhook)?),
                 }
             }
             for webhook in &deleted {
-                changes.extend(shelf::delete(&engine.state, &webhook.id)?);
+                changes.extend(storage::delete(&engine.state, &webhook.id)?);
             }
             engine.state.write(&changes)
         });
         if let Err(e) = stored.await {
             // those that were to go are there still
             for webhook in gone {
-                self.engine.office.put(webhook.clone());
+                self.engine.webhook_registry.put(webhook.clone());
                 self.launch(&webhook).await;
             }
             return Err(e.into());
         }
         for (webhook, _) in changed {
-            self.engine.office.put(Arc::new(webhook));
+            self.engine.webhook_registry.put(Arc::new(webhook));
         }
         log::info!(channel = &*channel.id, entries = drafts.len(); "the webhooks of a document were replaced");
         Ok(())
@@ -211,7 +211,7 @@ impl Hub {
     /// Tells the actor of a webhook what became of it. The state says the same already, so that a failure here leaves
     /// nothing half done.
     async fn tell(&self, channel: &Arc<Channel>, draft: Draft) {
-        let Some(webhook) = self.engine.office.get(&draft.webhook.id) else { return };
+        let Some(webhook) = self.engine.webhook_registry.get(&draft.webhook.id) else { return };
         let Some(old) = draft.old else { return self.launch(&webhook).await };
         let off = self.observe(&webhook, false).await.is_ok_and(|seen| seen.state.off.is_some());
         let enable = webhook.active && (off || draft.resume.is_some());

@@ -2,7 +2,7 @@
 
 mod deliveries;
 mod document;
-mod passage;
+mod event_outcome;
 mod pending;
 mod preview;
 
@@ -10,11 +10,23 @@ use std::sync::Arc;
 
 pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
 pub use document::{Entry, InvalidEntry};
-pub use passage::{Fate, Passage};
+pub use event_outcome::{EventOutcome, EventStatus};
 pub use preview::{Preview, PreviewAsk};
 
 use super::Hub;
+pub use crate::catalog::webhook::ApiFamily;
+pub use crate::catalog::webhook::Webhook;
+use crate::catalog::webhook::{self, Ready};
+use crate::catalog::webhook_validate;
+pub use crate::catalog::webhook_validate::{InvalidField, SecretChoice, WebhookSpec};
 use crate::clock;
+use crate::delivery::actor::{Ask, Discard, Observe, Seen};
+pub use crate::delivery::history::{AttemptRecord, Delivery, DeliveryStatus};
+pub use crate::delivery::http::headers::Headers;
+use crate::delivery::http::target::Refusal as TargetRefusal;
+pub use crate::delivery::outcome::Timings;
+use crate::delivery::supervisor::Launch;
+use crate::delivery::{actor::WebhookActor, storage};
 use crate::model::channel::{self, Channel, ChannelKind};
 use crate::model::delivery::EndpointState;
 pub use crate::model::delivery::{
@@ -24,18 +36,6 @@ pub use crate::model::delivery::{
 pub use crate::model::format::Format;
 use crate::model::signature::{Keys, Secret};
 use crate::store::{Change, StoreError, Table};
-use crate::webhook::actor::{Ask, Discard, Observe, Seen};
-pub use crate::webhook::headers::Headers;
-pub use crate::webhook::history::{AttemptRecord, Delivery, DeliveryStatus};
-pub use crate::webhook::outcome::Timings;
-pub use crate::webhook::record::Door;
-pub use crate::webhook::record::Webhook;
-use crate::webhook::record::{self, Ready};
-use crate::webhook::spec;
-pub use crate::webhook::spec::{InvalidField, SecretChoice, WebhookSpec};
-use crate::webhook::supervisor::Launch;
-use crate::webhook::target::Refusal as TargetRefusal;
-use crate::webhook::{actor::WebhookActor, shelf};
 
 /// The longest that an old secret may sign beside a new one, in seconds.
 pub const GRACE_MAX_S: u64 = 604_800;
@@ -98,12 +98,12 @@ impl Status {
 }
 
 /// What a new webhook signs with: what was asked for, else what its interface does.
-fn secret_choice(door: Door, spec: &WebhookSpec) -> SecretChoice {
-    let by_default = match door {
-        Door::Maps | Door::Feed => SecretChoice::Made,
+fn secret_choice(family: ApiFamily, spec: &WebhookSpec) -> SecretChoice {
+    let by_default = match family {
+        ApiFamily::Maps | ApiFamily::Feed => SecretChoice::Made,
         // a delivery of this format that is not signed is none
-        Door::Organizations if spec.format == Some(Format::Standard) => SecretChoice::Made,
-        Door::Organizations => SecretChoice::Absent,
+        ApiFamily::Organizations if spec.format == Some(Format::Standard) => SecretChoice::Made,
+        ApiFamily::Organizations => SecretChoice::Absent,
     };
     spec.secret.clone().unwrap_or(by_default)
 }
@@ -114,18 +114,18 @@ impl Hub {
     pub async fn create_webhook(
         &self,
         channel: &Channel,
-        door: Door,
+        family: ApiFamily,
         spec: WebhookSpec,
     ) -> Result<(Arc<Webhook>, Option<Secret>), WebhookError> {
         let _one_at_a_time = self.changes.lock().await;
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
-        let office = &self.engine.office;
+        let webhook_registry = &self.engine.webhook_registry;
         let id = channel::uuid_from(clock::random());
         let now_ms = clock::now_ms();
-        let choice = secret_choice(door, &spec);
+        let choice = secret_choice(family, &spec);
         let made = matches!(choice, SecretChoice::Made);
         let secret = choice.take();
-        let mut webhook = Webhook::new(id.into(), &channel, door, &office.config.schedule, now_ms);
+        let mut webhook = Webhook::new(id.into(), &channel, family, &webhook_registry.config.schedule, now_ms);
         webhook.secrets = secret.clone().map(|secret| self.seal(&webhook.id, secret));
         self.check(spec, &mut webhook, &channel, true).await?;
         self.find_room(&channel)?;
@@ -133,28 +133,28 @@ impl Hub {
         let stored = webhook.clone();
         self.blocking(move |engine| {
             let endpoint = EndpointState::new(engine.log.head(), now_ms.max(0) as u64);
-            engine.state.write(&shelf::create(&stored, &endpoint)?)
+            engine.state.write(&storage::create(&stored, &endpoint)?)
         })
         .await?;
-        office.put(webhook.clone());
+        webhook_registry.put(webhook.clone());
         self.launch(&webhook).await;
         Ok((webhook, secret.filter(|_| made)))
     }
 
     /// The webhooks of a channel, the oldest first.
     pub fn list_webhooks(&self, channel: &Channel) -> Vec<Arc<Webhook>> {
-        self.engine.office.list(channel.no())
+        self.engine.webhook_registry.list(channel.no())
     }
 
     /// A webhook of this channel; that of another one does not exist.
     pub fn webhook(&self, channel: &Channel, id: &str) -> Result<Arc<Webhook>, WebhookError> {
-        let webhook = self.engine.office.get(id).filter(|webhook| webhook.channel == channel.no);
+        let webhook = self.engine.webhook_registry.get(id).filter(|webhook| webhook.channel == channel.no);
         webhook.ok_or(WebhookError::NotFound)
     }
 
     /// A webhook of whatever channel, with the channel.
     pub fn find_webhook(&self, id: &str) -> Result<(Arc<Channel>, Arc<Webhook>), WebhookError> {
-        let webhook = self.engine.office.get(id).ok_or(WebhookError::NotFound)?;
+        let webhook = self.engine.webhook_registry.get(id).ok_or(WebhookError::NotFound)?;
         let channel = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?;
         Ok((channel, webhook))
     }
@@ -197,10 +197,10 @@ impl Hub {
         let webhook = self.webhook(channel, id)?;
         self.end_webhook(&webhook.id).await;
         let id = webhook.id.clone();
-        let deleted = self.blocking(move |engine| engine.state.write(&shelf::delete(&engine.state, &id)?)).await;
+        let deleted = self.blocking(move |engine| engine.state.write(&storage::delete(&engine.state, &id)?)).await;
         if let Err(e) = deleted {
             // it is there still
-            self.engine.office.put(webhook.clone());
+            self.engine.webhook_registry.put(webhook.clone());
             self.launch(&webhook).await;
             return Err(e.into());
         }
@@ -223,10 +223,10 @@ impl Hub {
         let _one_at_a_time = self.changes.lock().await;
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let mut webhook = Webhook::clone(&*self.webhook(&channel, id)?);
-        let key = &self.engine.office.key;
+        let key = &self.engine.webhook_registry.key;
         let secret = given.unwrap_or_else(|| Secret::from_random(clock::random()));
         let now_ms = clock::now_ms();
-        let old = webhook.secrets.as_ref().map(|sealed| record::open_keys(key, &webhook.id, sealed));
+        let old = webhook.secrets.as_ref().map(|sealed| webhook::open_keys(key, &webhook.id, sealed));
         let keys = match old {
             Some(Ok(mut keys)) => {
                 keys.rotate(secret.clone(), now_ms + grace_seconds as i64 * 1_000);
@@ -236,7 +236,7 @@ impl Hub {
             // with another key of the data folder there is no old secret any more
             Some(Err(_)) | None => Keys::new(secret.clone()),
         };
-        webhook.secrets = Some(record::seal_keys(key, &webhook.id, &keys));
+        webhook.secrets = Some(webhook::seal_keys(key, &webhook.id, &keys));
         webhook.updated_ms = now_ms;
         if let Some(bad) = self.unfit_secret(&webhook) {
             return Err(WebhookError::Invalid(vec![bad]));
@@ -290,9 +290,11 @@ impl Hub {
             return Err(WebhookError::Invalid(bad));
         }
         // an organization may send one session here and another one there, to the same address
-        let same =
-            |other: &Arc<Webhook>| other.door == Door::Maps && other.id != webhook.id && other.url == webhook.url;
-        let twice = webhook.door == Door::Maps && self.engine.office.list(channel.no()).iter().any(same);
+        let same = |other: &Arc<Webhook>| {
+            other.family == ApiFamily::Maps && other.id != webhook.id && other.url == webhook.url
+        };
+        let twice =
+            webhook.family == ApiFamily::Maps && self.engine.webhook_registry.list(channel.no()).iter().any(same);
         if twice { Err(WebhookError::Duplicate) } else { Ok(()) }
     }
 
@@ -304,14 +306,23 @@ impl Hub {
         channel: &Channel,
         fresh: bool,
     ) -> Vec<InvalidField> {
-        let office = &self.engine.office;
-        let basis = spec::Basis { channel, policy: &office.gate.policy, schedule: &office.config.schedule, fresh };
-        let mut bad = spec::apply(spec, webhook, basis);
+        let webhook_registry = &self.engine.webhook_registry;
+        let basis = webhook_validate::Basis {
+            channel,
+            policy: &webhook_registry.target_check.policy,
+            schedule: &webhook_registry.config.schedule,
+            fresh,
+        };
+        let mut bad = webhook_validate::apply(spec, webhook, basis);
         bad.extend(self.unfit_secret(webhook));
         if bad.is_empty()
-            && let Ok(target) = office.gate.judge_url(&webhook.url)
+            && let Ok(target) = webhook_registry.target_check.judge_url(&webhook.url)
         {
-            let admitted = tokio::time::timeout(office.config.connect_timeout, office.gate.admit(&target)).await;
+            let admitted = tokio::time::timeout(
+                webhook_registry.config.connect_timeout,
+                webhook_registry.target_check.admit(&target),
+            )
+            .await;
             // a name that nobody knows yet may be known when the first event is delivered
             if let Ok(Err(refusal @ TargetRefusal::Forbidden { .. })) = admitted {
                 bad.push(InvalidField { field: "url".into(), message: refusal.to_string() });
@@ -324,24 +335,30 @@ impl Hub {
     /// The format `standard` has no other signature than one that takes a certain kind of key.
     fn unfit_secret(&self, webhook: &Webhook) -> Option<InvalidField> {
         let sealed = webhook.secrets.as_ref().filter(|_| webhook.format == Format::Standard)?;
-        let keys = record::open_keys(&self.engine.office.key, &webhook.id, sealed).ok()?;
+        let keys = webhook::open_keys(&self.engine.webhook_registry.key, &webhook.id, sealed).ok()?;
         let message = "the format standard signs with base64 of 24 to 64 bytes behind whsec_; have a secret made, or \
             choose such a one";
         (!keys.current.signs_standard()).then(|| InvalidField { field: "secret".into(), message: message.into() })
     }
 
-    fn seal(&self, webhook: &str, secret: Secret) -> record::SealedKeys {
-        record::seal_keys(&self.engine.office.key, webhook, &Keys::new(secret))
+    fn seal(&self, webhook: &str, secret: Secret) -> webhook::SealedKeys {
+        webhook::seal_keys(&self.engine.webhook_registry.key, webhook, &Keys::new(secret))
     }
 
     /// Whether the channel may have one more webhook beside those of its document.
     fn find_room(&self, channel: &Channel) -> Result<(), WebhookError> {
-        let config = &self.engine.office.config;
+        let config = &self.engine.webhook_registry.config;
         let (setting, most) = match channel.kind {
             ChannelKind::Map => ("limits.webhooks_per_map", config.per_map),
             ChannelKind::Organization => ("limits.webhooks_per_organization", config.per_organization),
         };
-        let own = self.engine.office.list(channel.no()).iter().filter(|webhook| webhook.door != Door::Feed).count();
+        let own = self
+            .engine
+            .webhook_registry
+            .list(channel.no())
+            .iter()
+            .filter(|webhook| webhook.family != ApiFamily::Feed)
+            .count();
         if own < most { Ok(()) } else { Err(WebhookError::TooMany { setting, most }) }
     }
 
@@ -350,13 +367,13 @@ impl Hub {
         let stored = webhook.clone();
         self.blocking(move |engine| engine.state.write(&[Change::put(Table::Webhooks, &*stored.id, &*stored)?]))
             .await?;
-        self.engine.office.put(webhook.clone());
+        self.engine.webhook_registry.put(webhook.clone());
         Ok(webhook)
     }
 
     fn ready(&self, webhook: &Arc<Webhook>, channel: Arc<Channel>) -> Result<Arc<Ready>, WebhookError> {
-        let office = &self.engine.office;
-        let ready = Ready::of(webhook.clone(), channel, &office.key, &office.gate.policy);
+        let webhook_registry = &self.engine.webhook_registry;
+        let ready = Ready::of(webhook.clone(), channel, &webhook_registry.key, &webhook_registry.target_check.policy);
         ready.map(Arc::new).map_err(|e| {
             log::error!(webhook = &*webhook.id; "a webhook cannot deliver until it is changed: {e}");
             WebhookError::Unavailable
@@ -369,11 +386,11 @@ impl Hub {
     }
 
     async fn actor(&self, webhook: &Arc<Webhook>) -> Result<actix::Addr<WebhookActor>, WebhookError> {
-        if let Some(actor) = self.engine.office.actor(&webhook.id) {
+        if let Some(actor) = self.engine.webhook_registry.actor(&webhook.id) {
             return Ok(actor);
         }
         self.launch(webhook).await;
-        self.engine.office.actor(&webhook.id).ok_or(WebhookError::Unavailable)
+        self.engine.webhook_registry.actor(&webhook.id).ok_or(WebhookError::Unavailable)
     }
 
     async fn ask(&self, webhook: &Arc<Webhook>, ask: Ask) -> Result<Option<JobId>, WebhookError> {
@@ -388,7 +405,7 @@ impl Hub {
 
     /// Ends the actor of a webhook that is about to be deleted.
     pub(super) async fn end_webhook(&self, id: &str) {
-        if let Some(actor) = self.engine.office.remove(id) {
+        if let Some(actor) = self.engine.webhook_registry.remove(id) {
             // an actor that has died writes nothing either
             let _ = actor.send(Discard).await;
         }
@@ -396,7 +413,7 @@ impl Hub {
 
     /// Tells the webhooks of a channel that the channel has changed.
     pub(super) async fn refresh_webhooks(&self, channel: &Arc<Channel>) {
-        for webhook in self.engine.office.list(channel.no()) {
+        for webhook in self.engine.webhook_registry.list(channel.no()) {
             let Ok(ready) = self.ready(&webhook, channel.clone()) else { continue };
             if let Err(e) = self.ask(&webhook, Ask::Configure { ready, new_target: false }).await {
                 log::error!(webhook = &*webhook.id; "a webhook was not told of a change: {e}");

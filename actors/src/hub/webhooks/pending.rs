@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use super::{Delivery, DeliveryId, DeliveryStatus, Webhook};
+use crate::delivery::actor::Seen;
 use crate::engine::Engine;
-use crate::frame::Frame;
+use crate::feed::frame::Frame;
 use crate::model::channel::Owner;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError};
-use crate::webhook::actor::Seen;
 
 /// Most events that one look reads.
 const SCAN_EVENTS: usize = 1_000_000;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{Format, InvalidField, WebhookError};
+use crate::catalog::webhook;
 use crate::clock;
-use crate::frame::Frame;
+use crate::feed::frame::Frame;
 use crate::hub::Hub;
 use crate::model::catalogue;
 use crate::model::channel::{Channel, ChannelKind};
@@ -12,7 +13,6 @@ use crate::model::event::{Event, EventType, Origin};
 use crate::model::format::{self, ChannelLabel, Family, Subject, Template};
 use crate::model::id::EventId;
 use crate::model::signature::{Keys, Secret};
-use crate::webhook::record;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Hub {
             Template::compile(text).map_err(|e| invalid("template", e.to_string()))?;
         }
         let missing = || invalid("template", "is missing: the format template needs one");
-        let form = record::form_of(format, template.as_deref()).ok_or_else(missing)?;
+        let form = webhook::form_of(format, template.as_deref()).ok_or_else(missing)?;
         let (family, name) = match channel.kind {
             ChannelKind::Map => (Family::Map, "maps"),
             ChannelKind::Organization => (Family::Organization, "organizations"),
@@ -64,7 +64,7 @@ impl Hub {
             payload: catalogue::sample(&name, 0),
         };
         let frame = Arc::new(Frame::new(event, channel.owner()));
-        let envelope = frame.json(record::envelope_of(format, channel.kind));
+        let envelope = frame.json(webhook::envelope_of(format, channel.kind));
         let label = ChannelLabel { family, id: &channel.id, name: &channel.name };
         let subject = Subject { event: &frame.event, envelope: &envelope, channel: label };
         let rendered = form.render(&subject).map_err(|e| invalid("template", e.to_string()))?;

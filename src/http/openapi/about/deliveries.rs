@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::schemas::{count, data, flag, list, object, one_of, text, text_or_null, time, time_or_null};
 use super::super::{Access, Operation, Place, events, parameters};
 use super::webhooks::{ID, spelled};
-use crate::http::door::Door;
+use crate::http::family::ApiFamily;
 use crate::http::names;
 use crate::http::problem::Code;
 
@@ -40,7 +40,7 @@ fn delivery_members(place: &Place<'_>) -> Value {
         "id": text("`dlv_` and a ULID."),
         "webhook_id": text("The webhook."),
         "status": one_of(&STATUSES, "Where it stands. `dropped`: nobody waits for it any more; `failed`: a test that failed."),
-        "event_ids": list(events::id_in(place.door.envelope())),
+        "event_ids": list(events::id_in(place.family.envelope())),
         "event_types": list(json!({ "type": "string" })),
         "attempt_count": count("POSTs so far."),
         "status_code": status_code(),
@@ -85,13 +85,16 @@ fn attempt(place: &Place<'_>) -> Value {
 }
 
 fn shown(place: &Place<'_>) -> Value {
-    let name = if place.door == Door::Organizations { "OrganizationDelivery" } else { "MapDelivery" };
+    let name = if place.family == ApiFamily::Organizations { "OrganizationDelivery" } else { "MapDelivery" };
     place.named(name, |place| object(spelled(place, delivery_members(place))))
 }
 
 fn whole(place: &Place<'_>) -> Value {
-    let name =
-        if place.door == Door::Organizations { "OrganizationDeliveryWithAttempts" } else { "MapDeliveryWithAttempts" };
+    let name = if place.family == ApiFamily::Organizations {
+        "OrganizationDeliveryWithAttempts"
+    } else {
+        "MapDeliveryWithAttempts"
+    };
     place.named(name, |place| {
         let mut members = delivery_members(place);
         members["attempts"] = list(attempt(place));
@@ -100,9 +103,9 @@ fn whole(place: &Place<'_>) -> Value {
 }
 
 fn example(place: &Place<'_>) -> Value {
-    let event = place.door.envelope().shown_id(events::EXAMPLE_ULID.parse().expect("a ULID"));
+    let event = place.family.envelope().shown_id(events::EXAMPLE_ULID.parse().expect("a ULID"));
     names::object(
-        place.door,
+        place.family,
         json!({
             "id": DELIVERY, "webhook_id": ID, "status": "delivered", "event_ids": [event], "event_types": ["map_kill"],
             "attempt_count": 1, "status_code": 200, "error_code": null, "next_attempt_at": null,
@@ -113,9 +116,9 @@ fn example(place: &Place<'_>) -> Value {
 
 fn example_attempt(place: &Place<'_>) -> Value {
     let timings =
-        names::object(place.door, json!({ "dns_ms": 0.4, "connect_ms": 8.1, "tls_ms": 12.9, "first_byte_ms": 23.0 }));
+        names::object(place.family, json!({ "dns_ms": 0.4, "connect_ms": 8.1, "tls_ms": 12.9, "first_byte_ms": 23.0 }));
     names::object(
-        place.door,
+        place.family,
         json!({
             "number": 1, "trigger": "first", "started_at": "2025-06-21T12:35:00.140Z", "duration_ms": 23, "timings": timings,
             "connection_reused": false, "remote_address": "93.184.215.14:443", "status_code": 200, "error_code": null, "error": null,
@@ -126,7 +129,7 @@ fn example_attempt(place: &Place<'_>) -> Value {
 }
 
 pub fn list_deliveries(place: &Place<'_>) -> Operation {
-    let next = if place.door == Door::Organizations { "nextCursor" } else { "next" };
+    let next = if place.family == ApiFamily::Organizations { "nextCursor" } else { "next" };
     let page = object(json!({ "data": list(shown(place)), next: text_or_null("What to ask for `after`.") }));
     let cursor = json!({ "type": "string", "pattern": "^(dlv_[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25})?$" });
     let status = json!({ "type": "string", "enum": ["pending", "delivered", "retrying", "dead"] });
@@ -156,7 +159,7 @@ pub fn retry(place: &Place<'_>) -> Operation {
             202,
             "It will be attempted.",
             data(object(spelled(place, form))),
-            json!({ "data": names::object(place.door, example) }),
+            json!({ "data": names::object(place.family, example) }),
         )
         .fails(&[Code::Conflict, Code::RateLimited, Code::Unavailable, Code::Stopping])
 }
@@ -179,20 +182,20 @@ pub fn test(place: &Place<'_>) -> Operation {
         }),
     ));
     let timings =
-        names::object(place.door, json!({ "dns_ms": 0.4, "connect_ms": 8.1, "tls_ms": 12.9, "first_byte_ms": 23.0 }));
+        names::object(place.family, json!({ "dns_ms": 0.4, "connect_ms": 8.1, "tls_ms": 12.9, "first_byte_ms": 23.0 }));
     let example = json!({
         "id": DELIVERY, "delivered": true, "status_code": 200, "error_code": null, "error": null, "duration_ms": 23,
         "timings": timings, "request_headers": {}, "request_body": "{}", "response_headers": {}, "response_body": "OK",
     });
     Operation::new(TAG, "Send a sample now", MANAGES)
         .says("Waits for what comes of it.")
-        .answers(200, "What came of it.", data(form), json!({ "data": names::object(place.door, example) }))
+        .answers(200, "What came of it.", data(form), json!({ "data": names::object(place.family, example) }))
         .fails(&[Code::Conflict, Code::Unavailable, Code::Stopping])
 }
 
 fn job(place: &Place<'_>) -> Value {
-    let name = if place.door == Door::Organizations { "OrganizationReplay" } else { "MapReplay" };
-    let id = || events::id_in(place.door.envelope());
+    let name = if place.family == ApiFamily::Organizations { "OrganizationReplay" } else { "MapReplay" };
+    let id = || events::id_in(place.family.envelope());
     place.named(name, |place| {
         object(spelled(
             place,
@@ -217,12 +220,12 @@ fn job(place: &Place<'_>) -> Value {
 }
 
 fn job_example(place: &Place<'_>) -> Value {
-    let id = place.door.envelope().shown_id(events::EXAMPLE_ULID.parse().expect("a ULID"));
+    let id = place.family.envelope().shown_id(events::EXAMPLE_ULID.parse().expect("a ULID"));
     let example = json!({
         "id": 1, "webhook_id": ID, "state": "running", "after": id, "until": id, "events": null, "status": null, "position": id,
         "delivered": 0, "failed": 0, "skipped": 0, "lost": false, "inserted_at": "2025-06-21T12:35:00.123Z", "finished_at": null,
     });
-    json!({ "data": names::object(place.door, example) })
+    json!({ "data": names::object(place.family, example) })
 }
 
 pub fn replay(place: &Place<'_>) -> Operation {
@@ -242,7 +245,7 @@ pub fn replay(place: &Place<'_>) -> Operation {
             "dry_run?": flag("Only count."),
         }),
     ));
-    if place.door == Door::Organizations {
+    if place.family == ApiFamily::Organizations {
         asked["properties"]["dry_run"] = flag("The same.");
     }
     let answer = data(json!({ "oneOf": [job(place), dry] }));

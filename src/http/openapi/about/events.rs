@@ -13,7 +13,7 @@ const TAG: &str = "Events";
 
 pub fn publish(place: &Place<'_>) -> Operation {
     let example = json!({ "type": "map_kill", "payload": { "value": 250000000 } });
-    let ids = [place.door.envelope().shown_id(events::EXAMPLE_ULID.parse().expect("a ULID"))];
+    let ids = [place.family.envelope().shown_id(events::EXAMPLE_ULID.parse().expect("a ULID"))];
     let lines = json!({
         "schema": text("One event a line, each as in JSON."),
         "example": "{\"type\":\"map_kill\"}\n{\"type\":\"add_system\",\"payload\":{\"name\":\"J123456\"}}\n",
@@ -35,9 +35,9 @@ pub fn publish(place: &Place<'_>) -> Operation {
 }
 
 pub fn history(place: &Place<'_>) -> Operation {
-    let envelope = place.door.envelope();
+    let envelope = place.family.envelope();
     let mut page = json!({ "data": [events::example(envelope)], "next": null });
-    if place.door.nests_errors() {
+    if place.family.nests_errors() {
         page["nextCursor"] = json!(null);
     }
     let lines = json!({

@@ -235,7 +235,7 @@ pub fn list_letters(place: &Place<'_>) -> Operation {
     let cursor = json!({ "type": "integer", "minimum": 0 });
     Operation::new(TAG, "List dead letters", MANAGES)
         .says("What a verified sender sent and was refused for its content.")
-        .takes(parameters::page("Letters of a page, at most.", "Go on behind this one.", cursor))
+        .takes(parameters::page("Dead letters of a page, at most.", "Go on behind this one.", cursor))
         .answers(200, "A page of dead letters.", page, json!({ "data": [letter_example()], "next": null }))
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::schemas::{count, data, object, text};
 use super::super::{Access, Operation, Place, parameters};
-use crate::http::door::Door;
+use crate::http::family::ApiFamily;
 use crate::http::problem::Code;
 use crate::http::{realtime, streams};
 
@@ -13,8 +13,8 @@ const TAG: &str = "Streams";
 
 /// The error of a channel that has too many readers.
 fn full(place: &Place<'_>) -> Code {
-    match place.door {
-        Door::Maps => Code::MapConnectionLimit,
+    match place.family {
+        ApiFamily::Maps => Code::MapConnectionLimit,
         _ => Code::ChannelConnectionLimit,
     }
 }
@@ -49,10 +49,10 @@ fn url() -> Value {
 }
 
 pub fn ticket(place: &Place<'_>) -> Operation {
-    let (expires, stream) = match place.door {
-        Door::Organizations => ("expiresInSeconds", "/api/v1/organizations/default/events/stream"),
-        Door::Maps => ("expires_in_seconds", "/api/maps/home/events/stream"),
-        Door::Sources => ("expires_in_seconds", "/api/webhooks/wh_01JY9WXVB0000000000000HOOK/events"),
+    let (expires, stream) = match place.family {
+        ApiFamily::Organizations => ("expiresInSeconds", "/api/v1/organizations/default/events/stream"),
+        ApiFamily::Maps => ("expires_in_seconds", "/api/maps/home/events/stream"),
+        ApiFamily::Sources => ("expires_in_seconds", "/api/webhooks/wh_01JY9WXVB0000000000000HOOK/events"),
         _ => ("expires_in_seconds", "/events/stream"),
     };
     let ticket = "rt_5mHGXb1yQ0O5r8Jc6dV7u2t3s4r5q6p7";
@@ -80,7 +80,7 @@ pub fn realtime_ticket(place: &Place<'_>) -> Operation {
     let asked = json!({ "scope": "session", "session": "sess_support" });
     Operation::new(TAG, "Mint a realtime ticket", Access::Scope(Scope::Subscribe))
         .says("For the events of an organization, of one of its sessions, or (for the admin) of everything.")
-        .optional_body(place.body_with_alias::<realtime::Wish>("path_prefix", "pathPrefix"), asked)
+        .optional_body(place.body_with_alias::<realtime::RealtimeTicketRequest>("path_prefix", "pathPrefix"), asked)
         .answers(201, "The ticket.", form, shown)
         .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit])
 }

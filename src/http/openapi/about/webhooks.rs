@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::schemas::{count, data, flag, list, object, one_of, text, text_or_null, time, time_or_null};
 use super::super::{Access, Operation, Place, parameters};
-use crate::http::door::Door;
+use crate::http::family::ApiFamily;
 use crate::http::problem::Code;
 use crate::http::{names, preview};
 
@@ -22,8 +22,8 @@ pub const ID: &str = "0b0e3b9c-9c4e-4e6f-8a39-1d2f7f2f7d11";
 pub fn spelled(place: &Place<'_>, members: Value) -> Value {
     let Value::Object(members) = members else { return members };
     let spell = |(name, value): (String, Value)| match name.strip_suffix('?') {
-        Some(name) => (format!("{}?", names::spelled(place.door, name)), value),
-        None => (names::spelled(place.door, &name), value),
+        Some(name) => (format!("{}?", names::spelled(place.family, name)), value),
+        None => (names::spelled(place.family, &name), value),
     };
     members.into_iter().map(spell).collect::<Map<_, _>>().into()
 }
@@ -120,8 +120,8 @@ fn join(parts: impl IntoIterator<Item = Value>) -> Value {
 /// A webhook as the place shows it.
 fn shown(place: &Place<'_>) -> Value {
     let secret = json!({ "secret?": text("What deliveries are signed with. Only in the answer to its creation.") });
-    match place.door {
-        Door::Organizations => place.named("OrganizationWebhook", |place| {
+    match place.family {
+        ApiFamily::Organizations => place.named("OrganizationWebhook", |place| {
             let whose = json!({
                 "id": text("A UUID."),
                 "organization": text("The id of the channel."),
@@ -143,9 +143,9 @@ fn shown(place: &Place<'_>) -> Value {
 
 /// What may be asked of a webhook: every member may be absent, and `null` is its default.
 fn asked(place: &Place<'_>) -> Value {
-    let name = match place.door {
-        Door::Organizations => "OrganizationWebhookChange",
-        Door::Feed => "FeedWebhookEntry",
+    let name = match place.family {
+        ApiFamily::Organizations => "OrganizationWebhookChange",
+        ApiFamily::Feed => "FeedWebhookEntry",
         _ => "MapWebhookChange",
     };
     place.named(name, |place| {
@@ -163,16 +163,16 @@ fn asked(place: &Place<'_>) -> Value {
             "resume?": nullable(one_of(&["skip", "pending", "all"], "What becomes of what waited while it was off.")),
         });
         let secret = json!({ "type": ["string", "null"], "description": "What deliveries are signed with." });
-        match place.door {
-            Door::Feed => {
+        match place.family {
+            ApiFamily::Feed => {
                 members["id"] = text("An id that you choose, unique in the document.");
                 members["format?"] = nullable(json!({ "type": "string", "const": "feed" }));
                 members["secret?"] = secret;
             }
-            door => {
+            family => {
                 members["format?"] = nullable(formats());
                 members["template?"] = text_or_null("MiniJinja over `event`; goes with the format `template`.");
-                if door == Door::Organizations {
+                if family == ApiFamily::Organizations {
                     members["session?"] = text_or_null("Only events of this session.");
                     members["secret?"] = secret;
                 }
@@ -187,12 +187,12 @@ fn asked(place: &Place<'_>) -> Value {
 }
 
 fn example(place: &Place<'_>) -> Value {
-    let whose = match place.door {
-        Door::Organizations => json!({ "id": ID, "organization": "default", "session": null, "has_secret": true }),
+    let whose = match place.family {
+        ApiFamily::Organizations => json!({ "id": ID, "organization": "default", "session": null, "has_secret": true }),
         _ => json!({ "id": ID, "map_id": "c3e0f0e6-6c7f-4c0c-9d5e-0d8a1f1b7a11" }),
     };
-    let format = if place.door == Door::Organizations { "gateway" } else { "map" };
-    names::object(place.door, join([whose, example_choices(format), example_condition()]))
+    let format = if place.family == ApiFamily::Organizations { "gateway" } else { "map" };
+    names::object(place.family, join([whose, example_choices(format), example_condition()]))
 }
 
 fn example_choices(format: &str) -> Value {
@@ -275,7 +275,7 @@ pub fn delete(_: &Place<'_>) -> Operation {
 pub fn rotate_secret(place: &Place<'_>) -> Operation {
     let grace = json!({ "type": ["integer", "null"], "minimum": 0, "maximum": GRACE_MAX_S, "default": 86_400 });
     let mut asked = object(spelled(place, json!({ "grace_seconds?": grace })));
-    if place.door == Door::Organizations {
+    if place.family == ApiFamily::Organizations {
         asked["properties"]["secret"] = text_or_null("One that you choose; else the server makes it.");
     }
     let answer = object(spelled(
@@ -293,8 +293,8 @@ pub fn rotate_secret(place: &Place<'_>) -> Operation {
     });
     Operation::new(TAG, "Rotate the secret of a webhook", MANAGES)
         .says("The old one signs too for a while.")
-        .optional_body(asked, names::object(place.door, json!({ "grace_seconds": 3600 })))
-        .answers(200, "The new secret.", data(answer), json!({ "data": names::object(place.door, shown) }))
+        .optional_body(asked, names::object(place.family, json!({ "grace_seconds": 3600 })))
+        .answers(200, "The new secret.", data(answer), json!({ "data": names::object(place.family, shown) }))
         .fails(&[Code::Unavailable, Code::Stopping])
 }
 
@@ -351,5 +351,5 @@ pub fn preview(place: &Place<'_>) -> Operation {
     Operation::new(TAG, "Preview a format", MANAGES)
         .says("The request that a webhook of this format would send for a sample of the type.")
         .body(place.body_with_alias::<preview::Asked>("event_type", "eventType"), json!({ "format": "discord" }))
-        .answers(200, "The request.", data(form), json!({ "data": names::object(place.door, shown) }))
+        .answers(200, "The request.", data(form), json!({ "data": names::object(place.family, shown) }))
 }

@@ -1,11 +1,11 @@
 //! The seeded simulation of one endpoint: a clock, a receiver, a log, a disk and an owner, all driven by one number.
 //!
 //! The endpoint is dropped at random steps, with only a part of its last effects performed; what it takes up then is
-//! what was durable. After every step `book` checks what must hold. A case that fails prints its seed:
+//! what was durable. After every step `reference_model` checks what must hold. A case that fails prints its seed:
 //! `STENTOR_SIM_SEED=<seed>` runs that case alone, `STENTOR_SIM_CASES=<n>` runs more of them.
 
-mod book;
 mod receiver;
+mod reference_model;
 mod world;
 
 use world::World;
@@ -40,7 +40,7 @@ impl Dice {
 
 /// What a case came to, to see that the simulation goes where it should.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
+struct Totals {
     steps: u64,
     crashes: u64,
     attempts: u64,
@@ -53,7 +53,7 @@ struct Tally {
     probes: u64,
 }
 
-fn run(seed: u64) -> Tally {
+fn run(seed: u64) -> Totals {
     struct PrintSeed(u64);
     impl Drop for PrintSeed {
         fn drop(&mut self) {
@@ -74,7 +74,7 @@ fn no_event_is_lost_and_no_rule_is_broken_whatever_happens() {
         return;
     }
     let cases = number("STENTOR_SIM_CASES").unwrap_or(200);
-    let mut sum = Tally::default();
+    let mut sum = Totals::default();
     for seed in 0..cases {
         let tally = run(seed);
         sum.steps += tally.steps;

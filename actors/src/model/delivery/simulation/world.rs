@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::book::{Book, Disk};
-use super::receiver::{Mood, Receiver};
-use super::{Dice, Tally};
+use super::receiver::{Receiver, ReceiverMode};
+use super::reference_model::{Disk, ReferenceModel};
+use super::{Dice, Totals};
 use crate::model::delivery::{
     Batch, Change, DeliveryId, Effect, Endpoint, EndpointConfig, EndpointState, Health, Input, JobId, JobState, Limits,
     LogEntry, NoticeKey, Offer, Opened, Outcome, RateLimit, ReplayRequest, Resume, RetryPolicy, RowState, Ticket,
@@ -29,7 +29,7 @@ enum Coming {
     InLog(NoticeKey),
     // the world
     Publish,
-    Mood,
+    ReceiverMode,
     Owner,
     Retention,
     ClockBack,
@@ -48,13 +48,13 @@ pub(super) struct World {
     unsynced: VecDeque<(u64, Vec<Change>)>,
     endpoint: Option<Endpoint>,
     receiver: Receiver,
-    book: Book,
+    reference_model: ReferenceModel,
     agenda: BTreeMap<(u64, u64), (u64, Coming)>,
     life: u64,
     planned: u64,
     wake: u64,
     calm: bool,
-    tally: Tally,
+    tally: Totals,
 }
 
 impl World {
@@ -86,25 +86,25 @@ impl World {
             disk: Disk { state, rows: BTreeMap::new(), jobs: BTreeMap::new() },
             unsynced: VecDeque::new(),
             endpoint: None,
-            receiver: Receiver { mood: Mood::Good },
-            book: Book::default(),
+            receiver: Receiver { mode: ReceiverMode::Good },
+            reference_model: ReferenceModel::default(),
             agenda: BTreeMap::new(),
             life: 0,
             planned: 0,
             wake: 0,
             calm: false,
-            tally: Tally::default(),
+            tally: Totals::default(),
             dice: Dice(dice.next()),
         };
         world.shuffle_config();
-        for coming in [Coming::Publish, Coming::Mood, Coming::Owner, Coming::Retention, Coming::ClockBack] {
+        for coming in [Coming::Publish, Coming::ReceiverMode, Coming::Owner, Coming::Retention, Coming::ClockBack] {
             let wait_ms = world.dice.below(60_000);
             world.plan(wait_ms, coming);
         }
         world
     }
 
-    pub(super) fn run(mut self) -> Tally {
+    pub(super) fn run(mut self) -> Totals {
         self.open();
         for _ in 0..STEPS {
             self.step();
@@ -137,16 +137,16 @@ impl World {
         let stale = life != self.life;
         match coming {
             Coming::Publish => self.publish(),
-            Coming::Mood => {
+            Coming::ReceiverMode => {
                 let wait_ms = self.receiver.change(&mut self.dice);
-                self.plan(wait_ms, Coming::Mood);
+                self.plan(wait_ms, Coming::ReceiverMode);
             }
             Coming::Owner => self.owner(),
             Coming::Retention => self.retention(),
             Coming::ClockBack => {
                 self.clock_behind_ms += self.dice.below(3_600_000.min(self.elapsed_ms - self.clock_behind_ms + 1));
                 let now_ms = self.now_ms();
-                self.book.clock_stepped_back(now_ms, &self.limits);
+                self.reference_model.clock_stepped_back(now_ms, &self.limits);
                 self.handle(Input::Tick);
                 self.plan(20 * 86_400_000, Coming::ClockBack);
             }
@@ -160,12 +160,12 @@ impl World {
                 self.handle(Input::Offered { ticket, events, through, more });
             }
             Coming::Answer(delivery, outcome) => {
-                let trigger = self.book.in_flight.remove(&delivery).map(|(trigger, _)| trigger);
+                let trigger = self.reference_model.in_flight.remove(&delivery).map(|(trigger, _)| trigger);
                 if trigger != Some(Trigger::Test)
                     && let Outcome::Failed { status: Some(429), retry_after_ms: Some(asked_ms), .. } = outcome
                 {
                     let until_ms = self.now_ms() + asked_ms.min(self.limits.throttle_max_ms);
-                    self.book.throttled_until_ms = self.book.throttled_until_ms.max(until_ms);
+                    self.reference_model.throttled_until_ms = self.reference_model.throttled_until_ms.max(until_ms);
                 }
                 self.handle(Input::Finished { delivery, outcome });
             }
@@ -184,7 +184,7 @@ impl World {
         while self.unsynced.front().is_some_and(|(seq, _)| reached(*seq)) {
             let Some((_, changes)) = self.unsynced.pop_front() else { break };
             self.disk.apply(changes);
-            self.book.check_disk(&self.disk);
+            self.reference_model.check_disk(&self.disk);
         }
     }
 
@@ -197,9 +197,9 @@ impl World {
         let jobs: Vec<_> = self.disk.jobs.values().collect();
         let jobs = serde_json::from_str(&serde_json::to_string(&jobs).expect("JSON")).expect("jobs read back");
         self.life += 1;
-        self.book.restart(&self.disk, self.elapsed_ms);
+        self.reference_model.restart(&self.disk, self.elapsed_ms);
         let mut effects = Vec::new();
-        let opened = Opened { config, state, rows, jobs, lost_through: self.book.lost_through };
+        let opened = Opened { config, state, rows, jobs, lost_through: self.reference_model.lost_through };
         let endpoint = Endpoint::open(self.now_ms(), self.limits, opened, &mut effects);
         self.endpoint = Some(endpoint);
         self.perform(effects);
@@ -219,11 +219,11 @@ impl World {
         let Some(endpoint) = self.endpoint.take() else { return };
         for effect in &effects {
             if let Effect::Log(entry) = effect {
-                self.book.check_log(now_ms, entry, &endpoint);
+                self.reference_model.check_log(now_ms, entry, &endpoint);
                 self.tally.gaps += u64::from(matches!(entry, LogEntry::Gap(_)));
             }
         }
-        self.book.check_endpoint(&endpoint, &effects);
+        self.reference_model.check_endpoint(&endpoint, &effects);
         let crash = !self.calm && self.dice.one_in(60);
         let performed = if crash { self.dice.below(effects.len() as u64 + 1) as usize } else { effects.len() };
         let mut stopped = false;
@@ -257,7 +257,7 @@ impl World {
                 self.plan(wait_ms, Coming::Page { ticket, after, until, want });
             }
             Effect::Attempt(attempt) => {
-                self.book.check_attempt(now_ms, &attempt, &self.disk, endpoint, self.elapsed_ms);
+                self.reference_model.check_attempt(now_ms, &attempt, &self.disk, endpoint, self.elapsed_ms);
                 self.tally.attempts += 1;
                 match attempt.trigger {
                     Trigger::Retry => self.tally.retries += 1,
@@ -270,10 +270,10 @@ impl World {
                 let (outcome, wait_ms) = self.receiver.answer(first, &mut self.dice);
                 if outcome == Outcome::Success {
                     // the receiver has them, whether the endpoint lives to hear of it or not
-                    self.book.open.retain(|event| !attempt.events.contains(event));
+                    self.reference_model.open.retain(|event| !attempt.events.contains(event));
                 }
-                self.book.in_flight.insert(attempt.delivery, (attempt.trigger, outcome));
-                self.book.carried.insert(attempt.delivery, attempt.events);
+                self.reference_model.in_flight.insert(attempt.delivery, (attempt.trigger, outcome));
+                self.reference_model.carried.insert(attempt.delivery, attempt.events);
                 self.plan(wait_ms, Coming::Answer(attempt.delivery, outcome));
             }
             Effect::Persist { seq, changes } => {
@@ -290,7 +290,7 @@ impl World {
                 self.plan(at_ms.saturating_sub(now_ms), Coming::Wake(self.wake));
             }
             Effect::Emit { key, notice } => {
-                self.book.check_notice(key, &notice, &self.disk);
+                self.reference_model.check_notice(key, &notice, &self.disk);
                 match notice.event_type() {
                     "webhook.dead_letter" => self.tally.dead += 1,
                     "webhook.disabled" => self.tally.disabled += 1,
@@ -318,7 +318,7 @@ impl World {
             };
             self.log.push(offer);
             if offer.matches {
-                self.book.open.insert(offer.id);
+                self.reference_model.open.insert(offer.id);
             }
         }
         let most = self.dice.pick(&[100, 2_000, 60_000, 6 * 3_600_000, 86_400_000]);
@@ -332,12 +332,12 @@ impl World {
             let gone = self.dice.below(self.log.len() as u64) as usize;
             let through = self.log[gone].id;
             self.log.drain(..=gone);
-            self.book.lost_through = through;
+            self.reference_model.lost_through = through;
             self.handle(Input::Lost { through });
             // what was in flight at that time may still arrive or turn out to be lost; the rest was reported
             let flying: Vec<EventId> =
-                self.book.in_flight.keys().flat_map(|id| self.book.carried[id].clone()).collect();
-            let silent = self.book.open.range(..=through).find(|event| !flying.contains(event));
+                self.reference_model.in_flight.keys().flat_map(|id| self.reference_model.carried[id].clone()).collect();
+            let silent = self.reference_model.open.range(..=through).find(|event| !flying.contains(event));
             assert_eq!(silent, None, "lost without a word");
         }
         let wait_ms = self.dice.below(10 * 86_400_000) + 3_600_000;
@@ -354,7 +354,7 @@ impl World {
         let rate_limit = dice.one_in(4).then_some(rate);
         if rate_limit != self.config.rate_limit {
             self.config.rate_limit = rate_limit;
-            self.book.paced = (0, self.elapsed_ms);
+            self.reference_model.paced = (0, self.elapsed_ms);
         }
         self.config.retry_policy = match dice.below(4) {
             0 => RetryPolicy::organization_default(),
@@ -371,7 +371,7 @@ impl World {
                 self.shuffle_config();
                 let new_target = self.dice.one_in(4);
                 if new_target {
-                    self.book.forgive();
+                    self.reference_model.forgive();
                 }
                 self.handle(Input::Configure { config: self.config.clone(), new_target });
             }
@@ -403,42 +403,46 @@ impl World {
 
     fn enable(&mut self, resume: Resume) {
         self.config.active = true;
-        self.book.forgive();
-        self.book.revived |= resume == Resume::All;
+        self.reference_model.forgive();
+        self.reference_model.revived |= resume == Resume::All;
         let head = self.log.last().map_or(self.disk.state.cursor, |offer| offer.id);
         if resume == Resume::Skip {
             // given up by the owner, unless it is dead: that stays listed
             let rows = self.endpoint.iter().flat_map(|endpoint| endpoint.rows());
             let dead: Vec<EventId> =
                 rows.filter(|row| row.state == RowState::Dead).flat_map(|row| row.events.clone()).collect();
-            self.book.open.retain(|event| *event > head || dead.contains(event));
+            self.reference_model.open.retain(|event| *event > head || dead.contains(event));
         }
         self.handle(Input::Enable { resume, head });
     }
 
     fn resend(&mut self) {
         let rows: Vec<DeliveryId> = self.endpoint.iter().flat_map(|e| e.rows()).map(|row| row.delivery).collect();
-        let known: Vec<DeliveryId> = self.book.carried.keys().copied().filter(|id| !rows.contains(id)).collect();
+        let known: Vec<DeliveryId> =
+            self.reference_model.carried.keys().copied().filter(|id| !rows.contains(id)).collect();
         let mut from = if rows.is_empty() || self.dice.one_in(3) { known } else { rows };
         from.sort();
         if from.is_empty() {
             return;
         }
         let delivery = self.dice.pick(&from);
-        let events = self.book.carried.get(&delivery).cloned().unwrap_or_default();
+        let events = self.reference_model.carried.get(&delivery).cloned().unwrap_or_default();
         self.handle(Input::Resend { delivery, events, attempts: 1 });
     }
 
     /// The trouble ends: everything must come to rest by what the endpoint asks for alone.
     fn calm_down(&mut self) {
         self.calm = true;
-        self.receiver.mood = Mood::Good;
+        self.receiver.mode = ReceiverMode::Good;
         let world = |coming: &Coming| {
-            matches!(coming, Coming::Publish | Coming::Mood | Coming::Owner | Coming::Retention | Coming::ClockBack)
+            matches!(
+                coming,
+                Coming::Publish | Coming::ReceiverMode | Coming::Owner | Coming::Retention | Coming::ClockBack
+            )
         };
         self.agenda.retain(|_, (_, coming)| !world(coming));
         // what was answered before may still switch the endpoint off
-        while self.book.in_flight.values().any(|(_, outcome)| *outcome == Outcome::Gone) {
+        while self.reference_model.in_flight.values().any(|(_, outcome)| *outcome == Outcome::Gone) {
             self.step();
         }
         self.enable(Resume::Pending);
@@ -454,7 +458,7 @@ impl World {
         assert_eq!(observed.in_flight, Default::default());
         assert!(self.log.last().is_none_or(|offer| observed.cursor >= offer.id), "the cursor is not at the head");
         let dead = |event: &&EventId| endpoint.rows().any(|r| r.state == RowState::Dead && r.events.contains(event));
-        assert_eq!(self.book.open.iter().find(|event| !dead(event)), None, "neither delivered nor dead");
+        assert_eq!(self.reference_model.open.iter().find(|event| !dead(event)), None, "neither delivered nor dead");
         let open: Vec<JobId> = endpoint.jobs().filter(|job| job.state != JobState::Done).map(|job| job.id).collect();
         assert!(open.is_empty(), "replays that never end: {open:?}");
         assert_eq!(self.disk.rows.len(), endpoint.rows().count(), "memory and disk agree");

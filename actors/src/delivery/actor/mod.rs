@@ -1,0 +1,456 @@
+//! The webhook actor: one per webhook, on a thread of those that deliver. It owns the state machine of the deliveries
+//! ([`Endpoint`]) and performs what that asks for: reads pages of the log, posts, writes, wakes itself. It decides nothing.
+//!
+//! The journal rings its [`Bell`] when the log has grown; people's wishes come as [`Ask`]. Its mailbox holds at most one
+//! wake, one answer per attempt and read in flight, and rare wishes, so it needs no bound of its own. When it dies, by a
+//! panic, nothing is lost: the supervisor starts it again from what was stored, and attempts in flight are made again.
+
+mod effects;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
+    SpawnHandle, WrapFuture,
+};
+use tokio::sync::oneshot;
+
+use crate::catalog::webhook::Ready;
+use crate::catalog::webhooks::Bell;
+use crate::clock;
+pub use crate::delivery::attempt::Done;
+use crate::delivery::gauges::Gauges;
+use crate::delivery::history::{self, History};
+use crate::delivery::http::client::DeliveryClient;
+use crate::delivery::supervisor::{Ended, Supervisor};
+use crate::delivery::{pages, storage};
+use crate::engine::Engine;
+use crate::feed::frame::Frame;
+use crate::model::delivery::{
+    Attempt, Change, DeliveryId, Effect, Endpoint, EndpointState, Input, Job, JobId, Observed, Refusal, ReplayRequest,
+    Resume, Row,
+};
+use crate::model::id::EventId;
+use crate::store::StoreError;
+
+/// How often the delivery log is written and the metrics are brought up to date.
+const ROUND: Duration = Duration::from_secs(1);
+/// Events that were read and wait for their first attempt, by bytes; beyond it they are read again.
+const FRAMES_BYTES: usize = 2 << 20;
+
+/// The log of the channel has grown. Sent by the journal through the bell.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// What the owner wants. Answered when it is durable.
+#[derive(Message)]
+#[rtype(result = "Result<Option<JobId>, Refusal>")]
+pub enum Ask {
+    Configure { ready: Arc<Ready>, new_target: bool },
+    Enable { ready: Arc<Ready>, resume: Resume, head: EventId },
+    Resend { delivery: DeliveryId, events: Vec<EventId>, attempts: u32 },
+    Replay(ReplayRequest),
+}
+
+/// Send a sample now. Answered with what came of it.
+#[derive(Message)]
+#[rtype(result = "Result<Done, Refusal>")]
+pub struct Test {
+    pub delivery: DeliveryId,
+    pub frame: Arc<Frame>,
+}
+
+/// How the deliveries stand. `rows`: with those in trouble, which may be many.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Seen>")]
+pub struct Observe {
+    pub rows: bool,
+}
+
+/// The answer to [`Observe`]; none while the actor starts.
+pub struct Seen {
+    pub state: EndpointState,
+    pub observed: Observed,
+    pub rows: Vec<Row>,
+    pub jobs: Vec<Job>,
+}
+
+/// Write the delivery log now, so that it can be read.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FlushHistory;
+
+/// The webhook is deleted: write nothing more. Answered when no write is under way.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Discard;
+
+/// No new attempts; answered when those in flight have ended and everything is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;
+
+/// An attempt has ended. Sent by its task.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Finished {
+    attempt: Attempt,
+    done: Done,
+}
+
+/// A page was read. Sent by its task.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Read {
+    page: pages::Page,
+}
+
+type Answer = Result<Option<JobId>, Refusal>;
+type Tested = Result<Done, Refusal>;
+
+pub struct WebhookActor {
+    engine: Arc<Engine>,
+    ready: Arc<Ready>,
+    supervisor: Addr<Supervisor>,
+    client: Rc<DeliveryClient>,
+    bell: Option<Arc<Bell>>,
+    addr: Option<Addr<WebhookActor>>,
+    /// None until what was stored has been read.
+    endpoint: Option<Endpoint>,
+    history: History,
+    /// Held while the delivery log is written; true when nothing may be written any more.
+    writing: Arc<tokio::sync::Mutex<bool>>,
+    gauges: Gauges,
+    /// Events that were read and wait for their first attempt.
+    frames: BTreeMap<EventId, Arc<Frame>>,
+    frames_bytes: usize,
+    /// What is to be written, in order, and whether a write is under way.
+    unsaved: VecDeque<(u64, Vec<Change>)>,
+    saving: bool,
+    asked_seq: u64,
+    saved_seq: u64,
+    timer: Option<SpawnHandle>,
+    /// Who waits for a number to be durable.
+    waiting: Vec<(u64, Answer, oneshot::Sender<Answer>)>,
+    testing: HashMap<DeliveryId, (Arc<Frame>, oneshot::Sender<Tested>)>,
+    stopping: Vec<oneshot::Sender<()>>,
+    discarded: Option<oneshot::Sender<()>>,
+    is_discarded: bool,
+}
+
+impl WebhookActor {
+    pub fn new(
+        engine: Arc<Engine>,
+        ready: Arc<Ready>,
+        supervisor: Addr<Supervisor>,
+        client: Rc<DeliveryClient>,
+    ) -> WebhookActor {
+        let config = &engine.webhook_registry.config;
+        let (most, age_ms) = (config.log_deliveries, config.log_max_age.as_millis() as u64);
+        WebhookActor {
+            history: History::new(
+                &ready.webhook.id,
+                most,
+                age_ms,
+                Default::default(),
+                engine.webhook_registry.held.clone(),
+            ),
+            writing: Arc::default(),
+            gauges: Gauges::new(engine.metrics.clone(), &ready.webhook.id),
+            engine,
+            ready,
+            supervisor,
+            client,
+            bell: None,
+            addr: None,
+            endpoint: None,
+            frames: BTreeMap::new(),
+            frames_bytes: 0,
+            unsaved: VecDeque::new(),
+            saving: false,
+            asked_seq: 0,
+            saved_seq: 0,
+            timer: None,
+            waiting: Vec::new(),
+            testing: HashMap::new(),
+            stopping: Vec::new(),
+            discarded: None,
+            is_discarded: false,
+        }
+    }
+
+    fn config(&self) -> crate::model::delivery::EndpointConfig {
+        self.ready.webhook.endpoint(&self.ready.channel, self.engine.webhook_registry.config.max_in_flight)
+    }
+
+    /// Tells the machine what happened and performs what it says.
+    fn tell(&mut self, input: Input, ctx: &mut Context<Self>) {
+        let effects = self.turn(input);
+        self.perform(effects, None, ctx);
+    }
+
+    /// Tells the machine what somebody wants; answers with what it says to that, and with the number that has to be
+    /// durable before the answer counts.
+    fn ask(&mut self, input: Input, ctx: &mut Context<Self>) -> (Answer, u64) {
+        let effects = self.turn(input);
+        let answer = effects.iter().find_map(|effect| match effect {
+            Effect::JobStarted(job) => Some(Ok(Some(*job))),
+            Effect::Refused(refusal) => Some(Err(*refusal)),
+            _ => None,
+        });
+        self.perform(effects, None, ctx);
+        (answer.unwrap_or(Ok(None)), self.asked_seq)
+    }
+
+    fn turn(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.handle(now_ms(), random(), input, &mut effects);
+        }
+        effects
+    }
+
+    /// Performs effects in their order. `done`: the attempt that they are about, for the delivery log.
+    fn perform(&mut self, effects: Vec<Effect>, mut done: Option<Done>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Read { ticket, job, after, until, want } => {
+                    let events = job.and_then(|job| self.job_events(job));
+                    self.read(pages::Wanted { ticket, job, events, after, until, want }, ctx);
+                }
+                Effect::Attempt(attempt) => self.attempt(attempt, ctx),
+                Effect::Persist { seq, changes } => {
+                    self.asked_seq = seq;
+                    self.unsaved.push_back((seq, changes));
+                }
+                Effect::WakeAt { at_ms } => self.wake_at(at_ms, ctx),
+                Effect::Emit { key, notice } => self.announce(key, &notice, ctx),
+                Effect::Log(entry) => self.note(entry, &mut done),
+                // `ask` has seen them
+                Effect::JobStarted(_) | Effect::Refused(_) => {}
+                Effect::Stopped => self.stopped(ctx),
+            }
+        }
+        self.save(ctx);
+    }
+
+    fn job_events(&self, job: JobId) -> Option<Vec<String>> {
+        self.endpoint.as_ref()?.jobs().find(|known| known.id == job)?.events.clone()
+    }
+
+    fn forget_frames(&mut self) {
+        self.frames.clear();
+        self.frames_bytes = 0;
+    }
+}
+
+fn now_ms() -> u64 {
+    clock::now_ms().max(0) as u64
+}
+
+/// A number drawn evenly.
+fn random() -> u64 {
+    u64::from_le_bytes(clock::random())
+}
+
+impl Actor for WebhookActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let addr = ctx.address();
+        self.addr = Some(addr.clone());
+        let bell = Arc::new(Bell::new(addr));
+        self.bell = Some(bell.clone());
+        // open before the log is read, so that no batch falls between the two
+        self.engine.routes.add_bell(self.ready.webhook.channel_no(), bell);
+        let (engine, id) = (self.engine.clone(), self.ready.webhook.id.clone());
+        let load = actix_rt::task::spawn_blocking(move || {
+            let stored = storage::load(&engine.state, &id)?;
+            Ok((stored, history::known(&engine.state, &id)?))
+        });
+        ctx.wait(load.into_actor(self).map(|loaded, actor, ctx| {
+            match loaded.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+                Ok((stored, known)) => {
+                    let config = &actor.engine.webhook_registry.config;
+                    let (most, age_ms) = (config.log_deliveries, config.log_max_age.as_millis() as u64);
+                    let held = actor.engine.webhook_registry.held.clone();
+                    actor.history = History::new(&actor.ready.webhook.id, most, age_ms, known, held);
+                    actor.open(stored, ctx);
+                }
+                Err(e) => {
+                    let webhook = &*actor.ready.webhook.id;
+                    log::error!(webhook; "what was stored of a webhook cannot be read, which is tried again: {e}");
+                    ctx.stop();
+                }
+            }
+        }));
+        ctx.run_interval(ROUND, |actor, ctx| actor.round(ctx));
+    }
+}
+
+impl Drop for WebhookActor {
+    fn drop(&mut self) {
+        if let (Some(addr), Some(bell)) = (self.addr.take(), self.bell.take()) {
+            let (no, webhook) = (self.ready.webhook.channel_no(), self.ready.webhook.id.clone());
+            self.engine.routes.remove_bell(no, &bell);
+            // also after a panic; when the supervisor has gone the server is stopping
+            self.supervisor.do_send(Ended { webhook, addr });
+        }
+    }
+}
+
+impl Handler<Wake> for WebhookActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        if let Some(bell) = &self.bell {
+            bell.answer();
+        }
+        self.tell(Input::Appended, ctx);
+    }
+}
+
+impl Handler<Read> for WebhookActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Read, ctx: &mut Self::Context) {
+        let pages::Page { ticket, job, offers, through, more, lost_through, damaged, frames } = msg.page;
+        let known = self.endpoint.as_ref().map(|endpoint| endpoint.state().lost_through);
+        if known.is_some_and(|known| lost_through > known) {
+            self.tell(Input::Lost { through: lost_through }, ctx);
+        }
+        if let Some((after, through)) = damaged {
+            self.tell(Input::Damaged { job, after, through }, ctx);
+        }
+        for frame in frames {
+            if self.frames_bytes < FRAMES_BYTES && !self.frames.contains_key(&frame.event.id) {
+                self.frames_bytes += frame.weight();
+                self.frames.insert(frame.event.id, frame);
+            }
+        }
+        self.tell(Input::Offered { ticket, events: offers, through, more }, ctx);
+        let idle = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.observe().ready == 0);
+        if idle {
+            // what is left was read for nobody
+            self.forget_frames();
+        }
+    }
+}
+
+impl Handler<Finished> for WebhookActor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Finished, ctx: &mut Self::Context) {
+        let Finished { attempt, done } = msg;
+        self.gauges.attempted(done.outcome, done.took);
+        let input = Input::Finished { delivery: attempt.delivery, outcome: done.outcome };
+        let effects = self.turn(input);
+        self.perform(effects, Some(done), ctx);
+    }
+}
+
+impl Handler<Ask> for WebhookActor {
+    type Result = ResponseFuture<Answer>;
+
+    fn handle(&mut self, msg: Ask, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, seq) = match msg {
+            Ask::Configure { ready, new_target } => {
+                self.ready = ready;
+                self.forget_frames();
+                let config = self.config();
+                self.ask(Input::Configure { config, new_target }, ctx)
+            }
+            Ask::Enable { ready, resume, head } => {
+                self.ready = ready;
+                self.forget_frames();
+                let config = self.config();
+                // first, so that what is skipped is not attempted by the change
+                self.tell(Input::Enable { resume, head }, ctx);
+                self.ask(Input::Configure { config, new_target: false }, ctx)
+            }
+            Ask::Resend { delivery, events, attempts } => self.ask(Input::Resend { delivery, events, attempts }, ctx),
+            Ask::Replay(request) => self.ask(Input::Replay(request), ctx),
+        };
+        if answer.is_err() || seq <= self.saved_seq {
+            return Box::pin(std::future::ready(answer));
+        }
+        let (tell, told) = oneshot::channel();
+        self.waiting.push((seq, answer, tell));
+        Box::pin(async move { told.await.unwrap_or(Err(Refusal::Stopping)) })
+    }
+}
+
+impl Handler<Test> for WebhookActor {
+    type Result = ResponseFuture<Result<Done, Refusal>>;
+
+    fn handle(&mut self, msg: Test, ctx: &mut Self::Context) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        self.testing.insert(msg.delivery, (msg.frame, tell));
+        if let (Err(refusal), _) = self.ask(Input::Test { delivery: msg.delivery }, ctx) {
+            self.testing.remove(&msg.delivery);
+            return Box::pin(std::future::ready(Err(refusal)));
+        }
+        Box::pin(async move { told.await.unwrap_or(Err(Refusal::Stopping)) })
+    }
+}
+
+impl Handler<Observe> for WebhookActor {
+    type Result = MessageResult<Observe>;
+
+    fn handle(&mut self, msg: Observe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.endpoint.as_ref().map(|endpoint| Seen {
+            state: endpoint.state().clone(),
+            observed: endpoint.observe(),
+            rows: if msg.rows { endpoint.rows().cloned().collect() } else { Vec::new() },
+            jobs: endpoint.jobs().cloned().collect(),
+        }))
+    }
+}
+
+impl Handler<FlushHistory> for WebhookActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: FlushHistory, _: &mut Self::Context) -> Self::Result {
+        let page = self.history.take_all(now_ms());
+        Box::pin(self.write_history(page))
+    }
+}
+
+impl Handler<Discard> for WebhookActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Discard, ctx: &mut Self::Context) -> Self::Result {
+        self.is_discarded = true;
+        self.unsaved.clear();
+        let (tell, told) = oneshot::channel();
+        self.discarded = Some(tell);
+        if !self.saving {
+            ctx.stop();
+        }
+        let writing = self.writing.clone();
+        Box::pin(async move {
+            // the actor's end drops the other side
+            drop(told.await);
+            *writing.lock().await = true;
+        })
+    }
+}
+
+impl Handler<Shutdown> for WebhookActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        self.stopping.push(tell);
+        if self.endpoint.is_none() {
+            ctx.stop();
+        }
+        self.tell(Input::Shutdown, ctx);
+        // the actor's end drops the other side
+        Box::pin(async move { drop(told.await) })
+    }
+}

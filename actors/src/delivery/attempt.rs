@@ -1,0 +1,256 @@
+//! One attempt of a delivery from its events to its record: read what is missing, make the body, sign, post.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::catalog::webhook::Ready;
+use crate::clock;
+use crate::delivery::history::AttemptRecord;
+use crate::delivery::http::client::{self, DeliveryClient};
+use crate::delivery::http::headers::Headers as Shown;
+use crate::delivery::outcome;
+use crate::engine::Engine;
+use crate::feed::frame::Frame;
+use crate::model::channel::Owner;
+use crate::model::delivery::{Attempt, FailureCode, Outcome};
+use crate::model::event::ChannelNo;
+use crate::model::format::{self, ChannelLabel, Format, Rendered, Subject, TemplateError};
+use crate::model::id::EventId;
+use crate::store::{Direction, PageLimit, StoreError};
+
+/// Shown in place of the value of a custom header, which may be a credential.
+const HIDDEN: &str = "(hidden)";
+/// Room for the usual headers of an attempt as they are shown.
+const SHOWN_BYTES: usize = 768;
+/// How often the log is read for an attempt before the attempt counts as failed.
+const READS_MAX: u32 = 3;
+const READ_AGAIN: Duration = Duration::from_secs(1);
+const TOO_MANY_REQUESTS: u16 = 429;
+const GONE: u16 = 410;
+
+/// An attempt that ended.
+pub struct Done {
+    pub outcome: Outcome,
+    pub record: AttemptRecord,
+    pub event_types: Vec<String>,
+    pub took: Duration,
+    /// What was posted.
+    pub body: Bytes,
+}
+
+/// Makes one attempt. `frames`: the events of the attempt as far as they are at hand.
+pub async fn make(
+    engine: &Arc<Engine>,
+    ready: &Ready,
+    client: &DeliveryClient,
+    attempt: &Attempt,
+    frames: Vec<Option<Arc<Frame>>>,
+) -> Done {
+    let (started, started_ms) = (Instant::now(), clock::now_ms());
+    let record =
+        |outcome: outcome::Outcome, headers| record_of(attempt, started_ms, started.elapsed(), outcome, headers);
+    let frames = match complete(engine, ready, attempt, frames).await {
+        Ok(frames) => frames,
+        Err(reason) => return not_sent(record(refused(reason), Shown::default()), started.elapsed()),
+    };
+    let event_types = frames.iter().map(|frame| frame.event.kind.to_string()).collect();
+    let batch = ready.webhook.batch.is_some() && !attempt.events.is_empty() || frames.len() > 1;
+    let rendered = match render(ready, &frames, batch) {
+        Ok(rendered) => rendered,
+        Err(e) => return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed()),
+    };
+    let delivery = attempt.delivery.to_string();
+    let at_ms = clock::now_ms();
+    let signing = format::Attempt { delivery: &delivery, number: attempt.number, at_ms };
+    let (headers, shown) = headers(ready, &rendered, &signing);
+    let config = &engine.webhook_registry.config;
+    let answered = match &ready.target {
+        Ok(url) => {
+            let post = client::Attempt {
+                url,
+                headers,
+                body: rendered.body.clone(),
+                deadline: config.attempt_timeout,
+                connect_timeout: config.connect_timeout,
+            };
+            client.send(post).await
+        }
+        Err(reason) => refused(reason.clone()),
+    };
+    let outcome = judge(&answered, ready.webhook.format);
+    let took = started.elapsed();
+    Done { outcome, record: record(answered, shown), event_types, took, body: rendered.body }
+}
+
+/// The events with their frames; those that retention took are missing, and it is an error if all of them are.
+async fn complete(
+    engine: &Arc<Engine>,
+    ready: &Ready,
+    attempt: &Attempt,
+    frames: Vec<Option<Arc<Frame>>>,
+) -> Result<Vec<Arc<Frame>>, String> {
+    if frames.iter().all(Option::is_some) {
+        return Ok(frames.into_iter().flatten().collect());
+    }
+    let (no, owner) = (ready.channel.no(), ready.channel.owner());
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (engine, owner) = (engine.clone(), owner.clone());
+        let (ids, frames) = (attempt.events.clone(), frames.clone());
+        let read = actix_rt::task::spawn_blocking(move || {
+            let pairs = ids.into_iter().zip(frames);
+            let frame = |(id, frame): (EventId, Option<Arc<Frame>>)| match frame {
+                Some(frame) => Ok(Some(frame)),
+                None => read_one(&engine, no, &owner, id),
+            };
+            pairs.map(frame).filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
+        });
+        match read.await.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+            Ok(found) if found.is_empty() => return Err("retention has taken the events of this delivery".into()),
+            Ok(found) => return Ok(found),
+            Err(e) if tries == READS_MAX => return Err(format!("the log cannot be read: {e}")),
+            Err(e) => {
+                log::error!("the events of a delivery cannot be read, which is tried again: {e}");
+                actix_rt::time::sleep(READ_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn read_one(engine: &Engine, no: ChannelNo, owner: &Owner, id: EventId) -> Result<Option<Arc<Frame>>, StoreError> {
+    let limit = PageLimit { events: 1, bytes: engine.limits.page_bytes };
+    let page = engine.log.read(no, id.before(), limit, Direction::Forward)?;
+    let event = page.events.into_iter().find(|event| event.id == id);
+    Ok(event.map(|event| Arc::new(Frame::new(event, owner.clone()))))
+}
+
+/// The frames of these events, without those that are gone.
+pub fn read_frames(
+    engine: &Engine,
+    no: ChannelNo,
+    owner: &Owner,
+    ids: &[EventId],
+) -> Result<Vec<Arc<Frame>>, StoreError> {
+    ids.iter().filter_map(|id| read_one(engine, no, owner, *id).transpose()).collect()
+}
+
+/// The body for these events, one or a batch.
+pub fn render(ready: &Ready, frames: &[Arc<Frame>], batch: bool) -> Result<Rendered, TemplateError> {
+    let channel = ChannelLabel { family: ready.family(), id: &ready.channel.id, name: &ready.channel.name };
+    let envelopes: Vec<Bytes> = frames.iter().map(|frame| frame.json(ready.envelope())).collect();
+    let subject = |(frame, envelope)| {
+        let frame: &Arc<Frame> = frame;
+        Subject { event: &frame.event, envelope, channel }
+    };
+    let mut subjects = frames.iter().zip(&envelopes).map(subject);
+    match subjects.next() {
+        Some(only) if !batch => ready.form.render(&only),
+        first => ready.form.render_batch(&first.into_iter().chain(subjects).collect::<Vec<_>>()),
+    }
+}
+
+/// The headers to send, and the same as people may see them. Custom headers come last and replace others.
+fn headers(ready: &Ready, rendered: &Rendered, attempt: &format::Attempt<'_>) -> (client::Headers, Shown) {
+    let ours = format::headers(ready.webhook.format, rendered, attempt, ready.keys.as_ref());
+    let custom = &ready.webhook.custom_headers;
+    let mut sent = Vec::with_capacity(1 + ours.len() + custom.len());
+    sent.push((Cow::Borrowed("Content-Type"), rendered.content_type.to_owned()));
+    sent.extend(ours.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+    sent.retain(|(name, _)| !custom.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
+    let mut shown = Shown::with_capacity(SHOWN_BYTES);
+    sent.iter().for_each(|(name, value)| shown.push(name, value));
+    custom.iter().for_each(|(name, _)| shown.push(name, HIDDEN));
+    shown.shrink();
+    sent.extend(custom.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone())));
+    (sent, shown)
+}
+
+/// What the state machine is told of the client's outcome.
+fn judge(answered: &outcome::Outcome, format: Format) -> Outcome {
+    if answered.succeeded() {
+        return Outcome::Success;
+    }
+    if answered.status == Some(GONE) {
+        return Outcome::Gone;
+    }
+    let asked = answered.retry_after.or_else(|| match (format, answered.status) {
+        (Format::Discord, Some(TOO_MANY_REQUESTS)) => discord_retry_after(&answered.body_kept),
+        _ => None,
+    });
+    let retry_after_ms = asked.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let code = answered.error.unwrap_or(FailureCode::HttpStatus);
+    Outcome::Failed { status: answered.status, code, retry_after_ms }
+}
+
+/// Discord says in the body how long to wait, in seconds with a fraction.
+fn discord_retry_after(body: &[u8]) -> Option<Duration> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    Duration::try_from_secs_f64(body.get("retry_after")?.as_f64()?).ok()
+}
+
+/// An attempt for which nothing could be sent. The vocabulary of the wire has one word for what we refuse ourselves.
+fn refused(detail: String) -> outcome::Outcome {
+    outcome::Outcome { error: Some(FailureCode::TargetForbidden), detail, ..outcome::Outcome::default() }
+}
+
+fn not_sent(record: AttemptRecord, took: Duration) -> Done {
+    let outcome = Outcome::Failed { status: None, code: FailureCode::TargetForbidden, retry_after_ms: None };
+    Done { outcome, record, event_types: Vec::new(), took, body: Bytes::new() }
+}
+
+/// An attempt that an error of ours ended; the log has the details.
+pub fn panicked(attempt: &Attempt, started_ms: i64) -> Done {
+    let took = Duration::from_millis(clock::now_ms().saturating_sub(started_ms).max(0) as u64);
+    let outcome = refused("the server failed over this attempt; its log says more".to_owned());
+    not_sent(record_of(attempt, started_ms, took, outcome, Shown::default()), took)
+}
+
+fn record_of(
+    attempt: &Attempt,
+    started_ms: i64,
+    took: Duration,
+    outcome: outcome::Outcome,
+    request_headers: Shown,
+) -> AttemptRecord {
+    let failed = !outcome.succeeded();
+    AttemptRecord {
+        number: attempt.number,
+        trigger: attempt.trigger,
+        started_ms,
+        duration_ms: took.as_millis() as u64,
+        status_code: outcome.status,
+        error_code: outcome.error.filter(|_| failed).map(|code| code.as_str().to_owned()),
+        detail: outcome.detail,
+        timings: outcome.timings,
+        reused: outcome.reused,
+        address: outcome.address.map(|address| address.to_string()),
+        request_headers,
+        request_body: None,
+        response_headers: outcome.response_headers,
+        response_body: String::from_utf8_lossy(&outcome.body_kept).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discord_is_obeyed_by_its_body_where_it_sends_no_header() {
+        let answered = outcome::Outcome {
+            status: Some(429),
+            error: Some(FailureCode::HttpStatus),
+            body_kept: Bytes::from_static(br#"{"message":"slow","retry_after":1.5}"#),
+            ..outcome::Outcome::default()
+        };
+        let wait = |format| match judge(&answered, format) {
+            Outcome::Failed { retry_after_ms, .. } => retry_after_ms,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((wait(Format::Discord), wait(Format::Map)), (Some(1_500), None));
+    }
+}

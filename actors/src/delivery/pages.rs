@@ -1,0 +1,81 @@
+//! Pages of the log for a webhook: read, filtered, and made into what the state machine is offered.
+
+use std::sync::Arc;
+
+use crate::catalog::webhook::Ready;
+use crate::engine::Engine;
+use crate::feed::frame::Frame;
+use crate::model::delivery::{JobId, Offer, Ticket};
+use crate::model::id::EventId;
+use crate::store::{Direction, PageLimit, StoreError};
+
+/// What an envelope adds to a payload, near enough for the size of a batch.
+const ENVELOPE_BYTES: u64 = 200;
+
+/// The page that the state machine asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub ticket: Ticket,
+    /// The replay for which it is read; none: the live cursor.
+    pub job: Option<JobId>,
+    /// Only these types, beside the filter of the webhook.
+    pub events: Option<Vec<String>>,
+    pub after: EventId,
+    pub until: EventId,
+    pub want: usize,
+}
+
+pub struct Page {
+    pub ticket: Ticket,
+    pub job: Option<JobId>,
+    pub offers: Vec<Offer>,
+    pub through: EventId,
+    pub more: bool,
+    /// The newest event of the channel that retention has taken.
+    pub lost_through: EventId,
+    /// The first part of what was read that is damaged: events may be missing after the one id, up to the other.
+    pub damaged: Option<(EventId, EventId)>,
+    /// The events that matched.
+    pub frames: Vec<Arc<Frame>>,
+}
+
+pub fn read(engine: &Engine, ready: &Ready, wanted: Wanted) -> Result<Page, StoreError> {
+    let no = ready.channel.no();
+    // what is read is at least everything up to here
+    let head = engine.log.head();
+    let limit = PageLimit { events: wanted.want.max(1), bytes: engine.limits.page_bytes };
+    let read = engine.log.read(no, wanted.after, limit, Direction::Forward)?;
+    let lost_through = engine.log.expired(no);
+    let mut page = Page {
+        ticket: wanted.ticket,
+        job: wanted.job,
+        offers: Vec::with_capacity(read.events.len()),
+        through: wanted.after,
+        more: read.more,
+        lost_through,
+        damaged: None,
+        frames: Vec::new(),
+    };
+    for event in read.events {
+        if event.id > wanted.until {
+            page.more = false;
+            break;
+        }
+        let id = event.id;
+        let bytes = event.payload.as_bytes().len() as u64 + ENVELOPE_BYTES;
+        let frame = Frame::new(event, ready.channel.owner());
+        let kind = frame.event.kind.as_str();
+        let asked = wanted.events.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted == kind));
+        let matches = asked && frame.passes(&ready.filter);
+        page.offers.push(Offer { id, matches, bytes });
+        page.through = id;
+        if matches {
+            page.frames.push(Arc::new(frame));
+        }
+    }
+    if !page.more {
+        page.through = page.through.max(head.min(wanted.until));
+    }
+    page.damaged = engine.log.damaged_between(wanted.after.max(lost_through), page.through);
+    Ok(page)
+}

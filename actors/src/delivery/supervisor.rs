@@ -1,0 +1,137 @@
+//! The supervisor of the webhook actors: starts one for each webhook on the threads that deliver, starts it again when it
+//! died, and ends them all in order.
+//!
+//! It keeps no state of deliveries: what an actor needs is on disk. Its mailbox is actix's default; a message comes per
+//! webhook that is made or dies, not per event.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
+use actix_rt::ArbiterHandle;
+
+use crate::catalog::webhook::{Ready, Webhook};
+use crate::delivery::actor::{Discard, Shutdown, WebhookActor};
+use crate::delivery::http::client::DeliveryClient;
+use crate::engine::Engine;
+
+/// An actor that died is started again after this.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Start the actor of a webhook. Sent when one is made, and for all when the server starts.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Launch {
+    pub webhook: Arc<Webhook>,
+}
+
+/// An actor has ended, in order or by a panic. Sent by its destructor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ended {
+    pub webhook: Arc<str>,
+    pub addr: Addr<WebhookActor>,
+}
+
+/// End all actors: no new attempts, and wait for those in flight.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct StopAll;
+
+thread_local! {
+    /// The client of this thread, made by its first webhook.
+    static CLIENT: RefCell<Option<Rc<DeliveryClient>>> = const { RefCell::new(None) };
+}
+
+fn client(engine: &Engine) -> Rc<DeliveryClient> {
+    let new = || {
+        Rc::new(DeliveryClient::new(engine.webhook_registry.target_check.clone(), engine.webhook_registry.tls.clone()))
+    };
+    CLIENT.with(|client| client.borrow_mut().get_or_insert_with(new).clone())
+}
+
+pub struct Supervisor {
+    engine: Arc<Engine>,
+    threads: Vec<ArbiterHandle>,
+    next: usize,
+    stopping: bool,
+}
+
+impl Supervisor {
+    /// `threads`: those that deliver, at least one.
+    pub fn new(engine: Arc<Engine>, threads: Vec<ArbiterHandle>) -> Supervisor {
+        Supervisor { engine, threads, next: 0, stopping: false }
+    }
+
+    fn launch(&mut self, webhook: Arc<Webhook>, ctx: &mut Context<Self>) {
+        let webhook_registry = &self.engine.webhook_registry;
+        let Some(channel) = self.engine.directory.get(webhook.channel_no()).filter(|_| !self.stopping) else { return };
+        if webhook_registry.actor(&webhook.id).is_some() {
+            return;
+        }
+        let id = webhook.id.clone();
+        let ready = match Ready::of(webhook, channel, &webhook_registry.key, &webhook_registry.target_check.policy) {
+            Ok(ready) => Arc::new(ready),
+            Err(e) => return log::error!(webhook = &*id; "a webhook cannot deliver until it is changed: {e}"),
+        };
+        self.next = (self.next + 1) % self.threads.len();
+        let (engine, supervisor) = (self.engine.clone(), ctx.address());
+        let addr = WebhookActor::start_in_arbiter(&self.threads[self.next], move |_| {
+            let client = client(&engine);
+            WebhookActor::new(engine, ready, supervisor, client)
+        });
+        if !webhook_registry.opened(&id, addr.clone()) {
+            addr.do_send(Discard);
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for Supervisor {}
+
+impl Handler<Launch> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Launch, ctx: &mut Self::Context) {
+        self.launch(msg.webhook, ctx);
+    }
+}
+
+impl Handler<Ended> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, msg: Ended, ctx: &mut Self::Context) {
+        if !self.engine.webhook_registry.closed(&msg.webhook, &msg.addr) || self.stopping {
+            return;
+        }
+        log::error!(webhook = &*msg.webhook; "the actor of a webhook died and is started again");
+        ctx.run_later(RESTART, move |supervisor, ctx| {
+            if let Some(webhook) = supervisor.engine.webhook_registry.get(&msg.webhook) {
+                supervisor.launch(webhook, ctx);
+            }
+        });
+    }
+}
+
+impl Handler<StopAll> for Supervisor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: StopAll, _: &mut Self::Context) -> Self::Result {
+        self.stopping = true;
+        let told: Vec<_> = self.engine.webhook_registry.actors().iter().map(|actor| actor.send(Shutdown)).collect();
+        let threads = self.threads.clone();
+        Box::pin(async move {
+            // an actor that has died has nothing in flight
+            futures_util::future::join_all(told).await;
+            for thread in threads {
+                // its connections have to go before its runtime does
+                thread.spawn_fn(|| CLIENT.with(|client| drop(client.borrow_mut().take())));
+            }
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! All sources by id, each ready to verify, with what it counts. Read by every request that comes in; the state database
+//! keeps the records.
+
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::source::Source;
+use crate::ingest::dead_letters::DeadLetters;
+use crate::model::event::{ChannelNo, Origin};
+use crate::model::seal::SealKey;
+use crate::model::source::body::takes_forms;
+use crate::model::source::{Headers, Proof, Untrusted, Verifier, Window};
+
+/// The bounds of sources.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceLimits {
+    /// Sources of one map or organization.
+    pub per_channel: usize,
+    /// Dead letters of one source, and the bytes of their bodies.
+    pub dead_letters: usize,
+    pub dead_letters_bytes: usize,
+}
+
+/// What is kept of the counters of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub received: u64,
+    /// When the newest event came in, in Unix milliseconds; 0: never.
+    pub last_ms: i64,
+}
+
+/// What happens at a source, whatever becomes of its record meanwhile.
+#[derive(Default)]
+pub struct SourceStats {
+    received: AtomicU64,
+    last_ms: AtomicI64,
+    /// Whether the counters have changed since they were written.
+    changed: AtomicBool,
+    window: Mutex<Window>,
+    refusals: Mutex<Refusals>,
+    /// The dead letters, one change at a time.
+    pub letters: Arc<tokio::sync::Mutex<DeadLetters>>,
+}
+
+/// What was refused since it was last reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Requests of verified senders that were refused for their content.
+    pub content: u64,
+    /// Requests of senders who were not believed.
+    pub unauthenticated: u64,
+    /// Why the latest of them was refused.
+    pub reason: String,
+    /// When it was last reported, in Unix milliseconds.
+    reported_ms: i64,
+}
+
+/// Requests without a good credential that make a report: fewer are somebody's typing error.
+const UNAUTHENTICATED_MIN: u64 = 10;
+/// Shortest time between two reports of one source.
+pub const REPORT_EVERY_MS: i64 = 60_000;
+
+impl Refusals {
+    /// What is to be reported at `now_ms`, at most once a minute.
+    fn due(&mut self, now_ms: i64) -> Option<Refusals> {
+        let enough = self.content > 0 || self.unauthenticated >= UNAUTHENTICATED_MIN;
+        // a clock that stepped back must not keep reports away
+        let waited = now_ms.abs_diff(self.reported_ms) >= REPORT_EVERY_MS as u64;
+        (enough && waited).then(|| std::mem::replace(self, Refusals { reported_ms: now_ms, ..Refusals::default() }))
+    }
+}
+
+impl SourceStats {
+    pub fn restored(counts: Counts, letters: DeadLetters) -> SourceStats {
+        SourceStats {
+            received: counts.received.into(),
+            last_ms: counts.last_ms.into(),
+            letters: Arc::new(tokio::sync::Mutex::new(letters)),
+            ..SourceStats::default()
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts { received: self.received.load(Ordering::Relaxed), last_ms: self.last_ms.load(Ordering::Relaxed) }
+    }
+
+    pub fn took(&self, events: u64, now_ms: i64) {
+        self.received.fetch_add(events, Ordering::Relaxed);
+        self.last_ms.fetch_max(now_ms, Ordering::Relaxed);
+        self.changed.store(true, Ordering::Release);
+    }
+
+    /// The counters, if they have changed since this was last asked.
+    pub fn changed(&self) -> Option<Counts> {
+        self.changed.swap(false, Ordering::Acquire).then(|| self.counts())
+    }
+
+    /// They could not be written after all.
+    pub fn still_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
+    pub fn refused_content(&self, reason: &str) {
+        let mut refusals = self.refusals();
+        refusals.content += 1;
+        refusals.reason = reason.into();
+    }
+
+    fn refused_sender(&self, reason: Untrusted) {
+        let mut refusals = self.refusals();
+        refusals.unauthenticated += 1;
+        refusals.reason = reason.to_string();
+    }
+
+    pub fn report_due(&self, now_ms: i64) -> Option<Refusals> {
+        self.refusals().due(now_ms)
+    }
+
+    fn refusals(&self) -> parking_lot::MutexGuard<'_, Refusals> {
+        self.refusals.lock()
+    }
+}
+
+/// A source at work.
+pub struct ActiveSource {
+    pub source: Source,
+    /// None: its keys do not open, and it takes nothing until they are rotated.
+    verifier: Option<Verifier>,
+    pub stats: Arc<SourceStats>,
+    /// Who publishes what comes in here.
+    pub by: Arc<str>,
+}
+
+/// Why a request gets no further than the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceRefusal {
+    #[error("too many requests; wait {wait_ms} ms")]
+    Rate { wait_ms: u64 },
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    #[error("the keys of this address cannot be read; its owner has to rotate them")]
+    Unusable,
+    #[error("this address takes nothing at the moment; send it again later")]
+    Paused,
+}
+
+impl ActiveSource {
+    pub fn new(source: Source, stats: Arc<SourceStats>, seal: &SealKey) -> ActiveSource {
+        let verifier = source.verifier(seal).inspect_err(|e| {
+            log::error!(source = &*source.id; "a source takes nothing until its secret is rotated: {e}");
+        });
+        let by = format!("{}{}", Origin::SOURCE, source.id).into();
+        ActiveSource { verifier: verifier.ok(), source, stats, by }
+    }
+
+    /// Whether a body may be a form.
+    pub fn takes_forms(&self) -> bool {
+        takes_forms(self.source.scheme.authentication, &self.source.event_type)
+    }
+
+    /// Takes one request from the rate of the source.
+    pub fn admit(&self, now_ms: i64) -> Result<(), SourceRefusal> {
+        let Some(rate) = self.source.rate_limit else { return Ok(()) };
+        let mut window = self.stats.window.lock();
+        window.take(rate, now_ms.max(0) as u64).map_err(|wait_ms| SourceRefusal::Rate { wait_ms })
+    }
+
+    /// Whether the sender of these raw bytes is believed.
+    pub fn verify(&self, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, SourceRefusal> {
+        let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
+        let proof = verifier.verify(headers, body, now_ms).inspect_err(|e| self.stats.refused_sender(*e))?;
+        if self.source.paused { Err(SourceRefusal::Paused) } else { Ok(proof) }
+    }
+}
+
+pub struct SourceRegistry {
+    pub limits: SourceLimits,
+    sources: RwLock<HashMap<Arc<str>, Arc<ActiveSource>>>,
+}
+
+impl SourceRegistry {
+    pub fn new(limits: SourceLimits) -> SourceRegistry {
+        SourceRegistry { limits, sources: RwLock::default() }
+    }
+
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, HashMap<Arc<str>, Arc<ActiveSource>>> {
+        self.sources.read()
+    }
+
+    pub fn get(&self, id: &str) -> Option<Arc<ActiveSource>> {
+        self.read().get(id).cloned()
+    }
+
+    /// Puts a source in, in place of the one with its id.
+    pub fn put(&self, live: ActiveSource) -> Arc<ActiveSource> {
+        let live = Arc::new(live);
+        let mut sources = self.sources.write();
+        sources.insert(live.source.id.clone(), live.clone());
+        live
+    }
+
+    pub fn remove(&self, id: &str) {
+        self.sources.write().remove(id);
+    }
+
+    /// The sources of a channel, or all, the oldest first.
+    pub fn list(&self, channel: Option<ChannelNo>) -> Vec<Arc<ActiveSource>> {
+        let of_channel = |live: &&Arc<ActiveSource>| channel.is_none_or(|no| live.source.channel_no() == no);
+        let mut list: Vec<_> = self.read().values().filter(of_channel).cloned().collect();
+        list.sort_by(|a, b| (a.source.inserted_ms, &a.source.id).cmp(&(b.source.inserted_ms, &b.source.id)));
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_reported_at_most_once_a_minute_and_a_few_wrong_keys_not_at_all() {
+        let stats = SourceStats::default();
+        let now = 1_000_000_000;
+        for _ in 0..UNAUTHENTICATED_MIN - 1 {
+            stats.refused_sender(Untrusted::ApiKey);
+        }
+        assert_eq!(stats.report_due(now), None);
+        stats.refused_sender(Untrusted::ApiKey);
+        let report = stats.report_due(now).expect("a report");
+        assert_eq!((report.content, report.unauthenticated), (0, UNAUTHENTICATED_MIN));
+        stats.refused_content("no JSON");
+        assert_eq!(stats.report_due(now + REPORT_EVERY_MS - 1), None);
+        stats.refused_content("no JSON at all");
+        let report = stats.report_due(now + REPORT_EVERY_MS).expect("a report");
+        assert_eq!((report.content, report.reason.as_str()), (2, "no JSON at all"));
+        assert_eq!(stats.report_due(now + 10 * REPORT_EVERY_MS), None);
+    }
+
+    #[test]
+    fn counters_are_written_when_they_have_changed() {
+        let stats = SourceStats::restored(Counts { received: 5, last_ms: 50 }, DeadLetters::default());
+        assert_eq!(stats.changed(), None);
+        stats.took(2, 40);
+        assert_eq!(stats.changed(), Some(Counts { received: 7, last_ms: 50 }));
+        assert_eq!(stats.changed(), None);
+        stats.still_changed();
+        assert!(stats.changed().is_some());
+    }
+}

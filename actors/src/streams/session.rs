@@ -1,0 +1,199 @@
+//! The life of one client of a stream: what it asked for, its place in the channel of its thread, and the opening frame.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::clock;
+use crate::engine::Engine;
+use crate::feed::frame::{Carrier, Encoding};
+use crate::model::access::Principal;
+use crate::model::channel::Channel;
+use crate::model::envelope::{self, Envelope};
+use crate::model::event::ChannelNo;
+use crate::model::filter::Filter;
+use crate::model::id::EventId;
+use crate::model::timestamp;
+use crate::streams::shard::ShardCore;
+use crate::streams::slots::Slot;
+use crate::streams::{LocalChannel, SessionHandle, Socket};
+
+/// What a stream reads.
+#[derive(Clone, Debug)]
+pub enum StreamTarget {
+    Channel(Arc<Channel>),
+    /// Every channel, in one order.
+    All,
+}
+
+impl StreamTarget {
+    pub fn no(&self) -> ChannelNo {
+        match self {
+            StreamTarget::Channel(channel) => channel.no(),
+            StreamTarget::All => ChannelNo::ALL,
+        }
+    }
+
+    /// The public id of the channel; none of all channels.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            StreamTarget::Channel(channel) => Some(&channel.id),
+            StreamTarget::All => None,
+        }
+    }
+}
+
+/// Everything that opening a stream takes, after all checks have passed.
+#[derive(Debug)]
+pub struct Opening {
+    pub target: StreamTarget,
+    pub principal: Arc<Principal>,
+    pub filter: Filter,
+    /// What the client asked for and the catalogue does not know.
+    pub unknown_events: Vec<String>,
+    /// The cursor to resume from; none: from now on.
+    pub cursor: Option<EventId>,
+    pub encoding: Encoding,
+    /// Taken from the limits; given back when the session ends.
+    pub slot: Slot,
+    /// The client's socket, to see whether a stalled reader takes bytes after all.
+    pub socket: Option<Socket>,
+}
+
+/// A session that has its place in a local, before its body is made.
+pub(super) struct Opened {
+    pub(super) local: Rc<LocalChannel>,
+    pub(super) session: Rc<SessionHandle>,
+    pub(super) start: Start,
+    /// The JSON of the opening frame.
+    pub(super) connected: String,
+    pub(super) filter: Filter,
+    pub(super) encoding: Encoding,
+}
+
+pub(super) async fn open(engine: &Arc<Engine>, opening: Opening, beats_always: bool) -> Option<Opened> {
+    // read before anything waits, so that a token revoked in the meantime is looked at again
+    let revocations = engine.access.revocations();
+    let core = ShardCore::here(engine);
+    let local = core.local(opening.target.no()).await?;
+    if core.stopping() {
+        return None;
+    }
+    let start = Start::at(engine, &opening);
+    let connected = match opening.encoding.carrier {
+        Carrier::WebSocket => greeting_of_websocket(engine, &opening, start.resumed),
+        Carrier::Sse | Carrier::SseNamed | Carrier::Json => greeting(&opening, start.resumed),
+    };
+    let session = SessionHandle::new(opening.principal, opening.slot, opening.socket, beats_always, revocations);
+    Some(Opened {
+        local,
+        session: Rc::new(session),
+        start,
+        connected: Value::Object(connected).to_string(),
+        filter: opening.filter,
+        encoding: opening.encoding,
+    })
+}
+
+/// What the opening frame of an SSE stream says: what is read, the server's time, and how the request was understood.
+fn greeting(opening: &Opening, resumed: bool) -> Map<String, Value> {
+    let mut fields = Map::new();
+    match opening.encoding.envelope {
+        Envelope::Map => fields.insert("map_id".into(), opening.target.id().into()),
+        Envelope::Gateway => fields.insert("organization".into(), opening.target.id().into()),
+        Envelope::Feed => None,
+        Envelope::Listener => fields.insert("source".into(), opening.filter.spec().source.clone().into()),
+    };
+    fields.insert("server_time".into(), timestamp::to_iso(clock::now_ms()).into());
+    fields.insert("resumed".into(), resumed.into());
+    fields.insert("unknown_events".into(), opening.unknown_events.clone().into());
+    fields
+}
+
+/// The opening frame of a WebSocket. Organizations have the three fields that their clients know, and the types that
+/// are not known only where there are some.
+fn greeting_of_websocket(engine: &Engine, opening: &Opening, resumed: bool) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("event".into(), "connected".into());
+    fields.insert("heartbeatSeconds".into(), engine.limits.heartbeat.as_secs().into());
+    fields.insert("timestamp".into(), clock::now_ms().into());
+    match opening.encoding.envelope {
+        Envelope::Gateway if opening.unknown_events.is_empty() => {}
+        Envelope::Gateway => drop(fields.insert("unknown_events".into(), opening.unknown_events.clone().into())),
+        Envelope::Map | Envelope::Feed | Envelope::Listener => fields.extend(greeting(opening, resumed)),
+    }
+    fields
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) cursor: EventId,
+    pub(super) resumed: bool,
+    pub(super) gap: Option<Gap>,
+}
+
+impl Start {
+    pub(super) fn at(engine: &Engine, opening: &Opening) -> Start {
+        let head = engine.log.head();
+        match opening.cursor {
+            None => Start { cursor: head, resumed: false, gap: None },
+            Some(cursor) if cursor <= head => Start { cursor, resumed: true, gap: None },
+            Some(requested) => {
+                let oldest = engine.log.oldest(opening.target.no());
+                let gap = Gap { requested, oldest, reason: GapReason::Ahead };
+                Start { cursor: head, resumed: true, gap: Some(gap) }
+            }
+        }
+    }
+}
+
+/// What a consumer is told before the first event when it cannot have all it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub requested: EventId,
+    pub oldest: Option<EventId>,
+    pub reason: GapReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// Retention (or a damaged segment) took events after the cursor.
+    Expired,
+    /// The cursor is newer than anything in the log.
+    Ahead,
+}
+
+impl Gap {
+    /// The members of the notice, ids as the envelope shows them.
+    fn fields(&self, envelope: Envelope) -> String {
+        let oldest = self.oldest.map_or("null".into(), |id| format!("\"{}\"", envelope.shown_id(id)));
+        let reason = match self.reason {
+            GapReason::Expired => "expired",
+            GapReason::Ahead => "ahead",
+        };
+        let requested = envelope.shown_id(self.requested);
+        format!("\"requested\":\"{requested}\",\"oldest\":{oldest},\"reason\":\"{reason}\"")
+    }
+
+    /// The notice as a WebSocket message.
+    pub(super) fn text(&self, envelope: Envelope) -> String {
+        format!("{{\"event\":\"gap\",{}}}", self.fields(envelope))
+    }
+
+    /// The notice as the encoding writes it. It has no id, so that a client's cursor stays where it was.
+    pub(super) fn write(&self, encoding: Encoding, out: &mut Vec<u8>) {
+        match encoding.carrier {
+            Carrier::WebSocket => {
+                envelope::write_ws_text(self.text(encoding.envelope).as_bytes(), out);
+            }
+            Carrier::Sse | Carrier::SseNamed => {
+                let fields = self.fields(encoding.envelope);
+                out.extend_from_slice(format!("event: gap\ndata: {{{fields}}}\n\n").as_bytes());
+            }
+            // envelopes alone go to consumers that are told in another way
+            Carrier::Json => {}
+        }
+    }
+}

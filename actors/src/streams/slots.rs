@@ -1,0 +1,111 @@
+//! The slots that open streams take: of the server, of one channel, of one token.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::model::event::ChannelNo;
+
+/// How many streams may be open at once; 0 = no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLimits {
+    pub total: usize,
+    pub per_channel: usize,
+    pub per_token: usize,
+}
+
+/// Which limit a new stream would pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamRefusal {
+    #[error("Too many connections to this server")]
+    Total,
+    #[error("Too many connections to this map")]
+    Channel,
+    #[error("Too many connections for this API key")]
+    Token,
+}
+
+/// Counts open streams over all threads. One short lock per opened or closed stream, none per event.
+#[derive(Debug)]
+pub struct Slots {
+    limits: StreamLimits,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default, Debug)]
+struct Counts {
+    total: usize,
+    channels: HashMap<ChannelNo, usize>,
+    tokens: HashMap<Arc<str>, usize>,
+}
+
+impl Slots {
+    pub fn new(limits: StreamLimits) -> Arc<Slots> {
+        Arc::new(Slots { limits, counts: Mutex::default() })
+    }
+
+    /// A slot for a stream of the channel under the token. It is free again when it is dropped.
+    pub fn take(self: &Arc<Self>, channel: ChannelNo, token: &Arc<str>) -> Result<Slot, StreamRefusal> {
+        let mut counts = self.counts.lock();
+        let full = |used: usize, limit: usize| limit > 0 && used >= limit;
+        if full(counts.total, self.limits.total) {
+            return Err(StreamRefusal::Total);
+        }
+        if full(counts.channels.get(&channel).copied().unwrap_or(0), self.limits.per_channel) {
+            return Err(StreamRefusal::Channel);
+        }
+        if full(counts.tokens.get(token).copied().unwrap_or(0), self.limits.per_token) {
+            return Err(StreamRefusal::Token);
+        }
+        counts.total += 1;
+        *counts.channels.entry(channel).or_default() += 1;
+        *counts.tokens.entry(token.clone()).or_default() += 1;
+        Ok(Slot { slots: self.clone(), channel, token: token.clone() })
+    }
+}
+
+/// A place among the open streams.
+#[derive(Debug)]
+pub struct Slot {
+    slots: Arc<Slots>,
+    channel: ChannelNo,
+    token: Arc<str>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut counts = self.slots.counts.lock();
+        counts.total -= 1;
+        let counts = &mut *counts;
+        if let Some(used) = counts.channels.get_mut(&self.channel) {
+            *used -= 1;
+            if *used == 0 {
+                counts.channels.remove(&self.channel);
+            }
+        }
+        if let Some(used) = counts.tokens.get_mut(&self.token) {
+            *used -= 1;
+            if *used == 0 {
+                counts.tokens.remove(&self.token);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_refused_at_the_limit_and_free_again_when_dropped() {
+        let slots = Slots::new(StreamLimits { total: 0, per_channel: 2, per_token: 1 });
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let first = slots.take(ChannelNo(1), &a).expect("the first slot");
+        assert_eq!(slots.take(ChannelNo(1), &a).err(), Some(StreamRefusal::Token));
+        let second = slots.take(ChannelNo(1), &b).expect("another token's slot");
+        assert_eq!(slots.take(ChannelNo(1), &"c".into()).err(), Some(StreamRefusal::Channel));
+        drop((first, second));
+        assert!(slots.take(ChannelNo(1), &a).is_ok());
+    }
+}

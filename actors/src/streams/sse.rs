@@ -1,0 +1,83 @@
+//! The session actor of an SSE client (WHATWG HTML 9.2). It writes what is not an event: the opening frame, keepalive
+//! comments and, by ending the body, the end. It takes at most one message a heartbeat and one at the end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Handler};
+use actix_web::Error;
+use actix_web_actors::HttpContext;
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::engine::Engine;
+use crate::model::envelope::Envelope;
+use crate::streams::body::Body;
+use crate::streams::reader::Reader;
+use crate::streams::session::{Opening, open};
+use crate::streams::session_handle::{Ask, SessionHandle};
+
+/// What is written after a silence; the followers of the feed know it by another word.
+fn keepalive(envelope: Envelope) -> Bytes {
+    match envelope {
+        Envelope::Feed => Bytes::from_static(b": ping\n\n"),
+        Envelope::Map | Envelope::Gateway | Envelope::Listener => Bytes::from_static(b": keepalive\n\n"),
+    }
+}
+
+pub struct SseSession {
+    session: Rc<SessionHandle>,
+    opening: Option<Bytes>,
+    keepalive: Bytes,
+}
+
+/// Opens the stream; none while the channel's actor cannot be reached, which passes.
+pub async fn stream(
+    engine: &Arc<Engine>,
+    opening: Opening,
+) -> Option<impl Stream<Item = Result<Bytes, Error>> + use<>> {
+    let opened = open(engine, opening, false).await?;
+    let envelope = opened.encoding.envelope;
+    let id = envelope.shown_id(opened.start.cursor);
+    let mut first = match envelope {
+        Envelope::Feed => format!("id: {id}\nevent: connected"),
+        Envelope::Map | Envelope::Gateway | Envelope::Listener => format!("event: connected\nid: {id}"),
+    }
+    .into_bytes();
+    first.extend_from_slice(format!("\nretry: {}\ndata: ", engine.limits.retry.as_millis()).as_bytes());
+    first.extend_from_slice(opened.connected.as_bytes());
+    first.extend_from_slice(b"\n\n");
+    if let Some(gap) = opened.start.gap {
+        gap.write(opened.encoding, &mut first);
+    }
+    let actor =
+        SseSession { session: opened.session.clone(), opening: Some(first.into()), keepalive: keepalive(envelope) };
+    let control = HttpContext::create(actor);
+    let reader = Reader::new(opened.local.clone(), opened.filter, opened.encoding, &opened.start);
+    Some(Body::new(control, false, reader, opened.session, opened.local))
+}
+
+impl Actor for SseSession {
+    type Context = HttpContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.session.actor_started(ctx.address().recipient());
+        if let Some(first) = self.opening.take() {
+            ctx.write(first);
+        }
+    }
+}
+
+impl Handler<Ask> for SseSession {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) {
+        match ask {
+            Ask::Beat => ctx.write(self.keepalive.clone()),
+            Ask::End(_) => {
+                ctx.write_eof();
+                ctx.stop();
+            }
+        }
+    }
+}

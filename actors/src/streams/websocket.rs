@@ -1,0 +1,175 @@
+//! The session actor of a WebSocket client (RFC 6455). It writes what is not an event: the opening frame, the ping of every
+//! heartbeat (a frame that the application sees, and a protocol ping), pongs and the close frame. Clients listen only: data
+//! from a client ends the session. What a client sends is looked at by the [`inspector`](crate::streams::inspector) first.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Handler, StreamHandler};
+use actix_web::http::header::SEC_WEBSOCKET_KEY;
+use actix_web::web::Payload;
+use actix_web::{Error, HttpRequest, HttpResponse};
+use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::clock;
+use crate::engine::Engine;
+use crate::streams::body::Body;
+use crate::streams::inspector::{ClientLimits, Inspected, Verdict};
+use crate::streams::reader::Reader;
+use crate::streams::session::{Opening, open};
+use crate::streams::session_handle::{Ask, End, SessionHandle};
+
+/// A client has nothing to say but pongs, pings and a close; this much of what it must not say is still read to its end.
+const CLIENT_LIMITS: ClientLimits = ClientLimits { frame_bytes: 4096, message_bytes: 4096 };
+
+pub struct WebSocketSession {
+    session: Rc<SessionHandle>,
+    verdict: Verdict,
+    opening: Option<String>,
+    /// The notice of a gap, where there is one.
+    gap: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    #[error("this address speaks WebSocket; connect with Upgrade: websocket and Sec-WebSocket-Version: 13")]
+    NotAnUpgrade,
+    #[error("the channel is starting; try again in a second")]
+    Unavailable,
+}
+
+/// Whether the request is a WebSocket handshake that can be answered, to be asked before anything is spent on it.
+pub fn is_upgrade(request: &HttpRequest) -> bool {
+    // the codec's own check does not look into the key, which is 16 bytes as base64 (RFC 6455, 4.2.1)
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key.as_bytes()).ok());
+    key.is_some_and(|key| key.len() == 16) && ws::handshake(request).is_ok()
+}
+
+/// The context of an actor that hears a WebSocket client: the stream is what it says. `make` gets the verdict over the
+/// client's bytes, to be asked when they have ended.
+pub fn context<A>(
+    payload: Payload,
+    limits: ClientLimits,
+    make: impl FnOnce(Verdict) -> A,
+) -> impl Stream<Item = Result<Bytes, Error>>
+where
+    A: Actor<Context = WebsocketContext<A>> + StreamHandler<Result<Message, ProtocolError>>,
+{
+    let (inspected, verdict) = Inspected::new(payload, limits);
+    let codec = actix_http::ws::Codec::new().max_size(limits.frame_bytes);
+    WebsocketContext::with_codec(make(verdict), inspected, codec)
+}
+
+/// Deals with what a client sends beside data, and returns the data.
+pub fn data_of<A>(item: Result<Message, ProtocolError>, ctx: &mut WebsocketContext<A>) -> Option<Message>
+where
+    A: Actor<Context = WebsocketContext<A>>,
+{
+    match item {
+        Ok(Message::Ping(data)) => ctx.pong(&data),
+        Ok(Message::Pong(_) | Message::Nop) => {}
+        Ok(Message::Close(reason)) => {
+            // the client's own code goes back to it (RFC 6455, 5.5.1)
+            ctx.close(reason.map(|reason| CloseReason { code: reason.code, description: None }));
+            ctx.stop();
+        }
+        Ok(data) => return Some(data),
+        // well formed frames were inspected before, so it is the connection that broke
+        Err(e) => {
+            log::debug!("a WebSocket client is gone: {e}");
+            ctx.stop();
+        }
+    }
+    None
+}
+
+/// The client's bytes have ended: it is gone, or has broken a rule and is told which.
+pub fn close_socket<A>(verdict: &Verdict, ctx: &mut WebsocketContext<A>)
+where
+    A: Actor<Context = WebsocketContext<A>>,
+{
+    match verdict.get() {
+        Some(violation) => {
+            let (code, reason) = violation.close();
+            close(ctx, code, reason);
+        }
+        None => ctx.stop(),
+    }
+}
+
+fn close<A>(ctx: &mut WebsocketContext<A>, code: CloseCode, reason: &str)
+where
+    A: Actor<Context = WebsocketContext<A>>,
+{
+    ctx.close(Some(CloseReason { code, description: Some(reason.into()) }));
+    ctx.stop();
+}
+
+/// Answers the handshake; the response's body is the session.
+pub async fn upgrade(
+    engine: &Arc<Engine>,
+    request: &HttpRequest,
+    payload: Payload,
+    opening: Opening,
+) -> Result<HttpResponse, UpgradeError> {
+    let mut response = ws::handshake(request).map_err(|_| UpgradeError::NotAnUpgrade)?;
+    let opened = open(engine, opening, true).await.ok_or(UpgradeError::Unavailable)?;
+    let gap = opened.start.gap.map(|gap| gap.text(opened.encoding.envelope));
+    let (session, opening) = (opened.session.clone(), Some(opened.connected));
+    let control = context(payload, CLIENT_LIMITS, |verdict| WebSocketSession { session, verdict, opening, gap });
+    let reader = Reader::new(opened.local.clone(), opened.filter, opened.encoding, &opened.start);
+    Ok(response.streaming(Body::new(control, true, reader, opened.session, opened.local)))
+}
+
+impl Actor for WebSocketSession {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.session.actor_started(ctx.address().recipient());
+        if let Some(first) = self.opening.take() {
+            ctx.text(first);
+        }
+        if let Some(gap) = self.gap.take() {
+            ctx.text(gap);
+        }
+    }
+}
+
+impl Handler<Ask> for WebSocketSession {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) {
+        match ask {
+            Ask::Beat => {
+                ctx.text(format!("{{\"event\":\"ping\",\"timestamp\":{}}}", clock::now_ms()));
+                ctx.ping(b"");
+            }
+            Ask::End(End::Shutdown) => close(ctx, CloseCode::Away, "the server is stopping; resume by the last id"),
+            Ask::End(End::Revoked) => close(ctx, CloseCode::Other(4401), "the token was revoked or has expired"),
+            Ask::End(End::Deleted) => close(ctx, CloseCode::Away, "the channel was deleted"),
+            Ask::End(End::Stalled) => {
+                close(ctx, CloseCode::Other(4408), "the reader took nothing for too long; resume by the last id");
+            }
+            Ask::End(End::Failed) => {
+                ctx.text(r#"{"event":"error","error":"The log could not be read; reconnect with the last id"}"#);
+                close(ctx, CloseCode::Error, "the log could not be read; resume by the last id");
+            }
+        }
+    }
+}
+
+impl StreamHandler<Result<Message, ProtocolError>> for WebSocketSession {
+    fn handle(&mut self, item: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
+        if data_of(item, ctx).is_some() {
+            close(ctx, CloseCode::Policy, "this stream only sends; publish by POST");
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        close_socket(&self.verdict, ctx);
+    }
+}
