@@ -30,3 +30,4 @@ pub mod metrics;
 pub mod model;
 pub mod store;
 pub mod streams;
+pub mod disk;

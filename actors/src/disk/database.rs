@@ -1,0 +1,252 @@
+//! Ordered keys and values in a folder. Only this room knows sled.
+//!
+//! sled keeps its promises for a database that is filled, flushed, closed and never written again; [`Database::write`]
+//! makes such a one. What it does not keep is made up for here:
+//! - its `flush` is no fsync and its file `conf` is never synced: after the close every file is synced, and the folders;
+//! - its lock is let go a little after the close: who opens a database again that this process has closed waits for that;
+//! - it makes what is missing and takes an empty file for an empty database: the file is opened, locked and measured here
+//!   before sled sees the folder, so that a failure changes nothing;
+//! - it panics on damage: panics inside of its calls are errors here.
+
+mod sled;
+
+use std::io;
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use self::sled::SledDatabase;
+use super::error::{cure, is_full};
+use super::{Disk, DiskError};
+
+/// Values are at most this long. sled makes a page that is too large a file of its own, which it never syncs.
+pub const VALUE_BYTES: usize = 48 * 1024;
+
+/// Why a database does not open, or does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("the database {path} is held by another process", path = path.display())]
+    Locked { path: PathBuf },
+    /// Its bytes are not what was written.
+    #[error("the database {path} is damaged: {why}", path = path.display())]
+    Damaged { path: PathBuf, why: String },
+    #[error("the database {path} fails: {source}", path = path.display())]
+    Failed { path: PathBuf, source: io::Error },
+}
+
+impl DatabaseError {
+    /// Whether the bytes are damaged; false for everything that may be different at the next attempt.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, DatabaseError::Damaged { .. })
+    }
+
+    /// Whether there was no room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            DatabaseError::Disk(e) => e.is_full(),
+            DatabaseError::Failed { source, .. } => is_full(source),
+            DatabaseError::Locked { .. } | DatabaseError::Damaged { .. } => false,
+        }
+    }
+
+    /// What the operator can do, as a sentence without a capital and a full stop.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            DatabaseError::Disk(e) => e.cure(),
+            DatabaseError::Locked { .. } => "another process holds it: stop that process first",
+            DatabaseError::Damaged { .. } => {
+                "see what is concerned (stentor doctor --data DIR), or restore a backup (stentor restore)"
+            }
+            DatabaseError::Failed { source, .. } => cure(source),
+        }
+    }
+}
+
+/// What [`Database::write`] made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Length of the file `db`, for [`Database::open`] to compare.
+    pub bytes: u64,
+}
+
+/// Changes that are applied together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.push((key.into(), Some(value.into())));
+    }
+
+    pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
+        self.changes.push((key.into(), None));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// An open database. Threads may share it.
+#[derive(Debug)]
+pub enum Database {
+    Sled(SledDatabase),
+}
+
+impl Database {
+    /// Fills a new database and makes it durable with all its names. Keys must ascend. On an error the folder is left as
+    /// it is, for the caller to remove. Blocks.
+    ///
+    /// # Errors
+    /// What the disk or sled says; a folder that already holds a database is an error.
+    ///
+    /// # Panics
+    /// When keys do not ascend or a value is longer than [`VALUE_BYTES`].
+    pub fn write(
+        disk: &Disk,
+        dir: &Path,
+        entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) -> Result<Written, DatabaseError> {
+        sled::write(disk, dir, entries)
+    }
+
+    /// Opens a database that exists. When it does not open, nothing in its folder has been made or changed, except for
+    /// what sled writes into its own files once the checks before it have passed. `expected_bytes`: how long its file has
+    /// to be. Waits for this process's own earlier close of it, not for other processes. Blocks.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Damaged`] only when bytes are wrong; a missing file is a [`DatabaseError::Disk`].
+    pub fn open(disk: &Disk, dir: &Path, expected_bytes: Option<u64>) -> Result<Database, DatabaseError> {
+        Ok(Database::Sled(SledDatabase::open(disk, dir, expected_bytes)?))
+    }
+
+    /// Opens a database that is written in place, and makes it when there is none. Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_in_place(disk: &Disk, dir: &Path) -> Result<Database, DatabaseError> {
+        Ok(Database::Sled(SledDatabase::open_in_place(disk, dir)?))
+    }
+
+    /// Blocks.
+    ///
+    /// # Errors
+    /// What the disk or sled says.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DatabaseError> {
+        match self {
+            Database::Sled(db) => db.get(key),
+        }
+    }
+
+    /// The entries in a range of keys, from either end. After an error it ends. Its steps block.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'_> {
+        match self {
+            Database::Sled(db) => Range(Steps::Sled(db.range(range))),
+        }
+    }
+
+    /// Applies changes, all or none. Durable with the next [`Database::sync`]. Blocks.
+    ///
+    /// # Errors
+    /// What the disk or sled says. sled keeps its first error of the disk for good: the database has to be closed and
+    /// opened again then.
+    pub fn apply(&self, batch: Batch) -> Result<(), DatabaseError> {
+        match self {
+            Database::Sled(db) => db.apply(batch),
+        }
+    }
+
+    /// Makes what was applied durable. Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::apply`].
+    pub fn sync(&self) -> Result<(), DatabaseError> {
+        match self {
+            Database::Sled(db) => db.sync(),
+        }
+    }
+
+    /// How long the file `db` is.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn bytes(&self) -> Result<u64, DatabaseError> {
+        match self {
+            Database::Sled(db) => db.bytes(),
+        }
+    }
+}
+
+/// Entries of a database in the order of their keys.
+pub struct Range<'a>(Steps<'a>);
+
+enum Steps<'a> {
+    Sled(sled::Range<'a>),
+}
+
+impl Iterator for Range<'_> {
+    type Item = Result<(Bytes, Bytes), DatabaseError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Steps::Sled(range) => range.next(),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Range<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Steps::Sled(range) => range.next_back(),
+        }
+    }
+}
+
+/// Looks for values in the raw file of a database that fails. `take` is handed the bytes from each place on that begins
+/// with `magic`, at most [`VALUE_BYTES`] of them; it answers how many of them were a whole value, or none when they were
+/// not. The same value may be found more than once, and in any order. Opens nothing but the file. Blocks.
+///
+/// # Errors
+/// What the file system says.
+pub fn salvage(
+    disk: &Disk,
+    dir: &Path,
+    magic: &[u8],
+    mut take: impl FnMut(&[u8]) -> Option<usize>,
+) -> Result<(), DatabaseError> {
+    /// Read at once; what one read holds beyond the last whole value is searched again with the next.
+    const STEP_BYTES: usize = 1024 * 1024;
+    const _: () = assert!(STEP_BYTES > VALUE_BYTES);
+    let file = disk.open(super::Point::SalvageRead, &dir.join("db"), super::Open::Read)?;
+    let mut window = vec![0; STEP_BYTES + VALUE_BYTES];
+    let mut offset = 0u64;
+    loop {
+        let read = file.read_at(super::Point::SalvageRead, &mut window, offset)?;
+        let bytes = &window[..read];
+        let is_last = read < window.len();
+        let end = if is_last { read } else { STEP_BYTES };
+        let mut at = 0;
+        while at < end {
+            let Some(found) = bytes[at..].windows(magic.len()).position(|bytes| bytes == magic) else {
+                at = end;
+                break;
+            };
+            at += found;
+            if at >= end {
+                break;
+            }
+            let value = &bytes[at..bytes.len().min(at + VALUE_BYTES)];
+            at += take(value).unwrap_or(1).clamp(1, value.len());
+        }
+        if is_last {
+            return Ok(());
+        }
+        // a value that was taken may reach beyond the step
+        offset += at as u64;
+    }
+}

@@ -1,0 +1,60 @@
+//! What the disk refused, and what the operator can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An operation on a file or folder that failed. Its text is one line with the path and the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {path}: {source}", path = path.display())]
+pub struct DiskError {
+    /// Verb phrase that stands before the path, such as "sync".
+    pub what: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl DiskError {
+    pub fn new(what: &'static str, path: &Path, source: io::Error) -> DiskError {
+        DiskError { what, path: path.to_path_buf(), source }
+    }
+
+    /// Whether there was no room, or the quota was used up.
+    pub fn is_full(&self) -> bool {
+        is_full(&self.source)
+    }
+
+    /// Whether the file or folder does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// What the operator can do, as a sentence without a capital and a full stop.
+    pub fn cure(&self) -> &'static str {
+        cure(&self.source)
+    }
+}
+
+/// Whether an error says that there was no room, or that the quota was used up.
+pub(super) fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+pub(super) fn cure(e: &io::Error) -> &'static str {
+    match e.raw_os_error() {
+        Some(libc::EMFILE) => "raise the limit of open files of this process (ulimit -n, LimitNOFILE=)",
+        Some(libc::ENFILE) => "raise the limit of open files of the system (sysctl fs.file-max)",
+        Some(libc::EIO) => "the device reports an error: look into the system log (dmesg) and replace the disk",
+        Some(libc::EROFS) => "the file system is read-only: look into the system log (dmesg) and mount it writable",
+        Some(libc::ENOMEM) => "give the process more memory",
+        Some(libc::EWOULDBLOCK) => "another process holds it: stop that process first",
+        _ => match e.kind() {
+            io::ErrorKind::StorageFull => "make room on the file system",
+            io::ErrorKind::QuotaExceeded => "raise the quota of the user that runs the server, or make room",
+            io::ErrorKind::PermissionDenied => "give the data folder to the user that runs the server (chown -R)",
+            io::ErrorKind::NotFound => "put the file back, or restore a backup (stentor restore)",
+            io::ErrorKind::OutOfMemory => "give the process more memory",
+            io::ErrorKind::ResourceBusy => "another process uses it: stop that process first",
+            _ => "look into the system log (dmesg) and check the data folder (stentor doctor --data DIR)",
+        },
+    }
+}
