@@ -31,3 +31,4 @@ pub mod model;
 pub mod store;
 pub mod streams;
 pub mod disk;
+pub mod documents;
