@@ -56,6 +56,8 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             queue_bytes: journal.queue_bytes,
             batch_events: journal.batch_events,
             batch_bytes: journal.batch_bytes,
+            answer_timeout: seconds(journal.answer_timeout_s),
+            min_free_bytes: storage.min_free_bytes,
         },
         limits: Limits {
             ring: RingLimits { events: streams.ring_events, bytes: streams.ring_bytes },

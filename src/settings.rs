@@ -138,6 +138,7 @@ pub struct Journal {
     pub queue_bytes: usize,
     pub batch_events: usize,
     pub batch_bytes: usize,
+    pub answer_timeout_s: u64,
     pub dedupe_window_s: u64,
     pub dedupe_keys: usize,
 }

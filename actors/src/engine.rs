@@ -8,7 +8,8 @@ use actix::Addr;
 use crate::catalog::channels::Directory;
 use crate::catalog::credentials::Credentials;
 use crate::catalog::webhooks::WebhookRegistry;
-use crate::feed::Routes;
+use crate::documents::Documents;
+use crate::feed::Feed;
 use crate::feed::frame::Frame;
 use crate::feed::trace::DeliveryTrace;
 use crate::ingest::registry::SourceRegistry;
@@ -26,9 +27,10 @@ use crate::streams::tickets::Tickets;
 pub struct Engine {
     pub limits: Limits,
     pub log: Arc<Log>,
-    pub state: State,
+    pub state: Arc<State>,
+    pub documents: Arc<Documents>,
     pub journal: Journal,
-    pub routes: Arc<Routes>,
+    pub feed: Arc<Feed>,
     pub registry: Addr<Registry>,
     pub tickets: Addr<Tickets>,
     pub directory: Directory,

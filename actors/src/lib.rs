@@ -20,6 +20,8 @@
 pub mod catalog;
 mod clock;
 pub mod delivery;
+pub mod disk;
+pub mod documents;
 mod engine;
 pub mod feed;
 pub mod hub;
@@ -30,5 +32,3 @@ pub mod metrics;
 pub mod model;
 pub mod store;
 pub mod streams;
-pub mod disk;
-pub mod documents;

@@ -80,6 +80,8 @@ codes! {
     ApiKeyConnectionLimit "API_KEY_CONNECTION_LIMIT" "api_key_connection_limit" 429;
     TicketLimit "TICKET_LIMIT" "ticket_limit" 429;
     JournalFull "JOURNAL_FULL" "journal_full" 503;
+    StorageFull "STORAGE_FULL" "storage_full" 503;
+    OutcomeUnknown "OUTCOME_UNKNOWN" "outcome_unknown" 503;
     SourcePaused "SOURCE_PAUSED" "source_paused" 503;
     Unavailable "UNAVAILABLE" "unavailable" 503;
     Stopping "STOPPING" "stopping" 503;
@@ -321,9 +323,18 @@ impl From<AppendError> for Problem {
         match &e {
             AppendError::QueueFull => Problem::new(Code::JournalFull, "The journal is full; try again in a second"),
             AppendError::Stopping => Problem::new(Code::Stopping, "The server is stopping; try again when it is back"),
-            AppendError::Store(_) | AppendError::Failed => {
-                Problem::new(Code::Unavailable, "The events could not be made durable; none of them was stored")
+            AppendError::StorageFull => Problem::new(
+                Code::StorageFull,
+                "The server's disk is full; nothing was stored. It takes events and changes again when there is room",
+            ),
+            AppendError::OutcomeUnknown => Problem::new(
+                Code::OutcomeUnknown,
+                "It is not known whether this was stored; it may appear, once. With an Idempotency-Key it may be sent again",
+            ),
+            AppendError::Store(_) | AppendError::Failed | AppendError::Conflict => {
+                Problem::new(Code::Unavailable, "This could not be made durable; nothing of it was stored")
             }
+            AppendError::Gone => Problem::new(Code::NotFound, "What this belongs to was deleted meanwhile"),
         }
     }
 }

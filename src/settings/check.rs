@@ -39,6 +39,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("journal.batch_events",           1,        100_000),
     ("journal.batch_bytes",            KIB,      64 * MIB),
     ("journal.dedupe_window_s",        1,        30 * DAY_S),
+    ("journal.answer_timeout_s",       1,        3600),
     ("journal.dedupe_keys",            1,        100_000_000),
     ("limits.event_bytes",             64,       16 * MIB),
     ("limits.batch_events",            1,        100_000),

@@ -4,14 +4,13 @@
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::Addr;
 use rustls::ClientConfig;
 
 use crate::catalog::webhook::Webhook;
-use crate::delivery::actor::{Wake, WebhookActor};
+use crate::delivery::actor::WebhookActor;
 use crate::delivery::history::UnwrittenBytes;
 use crate::delivery::http::target::TargetCheck;
 use crate::model::delivery::{Limits, RetryPolicy};
@@ -45,31 +44,6 @@ pub struct WebhookConfig {
 impl WebhookConfig {
     pub(crate) fn limits(&self) -> Limits {
         Limits { disable_after_ms: self.disable_after.as_millis() as u64, ..Limits::default() }
-    }
-}
-
-/// How the journal reaches an actor: at most one wake waits in its mailbox.
-pub struct Bell {
-    rung: AtomicBool,
-    addr: Addr<WebhookActor>,
-}
-
-impl Bell {
-    pub(crate) fn new(addr: Addr<WebhookActor>) -> Bell {
-        Bell { rung: AtomicBool::new(false), addr }
-    }
-
-    /// Wakes the actor, unless it is about to look anyway. Does not block.
-    pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            // the flag bounds the mailbox to one wake; an actor that is gone reads the log when it is back
-            self.addr.do_send(Wake);
-        }
-    }
-
-    /// The actor is looking now: what comes later needs another wake.
-    pub(crate) fn answer(&self) {
-        self.rung.store(false, Ordering::Release);
     }
 }
 

@@ -96,6 +96,11 @@ impl Change {
         self.value.as_ref().map(|text| super::parse(&self.key, text)).transpose()
     }
 
+    /// The new JSON text; none when the document is deleted.
+    pub fn text(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+
     /// Bytes of it in a section.
     pub fn encoded_bytes(&self) -> usize {
         ENTRY_HEADER_BYTES + self.key.len() + self.value.as_ref().map_or(0, |value| value.len())

@@ -91,7 +91,7 @@ fn round(engine: &Engine) -> Option<u64> {
     metrics.log_segments.set(stats.segments as i64);
     metrics.log_quarantined.set(stats.quarantined.len() as i64);
     metrics.queue_events.set(engine.journal.queued() as i64);
-    metrics.channels_running.set(engine.routes.running() as i64);
+    metrics.channels_running.set(engine.feed.open_channels() as i64);
     let free = engine.free_disk_bytes();
     if let Some(free) = free {
         metrics.disk_free_bytes.set(free as i64);

@@ -22,17 +22,18 @@ use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
 use crate::delivery::supervisor::{Launch, StopAll, Supervisor as WebhookSupervisor};
 use crate::engine::Engine;
-use crate::feed::Routes;
 use crate::feed::trace::DeliveryTrace;
+use crate::feed::{Announcer, Feed};
 use crate::hub::janitor::Janitor;
 use crate::ingest::counters::{SourceCounters, WriteDown};
 use crate::ingest::dead_letters::{self, DeadLetters};
 use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRegistry, SourceStats};
-use crate::journal::{Journal, JournalLimits};
+use crate::journal::{self, Journal, JournalLimits, Worker};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::model::access::{TokenRecord, secret_text};
 use crate::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION, SYSTEM_ORGANIZATION};
+use crate::model::id::IdSource;
 use crate::store::{self, Change, DataLock, Log, State, StoreError, Table};
 use crate::streams::registry::Registry;
 use crate::streams::shard::CloseAll;
@@ -90,7 +91,7 @@ impl Hub {
             config;
         let lock = DataLock::take(&data_dir)?;
         store::backup::refuse_half(&data_dir)?;
-        let state = State::open(&data_dir, options.durability)?;
+        let state = Arc::new(State::open(&data_dir, options.durability)?);
         let (log, _) = Log::open(options, clock::now_ms())?;
         let log = Arc::new(log);
 
@@ -129,18 +130,30 @@ impl Hub {
 
         let arbiter = actix_rt::Arbiter::new().handle();
         let metrics = Arc::new(Metrics::default());
-        let routes = Arc::new(Routes::default());
+        let feed = Arc::new(Feed::default());
         let registry = {
-            let (routes, log, ring, idle) = (routes.clone(), log.clone(), limits.ring, limits.channel_idle);
-            Supervisor::start_in_arbiter(&arbiter, move |_| Registry::new(routes, log, ring, idle))
+            let (feed, log, ring, idle) = (feed.clone(), log.clone(), limits.ring, limits.channel_idle);
+            Supervisor::start_in_arbiter(&arbiter, move |_| Registry::new(feed, log, ring, idle))
         };
         let tickets = {
             let (ttl, most) = (limits.ticket_ttl, limits.tickets);
             Supervisor::start_in_arbiter(&arbiter, move |_| Tickets::new(ttl, most))
         };
         let trace = Arc::new(DeliveryTrace::new(limits.traced_events));
-        let started = Journal::start(log.clone(), routes.clone(), metrics.clone(), trace.clone(), journal_limits);
-        let (journal, thread) = started.map_err(|source| HubError::Io {
+        let documents = Arc::new(state.documents()?);
+        let (journal, queue) = Journal::new(&journal_limits);
+        let worker = Worker {
+            queue,
+            log: log.clone(),
+            state: state.clone(),
+            documents: documents.clone(),
+            announcer: Announcer::new(feed.clone(), trace.clone()),
+            applied: Box::new(|_| {}),
+            metrics: metrics.clone(),
+            limits: journal_limits,
+            ids: IdSource::after(log.head()),
+        };
+        let thread = journal::spawn(worker).map_err(|source| HubError::Io {
             what: "cannot start the journal of",
             path: data_dir.clone(),
             source,
@@ -150,8 +163,9 @@ impl Hub {
             limits,
             log,
             state,
+            documents,
             journal,
-            routes,
+            feed,
             registry,
             tickets,
             directory,

@@ -6,18 +6,30 @@ use futures_util::future::{join, join_all};
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock;
+use crate::feed::Announcer;
 use crate::model::channel::ChannelKind;
 use crate::model::event::EventType;
+use crate::model::event::{ChannelNo, Event};
+use crate::model::id::IdSource;
 use crate::model::json::Canonical;
 use crate::store::{Direction, Durability, Options, PageLimit, Retention};
+use crate::store::{Log, State};
 
-const LIMITS: JournalLimits =
-    JournalLimits { queue_events: 100_000, queue_bytes: 1 << 30, batch_events: 64, batch_bytes: 1 << 20 };
+const LIMITS: JournalLimits = JournalLimits {
+    queue_events: 100_000,
+    queue_bytes: 1 << 30,
+    batch_events: 64,
+    batch_bytes: 1 << 20,
+    answer_timeout: Duration::from_secs(60),
+    min_free_bytes: 0,
+};
 
 struct Running {
     log: Arc<Log>,
     journal: Journal,
     thread: JoinHandle<()>,
+    _dir: TempDir,
 }
 
 fn open(dir: &Path, durability: Durability) -> Arc<Log> {
@@ -40,9 +52,20 @@ fn start(dir: &TempDir, limits: JournalLimits) -> Running {
 }
 
 fn start_on(log: Arc<Log>, limits: JournalLimits) -> Running {
-    let (journal, thread) =
-        Journal::start(log.clone(), Arc::default(), Arc::default(), Arc::default(), limits).unwrap();
-    Running { log, journal, thread }
+    let dir = TempDir::new().unwrap();
+    let (journal, queue) = Journal::new(&limits);
+    let worker = Worker {
+        queue,
+        log: log.clone(),
+        state: Arc::new(State::open(dir.path(), Durability::Flush).unwrap()),
+        documents: Arc::default(),
+        announcer: Announcer::new(Arc::default(), Arc::default()),
+        applied: Box::new(|_| {}),
+        metrics: Arc::default(),
+        limits,
+        ids: IdSource::after(log.head()),
+    };
+    Running { log, journal, thread: spawn(worker).unwrap(), _dir: dir }
 }
 
 fn channel(no: u32) -> Arc<Channel> {

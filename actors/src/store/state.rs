@@ -56,6 +56,17 @@ fn key(table: Table, key: &[u8]) -> Vec<u8> {
 }
 
 impl Change {
+    pub fn of(change: &crate::documents::Change) -> Change {
+        let mut full = vec![change.table().letter()];
+        full.extend_from_slice(change.own_key());
+        let value = change.text().map(|text| {
+            let mut framed = crc32fast::hash(text).to_be_bytes().to_vec();
+            framed.extend_from_slice(text);
+            framed
+        });
+        Change { key: full, value }
+    }
+
     pub fn put(table: Table, of: impl AsRef<[u8]>, value: &impl Serialize) -> Result<Change, StoreError> {
         let text = serde_json::to_vec(value)?;
         let mut framed = crc32fast::hash(&text).to_be_bytes().to_vec();
@@ -65,6 +76,22 @@ impl Change {
 
     pub fn delete(table: Table, of: impl AsRef<[u8]>) -> Change {
         Change { key: key(table, of.as_ref()), value: None }
+    }
+}
+
+impl State {
+    /// All documents, as [`crate::documents::Documents`] holds them.
+    pub fn documents(&self) -> Result<crate::documents::Documents, StoreError> {
+        let mut changes = Vec::new();
+        for entry in self.db.iter() {
+            let (key, value) = entry.map_err(|e| self.sled(e))?;
+            if let Some(text) = value.get(4..)
+                && let Ok(change) = crate::documents::Change::stored(&key, text)
+            {
+                changes.push(change);
+            }
+        }
+        Ok(crate::documents::Documents::of(changes, 0))
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, dev::SendError};
 
+use crate::feed::Committed;
 use crate::feed::frame::Frame;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
@@ -26,15 +27,6 @@ pub const MAILBOX: usize = 1024;
 
 /// A shard whose mailbox was full is told again after this long.
 const RETRY: Duration = Duration::from_millis(5);
-
-/// A batch of the channel is durable. Sent by the journal, in log order; without frames it only says where the log is.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Committed {
-    pub frames: Arc<[Arc<Frame>]>,
-    /// The newest event of the channel before these.
-    pub previous: EventId,
-}
 
 /// A shard has a first reader of the channel. Sent by the shard; the answer fills its ring.
 #[derive(Debug, Message)]

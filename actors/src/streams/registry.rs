@@ -3,15 +3,16 @@
 //! It owns nothing else. Its mailbox is actix's default: a message comes per shard and channel that is joined or ends,
 //! not per event. When it dies, the supervisor of the engine's thread restarts it; routes to running channels stay open.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
 
-use crate::feed::Routes;
+use crate::feed::Feed;
 use crate::model::event::ChannelNo;
 use crate::store::Log;
-use crate::streams::channel::{ChannelActor, Join, Snapshot};
+use crate::streams::channel::{ChannelActor, Join, Leave, Snapshot};
 use crate::streams::ring::RingLimits;
 use crate::streams::shard::{CloseAll, CloseStreams, Rejoin, Settle, Shard};
 
@@ -20,6 +21,14 @@ use crate::streams::shard::{CloseAll, CloseStreams, Rejoin, Settle, Shard};
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Snapshot>")]
 pub struct JoinChannel {
+    pub no: ChannelNo,
+    pub shard: Addr<Shard>,
+}
+
+/// A shard has no reader of the channel any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LeaveChannel {
     pub no: ChannelNo,
     pub shard: Addr<Shard>,
 }
@@ -41,7 +50,8 @@ pub struct ShardStarted {
 }
 
 pub struct Registry {
-    routes: Arc<Routes>,
+    feed: Arc<Feed>,
+    running: HashMap<ChannelNo, Addr<ChannelActor>>,
     log: Arc<Log>,
     ring: RingLimits,
     idle_after: Duration,
@@ -51,8 +61,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub fn new(routes: Arc<Routes>, log: Arc<Log>, ring: RingLimits, idle_after: Duration) -> Registry {
-        Registry { routes, log, ring, idle_after, shards: Vec::new(), stopping: false }
+    pub fn new(feed: Arc<Feed>, log: Arc<Log>, ring: RingLimits, idle_after: Duration) -> Registry {
+        Registry { feed, running: HashMap::new(), log, ring, idle_after, shards: Vec::new(), stopping: false }
     }
 
     /// A shard must be known before its first session opens, or that session would not hear of a deletion or a stop.
@@ -63,16 +73,18 @@ impl Registry {
         }
     }
 
-    fn channel(&self, no: ChannelNo, me: Addr<Registry>) -> Addr<ChannelActor> {
-        if let Some(running) = self.routes.channel(no).filter(Addr::connected) {
+    fn channel(&mut self, no: ChannelNo, me: Addr<Registry>) -> Addr<ChannelActor> {
+        if let Some(running) = self.running.get(&no).filter(|addr| addr.connected()).cloned() {
             return running;
         }
-        let (log, routes, ring, idle_after) = (self.log.clone(), self.routes.clone(), self.ring, self.idle_after);
-        ChannelActor::create(|ctx| {
+        let (log, feed, ring, idle_after) = (self.log.clone(), self.feed.clone(), self.ring, self.idle_after);
+        let addr = ChannelActor::create(|ctx| {
             // open before it reads where the log ends, so that no batch falls between the two
-            routes.open(no, ctx.address());
+            feed.open(no, ctx.address().recipient());
             ChannelActor::new(no, log, me, ring, idle_after)
-        })
+        });
+        self.running.insert(no, addr.clone());
+        addr
     }
 }
 
@@ -96,11 +108,25 @@ impl Handler<JoinChannel> for Registry {
     }
 }
 
+impl Handler<LeaveChannel> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, msg: LeaveChannel, _: &mut Self::Context) {
+        if let Some(channel) = self.running.get(&msg.no) {
+            // when the channel has ended in the meantime there is nothing to leave
+            channel.do_send(Leave { shard: msg.shard });
+        }
+    }
+}
+
 impl Handler<ChannelEnded> for Registry {
     type Result = ();
 
     fn handle(&mut self, msg: ChannelEnded, _: &mut Self::Context) {
-        self.routes.close(msg.no, &msg.addr);
+        self.feed.close(msg.no, &msg.addr.clone().recipient());
+        if self.running.get(&msg.no) == Some(&msg.addr) {
+            self.running.remove(&msg.no);
+        }
         if msg.had_members {
             log::error!(channel = msg.no.0; "a channel actor died; its readers join again");
             for shard in &self.shards {

@@ -20,8 +20,7 @@ use crate::engine::Engine;
 use crate::feed::frame::Frame;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
-use crate::streams::channel::Leave;
-use crate::streams::registry::{JoinChannel, ShardStarted};
+use crate::streams::registry::{JoinChannel, LeaveChannel, ShardStarted};
 use crate::streams::{End, LocalChannel, SessionHandle};
 
 /// Batches of all channels that may wait for the shard.
@@ -145,9 +144,9 @@ impl Shard {
         let idle_after = self.core.engine.limits.channel_idle;
         self.core.locals.borrow_mut().retain(|no, local| {
             let keep = !local.idle_for(idle_after);
-            if !keep && let Some(channel) = self.core.engine.routes.channel(*no) {
-                // when the channel has ended in the meantime there is nothing to leave
-                channel.do_send(Leave { shard: me.clone() });
+            if !keep {
+                // without a registry the server is stopping
+                self.core.engine.registry.do_send(LeaveChannel { no: *no, shard: me.clone() });
             }
             keep
         });

@@ -51,6 +51,8 @@ fn config(folder: &Path) -> Config {
             queue_bytes: 1 << 24,
             batch_events: 1_000,
             batch_bytes: 1 << 20,
+            answer_timeout: Duration::from_secs(60),
+            min_free_bytes: 0,
         },
         limits: Limits {
             ring: RingLimits { events: 100, bytes: 1 << 20 },

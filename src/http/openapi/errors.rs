@@ -41,6 +41,12 @@ fn sentence(code: Code) -> &'static str {
         Code::ApiKeyConnectionLimit => "Too many connections for this API key",
         Code::TicketLimit => "Too many tickets are open; use those, or wait for them to expire",
         Code::JournalFull => "The journal is full; try again in a second",
+        Code::StorageFull => {
+            "The server's disk is full; nothing was stored. It takes events and changes again when there is room"
+        }
+        Code::OutcomeUnknown => {
+            "It is not known whether this was stored; it may appear, once. With an Idempotency-Key it may be sent again"
+        }
         Code::Unavailable => "The server is stopping or starting; reconnect",
         Code::Stopping => "The server is stopping; try again when it is back",
         Code::Internal => "The store did not answer; the server's log says why",

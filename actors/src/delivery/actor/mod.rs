@@ -1,7 +1,7 @@
 //! The webhook actor: one per webhook, on a thread of those that deliver. It owns the state machine of the deliveries
 //! ([`Endpoint`]) and performs what that asks for: reads pages of the log, posts, writes, wakes itself. It decides nothing.
 //!
-//! The journal rings its [`Bell`] when the log has grown; people's wishes come as [`Ask`]. Its mailbox holds at most one
+//! The feed raises its [`WakeSignal`] when the log has grown; what its owner asks for comes as [`Ask`]. Its mailbox holds at most one
 //! wake, one answer per attempt and read in flight, and rare wishes, so it needs no bound of its own. When it dies, by a
 //! panic, nothing is lost: the supervisor starts it again from what was stored, and attempts in flight are made again.
 
@@ -19,7 +19,6 @@ use actix::{
 use tokio::sync::oneshot;
 
 use crate::catalog::webhook::Ready;
-use crate::catalog::webhooks::Bell;
 use crate::clock;
 pub use crate::delivery::attempt::Done;
 use crate::delivery::gauges::Gauges;
@@ -29,6 +28,7 @@ use crate::delivery::supervisor::{Ended, Supervisor};
 use crate::delivery::{pages, storage};
 use crate::engine::Engine;
 use crate::feed::frame::Frame;
+use crate::feed::{Wake, WakeSignal};
 use crate::model::delivery::{
     Attempt, Change, DeliveryId, Effect, Endpoint, EndpointState, Input, Job, JobId, Observed, Refusal, ReplayRequest,
     Resume, Row,
@@ -40,11 +40,6 @@ use crate::store::StoreError;
 const ROUND: Duration = Duration::from_secs(1);
 /// Events that were read and wait for their first attempt, by bytes; beyond it they are read again.
 const FRAMES_BYTES: usize = 2 << 20;
-
-/// The log of the channel has grown. Sent by the journal through the bell.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Wake;
 
 /// What the owner wants. Answered when it is durable.
 #[derive(Message)]
@@ -117,7 +112,7 @@ pub struct WebhookActor {
     ready: Arc<Ready>,
     supervisor: Addr<Supervisor>,
     client: Rc<DeliveryClient>,
-    bell: Option<Arc<Bell>>,
+    signal: Option<Arc<WakeSignal>>,
     addr: Option<Addr<WebhookActor>>,
     /// None until what was stored has been read.
     endpoint: Option<Endpoint>,
@@ -165,7 +160,7 @@ impl WebhookActor {
             ready,
             supervisor,
             client,
-            bell: None,
+            signal: None,
             addr: None,
             endpoint: None,
             frames: BTreeMap::new(),
@@ -263,10 +258,10 @@ impl Actor for WebhookActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let addr = ctx.address();
         self.addr = Some(addr.clone());
-        let bell = Arc::new(Bell::new(addr));
-        self.bell = Some(bell.clone());
+        let signal = Arc::new(WakeSignal::new(addr.recipient()));
+        self.signal = Some(signal.clone());
         // open before the log is read, so that no batch falls between the two
-        self.engine.routes.add_bell(self.ready.webhook.channel_no(), bell);
+        self.engine.feed.add_signal(self.ready.webhook.channel_no(), signal);
         let (engine, id) = (self.engine.clone(), self.ready.webhook.id.clone());
         let load = actix_rt::task::spawn_blocking(move || {
             let stored = storage::load(&engine.state, &id)?;
@@ -294,9 +289,9 @@ impl Actor for WebhookActor {
 
 impl Drop for WebhookActor {
     fn drop(&mut self) {
-        if let (Some(addr), Some(bell)) = (self.addr.take(), self.bell.take()) {
+        if let (Some(addr), Some(signal)) = (self.addr.take(), self.signal.take()) {
             let (no, webhook) = (self.ready.webhook.channel_no(), self.ready.webhook.id.clone());
-            self.engine.routes.remove_bell(no, &bell);
+            self.engine.feed.remove_signal(no, &signal);
             // also after a panic; when the supervisor has gone the server is stopping
             self.supervisor.do_send(Ended { webhook, addr });
         }
@@ -307,8 +302,8 @@ impl Handler<Wake> for WebhookActor {
     type Result = ();
 
     fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
-        if let Some(bell) = &self.bell {
-            bell.answer();
+        if let Some(signal) = &self.signal {
+            signal.lower();
         }
         self.tell(Input::Appended, ctx);
     }

@@ -272,7 +272,8 @@ fn accepted_example() -> Value {
 }
 
 /// What publishing may end with.
-const PUBLISHING: [Code; 3] = [Code::JournalFull, Code::Unavailable, Code::Stopping];
+const PUBLISHING: [Code; 5] =
+    [Code::JournalFull, Code::StorageFull, Code::OutcomeUnknown, Code::Unavailable, Code::Stopping];
 
 pub fn retry_letter(_: &Place<'_>) -> Operation {
     let challenge = object(json!({ "challenge": text("A letter that was no event but a challenge of its sender.") }));

@@ -1,0 +1,166 @@
+//! What a batch of requests comes to: events with their ids, dedupe keys, changes of documents, and an answer for each
+//! request. Nothing is written here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{AppendError, Receipt};
+use crate::documents::{Change, Documents, Table};
+use crate::model::channel::{Channel, Owner};
+use crate::model::event::{ChannelNo, Draft, Event, Origin};
+use crate::model::id::{EventId, IdSource};
+use crate::store::{Commit, Dedupe, DedupeKey, Log, StoreError};
+
+/// Events that somebody publishes as one atomic batch.
+pub(super) struct Append {
+    pub channel: Arc<Channel>,
+    pub drafts: Vec<Draft>,
+    /// The idempotency key of the request.
+    pub key: Option<DedupeKey>,
+    /// Who publishes.
+    pub by: Arc<str>,
+}
+
+/// A commit that is being put together.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub commit: Commit,
+    pub changes: Vec<Change>,
+    /// Whose channel the events belong to.
+    pub owners: HashMap<ChannelNo, Owner>,
+    /// Keys first seen in this very commit.
+    fresh: HashMap<(ChannelNo, DedupeKey), (EventId, u32)>,
+    /// Documents that this very commit makes (true) or deletes.
+    documents: HashMap<(Table, Vec<u8>), bool>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.commit.events.is_empty() && self.commit.dedupe.is_empty() && self.changes.is_empty()
+    }
+
+    /// Adds the events of a request, save those that an idempotency key shows to be known.
+    ///
+    /// # Errors
+    /// A key cannot be looked up; then nothing of the request is added.
+    pub fn append(
+        &mut self,
+        append: Append,
+        log: &Log,
+        ids: &mut IdSource,
+        now_ms: i64,
+        random: impl Fn() -> u128,
+    ) -> Result<Receipt, AppendError> {
+        let Append { channel, drafts, key, by } = append;
+        let no = channel.no();
+        let failed = |e: StoreError| AppendError::Store(e.to_string());
+        if let Some(key) = key
+            && let Some(ids) = self.first_answer(no, key, log, now_ms).map_err(failed)?
+        {
+            return Ok(Receipt { ids, repeated: true });
+        }
+        // looked up before anything is added, so that a lookup that fails leaves nothing of the request behind
+        let mut repeats = Vec::with_capacity(drafts.len());
+        for draft in &drafts {
+            let key = draft.dedupe_id.as_deref().map(DedupeKey::of_event);
+            let known = key.map(|key| self.known(no, key, log, now_ms)).transpose().map_err(failed)?.flatten();
+            repeats.push((key, known));
+        }
+        self.owners.entry(no).or_insert_with(|| channel.owner());
+        let mut receipt = Receipt { ids: Vec::with_capacity(drafts.len()), repeated: false };
+        // events of one request get consecutive ids, so that a dedupe record is a first id and a count
+        let mut stored = 0;
+        for (draft, (event_key, known)) in drafts.into_iter().zip(repeats) {
+            // a key may come twice within one batch
+            let within = event_key.and_then(|key| self.fresh.get(&(no, key)).copied());
+            if let Some((first, _)) = known.or(within) {
+                receipt.ids.push(first);
+                continue;
+            }
+            let id = match stored {
+                0 => ids.next(now_ms as u64, random()),
+                _ => ids.next(0, 0),
+            };
+            stored += 1;
+            if let Some(key) = event_key {
+                self.remember(no, key, id, 1);
+            }
+            receipt.ids.push(id);
+            let ts_ms = draft.ts_ms.unwrap_or(id.time_ms() as i64);
+            let Draft { kind, session, payload, validated, .. } = draft;
+            let origin = Origin { by: by.clone(), validated };
+            self.commit.events.push(Event { id, channel: no, kind, ts_ms, session, origin, payload });
+        }
+        if let Some(key) = key {
+            for (n, (first, count)) in runs(&receipt.ids).into_iter().enumerate() {
+                self.remember(no, key.nth(n as u32), first, count);
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// Adds changes of documents. False, and nothing is added: the document that they depend on is not there.
+    pub fn change(&mut self, changes: Vec<Change>, requires: Option<&(Table, Vec<u8>)>, documents: &Documents) -> bool {
+        if let Some(required) = requires {
+            let within = self.documents.get(required).copied();
+            if !within.unwrap_or_else(|| documents.contains(required.0, &required.1)) {
+                return false;
+            }
+        }
+        for change in &changes {
+            // only what others may depend on needs to be known here
+            if change.table() == Table::Webhooks {
+                self.documents.insert((change.table(), change.own_key().to_vec()), !change.is_deletion());
+            }
+        }
+        self.changes.extend(changes);
+        true
+    }
+
+    /// The ids of an earlier request with this key.
+    fn first_answer(
+        &self,
+        no: ChannelNo,
+        key: DedupeKey,
+        log: &Log,
+        now_ms: i64,
+    ) -> Result<Option<Vec<EventId>>, StoreError> {
+        let mut ids = Vec::new();
+        let mut run = 0;
+        while let Some((first, count)) = self.known(no, key.nth(run), log, now_ms)? {
+            ids.extend((0..count).map(|n| first.plus(n)));
+            run += 1;
+        }
+        Ok((!ids.is_empty()).then_some(ids))
+    }
+
+    fn known(
+        &self,
+        no: ChannelNo,
+        key: DedupeKey,
+        log: &Log,
+        now_ms: i64,
+    ) -> Result<Option<(EventId, u32)>, StoreError> {
+        match self.fresh.get(&(no, key)) {
+            Some(known) => Ok(Some(*known)),
+            None => log.known(no, key, now_ms),
+        }
+    }
+
+    fn remember(&mut self, no: ChannelNo, key: DedupeKey, first: EventId, count: u32) {
+        self.fresh.insert((no, key), (first, count));
+        self.commit.dedupe.push(Dedupe { channel: no, key, first, count });
+    }
+}
+
+/// Cuts ids into runs of consecutive ones: (first, count). A request whose events were all new is one run.
+pub(super) fn runs(ids: &[EventId]) -> Vec<(EventId, u32)> {
+    let mut runs: Vec<(EventId, u32)> = Vec::new();
+    for id in ids {
+        match runs.last_mut() {
+            Some((first, count)) if first.plus(*count) == *id => *count += 1,
+            _ => runs.push((*id, 1)),
+        }
+    }
+    runs
+}
