@@ -1,7 +1,7 @@
 //! Files, folders and databases, and the points at which tests make them fail.
 //!
 //! # Layout
-//! - [`Disk`], [`DiskFile`]: the file system, the real one or a simulated one
+//! - [`Disk`], [`DiskFile`]: the file system: the real one, or a simulated one for tests
 //! - [`database`]: ordered keys and values that are written once; the only place that knows sled
 //! - [`failure`]: the failure points
 //! - [`lock`]: one server per data folder
@@ -12,11 +12,13 @@ pub mod database;
 mod error;
 pub mod failure;
 pub mod lock;
+mod real;
+pub mod simulated;
+#[cfg(test)]
+mod tests;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,15 +26,25 @@ pub use database::{Database, DatabaseError};
 pub use error::DiskError;
 pub use failure::{Faults, Point};
 pub use lock::{DataLock, LockError};
+pub use simulated::SimulatedDisk;
+
+use simulated::SimulatedFile;
 
 /// Permissions of files and folders: only the server's user may read them.
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
-/// A file system. Clones are the same one.
+/// A file system. Clones are the same one, with the same faults.
 #[derive(Clone, Debug)]
 pub struct Disk {
+    files: Files,
     faults: Faults,
+}
+
+#[derive(Clone, Debug)]
+enum Files {
+    Real,
+    Simulated(SimulatedDisk),
 }
 
 /// How a file is opened.
@@ -63,9 +75,29 @@ impl Disk {
     pub fn real() -> Disk {
         #[cfg(feature = "failure-points")]
         if let Some(path) = std::env::var_os(failure::CONTROL_FILE) {
-            return Disk { faults: Faults::controlled_by(path.into()) };
+            return Disk { files: Files::Real, faults: Faults::controlled_by(path.into()) };
         }
-        Disk { faults: Faults::default() }
+        Disk { files: Files::Real, faults: Faults::default() }
+    }
+
+    /// An empty file system in memory. What a crash of it keeps is drawn from the seed.
+    pub fn simulated(seed: u64) -> Disk {
+        Disk { files: Files::Simulated(SimulatedDisk::new(seed)), faults: Faults::default() }
+    }
+
+    /// What only a simulated disk can do; none for a real one.
+    pub fn simulation(&self) -> Option<&SimulatedDisk> {
+        match &self.files {
+            Files::Real => None,
+            Files::Simulated(disk) => Some(disk),
+        }
+    }
+
+    /// A simulated disk as it may be after a power cut now, drawn from a seed of its own and without faults; this disk
+    /// goes on. None for a real one.
+    pub fn after_crash(&self, seed: u64) -> Option<Disk> {
+        let disk = self.simulation()?.after_crash(seed);
+        Some(Disk { files: Files::Simulated(disk), faults: Faults::default() })
     }
 
     /// What fails on this disk.
@@ -81,7 +113,11 @@ impl Disk {
     pub fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
         let fail = failed("make the folder", path);
         self.faults.check(Point::MakeFolder).map_err(&fail)?;
-        fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path).map_err(fail)
+        match &self.files {
+            Files::Real => real::create_dir_all(path),
+            Files::Simulated(disk) => disk.create_dir_all(path),
+        }
+        .map_err(fail)
     }
 
     /// Opens a file. Its name is durable only after [`Disk::sync_dir`] of its folder. Blocks.
@@ -91,15 +127,11 @@ impl Disk {
     pub fn open(&self, point: Point, path: &Path, how: Open) -> Result<DiskFile, DiskError> {
         let fail = failed("open", path);
         self.faults.check(point).map_err(&fail)?;
-        let mut options = File::options();
-        options.read(true).mode(FILE_MODE);
-        match how {
-            Open::Read => &mut options,
-            Open::ReadWrite => options.write(true),
-            Open::CreateNew => options.write(true).create_new(true),
-            Open::CreateOrOpen => options.write(true).create(true).truncate(false),
+        let file = match &self.files {
+            Files::Real => real::open(path, how).map(Handle::Real),
+            Files::Simulated(disk) => disk.open(path, how).map(Handle::Simulated),
         };
-        let file = options.open(path).map_err(fail)?;
+        let file = file.map_err(fail)?;
         Ok(DiskFile { file, path: path.into(), faults: self.faults.clone() })
     }
 
@@ -139,14 +171,11 @@ impl Disk {
     pub fn list(&self, path: &Path) -> Result<Vec<Entry>, DiskError> {
         let fail = failed("list", path);
         self.faults.check(Point::List).map_err(&fail)?;
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(path).map_err(&fail)? {
-            let entry = entry.map_err(&fail)?;
-            let is_dir = entry.file_type().map_err(&fail)?.is_dir();
-            entries.push(Entry { name: entry.file_name().to_string_lossy().into_owned(), is_dir });
+        match &self.files {
+            Files::Real => real::list(path),
+            Files::Simulated(disk) => disk.list(path),
         }
-        entries.sort_unstable();
-        Ok(entries)
+        .map_err(fail)
     }
 
     /// Gives a file or folder another name, in place of a file that has it. Durable only after [`Disk::sync_dir`] of the
@@ -157,7 +186,11 @@ impl Disk {
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         let fail = failed("rename", from);
         self.faults.check(Point::Rename).map_err(&fail)?;
-        fs::rename(from, to).map_err(fail)
+        match &self.files {
+            Files::Real => std::fs::rename(from, to),
+            Files::Simulated(disk) => disk.rename(from, to),
+        }
+        .map_err(fail)
     }
 
     /// Durable only after [`Disk::sync_dir`] of the folder. Blocks.
@@ -167,7 +200,11 @@ impl Disk {
     pub fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
         let fail = failed("remove", path);
         self.faults.check(Point::Remove).map_err(&fail)?;
-        fs::remove_file(path).map_err(fail)
+        match &self.files {
+            Files::Real => std::fs::remove_file(path),
+            Files::Simulated(disk) => disk.remove_file(path),
+        }
+        .map_err(fail)
     }
 
     /// Removes a folder with all that is in it; a folder that does not exist is removed already. Durable only after
@@ -178,7 +215,11 @@ impl Disk {
     pub fn remove_dir_all(&self, path: &Path) -> Result<(), DiskError> {
         let fail = failed("remove the folder", path);
         self.faults.check(Point::Remove).map_err(&fail)?;
-        match fs::remove_dir_all(path) {
+        let removed = match &self.files {
+            Files::Real => std::fs::remove_dir_all(path),
+            Files::Simulated(disk) => disk.remove_dir_all(path),
+        };
+        match removed {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed.map_err(fail),
         }
@@ -191,7 +232,11 @@ impl Disk {
     pub fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
         let fail = failed("sync the folder", path);
         self.faults.check(Point::SyncFolder).map_err(&fail)?;
-        File::open(path).and_then(|folder| folder.sync_all()).map_err(fail)
+        match &self.files {
+            Files::Real => real::sync_dir(path),
+            Files::Simulated(disk) => disk.sync_dir(path),
+        }
+        .map_err(fail)
     }
 
     /// How long a file is; none when there is none. Blocks.
@@ -201,8 +246,12 @@ impl Disk {
     pub fn len(&self, path: &Path) -> Result<Option<u64>, DiskError> {
         let fail = failed("look at", path);
         self.faults.check(Point::Look).map_err(&fail)?;
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
+        let len = match &self.files {
+            Files::Real => std::fs::metadata(path).map(|metadata| metadata.len()),
+            Files::Simulated(disk) => disk.len(path),
+        };
+        match len {
+            Ok(len) => Ok(Some(len)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(fail(e)),
         }
@@ -218,13 +267,19 @@ impl Disk {
 
     /// Bytes that are free for a folder; none when the system does not say. Blocks.
     pub fn free_bytes(&self, folder: &Path) -> Option<u64> {
-        let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
-        // SAFETY: statvfs is plain data for which all zeroes is a value
-        let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-        // SAFETY: the path ends in NUL and the struct is ours to write
-        let done = unsafe { libc::statvfs(path.as_ptr(), &mut stat) } == 0;
-        #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other systems")]
-        done.then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
+        match &self.files {
+            Files::Real => real::free_bytes(folder),
+            Files::Simulated(disk) => Some(disk.free_bytes()),
+        }
+    }
+
+    /// Takes a file from the eyes of other users.
+    fn restrict(&self, path: &Path) -> Result<(), DiskError> {
+        match &self.files {
+            Files::Real => real::restrict(path),
+            Files::Simulated(_) => Ok(()),
+        }
+        .map_err(failed("set the permissions of", path))
     }
 }
 
@@ -235,9 +290,15 @@ fn too_large(path: &Path) -> DiskError {
 /// An open file. All reads and writes say where; it has no position, and threads may share it.
 #[derive(Debug)]
 pub struct DiskFile {
-    file: File,
+    file: Handle,
     path: Arc<Path>,
     faults: Faults,
+}
+
+#[derive(Debug)]
+enum Handle {
+    Real(File),
+    Simulated(SimulatedFile),
 }
 
 impl DiskFile {
@@ -252,15 +313,11 @@ impl DiskFile {
     pub fn read_at(&self, point: Point, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError> {
         let fail = failed("read", &self.path);
         self.faults.check(point).map_err(&fail)?;
-        let mut read = 0;
-        while read < buffer.len() {
-            match self.file.read_at(&mut buffer[read..], offset + read as u64) {
-                Ok(0) => break,
-                Ok(more) => read += more,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(fail(e)),
-            }
-        }
+        let read = match &self.file {
+            Handle::Real(file) => real::read_at(file, buffer, offset),
+            Handle::Simulated(file) => file.read_at(buffer, offset),
+        };
+        let read = read.map_err(fail)?;
         self.faults.damage(point, &mut buffer[..read]);
         Ok(read)
     }
@@ -282,8 +339,17 @@ impl DiskFile {
     /// What the file system says. Some of the bytes may then be written.
     pub fn write_at(&self, point: Point, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         let fail = failed("write", &self.path);
-        self.faults.check(point).map_err(&fail)?;
-        self.file.write_all_at(bytes, offset).map_err(fail)
+        if let Err(e) = self.faults.check(point) {
+            if let Handle::Simulated(file) = &self.file {
+                file.fail_write_at(bytes, offset).map_err(&fail)?;
+            }
+            return Err(fail(e));
+        }
+        match &self.file {
+            Handle::Real(file) => real::write_at(file, bytes, offset),
+            Handle::Simulated(file) => file.write_at(bytes, offset),
+        }
+        .map_err(fail)
     }
 
     /// Makes what was written durable, and the length. After an error it is unknown which writes are durable, and a
@@ -293,8 +359,17 @@ impl DiskFile {
     /// What the file system says.
     pub fn sync_data(&self, point: Point) -> Result<(), DiskError> {
         let fail = failed("sync", &self.path);
-        self.faults.check(point).map_err(&fail)?;
-        self.file.sync_data().map_err(fail)
+        if let Err(e) = self.faults.check(point) {
+            if let Handle::Simulated(file) = &self.file {
+                file.fail_sync().map_err(&fail)?;
+            }
+            return Err(fail(e));
+        }
+        match &self.file {
+            Handle::Real(file) => file.sync_data(),
+            Handle::Simulated(file) => file.sync_data(),
+        }
+        .map_err(fail)
     }
 
     /// Cuts the file, or lengthens it with zeros that take no room. Blocks.
@@ -304,13 +379,21 @@ impl DiskFile {
     pub fn set_len(&self, point: Point, len: u64) -> Result<(), DiskError> {
         let fail = failed("set the length of", &self.path);
         self.faults.check(point).map_err(&fail)?;
-        self.file.set_len(len).map_err(fail)
+        match &self.file {
+            Handle::Real(file) => file.set_len(len),
+            Handle::Simulated(file) => file.set_len(len),
+        }
+        .map_err(fail)
     }
 
     /// # Errors
     /// What the file system says.
     pub fn len(&self) -> Result<u64, DiskError> {
-        Ok(self.file.metadata().map_err(failed("look at", &self.path))?.len())
+        match &self.file {
+            Handle::Real(file) => file.metadata().map(|metadata| metadata.len()),
+            Handle::Simulated(file) => file.len(),
+        }
+        .map_err(failed("look at", &self.path))
     }
 
     /// # Errors
@@ -324,11 +407,11 @@ impl DiskFile {
     /// # Errors
     /// What the file system says.
     pub fn try_lock(&self) -> Result<bool, DiskError> {
-        match self.file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(fs::TryLockError::WouldBlock) => Ok(false),
-            Err(fs::TryLockError::Error(e)) => Err(failed("lock", &self.path)(e)),
+        match &self.file {
+            Handle::Real(file) => real::try_lock(file),
+            Handle::Simulated(file) => file.try_lock(),
         }
+        .map_err(failed("lock", &self.path))
     }
 
     /// Lets go of what [`DiskFile::try_lock`] took.
@@ -336,6 +419,10 @@ impl DiskFile {
     /// # Errors
     /// What the file system says.
     pub fn unlock(&self) -> Result<(), DiskError> {
-        self.file.unlock().map_err(failed("unlock", &self.path))
+        match &self.file {
+            Handle::Real(file) => file.unlock(),
+            Handle::Simulated(file) => file.unlock(),
+        }
+        .map_err(failed("unlock", &self.path))
     }
 }

@@ -1,10 +1,8 @@
 //! A database of sled.
 
 use std::collections::HashMap;
-use std::fs::{self, Permissions};
 use std::io;
 use std::ops::RangeBounds;
-use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -15,7 +13,7 @@ use parking_lot::Mutex;
 use sled::IVec;
 
 use super::{Batch, DatabaseError, VALUE_BYTES, Written};
-use crate::disk::{Disk, DiskError, DiskFile, FILE_MODE, Open, Point};
+use crate::disk::{Disk, DiskError, DiskFile, Open, Point};
 
 /// sled's unit of allocation. A quarter of it is the size from which sled makes a page a file of its own, which it never
 /// syncs; a page holds up to [`PAGE_VALUES`] values.
@@ -133,16 +131,11 @@ fn sync_files(disk: &Disk, dir: &Path) -> Result<(), DiskError> {
             sync_files(disk, &path)?;
             continue;
         }
-        restrict(&path)?;
+        // sled makes its files for all to read
+        disk.restrict(&path)?;
         disk.open(Point::DatabaseSync, &path, Open::ReadWrite)?.sync_data(Point::DatabaseSync)?;
     }
     disk.sync_dir(dir)
-}
-
-/// sled makes its files for all to read.
-fn restrict(path: &Path) -> Result<(), DiskError> {
-    fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
-        .map_err(|e| DiskError::new("set the permissions of", path, e))
 }
 
 #[derive(Debug)]

@@ -1,0 +1,81 @@
+//! The file system of this machine.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::{Entry, FILE_MODE, FOLDER_MODE, Open};
+
+pub fn create_dir_all(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
+}
+
+pub fn open(path: &Path, how: Open) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).mode(FILE_MODE);
+    match how {
+        Open::Read => &mut options,
+        Open::ReadWrite => options.write(true),
+        Open::CreateNew => options.write(true).create_new(true),
+        Open::CreateOrOpen => options.write(true).create(true).truncate(false),
+    };
+    options.open(path)
+}
+
+pub fn list(path: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        entries.push(Entry { name, is_dir: entry.file_type()?.is_dir() });
+    }
+    entries.sort_unstable();
+    Ok(entries)
+}
+
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Takes a file from the eyes of other users.
+pub fn restrict(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(FILE_MODE))
+}
+
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
+    // SAFETY: statvfs is plain data for which all zeroes is a value
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in NUL and the struct is ours to write
+    let done = unsafe { libc::statvfs(path.as_ptr(), &mut stat) } == 0;
+    #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other systems")]
+    done.then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
+}
+
+/// Reads until the buffer is full or the file ends.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], offset + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(read)
+}
+
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
+}
+
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
