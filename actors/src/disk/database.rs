@@ -1,4 +1,4 @@
-//! Ordered keys and values in a folder. Only this room knows sled.
+//! Ordered keys and values in a folder: of sled, or in memory for a simulated disk. Only this room knows sled.
 //!
 //! sled keeps its promises for a database that is filled, flushed, closed and never written again; [`Database::write`]
 //! makes such a one. What it does not keep is made up for here:
@@ -8,17 +8,22 @@
 //!   before sled sees the folder, so that a failure changes nothing;
 //! - it panics on damage: panics inside of its calls are errors here.
 
+mod memory;
 mod sled;
+#[cfg(test)]
+mod tests;
 
+use std::collections::VecDeque;
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use self::memory::MemoryDatabase;
 use self::sled::SledDatabase;
 use super::error::{cure, is_full};
-use super::{Disk, DiskError};
+use super::{Disk, DiskError, Open, Point};
 
 /// Values are at most this long. sled makes a page that is too large a file of its own, which it never syncs.
 pub const VALUE_BYTES: usize = 48 * 1024;
@@ -96,7 +101,12 @@ impl Batch {
 #[derive(Debug)]
 pub enum Database {
     Sled(SledDatabase),
+    /// On a simulated disk.
+    Memory(MemoryDatabase),
 }
+
+/// Entries in the order in which they were asked for.
+type Entries = VecDeque<(Bytes, Bytes)>;
 
 impl Database {
     /// Fills a new database and makes it durable with all its names. Keys must ascend. On an error the folder is left as
@@ -112,7 +122,7 @@ impl Database {
         dir: &Path,
         entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> Result<Written, DatabaseError> {
-        sled::write(disk, dir, entries)
+        if disk.simulation().is_some() { memory::write(disk, dir, entries) } else { sled::write(disk, dir, entries) }
     }
 
     /// Opens a database that exists. When it does not open, nothing in its folder has been made or changed, except for
@@ -122,7 +132,10 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Damaged`] only when bytes are wrong; a missing file is a [`DatabaseError::Disk`].
     pub fn open(disk: &Disk, dir: &Path, expected_bytes: Option<u64>) -> Result<Database, DatabaseError> {
-        Ok(Database::Sled(SledDatabase::open(disk, dir, expected_bytes)?))
+        Ok(match disk.simulation() {
+            None => Database::Sled(SledDatabase::open(disk, dir, expected_bytes)?),
+            Some(_) => Database::Memory(MemoryDatabase::open(disk, dir, expected_bytes)?),
+        })
     }
 
     /// Opens a database that is written in place, and makes it when there is none. Blocks.
@@ -130,7 +143,10 @@ impl Database {
     /// # Errors
     /// As [`Database::open`].
     pub fn open_in_place(disk: &Disk, dir: &Path) -> Result<Database, DatabaseError> {
-        Ok(Database::Sled(SledDatabase::open_in_place(disk, dir)?))
+        Ok(match disk.simulation() {
+            None => Database::Sled(SledDatabase::open_in_place(disk, dir)?),
+            Some(_) => Database::Memory(MemoryDatabase::open_in_place(disk, dir)?),
+        })
     }
 
     /// Blocks.
@@ -140,17 +156,34 @@ impl Database {
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DatabaseError> {
         match self {
             Database::Sled(db) => db.get(key),
+            Database::Memory(db) => db.get(key),
         }
     }
 
     /// The entries in a range of keys, from either end. After an error it ends. Its steps block.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'_> {
+        let owned = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
+        let (low, high) = (owned(range.start_bound()), owned(range.end_bound()));
+        let (front, back) = (Entries::new(), Entries::new());
+        Range { database: self, low, high, front, back, fetch_entries: 1, is_failed: false }
+    }
+
+    /// The next entries between two bounds from one end, at most `limit`: fewer only when there are no more.
+    fn fetch(
+        &self,
+        low: &Bound<Bytes>,
+        high: &Bound<Bytes>,
+        is_back: bool,
+        limit: usize,
+    ) -> Result<Entries, DatabaseError> {
         match self {
-            Database::Sled(db) => Range(Steps::Sled(db.range(range))),
+            Database::Sled(db) => db.fetch(low, high, is_back, limit),
+            Database::Memory(db) => db.fetch(low, high, is_back, limit),
         }
     }
 
-    /// Applies changes, all or none. Durable with the next [`Database::sync`]. Blocks.
+    /// Applies changes, all or none. Durable with the next [`Database::sync`]. For a database that was opened by
+    /// [`Database::open_in_place`]. Blocks.
     ///
     /// # Errors
     /// What the disk or sled says. sled keeps its first error of the disk for good: the database has to be closed and
@@ -158,6 +191,7 @@ impl Database {
     pub fn apply(&self, batch: Batch) -> Result<(), DatabaseError> {
         match self {
             Database::Sled(db) => db.apply(batch),
+            Database::Memory(db) => db.apply(batch),
         }
     }
 
@@ -168,6 +202,7 @@ impl Database {
     pub fn sync(&self) -> Result<(), DatabaseError> {
         match self {
             Database::Sled(db) => db.sync(),
+            Database::Memory(db) => db.sync(),
         }
     }
 
@@ -178,32 +213,95 @@ impl Database {
     pub fn bytes(&self) -> Result<u64, DatabaseError> {
         match self {
             Database::Sled(db) => db.bytes(),
+            Database::Memory(db) => db.bytes(),
         }
     }
 }
 
-/// Entries of a database in the order of their keys.
-pub struct Range<'a>(Steps<'a>);
+fn check_length(dir: &Path, bytes: u64, expected_bytes: Option<u64>) -> Result<(), DatabaseError> {
+    match expected_bytes {
+        Some(expected) if expected != bytes => {
+            let why = format!("it has {bytes} bytes instead of {expected}");
+            Err(DatabaseError::Damaged { path: dir.join("db"), why })
+        }
+        _ => Ok(()),
+    }
+}
 
-enum Steps<'a> {
-    Sled(sled::Range<'a>),
+/// Makes the names in the folder of a database durable, and its own.
+fn sync_folders(disk: &Disk, dir: &Path) -> Result<(), DiskError> {
+    disk.sync_dir(dir)?;
+    dir.parent().map_or(Ok(()), |above| disk.sync_dir(above))
+}
+
+/// Entries of a database in the order of their keys.
+///
+/// It holds nothing of the database between its steps, and fetches one entry first, then twice as many each time.
+pub struct Range<'a> {
+    database: &'a Database,
+    /// What was not fetched yet lies between these.
+    low: Bound<Bytes>,
+    high: Bound<Bytes>,
+    /// Fetched from the front, in ascending order.
+    front: Entries,
+    /// Fetched from the back, in descending order.
+    back: Entries,
+    fetch_entries: usize,
+    is_failed: bool,
+}
+
+/// Entries that a [`Range`] fetches at once, at most.
+const FETCH_ENTRIES: usize = 16;
+
+impl Range<'_> {
+    fn step(&mut self, is_back: bool) -> Option<Result<(Bytes, Bytes), DatabaseError>> {
+        if self.is_failed {
+            return None;
+        }
+        let fetched = if is_back { &mut self.back } else { &mut self.front };
+        if fetched.is_empty() && !is_empty(&self.low, &self.high) {
+            match self.database.fetch(&self.low, &self.high, is_back, self.fetch_entries) {
+                Ok(entries) => *fetched = entries,
+                Err(e) => {
+                    self.is_failed = true;
+                    return Some(Err(e));
+                }
+            }
+            if let Some((key, _)) = fetched.back() {
+                let bound = if is_back { &mut self.high } else { &mut self.low };
+                *bound = Bound::Excluded(key.clone());
+            }
+            self.fetch_entries = (self.fetch_entries * 2).min(FETCH_ENTRIES);
+        }
+        // with nothing left in between, what is left is what the other end has fetched
+        let entry = match is_back {
+            true => self.back.pop_front().or_else(|| self.front.pop_back()),
+            false => self.front.pop_front().or_else(|| self.back.pop_back()),
+        };
+        entry.map(Ok)
+    }
 }
 
 impl Iterator for Range<'_> {
     type Item = Result<(Bytes, Bytes), DatabaseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            Steps::Sled(range) => range.next(),
-        }
+        self.step(false)
     }
 }
 
 impl DoubleEndedIterator for Range<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        match &mut self.0 {
-            Steps::Sled(range) => range.next_back(),
-        }
+        self.step(true)
+    }
+}
+
+/// Whether no key lies between two bounds.
+fn is_empty(low: &Bound<Bytes>, high: &Bound<Bytes>) -> bool {
+    match (low, high) {
+        (Bound::Included(low), Bound::Included(high)) => low > high,
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => low >= high,
+        _ => false,
     }
 }
 
@@ -222,11 +320,11 @@ pub fn salvage(
     /// Read at once; what one read holds beyond the last whole value is searched again with the next.
     const STEP_BYTES: usize = 1024 * 1024;
     const _: () = assert!(STEP_BYTES > VALUE_BYTES);
-    let file = disk.open(super::Point::SalvageRead, &dir.join("db"), super::Open::Read)?;
+    let file = disk.open(Point::SalvageRead, &dir.join("db"), Open::Read)?;
     let mut window = vec![0; STEP_BYTES + VALUE_BYTES];
     let mut offset = 0u64;
     loop {
-        let read = file.read_at(super::Point::SalvageRead, &mut window, offset)?;
+        let read = file.read_at(Point::SalvageRead, &mut window, offset)?;
         let bytes = &window[..read];
         let is_last = read < window.len();
         let end = if is_last { read } else { STEP_BYTES };

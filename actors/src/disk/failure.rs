@@ -16,6 +16,9 @@
 //! wal-read=damage
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 #[cfg(any(test, feature = "failure-points"))]

@@ -9,6 +9,8 @@
 //! What a crash keeps is drawn from the seed, so the same calls give the same outcome.
 
 mod contents;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -299,8 +301,8 @@ impl SimulatedDisk {
         if let Ok(there) = state.find(to) {
             let is_file = |inode| state.files.contains_key(&inode);
             match state.folders.get(&there) {
-                Some(folder) if !folder.names.is_empty() => return Err(errno(libc::ENOTEMPTY)),
                 Some(_) if is_file(inode) => return Err(errno(libc::EISDIR)),
+                Some(folder) if !folder.names.is_empty() => return Err(errno(libc::ENOTEMPTY)),
                 None if !is_file(inode) => return Err(errno(libc::ENOTDIR)),
                 _ => {}
             }

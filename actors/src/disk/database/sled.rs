@@ -1,18 +1,29 @@
 //! A database of sled.
+//!
+//! What its source and traces of its calls show, and what is made of it here:
+//!
+//! - A leaf is split when it holds more than 16 entries, and its two halves are then written whole. A database that is
+//!   filled in ascending order is written three times over by that, and its file is twice as long as its values. So each
+//!   key is put first with an empty value, and gets its own once its leaf can no longer be split: the file is then as long
+//!   as the values, and sled never reuses a place in it while it is filled.
+//! - The first opening after the fill pads the file to whole segments and writes a snapshot. Every later one writes the
+//!   same bytes to the same unused places, as long as nothing is put; its length stays.
+//! - Its cache keeps one page for each of 256 shards however small its capacity is, and with values of 48 KiB that is all
+//!   that was read or written. Only a close frees it, so a large database is closed and opened again on the way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::ops::RangeBounds;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use sled::IVec;
+use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
 
-use super::{Batch, DatabaseError, VALUE_BYTES, Written};
+use super::{Batch, DatabaseError, Entries, VALUE_BYTES, Written, check_length, sync_folders};
 use crate::disk::{Disk, DiskError, DiskFile, Open, Point};
 
 /// sled's unit of allocation. A quarter of it is the size from which sled makes a page a file of its own, which it never
@@ -20,28 +31,30 @@ use crate::disk::{Disk, DiskError, DiskFile, Open, Point};
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 const PAGE_VALUES: usize = 17;
 const _: () = assert!(PAGE_VALUES * (VALUE_BYTES + 1024) < SEGMENT_BYTES / 4);
-/// What is flushed at once while a database is filled; beyond it sled keeps more in memory.
+/// What is flushed at once while a database is filled.
 const FLUSH_BYTES: usize = 3 * 1024 * 1024;
-/// sled's page cache of one database.
+/// What sled may keep of a database in memory, about, before it is closed and opened again.
+const LOADED_BYTES: usize = 32 * 1024 * 1024;
+/// What sled loads to read one value: the leaf that it is in. A leaf that was split holds 9.
+const LEAF_BYTES: usize = 9 * VALUE_BYTES;
+/// sled's page cache of one database, as far as sled keeps to it.
 const CACHE_BYTES: u64 = 1024 * 1024;
 
-/// sled lets go of its file a moment after the last handle is dropped; who opens it again waits for that.
+/// How long a lock that this process held may still be held after the close.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-const LOCK_POLL: Duration = Duration::from_millis(1);
+const LOCK_POLL: Duration = Duration::from_micros(200);
 
 /// When this process closed a database whose lock sled may still hold.
 static CLOSED: LazyLock<Mutex<HashMap<PathBuf, Instant>>> = LazyLock::new(Mutex::default);
 
 /// Runs a step of sled, which panics on some damage.
 fn guarded<T>(dir: &Path, step: impl FnOnce() -> sled::Result<T>) -> Result<T, DatabaseError> {
-    match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(done) => done.map_err(|e| failure(dir, e)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-            Err(damaged(dir, format!("sled gave up on it: {text}")))
-        }
-    }
+    let panic = match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(done) => return done.map_err(|e| failure(dir, e)),
+        Err(panic) => panic,
+    };
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Err(damaged(dir, format!("sled gave up on it: {}", text.unwrap_or("it gave no reason"))))
 }
 
 fn damaged(dir: &Path, why: impl Into<String>) -> DatabaseError {
@@ -79,37 +92,68 @@ pub fn write(
 ) -> Result<Written, DatabaseError> {
     disk.create_dir_all(dir)?;
     // takes the name, and fails when there is one already
-    disk.open(Point::DatabaseWrite, &dir.join("db"), Open::CreateNew)?;
-    let db = SledDatabase::open_any(disk, dir)?;
-    let (mut last, mut unflushed) = (Vec::new(), 0);
+    drop(disk.open(Point::DatabaseWrite, &dir.join("db"), Open::CreateNew)?);
+    let mut filling = Filling { db: SledDatabase::open_any(disk, dir, Kind::InPlace)?, unflushed: 0, loaded: 0 };
+    let mut last = Vec::new();
+    let mut waiting: VecDeque<(Vec<u8>, Vec<u8>)> = VecDeque::with_capacity(PAGE_VALUES + 1);
     for (key, value) in entries {
         assert!(key > last, "the keys of a database ascend");
         assert!(value.len() <= VALUE_BYTES, "a value is too long for sled");
-        unflushed += key.len() + value.len();
-        db.step(Point::DatabaseWrite, || db.db().insert(&key, value).map(drop))?;
-        last = key;
-        if unflushed >= FLUSH_BYTES {
-            db.step(Point::DatabaseWrite, || db.db().flush().map(drop))?;
-            unflushed = 0;
+        filling.put(&key, &[])?;
+        last.clone_from(&key);
+        waiting.push_back((key, value));
+        // the leaf of a key that so many others follow is split already
+        if waiting.len() > PAGE_VALUES
+            && let Some((key, value)) = waiting.pop_front()
+        {
+            filling.put(&key, &value)?;
         }
     }
-    db.step(Point::DatabaseWrite, || db.db().flush().map(drop))?;
-    drop(db);
-    wait_for_close(disk, dir)?;
-    sync_files(disk, dir)?;
-    if let Some(above) = dir.parent() {
-        disk.sync_dir(above)?;
+    for (key, value) in waiting {
+        filling.put(&key, &value)?;
     }
-    let bytes = disk.len(&dir.join("db"))?.unwrap_or(0);
-    Ok(Written { bytes })
+    filling.flush()?;
+    // the first opening after the fill gives the file the length that it keeps
+    filling.db.reopen()?;
+    let Filling { db, .. } = filling;
+    let file = db.close();
+    wait_for_lock(&file, dir)?;
+    sync_files(disk, dir)?;
+    sync_folders(disk, dir)?;
+    Ok(Written { bytes: file.len()? })
 }
 
-/// Waits until sled has let go of a database that this process has closed. Blocks.
-fn wait_for_close(disk: &Disk, dir: &Path) -> Result<(), DatabaseError> {
-    let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::ReadWrite)?;
-    wait_for_lock(&file, dir)
+/// A database that is filled.
+struct Filling {
+    db: SledDatabase,
+    unflushed: usize,
+    /// What sled may keep in memory.
+    loaded: usize,
 }
 
+impl Filling {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), DatabaseError> {
+        self.db.step(Point::DatabaseWrite, 0, |db| db.insert(key, value).map(drop))?;
+        self.unflushed += key.len() + value.len();
+        if self.unflushed >= FLUSH_BYTES {
+            self.flush()?;
+        }
+        if self.loaded >= LOADED_BYTES {
+            self.db.reopen()?;
+            self.loaded = 0;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DatabaseError> {
+        self.db.step(Point::DatabaseWrite, 0, |db| db.flush().map(drop))?;
+        self.loaded += self.unflushed;
+        self.unflushed = 0;
+        Ok(())
+    }
+}
+
+/// Waits until a file that this process had locked is free. Does not wait for other processes. Blocks.
 fn wait_for_lock(file: &DiskFile, dir: &Path) -> Result<(), DatabaseError> {
     while !file.try_lock()? {
         let closed = CLOSED.lock().get(dir).copied();
@@ -123,81 +167,195 @@ fn wait_for_lock(file: &DiskFile, dir: &Path) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Syncs every file below a folder and the folders, and takes them from the eyes of others.
+/// Syncs every file below a folder, and takes them from the eyes of other users: sled makes them for all to read.
 fn sync_files(disk: &Disk, dir: &Path) -> Result<(), DiskError> {
     for entry in disk.list(dir)? {
         let path = dir.join(&entry.name);
         if entry.is_dir {
             sync_files(disk, &path)?;
+            disk.sync_dir(&path)?;
             continue;
         }
-        // sled makes its files for all to read
         disk.restrict(&path)?;
         disk.open(Point::DatabaseSync, &path, Open::ReadWrite)?.sync_data(Point::DatabaseSync)?;
     }
-    disk.sync_dir(dir)
+    Ok(())
+}
+
+/// Opens the files of a database that is said to be damaged once more and reads them: when that fails, the disk is what
+/// fails, and the bytes may be right.
+fn blame(disk: &Disk, dir: &Path, e: DatabaseError) -> DatabaseError {
+    let read_all = || {
+        for entry in disk.list(dir)?.iter().filter(|entry| !entry.is_dir) {
+            let file = disk.open(Point::DatabaseOpen, &dir.join(&entry.name), Open::Read)?;
+            let (mut buffer, mut offset) = (vec![0; 1024 * 1024], 0);
+            loop {
+                match file.read_at(Point::DatabaseRead, &mut buffer, offset)? {
+                    0 => break,
+                    read => offset += read as u64,
+                }
+            }
+        }
+        Ok::<(), DiskError>(())
+    };
+    match read_all() {
+        Err(unreadable) if e.is_damage() => DatabaseError::Disk(unreadable),
+        _ => e,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Written once; nothing is lost when it is closed and opened again.
+    Once,
+    /// It is being written.
+    InPlace,
 }
 
 #[derive(Debug)]
 pub struct SledDatabase {
-    /// None only while it is dropped.
-    db: Option<sled::Db>,
+    opened: RwLock<Opened>,
+    kind: Kind,
     disk: Disk,
     dir: PathBuf,
-    /// Our own descriptor of sled's file: sled's flush is no fsync.
-    file: DiskFile,
+    /// Our own descriptor of sled's file: sled's flush is no fsync. None only while it is dropped.
+    file: Option<DiskFile>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    /// None after it could not be opened again; the next step tries it once more.
+    db: Option<sled::Db>,
+    /// What sled may keep in memory.
+    loaded: AtomicUsize,
 }
 
 impl SledDatabase {
     pub fn open(disk: &Disk, dir: &Path, expected_bytes: Option<u64>) -> Result<SledDatabase, DatabaseError> {
+        SledDatabase::open_existing(disk, dir, expected_bytes, Kind::Once)
+    }
+
+    fn open_existing(
+        disk: &Disk,
+        dir: &Path,
+        expected_bytes: Option<u64>,
+        kind: Kind,
+    ) -> Result<SledDatabase, DatabaseError> {
         let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::ReadWrite)?;
         wait_for_lock(&file, dir)?;
-        let bytes = file.len()?;
-        if let Some(expected) = expected_bytes
-            && bytes != expected
-        {
-            return Err(damaged(dir, format!("it has {bytes} bytes instead of {expected}")));
-        }
-        SledDatabase::open_any(disk, dir)
+        check_length(dir, file.len()?, expected_bytes)?;
+        // sled would make it, with the parameters of today
+        disk.open(Point::DatabaseOpen, &dir.join("conf"), Open::Read)?;
+        SledDatabase::open_any(disk, dir, kind)
     }
 
     pub fn open_in_place(disk: &Disk, dir: &Path) -> Result<SledDatabase, DatabaseError> {
-        if disk.exists(&dir.join("db"))? {
-            return SledDatabase::open(disk, dir, None);
+        let conf = dir.join("conf");
+        // both are durable before anything else is
+        if disk.exists(&conf)? && disk.len(&dir.join("db"))?.is_some_and(|bytes| bytes > 0) {
+            return SledDatabase::open_existing(disk, dir, None, Kind::InPlace);
         }
         disk.create_dir_all(dir)?;
-        disk.open(Point::DatabaseOpen, &dir.join("db"), Open::CreateNew)?;
-        let db = SledDatabase::open_any(disk, dir)?;
+        drop(disk.open(Point::DatabaseOpen, &dir.join("db"), Open::CreateOrOpen)?);
+        let db = SledDatabase::open_any(disk, dir, Kind::InPlace)?;
         db.sync()?;
         sync_files(disk, dir)?;
-        if let Some(above) = dir.parent() {
-            disk.sync_dir(above)?;
-        }
+        sync_folders(disk, dir)?;
         Ok(db)
     }
 
-    fn open_any(disk: &Disk, dir: &Path) -> Result<SledDatabase, DatabaseError> {
+    fn open_any(disk: &Disk, dir: &Path, kind: Kind) -> Result<SledDatabase, DatabaseError> {
         let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::ReadWrite)?;
-        let db = guarded(dir, || config(dir).open())?;
-        Ok(SledDatabase { db: Some(db), disk: disk.clone(), dir: dir.to_path_buf(), file })
+        let db = guarded(dir, || config(dir).open()).map_err(|e| blame(disk, dir, e))?;
+        let opened = RwLock::new(Opened { db: Some(db), loaded: AtomicUsize::new(0) });
+        Ok(SledDatabase { opened, kind, disk: disk.clone(), dir: dir.to_path_buf(), file: Some(file) })
     }
 
-    fn db(&self) -> &sled::Db {
-        self.db.as_ref().expect("it is there until it is dropped")
+    fn file(&self) -> &DiskFile {
+        self.file.as_ref().expect("it is there until the database is dropped")
     }
 
-    fn step<T>(&self, point: Point, step: impl FnOnce() -> sled::Result<T>) -> Result<T, DatabaseError> {
+    /// Closes it and opens it again, which frees what sled keeps in memory.
+    pub fn reopen(&self) -> Result<(), DatabaseError> {
+        self.reopen_behind(&mut self.opened.write())
+    }
+
+    fn reopen_behind(&self, opened: &mut Opened) -> Result<(), DatabaseError> {
+        self.close_behind(opened);
+        wait_for_lock(self.file(), &self.dir)?;
+        let db = guarded(&self.dir, || config(&self.dir).open()).map_err(|e| blame(&self.disk, &self.dir, e))?;
+        *opened = Opened { db: Some(db), loaded: AtomicUsize::new(0) };
+        Ok(())
+    }
+
+    fn close_behind(&self, opened: &mut Opened) {
+        let Some(db) = opened.db.take() else { return };
+        let mut closed = CLOSED.lock();
+        closed.retain(|_, at| at.elapsed() < LOCK_WAIT);
+        closed.insert(self.dir.clone(), Instant::now());
+        drop(closed);
+        // it syncs, and panics when that fails; nobody relies on that sync
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            log::error!(database:display = self.dir.display(); "the database did not close as it should");
+        }
+    }
+
+    fn close(mut self) -> DiskFile {
+        self.file.take().expect("it is there until the database is dropped")
+    }
+
+    /// Runs a step of sled that makes it keep about so many bytes more in memory.
+    fn step<T>(
+        &self,
+        point: Point,
+        loads_bytes: usize,
+        step: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> Result<T, DatabaseError> {
         let failed = |source| DatabaseError::Failed { path: self.dir.join("db"), source };
         self.disk.faults().check(point).map_err(failed)?;
-        guarded(&self.dir, step)
+        let mut opened = self.opened.upgradable_read();
+        if opened.db.is_none() || self.is_large(&opened) {
+            let mut write = RwLockUpgradableReadGuard::upgrade(opened);
+            self.reopen_behind(&mut write)?;
+            opened = parking_lot::RwLockWriteGuard::downgrade_to_upgradable(write);
+        }
+        let opened = RwLockUpgradableReadGuard::downgrade(opened);
+        let db = opened.db.as_ref().expect("it was opened just now");
+        opened.loaded.fetch_add(loads_bytes, Ordering::Relaxed);
+        guarded(&self.dir, || step(db)).map_err(|e| blame(&self.disk, &self.dir, e))
+    }
+
+    /// Whether sled keeps more in memory than it should. A database that is written is only closed by who writes it: the
+    /// close tells of no error of what was not flushed.
+    fn is_large(&self, opened: &Opened) -> bool {
+        self.kind == Kind::Once
+            && opened.loaded.load(Ordering::Relaxed) >= LOADED_BYTES
+            // it keeps no more than there is
+            && self.file().len().is_ok_and(|bytes| bytes > LOADED_BYTES as u64)
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DatabaseError> {
-        Ok(self.step(Point::DatabaseRead, || self.db().get(key))?.map(Bytes::from_owner))
+        Ok(self.step(Point::DatabaseRead, LEAF_BYTES, |db| db.get(key))?.map(Bytes::from_owner))
     }
 
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range<'_> {
-        Range { entries: Some(self.db().range(range)), database: self }
+    /// See [`Database::fetch`](super::Database::fetch).
+    pub fn fetch(
+        &self,
+        low: &Bound<Bytes>,
+        high: &Bound<Bytes>,
+        is_back: bool,
+        limit: usize,
+    ) -> Result<Entries, DatabaseError> {
+        self.step(Point::DatabaseRead, LEAF_BYTES + limit * VALUE_BYTES, |db| {
+            let mut entries = db.range::<Bytes, _>((low.clone(), high.clone()));
+            let mut fetched = Entries::with_capacity(limit);
+            while fetched.len() < limit {
+                let entry = if is_back { entries.next_back() } else { entries.next() };
+                let Some((key, value)) = entry.transpose()? else { break };
+                fetched.push_back((Bytes::from_owner(key), Bytes::from_owner(value)));
+            }
+            Ok(fetched)
+        })
     }
 
     pub fn apply(&self, batch: Batch) -> Result<(), DatabaseError> {
@@ -208,54 +366,22 @@ impl SledDatabase {
                 None => changes.remove(key),
             }
         }
-        self.step(Point::DatabaseWrite, || self.db().apply_batch(changes))
+        self.step(Point::DatabaseWrite, 0, |db| db.apply_batch(changes))
     }
 
     pub fn sync(&self) -> Result<(), DatabaseError> {
-        self.step(Point::DatabaseWrite, || self.db().flush())?;
-        Ok(self.file.sync_data(Point::DatabaseSync)?)
+        self.step(Point::DatabaseWrite, 0, |db| db.flush())?;
+        Ok(self.file().sync_data(Point::DatabaseSync)?)
     }
 
     pub fn bytes(&self) -> Result<u64, DatabaseError> {
-        Ok(self.file.len()?)
+        Ok(self.file().len()?)
     }
 }
 
 impl Drop for SledDatabase {
     fn drop(&mut self) {
-        CLOSED.lock().insert(self.dir.clone(), Instant::now());
-        let db = self.db.take();
-        // it syncs, and panics when that fails; nobody waits for what it syncs
-        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
-            log::error!(database:display = self.dir.display(); "the database did not close");
-        }
-    }
-}
-
-pub struct Range<'a> {
-    /// None after an error.
-    entries: Option<sled::Iter>,
-    database: &'a SledDatabase,
-}
-
-impl Range<'_> {
-    fn step(
-        &mut self,
-        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(IVec, IVec)>>,
-    ) -> Option<Result<(Bytes, Bytes), DatabaseError>> {
-        let entries = self.entries.as_mut()?;
-        let entry = self.database.step(Point::DatabaseRead, || step(entries).transpose()).transpose()?;
-        if entry.is_err() {
-            self.entries = None;
-        }
-        Some(entry.map(|(key, value)| (Bytes::from_owner(key), Bytes::from_owner(value))))
-    }
-
-    pub fn next(&mut self) -> Option<Result<(Bytes, Bytes), DatabaseError>> {
-        self.step(Iterator::next)
-    }
-
-    pub fn next_back(&mut self) -> Option<Result<(Bytes, Bytes), DatabaseError>> {
-        self.step(DoubleEndedIterator::next_back)
+        let mut opened = std::mem::replace(self.opened.get_mut(), Opened { db: None, loaded: AtomicUsize::new(0) });
+        self.close_behind(&mut opened);
     }
 }
