@@ -32,3 +32,4 @@ pub mod metrics;
 pub mod model;
 pub mod store;
 pub mod streams;
+pub mod wal;

@@ -1,0 +1,338 @@
+//! The files of the pieces: which are in use, which are ready, and how more are made.
+//!
+//! A file is written full of zeros, synced and put into the manifest before its first use; then a commit only overwrites
+//! blocks that exist, and its `fdatasync` has no metadata to write. Files are used again and again. The lock is never
+//! held over I/O.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::manifest::Manifest;
+use super::piece::{Piece, Slot};
+use super::{Options, Urgency};
+use crate::disk::{Disk, DiskError, Open, Point};
+
+/// Zeros that one write puts into a new file.
+const FILL_BYTES: usize = 1 << 20;
+
+/// The pieces of a log: shared by the commits, by the thread that fills new files in the background and by whoever frees
+/// what is stored elsewhere. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Pieces {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    disk: Disk,
+    dir: PathBuf,
+    /// Bytes of a new file.
+    piece_bytes: u32,
+    spare_pieces: usize,
+    reserve_pieces: usize,
+    max_pieces: usize,
+    /// The newest sequence that is known to be durable.
+    durable: AtomicU64,
+    state: Mutex<State>,
+    /// Told when `making` ends.
+    made: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// As it stands on the disk, save for `through`.
+    manifest: Manifest,
+    /// A file beyond the manifest that a failed write of the manifest may have put into it. It is not removed.
+    perhaps_listed: Option<usize>,
+    /// Ready for use.
+    spare: VecDeque<Slot>,
+    /// In use, with the last sequence for which each is needed. Without the one that takes commits.
+    used: Vec<(Arc<Piece>, u64)>,
+    /// No longer needed, but perhaps still read.
+    freed: Vec<Arc<Piece>>,
+    /// To be filled with zeros before they are used again, because a write or sync failed.
+    broken: Vec<Slot>,
+    freed_through: u64,
+    /// Someone makes a file or writes the manifest.
+    making: bool,
+}
+
+/// How many files there are, and what for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PieceCounts {
+    pub files: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Ready for use, the reserve among them.
+    pub spare: usize,
+    /// With records that are needed, without the one that takes commits.
+    pub used: usize,
+    /// Not needed, but still held by a reader.
+    pub freed: usize,
+    /// To be filled anew after a failure.
+    pub broken: usize,
+}
+
+/// What the files are for when the log opens.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    pub spare: VecDeque<Slot>,
+    pub used: Vec<(Arc<Piece>, u64)>,
+}
+
+/// The right to make files and to write the manifest, which one thread has at a time. Given back when it is dropped, so
+/// that a panic does not keep it.
+struct Making<'a>(&'a Shared);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().making = false;
+        self.0.made.notify_all();
+    }
+}
+
+impl Pieces {
+    pub(super) fn new(
+        disk: &Disk,
+        dir: PathBuf,
+        options: &Options,
+        manifest: Manifest,
+        sorted: Sorted,
+        freed_through: u64,
+    ) -> Pieces {
+        let state = State {
+            perhaps_listed: None,
+            spare: sorted.spare,
+            used: sorted.used,
+            freed: Vec::new(),
+            broken: Vec::new(),
+            freed_through,
+            making: false,
+            manifest,
+        };
+        Pieces {
+            shared: Arc::new(Shared {
+                disk: disk.clone(),
+                dir,
+                piece_bytes: options.piece_bytes,
+                spare_pieces: options.spare_pieces,
+                reserve_pieces: options.reserve_pieces,
+                max_pieces: options.max_pieces,
+                durable: AtomicU64::new(state.manifest.through),
+                state: Mutex::new(state),
+                made: Condvar::new(),
+            }),
+        }
+    }
+
+    /// One step of the thread that keeps spare files ready: makes one, or fills one anew after a failure. False when
+    /// there was nothing to do. Call it again until then; after an error, later. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says; [`DiskError::is_full`] when there is no room or the bound of files is reached.
+    pub fn prepare(&self) -> Result<bool, DiskError> {
+        let mut state = self.shared.state.lock();
+        state.collect();
+        let enough = state.spare.len() >= self.shared.spare_pieces + self.shared.reserve_pieces;
+        if state.making || enough && state.broken.is_empty() {
+            return Ok(false);
+        }
+        let _making = self.shared.begin_making(&mut state);
+        drop(state);
+        let slot = if enough { self.shared.fill_anew(0) } else { self.shared.make(self.shared.piece_bytes) }?;
+        self.shared.state.lock().spare.push_back(slot);
+        Ok(true)
+    }
+
+    /// Gives up the records through a sequence: they are stored elsewhere, durably. Their files are used again when
+    /// nobody reads them any more.
+    pub fn free_through(&self, sequence: u64) {
+        let mut state = self.shared.state.lock();
+        state.freed_through = state.freed_through.max(sequence);
+        let State { used, freed, .. } = &mut *state;
+        freed.extend(used.extract_if(.., |(_, last)| *last <= sequence).map(|(piece, _)| piece));
+        state.collect();
+    }
+
+    pub fn counts(&self) -> PieceCounts {
+        let mut state = self.shared.state.lock();
+        state.collect();
+        PieceCounts {
+            files: state.manifest.pieces.len(),
+            bytes: state.manifest.pieces.iter().map(|&bytes| u64::from(bytes)).sum(),
+            spare: state.spare.len(),
+            used: state.used.len(),
+            freed: state.freed.len(),
+            broken: state.broken.len(),
+        }
+    }
+
+    /// A file of at least `need` bytes: a ready one that this urgency may take, else one that is made now. Blocks.
+    ///
+    /// # Errors
+    /// What kept a file from being made.
+    pub(super) fn take(&self, need: u32, urgency: Urgency) -> Result<Slot, DiskError> {
+        let kept_back = match urgency {
+            Urgency::Normal => self.shared.reserve_pieces,
+            Urgency::Reserve => 0,
+        };
+        let mut state = self.shared.state.lock();
+        loop {
+            state.collect();
+            if state.spare.len() > kept_back
+                && let Some(slot) = state.take_spare(need)
+            {
+                return Ok(slot);
+            }
+            if !state.making {
+                break;
+            }
+            self.shared.made.wait(&mut state);
+        }
+        let _making = self.shared.begin_making(&mut state);
+        drop(state);
+        self.shared.make(need.max(self.shared.piece_bytes))
+    }
+
+    /// Takes pieces that no longer take commits, each with the last sequence for which it is needed.
+    pub(super) fn retire(&self, pieces: impl Iterator<Item = (Arc<Piece>, u64)>) {
+        let mut state = self.shared.state.lock();
+        let through = state.freed_through;
+        for (piece, last) in pieces {
+            if last <= through { state.freed.push(piece) } else { state.used.push((piece, last)) }
+        }
+    }
+
+    pub(super) fn freed_through(&self) -> u64 {
+        self.shared.state.lock().freed_through
+    }
+
+    pub(super) fn set_durable(&self, sequence: u64) {
+        self.shared.durable.store(sequence, Ordering::Relaxed);
+    }
+
+    pub(super) fn durable(&self) -> u64 {
+        self.shared.durable.load(Ordering::Relaxed)
+    }
+
+    /// Writes into the manifest what is durable. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn write_manifest(&self) -> Result<(), DiskError> {
+        let mut state = self.shared.state.lock();
+        while state.making {
+            self.shared.made.wait(&mut state);
+        }
+        let _making = self.shared.begin_making(&mut state);
+        let manifest = state.manifest.clone();
+        drop(state);
+        self.shared.write(manifest)
+    }
+}
+
+impl Shared {
+    fn begin_making(&self, state: &mut MutexGuard<'_, State>) -> Making<'_> {
+        state.making = true;
+        Making(self)
+    }
+
+    /// Fills a broken file anew, else makes a new one. Only with the right to it.
+    fn make(&self, need: u32) -> Result<Slot, DiskError> {
+        let broken = self.state.lock().broken.iter().position(|slot| slot.bytes >= need);
+        match broken.map(|index| self.fill_anew(index)) {
+            Some(Ok(slot)) => Ok(slot),
+            // one place of the disk may have gone bad for good
+            Some(Err(_)) | None => self.make_file(need),
+        }
+    }
+
+    /// Only with the right to make files: then others do no more than append to the broken ones.
+    fn fill_anew(&self, index: usize) -> Result<Slot, DiskError> {
+        // it stays in the list until it is whole, so that nothing is lost by a panic
+        let slot = self.state.lock().broken[index].clone();
+        let filled = fill(&slot);
+        let mut state = self.state.lock();
+        state.broken.remove(index);
+        if filled.is_err() {
+            // behind the others, so that these get their turn
+            state.broken.push(slot.clone());
+        }
+        filled.map(|()| slot)
+    }
+
+    fn make_file(&self, bytes: u32) -> Result<Slot, DiskError> {
+        let (mut manifest, perhaps_listed) = {
+            let state = self.state.lock();
+            (state.manifest.clone(), state.perhaps_listed)
+        };
+        let number = manifest.pieces.len() + 1;
+        let path = self.dir.join(file_name(number));
+        if number > self.max_pieces {
+            return Err(DiskError::new("make more pieces than allowed:", &path, io::ErrorKind::StorageFull.into()));
+        }
+        let file = self.disk.open(Point::WalOpen, &path, Open::CreateOrOpen)?;
+        let slot = Slot { file: Arc::new(file), bytes };
+        let filled = fill(&slot).and_then(|()| self.disk.sync_dir(&self.dir));
+        if let Err(e) = filled {
+            // half a file would hold the room that others need
+            if perhaps_listed != Some(number)
+                && let Err(e) = self.disk.remove_file(&path)
+            {
+                log::warn!("a piece that could not be filled stays behind: {e}");
+            }
+            return Err(e);
+        }
+        manifest.pieces.push(bytes);
+        if let Err(e) = self.write(manifest.clone()) {
+            self.state.lock().perhaps_listed = Some(number);
+            return Err(e);
+        }
+        self.state.lock().manifest = manifest;
+        Ok(slot)
+    }
+
+    fn write(&self, mut manifest: Manifest) -> Result<(), DiskError> {
+        manifest.through = self.durable.load(Ordering::Relaxed);
+        manifest.write(&self.disk, &self.dir)
+    }
+}
+
+impl State {
+    /// Moves what nobody reads any more to the spare or the broken ones.
+    fn collect(&mut self) {
+        // the oldest first, so that a piece which voids records of an older one is not overwritten before it
+        self.freed.sort_by_key(|piece| piece.number());
+        for piece in self.freed.extract_if(.., |piece| Arc::strong_count(piece) == 1) {
+            let slot = piece.slot().clone();
+            if piece.has_failed() { self.broken.push(slot) } else { self.spare.push_back(slot) }
+        }
+    }
+
+    /// The smallest one that suffices, of these the first.
+    fn take_spare(&mut self, need: u32) -> Option<Slot> {
+        let fitting = self.spare.iter().enumerate().filter(|(_, slot)| slot.bytes >= need);
+        let (index, _) = fitting.min_by_key(|(_, slot)| slot.bytes)?;
+        self.spare.remove(index)
+    }
+}
+
+/// Writes zeros over a whole file and syncs it.
+fn fill(slot: &Slot) -> Result<(), DiskError> {
+    let zeros = vec![0; FILL_BYTES.min(slot.bytes as usize)];
+    for at in (0..slot.bytes).step_by(zeros.len()) {
+        let len = zeros.len().min((slot.bytes - at) as usize);
+        slot.file.write_at(Point::WalFill, &zeros[..len], u64::from(at))?;
+    }
+    slot.file.sync_data(Point::WalFill)
+}
+
+/// The name of the file with a number, which counts from 1.
+pub(super) fn file_name(number: usize) -> String {
+    format!("{number:08}")
+}
