@@ -216,10 +216,6 @@ impl Pieces {
         self.shared.durable.store(sequence, Ordering::Relaxed);
     }
 
-    pub(super) fn durable(&self) -> u64 {
-        self.shared.durable.load(Ordering::Relaxed)
-    }
-
     /// Writes into the manifest what is durable. Blocks.
     ///
     /// # Errors
