@@ -28,6 +28,7 @@ pub mod hub;
 pub mod ingest;
 pub mod journal;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod store;

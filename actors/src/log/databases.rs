@@ -1,0 +1,174 @@
+//! The databases of sealed segments that are open: never more than the options say, so that readers of many segments cost
+//! no more memory than readers of one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::disk::database::{Database, DatabaseError};
+use crate::disk::Disk;
+
+/// One place for an open database.
+#[derive(Debug)]
+struct Slot {
+    segment: u64,
+    /// None while it is being opened or closed, and while it is claimed.
+    database: Option<Arc<Database>>,
+    users: usize,
+    /// When it was last asked for, as a count.
+    asked: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    /// Segments that nobody may open.
+    claimed: Vec<u64>,
+    asked: u64,
+}
+
+#[derive(Debug)]
+pub struct Databases {
+    disk: Disk,
+    open_max: usize,
+    slots: Mutex<Slots>,
+    changed: Condvar,
+}
+
+/// An open database in use. Who holds one asks for no other.
+#[derive(Debug)]
+pub struct Lease<'a> {
+    databases: &'a Databases,
+    segment: u64,
+    database: Arc<Database>,
+}
+
+/// A segment whose database is closed, and stays so until this is dropped.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    databases: &'a Databases,
+    segment: u64,
+}
+
+impl Databases {
+    pub fn new(disk: Disk, open_max: usize) -> Databases {
+        Databases { disk, open_max: open_max.max(1), slots: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Whether a segment's database is open already.
+    pub fn is_open(&self, segment: u64) -> bool {
+        self.slots.lock().slots.iter().any(|slot| slot.segment == segment && slot.database.is_some())
+    }
+
+    /// Opens the database of a segment, or shares it with others who read it. Waits while as many as may be open are in use
+    /// by others. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`Database::open`].
+    pub fn lease(&self, segment: u64, dir: &Path, expected_bytes: u64) -> Result<Lease<'_>, DatabaseError> {
+        let mut slots = self.slots.lock();
+        loop {
+            slots.asked += 1;
+            let asked = slots.asked;
+            if slots.claimed.contains(&segment) {
+                self.changed.wait(&mut slots);
+                continue;
+            }
+            if let Some(slot) = slots.slots.iter_mut().find(|slot| slot.segment == segment) {
+                let Some(database) = slot.database.clone() else {
+                    self.changed.wait(&mut slots);
+                    continue;
+                };
+                slot.users += 1;
+                slot.asked = asked;
+                return Ok(Lease { databases: self, segment, database });
+            }
+            if slots.slots.len() < self.open_max {
+                slots.slots.push(Slot { segment, database: None, users: 1, asked });
+                drop(slots);
+                return self.open(segment, dir, expected_bytes);
+            }
+            let idle = slots.slots.iter_mut().filter(|slot| slot.users == 0 && slot.database.is_some());
+            let Some(idle) = idle.min_by_key(|slot| slot.asked) else {
+                self.changed.wait(&mut slots);
+                continue;
+            };
+            let (closing, database) = (idle.segment, idle.database.take());
+            drop(slots);
+            drop(database);
+            slots = self.slots.lock();
+            slots.slots.retain(|slot| slot.segment != closing);
+            self.changed.notify_all();
+        }
+    }
+
+    fn open(&self, segment: u64, dir: &Path, expected_bytes: u64) -> Result<Lease<'_>, DatabaseError> {
+        let opened = Database::open(&self.disk, dir, Some(expected_bytes)).map(Arc::new);
+        let mut slots = self.slots.lock();
+        self.changed.notify_all();
+        match opened {
+            Ok(database) => {
+                if let Some(slot) = slots.slots.iter_mut().find(|slot| slot.segment == segment) {
+                    slot.database = Some(database.clone());
+                }
+                Ok(Lease { databases: self, segment, database })
+            }
+            Err(e) => {
+                slots.slots.retain(|slot| slot.segment != segment);
+                Err(e)
+            }
+        }
+    }
+
+    /// Closes the database of a segment when its readers have left it, and lets nobody open it. Waits for another claim.
+    /// Blocks.
+    pub fn claim(&self, segment: u64) -> Claim<'_> {
+        let mut slots = self.slots.lock();
+        while slots.claimed.contains(&segment) {
+            self.changed.wait(&mut slots);
+        }
+        slots.claimed.push(segment);
+        loop {
+            let Some(at) = slots.slots.iter().position(|slot| slot.segment == segment) else { break };
+            if slots.slots[at].users > 0 || slots.slots[at].database.is_none() {
+                self.changed.wait(&mut slots);
+                continue;
+            }
+            let database = slots.slots[at].database.take();
+            drop(slots);
+            drop(database);
+            slots = self.slots.lock();
+            slots.slots.retain(|slot| slot.segment != segment);
+            break;
+        }
+        Claim { databases: self, segment }
+    }
+}
+
+impl std::ops::Deref for Lease<'_> {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut slots = self.databases.slots.lock();
+        if let Some(slot) = slots.slots.iter_mut().find(|slot| slot.segment == self.segment) {
+            slot.users -= 1;
+            if slot.users == 0 {
+                self.databases.changed.notify_all();
+            }
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.databases.slots.lock().claimed.retain(|segment| *segment != self.segment);
+        self.databases.changed.notify_all();
+    }
+}

@@ -1,0 +1,160 @@
+//! What a sealed segment holds, written down when it was sealed and checked. A segment counts only with its manifest.
+//!
+//! The file is `crc32c:8 hex digits, a space, JSON`. The database holds the same document (without its own size), so that a
+//! manifest that was damaged is made again.
+
+use serde::{Deserialize, Serialize};
+
+use super::losses::DamagedRange;
+use super::{Moment, Span};
+use crate::model::event::ChannelNo;
+use crate::model::id::EventId;
+
+/// The format of a segment that was written by the server before the write-ahead log.
+pub const FORMAT_1: u32 = 1;
+/// The format that is written now.
+pub const FORMAT: u32 = 2;
+
+/// What a segment holds of one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelSpan {
+    pub channel: u32,
+    pub first: EventId,
+    pub last: EventId,
+    pub events: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    /// The number of the segment.
+    pub segment: u64,
+    /// Commits of the write-ahead log whose events and keys are in it: the first and the last that has any. Both are 0 for
+    /// a segment that is older than the write-ahead log.
+    pub from: u64,
+    pub through: u64,
+    pub first: Option<EventId>,
+    pub last: Option<EventId>,
+    pub events: u64,
+    /// Of records, before compression.
+    pub bytes: u64,
+    /// In the order of their numbers.
+    pub channels: Vec<ChannelSpan>,
+    /// Dedupe keys, and when the newest was used.
+    pub keys: u64,
+    pub keys_ms: u64,
+    /// The clocks when its newest event was appended; none for a segment that is older than the write-ahead log.
+    pub newest_at: Option<Moment>,
+    /// Events that were damaged before the segment was written, or that could not be recovered since.
+    pub damaged: Vec<DamagedRange>,
+    /// Entries of the database before the manifest's own, and the CRC-32C over them in their order.
+    pub entries: u64,
+    pub checksum: u32,
+    /// Length of the database; 0 when there is none because nothing of the segment is left.
+    pub db_bytes: u64,
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadManifest {
+    Damaged(String),
+    /// A newer version wrote it.
+    Newer(u32),
+}
+
+impl Manifest {
+    pub fn encode(&self) -> Vec<u8> {
+        // a document of numbers and ids always has a JSON form
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        let mut text = format!("{:08x} ", crc32c::crc32c(&json)).into_bytes();
+        text.extend_from_slice(&json);
+        text
+    }
+
+    pub fn decode(text: &[u8]) -> Result<Manifest, BadManifest> {
+        let damaged = |why: &str| BadManifest::Damaged(why.to_owned());
+        let (crc, json) = text.split_at_checked(9).ok_or_else(|| damaged("it is too short"))?;
+        if crc != format!("{:08x} ", crc32c::crc32c(json)).as_bytes() {
+            return Err(damaged("its checksum is another"));
+        }
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let Format { format } = serde_json::from_slice(json).map_err(|e| BadManifest::Damaged(e.to_string()))?;
+        if format > FORMAT {
+            return Err(BadManifest::Newer(format));
+        }
+        serde_json::from_slice(json).map_err(|e| BadManifest::Damaged(e.to_string()))
+    }
+
+    /// What the segment holds of a channel, or of all.
+    pub fn span(&self, no: ChannelNo) -> Option<Span> {
+        if no == ChannelNo::ALL {
+            return Some(Span { first: self.first?, last: self.last?, events: self.events });
+        }
+        let at = self.channels.binary_search_by_key(&no.0, |span| span.channel).ok()?;
+        let ChannelSpan { first, last, events, .. } = self.channels[at];
+        Some(Span { first, last, events })
+    }
+
+    /// Fills in what follows from the spans of the channels.
+    pub fn sum_up(&mut self) {
+        self.channels.sort_unstable_by_key(|span| span.channel);
+        self.first = self.channels.iter().map(|span| span.first).min();
+        self.last = self.channels.iter().map(|span| span.last).max();
+        self.events = self.channels.iter().map(|span| span.events).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tests::id;
+
+    fn manifest() -> Manifest {
+        let span = |channel, first, last| ChannelSpan { channel, first: id(first), last: id(last), events: 3 };
+        let mut manifest = Manifest {
+            format: FORMAT,
+            segment: 7,
+            from: 3,
+            through: 9,
+            channels: vec![span(4, 2, 9), span(1, 1, 8)],
+            newest_at: Some(Moment { wall_ms: 1, boot: u64::MAX, elapsed_ms: 3 }),
+            damaged: vec![DamagedRange::new(ChannelNo(1), id(1), id(2))],
+            checksum: u32::MAX,
+            ..Manifest::default()
+        };
+        manifest.sum_up();
+        manifest
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_written_and_knows_its_spans() {
+        let manifest = manifest();
+        assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest.clone()));
+        assert_eq!(manifest.span(ChannelNo(4)), Some(Span { first: id(2), last: id(9), events: 3 }));
+        assert_eq!(manifest.span(ChannelNo::ALL), Some(Span { first: id(1), last: id(9), events: 6 }));
+        assert_eq!(manifest.span(ChannelNo(2)), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let text = manifest().encode();
+        for bit in 0..text.len() * 8 {
+            let mut bad = text.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Manifest::decode(&bad), Err(BadManifest::Damaged(_))), "bit {bit}");
+        }
+        for len in 0..text.len() {
+            assert!(matches!(Manifest::decode(&text[..len]), Err(BadManifest::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn one_of_a_newer_version_is_refused_by_its_number() {
+        let json = br#"{"format":3,"something":"else"}"#;
+        let text = [format!("{:08x} ", crc32c::crc32c(json)).as_bytes(), json].concat();
+        assert_eq!(Manifest::decode(&text), Err(BadManifest::Newer(3)));
+    }
+}

@@ -1,0 +1,54 @@
+//! The event log: what is committed, the newest of it in the pieces of the write-ahead log, the rest in sealed segments.
+//!
+//! ```text
+//! log/<number>/db         a sealed segment: a database that is written once, with the files that sled puts beside it
+//! log/<number>/keys       its dedupe keys, as they are in the database: read at the start without opening that
+//! log/<number>/manifest   what it holds; written last, and durably before the pieces are used again
+//! log/<number>.new, .old  a segment that was rebuilt, and the damaged one, while the one takes the other's place
+//! log/dropped-<number>    a segment that retention is removing
+//! quarantine/<number>-<ms>  a damaged segment from which something could not be recovered, with a file `reason`
+//! ```
+//!
+//! Events are admitted when they are durable, in the order of their ids, which is the order of the log. The **active** part is an
+//! index over the pieces that hold them. When it is large or old enough it is **rolled**: a new active part begins, and
+//! a thread seals the rolled one. Readers work on what they find on the shelf at one moment, so that a segment that is
+//! sealed or dropped meanwhile changes nothing for them. No lock is held over I/O.
+//!
+//! What is damaged is never skipped in silence: see [`losses`] and [`repair`].
+
+mod active;
+mod adopting;
+mod block;
+mod chunks;
+mod databases;
+mod dedupe;
+mod format_1;
+mod losses;
+mod manifest;
+mod opening;
+mod page;
+mod reading;
+mod record;
+mod repair;
+mod retention;
+mod sealed;
+mod sealing;
+mod section;
+mod segment_writer;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod types;
+mod view;
+
+pub use self::adopting::adopt_format_1;
+pub use self::dedupe::KEY_BYTES_MAX;
+pub use self::losses::{DamagedRange, LossChange, LossDocument};
+pub use self::retention::Expiry;
+pub use self::sealing::SealStep;
+pub use self::section::{MalformedSection, encode_events, encode_keys};
+pub use self::shelf::{Admission, CommitPart, Log};
+pub use self::types::{
+    Dedupe, DedupeKey, Direction, LogError, LogOptions, LogPage, LogStats, Moment, PageLimit, Retention, Span,
+};
+pub use self::view::{LogView, UsedKey};
