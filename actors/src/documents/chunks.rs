@@ -14,7 +14,8 @@ use super::change::{self, Change};
 pub const CHUNK_BYTES: usize = 48 * 1024;
 pub const HEADER_BYTES: usize = 24;
 const BODY_BYTES: usize = CHUNK_BYTES - HEADER_BYTES;
-const MAGIC: [u8; 8] = *b"STdocs\x02\n";
+/// Every chunk begins with it.
+pub const MAGIC: [u8; 8] = *b"STdocs\x02\n";
 /// Stands for the place of the first entry where none begins.
 const NONE: u32 = u32::MAX;
 
@@ -90,6 +91,13 @@ fn crc(header: &[u8], body: &[u8]) -> u32 {
 pub struct Chunk<'a> {
     first: Option<usize>,
     body: &'a [u8],
+}
+
+/// The number and the length that a chunk's header announces. Only [`check`] says whether they are right.
+pub fn announced(bytes: &[u8]) -> Option<(u32, usize)> {
+    let header = bytes.get(..HEADER_BYTES)?;
+    let field = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    Some((field(8), (field(12) as usize).saturating_add(HEADER_BYTES)))
 }
 
 /// The chunk in these bytes, if they are chunk `number` and nothing else.

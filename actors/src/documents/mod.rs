@@ -17,6 +17,9 @@
 //! has every change since.
 
 mod change;
+mod chunks;
+mod generation;
+mod manifest;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +30,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 
 pub use self::change::{Change, DOCUMENT_BYTES_MAX, DecodeError, KEY_BYTES_MAX, decode_changes, encode_changes};
+pub use self::generation::{CHANGE_AGE_MS, GenerationError, Generations, LOG_BYTES, LogId, STATE, Step};
 pub use self::table::Table;
 use self::table::{ShownKey, full_key};
 

@@ -1,0 +1,168 @@
+//! Reading a generation: from its database and its copy, each checked completely.
+
+use super::files::{COPY_HEADER_BYTES, Folder};
+use super::{GenerationError, Manifest};
+use crate::disk::{Database, DatabaseError, DiskError, DiskFile, Point};
+use crate::documents::Documents;
+use crate::documents::chunks::{self, CHUNK_BYTES, Entries};
+
+/// One of the two places where a generation's chunks are.
+struct Place<S> {
+    name: &'static str,
+    /// None once it was found that nothing more can be read there.
+    source: Option<S>,
+    /// The first thing that was found wrong in it.
+    fault: Option<String>,
+}
+
+impl<S> Place<S> {
+    fn note(&mut self, why: impl FnOnce() -> String) {
+        let name = self.name;
+        self.fault.get_or_insert_with(|| format!("its {name}: {}", why()));
+    }
+}
+
+/// The documents of a generation, and what was found damaged in one of its files and could be made good from the other; or
+/// why the documents are not all there.
+#[allow(clippy::type_complexity, reason = "the outer error is the disk's, the inner one the generation's")]
+pub fn read(folder: &Folder, manifest: &Manifest) -> Result<Result<(Documents, Vec<String>), String>, GenerationError> {
+    let mut database = open_database(folder, manifest)?;
+    let mut copy = open_copy(folder, manifest)?;
+    let (mut entries, mut found) = (Entries::default(), Vec::new());
+    let mut checksum = 0;
+    // what can be found in the file of a database that fails, looked for only when a chunk is damaged in both places
+    let mut raw = None;
+    let mut buffer = vec![0; CHUNK_BYTES];
+    for number in 0..manifest.chunks {
+        let stored = database.chunk(number)?;
+        let copied = copy.chunk(number, chunk_bytes(manifest, number), &mut buffer)?;
+        if stored.is_none() && copied.is_none() && raw.is_none() {
+            raw = Some(folder.salvage()?);
+        }
+        let salvaged = raw.as_ref().and_then(|raw| raw.get(&number)).map(Vec::as_slice);
+        let Some(bytes) = stored.as_deref().or(copied).or(salvaged) else { break };
+        checksum = crc32c::crc32c_append(checksum, bytes);
+        // every place hands on only what passes its check
+        let Some(chunk) = chunks::check(number, bytes) else { break };
+        if let Err(why) = entries.push(chunk, |change| found.push(change)) {
+            return Ok(Err(why.into()));
+        }
+    }
+    let faults: Vec<String> = [database.fault.take(), copy.fault.take()].into_iter().flatten().collect();
+    let is_whole = entries.is_complete() && checksum == manifest.checksum && found.len() as u64 == manifest.documents;
+    if !is_whole {
+        let why = if faults.is_empty() { "its files are not those of its manifest".into() } else { faults.join(", ") };
+        return Ok(Err(why));
+    }
+    Ok(Ok((Documents::of(found, manifest.sequence), faults)))
+}
+
+fn chunk_bytes(manifest: &Manifest, number: u32) -> usize {
+    // all but the last are full
+    let before = u64::from(number) * CHUNK_BYTES as u64;
+    manifest.bytes.saturating_sub(before).min(CHUNK_BYTES as u64) as usize
+}
+
+/// What is wrong with the bytes, as far as that can be told apart from a disk that does not answer.
+fn damage(e: DatabaseError) -> Result<String, GenerationError> {
+    match e {
+        DatabaseError::Damaged { why, .. } => Ok(why),
+        DatabaseError::Disk(e) if e.is_missing() => Ok("it is missing".into()),
+        e => Err(e.into()),
+    }
+}
+
+fn open_database(folder: &Folder, manifest: &Manifest) -> Result<Place<Database>, GenerationError> {
+    let mut place = Place { name: "database", source: None, fault: None };
+    match folder.open_database(manifest) {
+        Ok(database) => place.source = Some(database),
+        Err(e) => {
+            let why = damage(e)?;
+            place.note(|| why);
+        }
+    }
+    Ok(place)
+}
+
+impl Place<Database> {
+    /// A chunk that passes its check.
+    fn chunk(&mut self, number: u32) -> Result<Option<bytes::Bytes>, GenerationError> {
+        let Some(database) = &self.source else { return Ok(None) };
+        match database.get(&number.to_be_bytes()) {
+            Ok(Some(bytes)) if chunks::check(number, &bytes).is_some() => return Ok(Some(bytes)),
+            Ok(_) => self.note(|| format!("chunk {number} is damaged")),
+            Err(e) => {
+                let why = damage(e)?;
+                self.note(|| why);
+                self.source = None;
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn open_copy(folder: &Folder, manifest: &Manifest) -> Result<Place<DiskFile>, DiskError> {
+    let mut place = Place { name: "copy", source: folder.open_copy()?, fault: None };
+    match &place.source {
+        None => place.note(|| "it is missing".into()),
+        Some(file) => {
+            let (bytes, expected) = (file.len()?, COPY_HEADER_BYTES + manifest.bytes);
+            let header = header_fault(file, manifest)?;
+            if bytes != expected {
+                place.note(|| format!("it has {bytes} bytes instead of {expected}"));
+            } else if header {
+                place.note(|| "its header is damaged".into());
+            }
+        }
+    }
+    Ok(place)
+}
+
+/// Whether the header is damaged. One that speaks of an earlier commit is not: it is written after the manifest.
+fn header_fault(file: &DiskFile, manifest: &Manifest) -> Result<bool, DiskError> {
+    let mut header = [0; COPY_HEADER_BYTES as usize];
+    let read = file.read_at(Point::CopyRead, &mut header, 0)?;
+    let end = header[..read].iter().position(|byte| *byte == 0).unwrap_or(read);
+    let own = Manifest::from_bytes(&header[..end]).map(|own| Manifest { sequence: manifest.sequence, ..own });
+    Ok(own.as_ref() != Ok(manifest) || header[end..].iter().any(|byte| *byte != 0))
+}
+
+impl Place<DiskFile> {
+    /// A chunk that passes its check.
+    fn chunk<'b>(&mut self, number: u32, bytes: usize, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, DiskError> {
+        let Some(file) = &self.source else { return Ok(None) };
+        let offset = COPY_HEADER_BYTES + u64::from(number) * CHUNK_BYTES as u64;
+        let read = file.read_at(Point::CopyRead, &mut buffer[..bytes], offset)?;
+        let chunk = &buffer[..read];
+        if chunks::check(number, chunk).is_some() {
+            return Ok(Some(chunk));
+        }
+        self.note(|| format!("chunk {number} is damaged"));
+        Ok(None)
+    }
+}
+
+/// Where the files of a generation differ from the chunks that were to be written.
+pub fn difference(
+    folder: &Folder,
+    manifest: &Manifest,
+    chunks: impl Iterator<Item = Vec<u8>>,
+) -> Result<Option<String>, GenerationError> {
+    let database = folder.open_database(manifest)?;
+    let mut copy = open_copy(folder, manifest)?;
+    let mut stored = database.range::<&[u8]>(..);
+    let mut buffer = vec![0; CHUNK_BYTES];
+    for (number, chunk) in (0u32..).zip(chunks) {
+        let entry = stored.next().transpose()?;
+        if entry.is_none_or(|(key, value)| key[..] != number.to_be_bytes() || value[..] != chunk[..]) {
+            return Ok(Some(format!("chunk {number} of the database")));
+        }
+        if copy.chunk(number, chunk.len(), &mut buffer)? != Some(&chunk[..]) {
+            return Ok(Some(format!("chunk {number} of the copy")));
+        }
+    }
+    if stored.next().transpose()?.is_some() {
+        return Ok(Some("there is more in the database".into()));
+    }
+    Ok(copy.fault)
+}
