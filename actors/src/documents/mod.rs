@@ -20,6 +20,7 @@ mod change;
 mod chunks;
 mod generation;
 mod manifest;
+pub mod notes;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};

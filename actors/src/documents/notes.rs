@@ -1,0 +1,539 @@
+//! Notes: what is only for people. The delivery log, what sources have counted, and dead letters.
+//!
+//! They are in a sled database of their own that is written in place. No promise of the server rests on them: damage costs
+//! what it hits, or all of them, and is announced ([`Notes::was_lost`]). Whatever else keeps the database from being opened
+//! ends the start, as with every file.
+//!
+//! sled keeps the first error of the disk for good. So a database that has failed is closed; [`Notes::step`] opens it again
+//! when there is room. Until then reads and writes answer [`NotesError::Closed`]. A write is refused before sled sees it
+//! while the disk is nearly full, so that reading goes on.
+//!
+//! sled may also lose entries in silence. So the number and a sum of all entries are kept with each write, every entry has
+//! a checksum, and after a start [`Notes::step`] walks through all of them once and compares.
+
+mod books;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use self::books::{Books, Walk};
+pub use self::entry::{NOTE_BYTES_MAX, NoteChange, NoteTable};
+use crate::disk::database::Batch;
+use crate::disk::{Database, DatabaseError, Disk, DiskError, Point};
+
+const NOTES: &str = "notes";
+/// Notes that are being begun, beside the others until they are complete.
+const FRESH: &str = "notes.new";
+/// Within the folder: what the notes were when they were closed in order; gone while they are open.
+const CLOSED: &str = "closed";
+/// Room that has to be free before a database is opened again: opening one writes up to 20 MB.
+const ROOM_BYTES: u64 = 32 * 1024 * 1024;
+/// Between two attempts to open the database again.
+const RETRY_MS: u64 = 2_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum NotesError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Opened again by [`Notes::step`].
+    #[error("the notes are closed since their database has failed: {why}")]
+    Closed { why: String },
+    #[error("the notes are not written while the disk is nearly full: {free_bytes} bytes are free")]
+    Full { free_bytes: u64 },
+    #[error("a note cannot be written: {table} {key}: {source}")]
+    Unwritable { table: &'static str, key: String, source: serde_json::Error },
+    #[error("a note is too large: {table} {key} takes {bytes} bytes")]
+    TooLarge { table: &'static str, key: String, bytes: usize },
+}
+
+impl NotesError {
+    /// What the operator can do, as a sentence without a capital and a full stop.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            NotesError::Disk(e) => e.cure(),
+            NotesError::Database(e) => e.cure(),
+            NotesError::Closed { .. } | NotesError::Full { .. } => "make room on the file system",
+            NotesError::Unwritable { .. } | NotesError::TooLarge { .. } => "report this as a fault of the server",
+        }
+    }
+}
+
+/// In which order a range is read, and from where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageFrom<'a> {
+    Start,
+    /// Ascending, strictly after this own key.
+    After(&'a [u8]),
+    End,
+    /// Descending, strictly before this own key.
+    Before(&'a [u8]),
+}
+
+/// How the notes of a data folder are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct NotesOptions {
+    /// Nothing was ever in the data folder, so notes that are missing were not lost.
+    pub is_new_folder: bool,
+    /// Unix milliseconds; from there on dead letters are numbered when the notes were lost.
+    pub now_ms: u64,
+    /// Below this nothing is written.
+    pub min_free_bytes: u64,
+}
+
+/// What the notes say of themselves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct About {
+    begun_ms: u64,
+    /// Dead letters have higher numbers than this.
+    numbered_from: u64,
+    /// A loss that nobody was told of.
+    is_loss_unannounced: bool,
+}
+
+pub struct Notes {
+    disk: Disk,
+    data_dir: PathBuf,
+    min_free_bytes: u64,
+    shelf: RwLock<Shelf>,
+    /// Held over each write, which keeps the books.
+    books: Mutex<Books>,
+    synced: Mutex<Synced>,
+    was_lost: AtomicBool,
+}
+
+enum Shelf {
+    Open(Arc<Database>),
+    Closed { why: String, is_damaged: bool, not_before_ms: u64 },
+}
+
+/// Which writes are durable: those up to `durable` of `applied`.
+#[derive(Default)]
+struct Synced {
+    applied: u64,
+    durable: u64,
+}
+
+impl Notes {
+    /// Opens the notes of a data folder, or begins them. Damaged ones are removed and begun anew, and that is said in the
+    /// log. Blocks.
+    ///
+    /// # Errors
+    /// Any other reason why they do not open. Nothing is removed then.
+    pub fn open(disk: &Disk, data_dir: &Path, options: NotesOptions) -> Result<Notes, NotesError> {
+        let notes = Notes {
+            disk: disk.clone(),
+            data_dir: data_dir.into(),
+            min_free_bytes: options.min_free_bytes,
+            shelf: RwLock::new(Shelf::Closed { why: "not open yet".into(), is_damaged: false, not_before_ms: 0 }),
+            books: Mutex::default(),
+            synced: Mutex::default(),
+            was_lost: AtomicBool::new(false),
+        };
+        notes.put_on_shelf(options.is_new_folder, options.now_ms)?;
+        Ok(notes)
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.data_dir.join(NOTES)
+    }
+
+    /// Opens the database, or begins one. The shelf is closed.
+    fn put_on_shelf(&self, is_new_folder: bool, now_ms: u64) -> Result<(), NotesError> {
+        let mut books = self.books.lock();
+        let opened = Database::open(&self.disk, &self.dir(), None);
+        let opened = opened.and_then(|db| Ok(books::read(&db)?.map(|read| (db, read))));
+        let damage = match opened {
+            Ok(Some((db, (about, tally)))) => {
+                let is_behind = self.is_behind(&tally)?;
+                *books = Books { about, tally, walk: Some(Walk::default()) };
+                self.was_lost.fetch_or(books.about.is_loss_unannounced, Ordering::Relaxed);
+                if is_behind {
+                    log::error!("some of the latest notes (delivery log, counters, dead letters) are lost");
+                    self.note_loss(&mut books, &db)?;
+                }
+                *self.shelf.write() = Shelf::Open(Arc::new(db));
+                return Ok(());
+            }
+            Ok(None) => "it has no beginning".into(),
+            Err(DatabaseError::Disk(e)) if e.is_missing() => "it is missing".into(),
+            Err(DatabaseError::Damaged { why, .. }) => why,
+            Err(e) => return Err(e.into()),
+        };
+        let free_bytes = self.disk.free_bytes(&self.data_dir).unwrap_or(u64::MAX);
+        // on a full disk sled fails in ways that look like damage
+        if free_bytes < ROOM_BYTES {
+            return Err(NotesError::Full { free_bytes });
+        }
+        if !is_new_folder || self.disk.exists(&self.dir())? {
+            return self.begin_again(&mut books, &damage, now_ms);
+        }
+        let about = About { begun_ms: now_ms, ..About::default() };
+        let db = self.begin(&about)?;
+        *books = Books { about, ..Books::default() };
+        *self.shelf.write() = Shelf::Open(Arc::new(db));
+        Ok(())
+    }
+
+    /// Gives up what is there.
+    fn begin_again(&self, books: &mut Books, why: &str, now_ms: u64) -> Result<(), NotesError> {
+        log::error!(folder:display = self.dir().display(), reason = why;
+            "the notes (delivery log, counters, dead letters) are lost and are begun anew");
+        let numbered_from = now_ms.max(books.about.numbered_from);
+        let about = About { begun_ms: now_ms, numbered_from, is_loss_unannounced: true };
+        let db = self.begin(&about)?;
+        self.was_lost.store(true, Ordering::Relaxed);
+        *books = Books { about, ..Books::default() };
+        *self.shelf.write() = Shelf::Open(Arc::new(db));
+        Ok(())
+    }
+
+    /// Puts a database without notes in the place of what is there.
+    fn begin(&self, about: &About) -> Result<Database, NotesError> {
+        let (dir, fresh) = (self.dir(), self.data_dir.join(FRESH));
+        self.disk.remove_dir_all(&fresh)?;
+        Database::write(&self.disk, &fresh, books::first_entries(about).into_iter())?;
+        self.disk.remove_dir_all(&dir)?;
+        self.disk.rename(&fresh, &dir)?;
+        self.disk.sync_dir(&self.data_dir)?;
+        Ok(Database::open(&self.disk, &dir, None)?)
+    }
+
+    /// Whether the last close in order has left more than is there.
+    fn is_behind(&self, tally: &books::Tally) -> Result<bool, NotesError> {
+        let path = self.dir().join(CLOSED);
+        if !self.disk.exists(&path)? {
+            return Ok(false);
+        }
+        let text = self.disk.read(Point::ManifestRead, &path)?;
+        let is_other = books::Tally::from_bytes(&text).is_none_or(|closed| closed != *tally);
+        // it is wrong from the first write on
+        self.disk.remove_file(&path)?;
+        self.disk.sync_dir(&self.dir())?;
+        Ok(is_other)
+    }
+
+    /// Remembers that something is gone until it was announced.
+    fn note_loss(&self, books: &mut Books, db: &Database) -> Result<(), DatabaseError> {
+        self.was_lost.store(true, Ordering::Relaxed);
+        books.about.is_loss_unannounced = true;
+        let mut batch = Batch::default();
+        books.write_into(&mut batch);
+        db.apply(batch)
+    }
+
+    /// Whether notes were lost and that was not announced yet.
+    pub fn was_lost(&self) -> bool {
+        self.was_lost.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a loss was announced. Blocks.
+    ///
+    /// # Errors
+    /// It may be announced once more after a restart.
+    pub fn announced(&self) -> Result<(), NotesError> {
+        self.was_lost.store(false, Ordering::Relaxed);
+        let mut books = self.books.lock();
+        books.about.is_loss_unannounced = false;
+        let mut batch = Batch::default();
+        books.write_into(&mut batch);
+        self.with(|db| db.apply(batch))
+    }
+
+    /// What the notes take on disk. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn disk_bytes(&self) -> Result<u64, NotesError> {
+        fn of(disk: &Disk, dir: &Path) -> Result<u64, DiskError> {
+            let mut bytes = 0;
+            for entry in disk.list(dir)? {
+                let path = dir.join(&entry.name);
+                // a file may go while the others are counted
+                bytes += if entry.is_dir { of(disk, &path)? } else { disk.len(&path)?.unwrap_or(0) };
+            }
+            Ok(bytes)
+        }
+        Ok(of(&self.disk, &self.dir())?)
+    }
+
+    /// How many notes there are, and the bytes of their keys and texts.
+    pub fn volume(&self) -> (u64, u64) {
+        let books = self.books.lock();
+        (books.tally.entries, books.tally.bytes)
+    }
+
+    /// Runs a step on the database, which is closed when it fails.
+    fn with<T>(&self, step: impl FnOnce(&Database) -> Result<T, DatabaseError>) -> Result<T, NotesError> {
+        let db = match &*self.shelf.read() {
+            Shelf::Open(db) => db.clone(),
+            Shelf::Closed { why, .. } => return Err(NotesError::Closed { why: why.clone() }),
+        };
+        step(&db).map_err(|e| {
+            let mut shelf = self.shelf.write();
+            if matches!(&*shelf, Shelf::Open(open) if Arc::ptr_eq(open, &db)) {
+                log::error!("the notes (delivery log, counters, dead letters) are closed for now: {e}; {}", e.cure());
+                *shelf = Shelf::Closed { why: e.to_string(), is_damaged: e.is_damage(), not_before_ms: 0 };
+            }
+            e.into()
+        })
+    }
+
+    /// A note; none also when it is damaged, which is said in the log. Blocks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn get<T: DeserializeOwned>(&self, table: NoteTable, own: impl AsRef<[u8]>) -> Result<Option<T>, NotesError> {
+        let key = entry::full_key(table, own.as_ref());
+        let text = self.with(|db| match db.get(&key)? {
+            Some(value) => entry::whole(db, &key, &value).map(Some),
+            None => Ok(None),
+        })?;
+        Ok(text.and_then(|text| self.parsed(&key, text)))
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, key: &[u8], text: Option<Vec<u8>>) -> Option<T> {
+        let parsed = text.and_then(|text| serde_json::from_slice(&text).ok());
+        if parsed.is_none() {
+            log::error!(note:display = entry::shown(key); "a note is damaged and is left out");
+            self.was_lost.store(true, Ordering::Relaxed);
+        }
+        parsed
+    }
+
+    /// All notes of a table whose own key begins with `prefix`, in the order of keys: (own key, note). Damaged ones are left
+    /// out, which is said in the log. Blocks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn scan<T: DeserializeOwned>(&self, table: NoteTable, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, NotesError> {
+        self.page(table, prefix, PageFrom::Start, usize::MAX)
+    }
+
+    /// A page of [`Notes::scan`], of at most `limit` notes from a key on, in either order. Blocks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn page<T: DeserializeOwned>(
+        &self,
+        table: NoteTable,
+        prefix: &[u8],
+        from: PageFrom<'_>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, T)>, NotesError> {
+        let texts =
+            self.read(table, prefix, from, limit, |db, key, value| Ok((key.to_vec(), entry::whole(db, key, value)?)))?;
+        let parsed = texts.into_iter().filter_map(|(key, text)| Some((key[1..].to_vec(), self.parsed(&key, text)?)));
+        Ok(parsed.collect())
+    }
+
+    /// The own keys of a page of [`Notes::scan`]. No note is parsed. Blocks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn keys(
+        &self,
+        table: NoteTable,
+        prefix: &[u8],
+        from: PageFrom<'_>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, NotesError> {
+        self.read(table, prefix, from, limit, |_, key, _| Ok(key[1..].to_vec()))
+    }
+
+    fn read<T>(
+        &self,
+        table: NoteTable,
+        prefix: &[u8],
+        from: PageFrom<'_>,
+        limit: usize,
+        mut take: impl FnMut(&Database, &[u8], &[u8]) -> Result<T, DatabaseError>,
+    ) -> Result<Vec<T>, NotesError> {
+        let prefix = entry::full_key(table, prefix);
+        let end = entry::after_prefix(&prefix);
+        let (low, high, is_forward) = match from {
+            PageFrom::Start => (Bound::Included(prefix), Bound::Excluded(end), true),
+            PageFrom::After(own) => {
+                (Bound::Excluded(entry::full_key(table, own).max(prefix)), Bound::Excluded(end), true)
+            }
+            PageFrom::End => (Bound::Included(prefix), Bound::Excluded(end), false),
+            PageFrom::Before(own) => {
+                (Bound::Included(prefix), Bound::Excluded(entry::full_key(table, own).min(end)), false)
+            }
+        };
+        if books::is_empty_range(&low, &high) {
+            return Ok(Vec::new());
+        }
+        self.with(|db| {
+            let mut entries = db.range((low.clone(), high.clone()));
+            let mut found = Vec::new();
+            while found.len() < limit {
+                let entry = if is_forward { entries.next() } else { entries.next_back() };
+                let Some(entry) = entry else { break };
+                let (key, value) = entry?;
+                found.push(take(db, &key, &value)?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// The deletion of all notes of a table whose own key begins with `prefix`. Blocks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn clear(&self, table: NoteTable, prefix: &[u8]) -> Result<Vec<NoteChange>, NotesError> {
+        let keys = self.keys(table, prefix, PageFrom::Start, usize::MAX)?;
+        Ok(keys.into_iter().map(|own| NoteChange::delete(table, own)).collect())
+    }
+
+    /// The highest number that a dead letter of a source ever had. Deleting letters does not lower it, nor does the loss of
+    /// all notes: then the numbers go on from the time of the loss in Unix milliseconds. Blocks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn last_number(&self, source: &str) -> Result<u64, NotesError> {
+        let counted = self.get::<u64>(NoteTable::Numbers, source)?.unwrap_or(0);
+        Ok(counted.max(self.books.lock().about.numbered_from))
+    }
+
+    /// Writes all changes or none; durable when it returns. Writers that come while another one syncs share the next sync.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The disk is nearly full, or the database does not answer.
+    pub fn write(&self, changes: &[NoteChange]) -> Result<(), NotesError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let free_bytes = self.disk.free_bytes(&self.data_dir).unwrap_or(u64::MAX);
+        if free_bytes < self.min_free_bytes {
+            return Err(NotesError::Full { free_bytes });
+        }
+        {
+            let mut books = self.books.lock();
+            let booked = self.with(|db| {
+                let booked = books.book(db, changes)?;
+                db.apply(booked.batch.clone())?;
+                Ok(booked)
+            })?;
+            books.enter(booked);
+        }
+        let mine = {
+            let mut synced = self.synced.lock();
+            synced.applied += 1;
+            synced.applied
+        };
+        self.sync(mine)
+    }
+
+    /// Returns when write number `mine` is durable, by its own sync or by that of another writer.
+    fn sync(&self, mine: u64) -> Result<(), NotesError> {
+        let mut synced = self.synced.lock();
+        if synced.durable >= mine {
+            return Ok(());
+        }
+        let covered = synced.applied;
+        self.with(Database::sync)?;
+        synced.durable = covered;
+        Ok(())
+    }
+
+    /// Opens a database that has failed again when there is room, and checks a little of the notes that were there at the
+    /// start. To be called about once a second. `now_ms`: Unix milliseconds. Blocks.
+    pub fn step(&self, now_ms: u64) {
+        let is_closed = {
+            let mut shelf = self.shelf.write();
+            match &mut *shelf {
+                Shelf::Open(_) => false,
+                // a clock that stepped back makes it wait no longer
+                Shelf::Closed { not_before_ms, .. }
+                    if (*not_before_ms..not_before_ms.saturating_add(RETRY_MS)).contains(&now_ms) =>
+                {
+                    return;
+                }
+                Shelf::Closed { not_before_ms, .. } => {
+                    *not_before_ms = now_ms;
+                    true
+                }
+            }
+        };
+        if is_closed {
+            self.open_again(now_ms);
+        } else if let Err(e) = self.check_some() {
+            log::debug!("the notes were not checked: {e}");
+        }
+    }
+
+    fn open_again(&self, now_ms: u64) {
+        if self.disk.free_bytes(&self.data_dir).is_some_and(|free| free < ROOM_BYTES.max(self.min_free_bytes)) {
+            return;
+        }
+        let was_damaged = matches!(&*self.shelf.read(), Shelf::Closed { is_damaged: true, .. });
+        match self.put_on_shelf(false, now_ms) {
+            Ok(()) => log::info!("the notes are open again"),
+            Err(e) => {
+                if let Shelf::Closed { why, .. } = &mut *self.shelf.write()
+                    && *why != e.to_string()
+                {
+                    log::error!("the notes stay closed for now: {e}; {}", e.cure());
+                    *why = e.to_string();
+                }
+                return;
+            }
+        }
+        if was_damaged && let Err(e) = self.check_all(now_ms) {
+            log::error!("the notes could not be checked: {e}");
+        }
+    }
+
+    /// Checks notes that sled has called damaged, and begins anew when it does so again: a database may open and fail only
+    /// when a certain note is read.
+    fn check_all(&self, now_ms: u64) -> Result<(), NotesError> {
+        while !self.is_checked() {
+            match self.check_some() {
+                Err(NotesError::Database(e)) if e.is_damage() => {
+                    let mut books = self.books.lock();
+                    return self.begin_again(&mut books, &e.to_string(), now_ms);
+                }
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the next entries of what was there at the start.
+    fn check_some(&self) -> Result<(), NotesError> {
+        let mut books = self.books.lock();
+        let Some(loss) = self.with(|db| books.walk_on(db))? else { return Ok(()) };
+        log::error!(reason = loss.as_str(); "some notes (delivery log, counters, dead letters) are lost");
+        self.with(|db| self.note_loss(&mut books, db))
+    }
+
+    /// Whether everything that was there at the start was checked.
+    pub fn is_checked(&self) -> bool {
+        self.books.lock().walk.is_none()
+    }
+
+    /// Closes the notes in order, so that the next start knows what has to be there. Blocks.
+    ///
+    /// # Errors
+    /// What the disk or the database says. Everything that was written is durable all the same.
+    pub fn close(&self) -> Result<(), NotesError> {
+        let books = self.books.lock();
+        self.with(Database::sync)?;
+        *self.shelf.write() =
+            Shelf::Closed { why: "the server stops".into(), is_damaged: false, not_before_ms: u64::MAX };
+        let closed = self.dir().join(CLOSED);
+        Ok(self.disk.replace(Point::ManifestWrite, &closed, &books.tally.to_bytes())?)
+    }
+}
