@@ -101,6 +101,9 @@ pub struct Faults {
     table: std::sync::Arc<table::Table>,
 }
 
+#[cfg(not(any(test, feature = "failure-points")))]
+const _: () = assert!(size_of::<Faults>() == 0);
+
 impl Faults {
     /// Passes a point.
     ///

@@ -19,6 +19,16 @@ pub enum LockError {
     InUse(PathBuf),
 }
 
+impl LockError {
+    /// What the operator can do, as a sentence without a capital and a full stop.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            LockError::Disk(e) => e.cure(),
+            LockError::InUse(_) => "stop the other server first, or give this one a data folder of its own",
+        }
+    }
+}
+
 impl DataLock {
     /// Makes the data folder if it is missing and takes it. Blocks.
     ///

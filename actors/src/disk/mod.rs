@@ -265,6 +265,24 @@ impl Disk {
         Ok(self.len(path)?.is_some())
     }
 
+    /// How long all files below a folder are together; 0 when there is none. Blocks.
+    ///
+    /// # Errors
+    /// What keeps that from being told.
+    pub fn bytes_below(&self, folder: &Path) -> Result<u64, DiskError> {
+        let entries = match self.list(folder) {
+            Err(e) if e.is_missing() => return Ok(0),
+            entries => entries?,
+        };
+        let mut bytes = 0;
+        for entry in entries {
+            let path = folder.join(&entry.name);
+            // a file may go between the list and the look
+            bytes += if entry.is_dir { self.bytes_below(&path)? } else { self.len(&path)?.unwrap_or(0) };
+        }
+        Ok(bytes)
+    }
+
     /// Bytes that are free for a folder; none when the system does not say. Blocks.
     pub fn free_bytes(&self, folder: &Path) -> Option<u64> {
         match &self.files {

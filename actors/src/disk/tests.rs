@@ -44,6 +44,18 @@ fn files_and_folders_are_made_listed_renamed_and_removed() {
 }
 
 #[test]
+fn the_length_of_all_files_below_a_folder_is_their_sum() {
+    for (disk, dir, _folder) in places() {
+        assert_eq!(disk.bytes_below(&dir.join("missing")).expect("looked"), 0);
+        disk.create_dir_all(&dir.join("log/below")).expect("made");
+        for (name, bytes) in [("log/a", 3), ("log/below/b", 4), ("log/below/c", 0)] {
+            disk.replace(POINT, &dir.join(name), &vec![1; bytes]).expect("written");
+        }
+        assert_eq!(disk.bytes_below(&dir.join("log")).expect("looked"), 7);
+    }
+}
+
+#[test]
 fn a_read_ends_where_the_file_ends() {
     for (disk, dir, _folder) in places() {
         let file = disk.open(POINT, &dir.join("a"), Open::CreateNew).expect("made");
@@ -149,6 +161,7 @@ fn a_data_folder_has_one_server_at_a_time() {
         let lock = DataLock::take(&disk, &dir).expect("taken");
         let e = DataLock::take(&disk, &dir).expect_err("it is in use");
         assert!(matches!(&e, LockError::InUse(path) if *path == dir), "{e}");
+        assert!(e.cure().contains("stop"), "{}", e.cure());
         drop(lock);
         DataLock::take(&disk, &dir).expect("it is free again");
     }

@@ -34,7 +34,7 @@ const _: () = assert!(PAGE_VALUES * (VALUE_BYTES + 1024) < SEGMENT_BYTES / 4);
 /// What is flushed at once while a database is filled.
 const FLUSH_BYTES: usize = 3 * 1024 * 1024;
 /// What sled may keep of a database in memory, about, before it is closed and opened again.
-const LOADED_BYTES: usize = 32 * 1024 * 1024;
+const LOADED_BYTES: usize = 16 * 1024 * 1024;
 /// What sled loads to read one value: the leaf that it is in. A leaf that was split holds 9.
 const LEAF_BYTES: usize = 9 * VALUE_BYTES;
 /// sled's page cache of one database, as far as sled keeps to it.
@@ -281,7 +281,9 @@ impl SledDatabase {
     }
 
     fn reopen_behind(&self, opened: &mut Opened) -> Result<(), DatabaseError> {
+        let failed = |source| DatabaseError::Failed { path: self.dir.join("db"), source };
         self.close_behind(opened);
+        self.disk.faults().check(Point::DatabaseOpen).map_err(failed)?;
         wait_for_lock(self.file(), &self.dir)?;
         let db = guarded(&self.dir, || config(&self.dir).open()).map_err(|e| blame(&self.disk, &self.dir, e))?;
         *opened = Opened { db: Some(db), loaded: AtomicUsize::new(0) };

@@ -402,6 +402,43 @@ fn a_range_goes_on_when_the_database_was_closed_and_opened_in_between() {
 }
 
 #[test]
+fn a_large_database_is_closed_and_opened_on_the_way_so_that_sled_keeps_little_of_it() {
+    let place = sled_place();
+    let openings = || place.disk.faults().passed(Point::DatabaseOpen);
+    let written = place.write(entries(800, VALUE_BYTES));
+    let db = place.open(written).expect("opened");
+    let before = openings();
+    for (no, entry) in db.range::<Vec<u8>>(..).enumerate() {
+        assert!(entry.expect("read").1 == value(no as u64, VALUE_BYTES));
+    }
+    assert!(openings() - before >= 2, "{} openings", openings() - before);
+    // an opening that fails on the way is told once, and tried again
+    place.disk.faults().set(Point::DatabaseOpen, Fault::errno(libc::EMFILE).times(1));
+    let outcomes: Vec<_> = (0..100).map(|no| db.get(&key(no))).collect();
+    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert!(matches!(failed[..], [DatabaseError::Failed { .. }]), "{failed:?}");
+}
+
+#[test]
+fn threads_read_while_a_database_is_closed_and_opened_again() {
+    let place = sled_place();
+    let db = place.open(place.write(entries(50, 3000))).expect("opened");
+    let Database::Sled(sled) = &db else { panic!("it is of sled") };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(entry_count(&db), 50);
+                }
+            });
+        }
+        for _ in 0..10 {
+            sled.reopen().expect("opened again");
+        }
+    });
+}
+
+#[test]
 fn a_database_that_did_not_open_again_is_tried_with_the_next_step() {
     let place = sled_place();
     let db = place.open(place.write(entries(100, 1000))).expect("opened");
