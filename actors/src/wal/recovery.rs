@@ -73,7 +73,9 @@ struct Survey {
 struct Surveyed {
     slot: Slot,
     header: PieceHeader,
-    /// The copies of the header differ.
+    /// One of the copies of the header is damaged.
+    damaged: bool,
+    /// They differ.
     differs: bool,
 }
 
@@ -214,10 +216,7 @@ impl Survey {
                     let why = format!("it has version {}, and this program knows version {VERSION}", header.version);
                     return Err(WalError::Foreign { path, why });
                 }
-                if damaged {
-                    self.healed.push(format!("one of the two headers of {}", path.display()));
-                }
-                self.pieces.push(Surveyed { slot, header, differs });
+                self.pieces.push(Surveyed { slot, header, damaged, differs });
             }
         }
         Ok(())
@@ -279,6 +278,11 @@ impl Survey {
                 return Err(self.gap(needed_from, surveyed.header.after + 1));
             }
             first = false;
+            if surveyed.damaged {
+                tell(Recovered::Healed {
+                    at: format!("one of the two headers of {}", surveyed.slot.file.path().display()),
+                });
+            }
             if are_different(surveyed.header.before, chain.last_crc) {
                 return Err(surveyed.foreign("its records do not follow those of the piece before".into()));
             }
@@ -349,6 +353,10 @@ impl Survey {
                 // the first commit begins the piece
                 Err(e) if e.is_full() => {
                     log::warn!("there is no room for another piece of the write-ahead log: {e}");
+                    if !wal.settled {
+                        // the copies may count or the originals, and their CRCs differ
+                        wal.last_crc = 0;
+                    }
                     for scanned in chain.held {
                         scanned.tell(needed_from, tell);
                         let last = scanned.last;
@@ -467,13 +475,7 @@ impl Scanned {
 }
 
 impl Chain {
-    fn add(
-        &mut self,
-        scanned: Scanned,
-        needed_from: u64,
-        held_max_bytes: usize,
-        tell: &mut impl FnMut(Recovered<'_>),
-    ) {
+    fn add(&mut self, scanned: Scanned, needed_from: u64, held_max_bytes: usize, tell: &mut impl FnMut(Recovered<'_>)) {
         self.found.last = scanned.last;
         self.last_crc = scanned.last_crc();
         for record in scanned.needed(needed_from) {

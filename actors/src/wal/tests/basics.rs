@@ -23,7 +23,11 @@ fn a_start_finds_every_commit_in_order(#[case] clean: bool) {
     for _ in 0..40 {
         commit(&mut wal, 500);
     }
-    if clean { wal.close().unwrap() } else { drop(wal) }
+    if clean {
+        wal.close().unwrap()
+    } else {
+        drop(wal)
+    }
     let (wal, seen) = recover(&disk);
     assert_eq!(seen, Seen { records: expected(1..=40, 500), ..Seen::default() });
     assert_eq!(wal.last_sequence(), 40);
