@@ -9,7 +9,7 @@
 //! state/<n>/db, conf     a generation: one sled database, written once and never changed
 //! state/<n>/copy         the same documents in a flat file; damage in one of the two is healed from the other
 //! state/<n>/manifest     written last: which commits it covers, how much there is, checksums
-//! state/conf             makes versions before data format 2 refuse the folder; nothing reads it ([`guard`])
+//! state/conf             makes versions before data format 2 refuse the folder; nothing reads it ([`refuse_older_versions`])
 //! notes/                 a sled database that is written in place ([`notes`])
 //! ```
 //!
@@ -19,8 +19,11 @@
 mod change;
 mod chunks;
 mod generation;
+mod guard;
 mod manifest;
+pub mod migrate;
 pub mod notes;
+mod secret_key;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +35,8 @@ use serde::de::DeserializeOwned;
 
 pub use self::change::{Change, DOCUMENT_BYTES_MAX, DecodeError, KEY_BYTES_MAX, decode_changes, encode_changes};
 pub use self::generation::{CHANGE_AGE_MS, GenerationError, Generations, LOG_BYTES, LogId, STATE, Step};
+pub use self::guard::refuse_older_versions;
+pub use self::secret_key::{KeyChance, SecretKeyError, secret_key};
 pub use self::table::Table;
 use self::table::{ShownKey, full_key};
 

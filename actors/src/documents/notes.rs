@@ -144,6 +144,15 @@ impl Notes {
         Ok(notes)
     }
 
+    /// Removes the notes of a data folder, for a migration that starts from the beginning. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn remove(disk: &Disk, data_dir: &Path) -> Result<(), DiskError> {
+        disk.remove_dir_all(&data_dir.join(NOTES))?;
+        disk.sync_dir(data_dir)
+    }
+
     fn dir(&self) -> PathBuf {
         self.data_dir.join(NOTES)
     }

@@ -14,6 +14,14 @@ use crate::disk::database::VALUE_BYTES;
 use crate::disk::{Database, DatabaseError};
 use crate::documents::table::ShownKey;
 
+/// Shows which note changes and never what is in it.
+impl std::fmt::Debug for NoteChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verb = if self.text.is_none() { "delete" } else { "put" };
+        write!(f, "{verb} {}", shown(&self.key))
+    }
+}
+
 /// Longest text of a note.
 pub const NOTE_BYTES_MAX: usize = 1024 * 1024;
 const PART_BYTES: usize = 47 * 1024;
@@ -84,7 +92,7 @@ impl NoteChange {
         NoteChange::put(NoteTable::Numbers, source, &number)
     }
 
-    /// A note by its whole key; the error is the length of a text that is too long.
+    /// A note by its whole key, from a folder of format 1; the error is the length of a text that is too long.
     pub(in crate::documents) fn stored(key: Vec<u8>, text: Vec<u8>) -> Result<NoteChange, usize> {
         if text.len() > NOTE_BYTES_MAX { Err(text.len()) } else { Ok(NoteChange { key, text: Some(text) }) }
     }

@@ -1,0 +1,192 @@
+//! The key that seals secrets: the operator's own, or the file `secret-key` in the data folder, made by the first start.
+//!
+//! A document that only the right key opens proves at each start that the key is still the same one. Another key would
+//! make every stored secret unreadable, and new ones unreadable for the old key.
+
+use std::path::{Path, PathBuf};
+
+use super::{Change, DocumentError, Documents, Table};
+use crate::disk::{Disk, DiskError, Point};
+use crate::model::seal::{BadKey, KEY_BYTES, NONCE_BYTES, SealKey, Sealed};
+
+const NAME: &str = "secret-key";
+/// The document that proves the key, and the place for which its text is sealed.
+const CHECK: &str = "secret-check";
+const CHECK_TEXT: &str = "the right key";
+
+#[derive(Debug, thiserror::Error)]
+pub enum SecretKeyError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    #[error("{whence}: {source}")]
+    Bad { whence: String, source: BadKey },
+    #[error("the secret key {path} is missing, and stored secrets cannot be opened without it", path = path.display())]
+    Missing { path: PathBuf },
+    #[error("{whence} is not the key that has sealed the stored secrets")]
+    Wrong { whence: String },
+}
+
+impl SecretKeyError {
+    /// What the operator can do, as a sentence without a capital and a full stop.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            SecretKeyError::Disk(e) => e.cure(),
+            SecretKeyError::Document(_) => "restore a backup (stentor restore)",
+            SecretKeyError::Bad { .. } => "put the right key there",
+            SecretKeyError::Missing { .. } | SecretKeyError::Wrong { .. } => {
+                "put the file secret-key of this data folder back, from a backup if need be, or set STENTOR_SECRET_KEY to \
+                 the key that was in use"
+            }
+        }
+    }
+}
+
+/// Random bytes for a new key and for what is sealed with it.
+pub struct KeyChance {
+    pub key: [u8; KEY_BYTES],
+    pub nonce: [u8; NONCE_BYTES],
+}
+
+/// The key, and the change that has to be committed when nothing has proved it before.
+///
+/// `own`: the text of the operator's key, which is then kept nowhere. `sealed`: something that is stored, with its place; it
+/// proves the key of a folder that has no document for that yet. Blocks.
+///
+/// # Errors
+/// The key is missing or another one, or what the disk says.
+pub fn secret_key(
+    disk: &Disk,
+    data_dir: &Path,
+    own: Option<&str>,
+    documents: &Documents,
+    sealed: Option<(&Sealed, &str)>,
+    chance: KeyChance,
+) -> Result<(SealKey, Option<Change>), SecretKeyError> {
+    let check: Option<Sealed> = documents.get(Table::Numbers, CHECK)?;
+    let proof = check.as_ref().map(|check| (check, CHECK)).or(sealed);
+    let path = data_dir.join(NAME);
+    let (key, whence) = match own {
+        Some(own) => (SealKey::from_text(own), "STENTOR_SECRET_KEY".to_owned()),
+        None => {
+            let text = match disk.read(Point::SecretKeyRead, &path) {
+                Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
+                Err(e) if e.is_missing() && proof.is_some() => return Err(SecretKeyError::Missing { path }),
+                Err(e) if e.is_missing() => {
+                    let text = SealKey::text_of(chance.key);
+                    disk.replace(Point::SecretKeyWrite, &path, text.as_bytes())?;
+                    text.to_string()
+                }
+                Err(e) => return Err(e.into()),
+            };
+            (SealKey::from_text(&zeroize::Zeroizing::new(text)), format!("the file {}", path.display()))
+        }
+    };
+    let key = key.map_err(|source| SecretKeyError::Bad { whence: whence.clone(), source })?;
+    if proof.is_some_and(|(sealed, place)| key.open(sealed, place).is_err()) {
+        return Err(SecretKeyError::Wrong { whence });
+    }
+    let change = match check {
+        Some(_) => None,
+        None => Some(Change::put(Table::Numbers, CHECK, &key.seal(CHECK_TEXT, CHECK, chance.nonce))?),
+    };
+    Ok((key, change))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    struct Room {
+        dir: tempfile::TempDir,
+        disk: Disk,
+        documents: Documents,
+    }
+
+    impl Room {
+        fn new() -> Room {
+            let dir = tempfile::tempdir().expect("a folder");
+            Room { dir, disk: Disk::real(), documents: Documents::default() }
+        }
+
+        fn key_with(&self, own: Option<&str>, sealed: Option<(&Sealed, &str)>) -> Result<SealKey, SecretKeyError> {
+            let chance = KeyChance { key: [5; KEY_BYTES], nonce: [6; NONCE_BYTES] };
+            let (key, change) = secret_key(&self.disk, self.dir.path(), own, &self.documents, sealed, chance)?;
+            if let Some(change) = change {
+                self.documents.apply(&[change], self.documents.sequence() + 1);
+            }
+            Ok(key)
+        }
+
+        fn key(&self, own: Option<&str>) -> Result<SealKey, SecretKeyError> {
+            self.key_with(own, None)
+        }
+
+        fn file(&self) -> PathBuf {
+            self.dir.path().join(NAME)
+        }
+    }
+
+    fn error(key: Result<SealKey, SecretKeyError>) -> SecretKeyError {
+        key.err().expect("an error")
+    }
+
+    #[test]
+    fn a_first_start_makes_a_key_that_later_ones_find() {
+        let room = Room::new();
+        let sealed = room.key(None).expect("a key").seal("secret", "here", [1; NONCE_BYTES]);
+        let key = room.key(None).expect("the same key");
+        assert_eq!(key.open(&sealed, "here").as_deref().map(String::as_str), Ok("secret"));
+        assert_eq!(std::fs::metadata(room.file()).expect("a file").permissions().mode() & 0o777, 0o600);
+        // the operator gives the same key
+        let text = std::fs::read_to_string(room.file()).expect("a key");
+        std::fs::remove_file(room.file()).expect("a file");
+        assert!(room.key(Some(&text)).is_ok() && !room.file().exists());
+    }
+
+    #[test]
+    fn another_key_or_none_ends_the_start_with_the_reason_and_the_cure() {
+        let room = Room::new();
+        room.key(None).expect("a key");
+        let other = SealKey::text_of([9; KEY_BYTES]);
+        let e = error(room.key(Some(&other)));
+        assert!(e.to_string().contains("STENTOR_SECRET_KEY") && !e.to_string().contains(&**other), "{e}");
+        std::fs::write(room.file(), other.as_bytes()).expect("a write");
+        let e = error(room.key(None));
+        assert!(e.to_string().contains("secret-key") && e.cure().contains("backup"), "{e}");
+        std::fs::write(room.file(), b"\xff no key").expect("a write");
+        assert!(matches!(error(room.key(None)), SecretKeyError::Bad { .. }));
+        std::fs::remove_file(room.file()).expect("a file");
+        assert!(matches!(error(room.key(None)), SecretKeyError::Missing { .. }));
+        assert!(!room.file().exists(), "no new key beside sealed secrets");
+        room.disk.faults().fail(Point::SecretKeyRead, libc::EACCES);
+        assert!(matches!(error(room.key(None)), SecretKeyError::Disk(_)));
+    }
+
+    #[test]
+    fn a_secret_that_is_stored_proves_the_key_where_nothing_else_does() {
+        let room = Room::new();
+        let sealed = SealKey::from_text(&SealKey::text_of([5; KEY_BYTES])).expect("a key");
+        let sealed = sealed.seal("secret", "webhook w", [1; NONCE_BYTES]);
+        let proof = Some((&sealed, "webhook w"));
+        assert!(matches!(error(room.key_with(None, proof)), SecretKeyError::Missing { .. }));
+        let other = SealKey::text_of([9; KEY_BYTES]);
+        assert!(matches!(error(room.key_with(Some(&other), proof)), SecretKeyError::Wrong { .. }));
+        assert!(!room.documents.contains(Table::Numbers, CHECK));
+        let right = SealKey::text_of([5; KEY_BYTES]);
+        room.key_with(Some(&right), proof).expect("the right key");
+        assert!(room.documents.contains(Table::Numbers, CHECK));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_written_ends_the_start() {
+        let room = Room::new();
+        room.disk.faults().fail(Point::SecretKeyWrite, libc::ENOSPC);
+        assert!(matches!(error(room.key(None)), SecretKeyError::Disk(e) if e.is_full()));
+        room.disk.faults().clear_all();
+        assert!(!room.file().exists() && room.key(None).is_ok());
+    }
+}
