@@ -18,6 +18,8 @@
 
 mod change;
 mod chunks;
+#[cfg(test)]
+mod crash_tests;
 mod generation;
 mod guard;
 mod manifest;

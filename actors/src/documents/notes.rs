@@ -160,9 +160,7 @@ impl Notes {
     /// Opens the database, or begins one. The shelf is closed.
     fn put_on_shelf(&self, is_new_folder: bool, now_ms: u64) -> Result<(), NotesError> {
         let mut books = self.books.lock();
-        let opened = Database::open(&self.disk, &self.dir(), None);
-        let opened = opened.and_then(|db| Ok(books::read(&db)?.map(|read| (db, read))));
-        let damage = match opened {
+        let damage = match self.open_existing() {
             Ok(Some((db, (about, tally)))) => {
                 let is_behind = self.is_behind(&tally)?;
                 *books = Books { about, tally, walk: Some(Walk::default()) };
@@ -174,8 +172,7 @@ impl Notes {
                 *self.shelf.write() = Shelf::Open(Arc::new(db));
                 return Ok(());
             }
-            Ok(None) => "it has no beginning".into(),
-            Err(DatabaseError::Disk(e)) if e.is_missing() => "it is missing".into(),
+            Ok(None) => "they are missing".into(),
             Err(DatabaseError::Damaged { why, .. }) => why,
             Err(e) => return Err(e.into()),
         };
@@ -192,6 +189,19 @@ impl Notes {
         *books = Books { about, ..Books::default() };
         *self.shelf.write() = Shelf::Open(Arc::new(db));
         Ok(())
+    }
+
+    /// The database with its books; none when there is none.
+    fn open_existing(&self) -> Result<Option<(Database, (About, books::Tally))>, DatabaseError> {
+        let dir = self.dir();
+        let path = dir.join("db");
+        if !self.disk.exists(&path)? {
+            return Ok(None);
+        }
+        let db = Database::open_in_place(&self.disk, &dir)?;
+        let no_books = || DatabaseError::Damaged { path, why: "it has no beginning".into() };
+        let books = books::read(&db)?.ok_or_else(no_books)?;
+        Ok(Some((db, books)))
     }
 
     /// Gives up what is there.
@@ -215,7 +225,7 @@ impl Notes {
         self.disk.remove_dir_all(&dir)?;
         self.disk.rename(&fresh, &dir)?;
         self.disk.sync_dir(&self.data_dir)?;
-        Ok(Database::open(&self.disk, &dir, None)?)
+        Ok(Database::open_in_place(&self.disk, &dir)?)
     }
 
     /// Whether the last close in order has left more than is there.
