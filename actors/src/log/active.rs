@@ -234,8 +234,7 @@ impl Active {
             let places = index.bounded(blocks.iter().map(|n| *n as usize), WINDOW_BLOCKS, WINDOW_BYTES);
             Window::new(places, &index.pieces)
         };
-        let block = |n: usize| Ok((window.places[n].source(), window.load(n)?));
-        (0..window.runs_of.len()).map(block).collect()
+        (0..window.places.len()).map(|n| Ok((window.places[n].source(), window.load(n)?))).collect()
     }
 }
 

@@ -64,7 +64,7 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
     let is_known = |ranges: &[(EventId, EventId)], id: EventId| ranges.iter().any(|(from, to)| *from <= id && id < *to);
     let (mut newest, mut hole, mut oldest) = (EventId::ZERO, None, None);
     // what lies behind the newest event and before the next one
-    let mut close = |hole: &mut Option<EventId>, next: EventId, ranges: &mut Vec<(EventId, EventId)>| {
+    let close = |hole: &mut Option<EventId>, next: EventId, ranges: &mut Vec<(EventId, EventId)>| {
         if let Some(after) = hole.take()
             && !is_known(ranges, after)
         {

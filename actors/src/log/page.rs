@@ -102,10 +102,6 @@ impl PageBuilder {
             }
     }
 
-    fn wants_event(&self, id: EventId) -> bool {
-        self.wants(id, id)
-    }
-
     /// Takes the events of some blocks in their order, loading a block only when it may hold the next event. The sources
     /// are in the order of their first ids, and no event outside of them lies between theirs.
     pub fn merge<E>(
@@ -120,11 +116,11 @@ impl PageBuilder {
             Direction::Forward => waiting.reverse(),
             Direction::Backward => waiting.sort_by_key(|n| sources[*n].last),
         }
-        let begin = |n: usize| match self.direction {
-            Direction::Forward => rank(sources[n].first, Direction::Forward),
-            Direction::Backward => rank(sources[n].last, Direction::Backward),
-        };
         let direction = self.direction;
+        let begin = |n: usize| match direction {
+            Direction::Forward => rank(sources[n].first, direction),
+            Direction::Backward => rank(sources[n].last, direction),
+        };
         let mut opened: Vec<Opened> = Vec::new();
         let mut heap: BinaryHeap<Reverse<(u128, usize)>> = BinaryHeap::new();
         let taken_from = self.events.len();
@@ -187,7 +183,7 @@ impl PageBuilder {
     fn open(&mut self, source: &Source, block: Bytes, is_checked: bool) -> Opened {
         let mut records = Vec::new();
         check(source, &block, is_checked, |record| records.push(record), &mut self.damaged);
-        records.retain(|record| self.wants_event(record.id));
+        records.retain(|record: &Record| self.wants(record.id, record.id));
         if self.direction == Direction::Backward {
             records.reverse();
         }
