@@ -5,12 +5,14 @@
 //! - [`hostile`]: what it says to those who do not
 //! - [`sources`]: events that come in from outside
 //! - [`cli`]: the commands of the command line
+//! - [`bad_days`]: damage, full disks, clocks that jump, starts that must fail, folders of older versions
 //! - [`backup`]: backups under load, and servers on what was restored
 //! - [`crash`]: kill -9 at random moments
 //! - [`deliveries`]: what the delivery engine promises whatever happens
 //! - [`system`]: the process itself, slow readers and long backlogs
 
 mod backup;
+mod bad_days;
 mod cli;
 mod crash;
 mod deliveries;

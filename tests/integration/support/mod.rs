@@ -1,7 +1,11 @@
-//! What the tests share: a server, other commands of the program, an HTTP client, a receiver of webhooks, a reader of SSE, clients of WebSocket.
+//! What the tests share: a server, other commands of the program, an HTTP client, a receiver of webhooks, a reader of SSE, clients of WebSocket,
+//! data folders and what must be found in them, small disks, clocks that jump.
 
+pub mod acknowledged;
+pub mod clock;
 pub mod dns;
 pub mod document;
+pub mod folder;
 pub mod frames;
 pub mod http;
 pub mod organization;
@@ -10,6 +14,7 @@ pub mod proxy;
 pub mod random;
 pub mod receiver;
 pub mod server;
+pub mod small_disk;
 pub mod sse;
 pub mod webhooks;
 pub mod websocket;
@@ -27,10 +32,27 @@ pub use websocket::{Heard, Ws};
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// Asks again and again until the answer is yes, and fails with `what` when it stays no.
+#[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
+    within(SOON, what, &mut holds);
+}
+
+/// The same with a time limit of the test's own.
+#[track_caller]
+pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !holds() {
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Asks again and again for so long, and fails with `what` as soon as the answer is no.
+#[track_caller]
+pub fn throughout(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        assert!(holds(), "not all the time: {what}");
+        std::thread::park_timeout(Duration::from_millis(50));
     }
 }

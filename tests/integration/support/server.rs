@@ -2,19 +2,23 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::program::Ended;
 use super::{Answer, Request, SOON, Sse};
 
 pub const ADMIN: &str = "the-admin-token-of-the-tests";
 /// Above the default of `server.shutdown_timeout_s`.
 const STOP_LIMIT: Duration = Duration::from_secs(11);
+/// By when a server listens or has ended. A start on a damaged or migrated folder may take longer than an ordinary one.
+const START_LIMIT: Duration = Duration::from_secs(30);
 /// Lines of the server's log that a failed test shows.
 const TAIL_LINES: usize = 40;
 
@@ -43,11 +47,22 @@ struct Running {
 }
 
 pub struct TestServer {
-    folder: tempfile::TempDir,
+    folder: DataFolder,
     settings: Vec<(String, String)>,
     listen: String,
+    prepare: Option<Box<Prepare>>,
     running: Option<Running>,
     log: Arc<Mutex<Vec<String>>>,
+}
+
+/// Changes the command that is about to start the server: its environment, its limits, or what runs it.
+type Prepare = dyn Fn(Command) -> Command + Send;
+
+enum DataFolder {
+    /// Removed with the server.
+    Own(tempfile::TempDir),
+    /// Somebody else looks after it.
+    At(PathBuf),
 }
 
 /// A map and a token with all scopes for it.
@@ -76,50 +91,87 @@ impl TestServer {
     }
 
     fn start_with(folder: tempfile::TempDir, listen: &str, settings: &[(&str, &str)]) -> TestServer {
-        let mut server = TestServer {
-            folder,
-            listen: listen.into(),
-            settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-            running: None,
-            log: Arc::default(),
-        };
+        let mut server = TestServer::new(DataFolder::Own(folder), listen, settings);
         server.launch();
         server
     }
 
-    fn launch(&mut self) {
+    /// A server on a folder that outlives it. It is not started yet.
+    pub fn at(folder: &Path, settings: &[(&str, &str)]) -> TestServer {
+        TestServer::new(DataFolder::At(folder.into()), "127.0.0.1:0", settings)
+    }
+
+    fn new(folder: DataFolder, listen: &str, settings: &[(&str, &str)]) -> TestServer {
+        TestServer {
+            folder,
+            settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            listen: listen.into(),
+            prepare: None,
+            running: None,
+            log: Arc::default(),
+        }
+    }
+
+    /// Every start from now on runs the command that `prepare` makes of the usual one.
+    pub fn prepared(mut self, prepare: impl Fn(Command) -> Command + Send + 'static) -> TestServer {
+        self.prepare = Some(Box::new(prepare));
+        self
+    }
+
+    /// Starts the server, which must then listen.
+    #[track_caller]
+    pub fn launch(&mut self) {
+        if let Err(ended) = self.try_launch() {
+            panic!("the server ended before it listened: {ended:?}");
+        }
+    }
+
+    /// Starts the server. An error is what it said when it ended before it listened.
+    #[track_caller]
+    pub fn try_launch(&mut self) -> Result<(), Ended> {
         assert!(self.running.is_none(), "one server at a time");
         let settings: Vec<_> = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let mut child = stentor(&settings)
-            .args(["serve", "--listen", &self.listen, "--data"])
-            .arg(self.folder.path())
-            .env("STENTOR_ADMIN_TOKEN", ADMIN)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut command = stentor(&settings);
+        command.args(["serve", "--listen", &self.listen, "--data"]).arg(self.folder());
+        command.env("STENTOR_ADMIN_TOKEN", ADMIN);
+        if let Some(prepare) = &self.prepare {
+            command = prepare(command);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
         let stderr = BufReader::new(child.stderr.take().expect("standard error is ours"));
-        let log = self.log.clone();
+        let (log, known) = (self.log.clone(), self.log_lines().len());
         let listener = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 log.lock().expect("the log").push(line);
             }
         });
-        let mut stdout = BufReader::new(child.stdout.take().expect("standard output is ours"));
-        let mut said = String::new();
-        let addr = loop {
-            let mut line = String::new();
-            if stdout.read_line(&mut line).expect("standard output can be read") == 0 {
-                let status = child.wait();
-                panic!("the server ended before it listened: {status:?} {said}\n{}", self.tail());
+        let stdout = BufReader::new(child.stdout.take().expect("standard output is ours"));
+        let (line, said) = channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
+        let (deadline, mut out) = (Instant::now() + START_LIMIT, String::new());
+        loop {
+            match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => match line.strip_prefix("listening on http://") {
+                    Some(addr) => {
+                        let addr = addr.parse().expect("an address follows");
+                        self.running = Some(Running { child, addr, listener });
+                        return Ok(());
+                    }
+                    None => out += &(line + "\n"),
+                },
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = child.wait().expect("it is a child of ours");
+                    listener.join().expect("its log ends");
+                    let err = self.log_lines()[known..].iter().map(|line| format!("{line}\n")).collect();
+                    return Err(Ended { code: status.code(), out, err });
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    child.kill().expect("it can be killed");
+                    panic!("the server neither listened nor ended within {START_LIMIT:?}: {out}\n{}", self.tail());
+                }
             }
-            match line.trim_end().strip_prefix("listening on http://") {
-                Some(addr) => break addr.parse().expect("an address follows"),
-                None => said.push_str(&line),
-            }
-        };
-        self.running = Some(Running { child, addr, listener });
+        }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -127,7 +179,18 @@ impl TestServer {
     }
 
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        match &self.folder {
+            DataFolder::Own(folder) => folder.path(),
+            DataFolder::At(path) => path,
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("the server runs").child.id()
     }
 
     /// SIGKILL.
@@ -140,7 +203,7 @@ impl TestServer {
 
     /// SIGTERM, without waiting for the end.
     pub fn ask_to_stop(&self) {
-        let pid = self.running.as_ref().expect("the server runs").child.id();
+        let pid = self.pid();
         // SAFETY: the child was not waited for, so the id is still its own
         assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) }, 0);
     }

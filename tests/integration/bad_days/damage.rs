@@ -1,0 +1,392 @@
+//! Data folders that were spoilt after a clean stop. The server starts with everything, or says what is lost in every place where
+//! it has to, or ends with 1 and names the way out. It never has less in silence, and never shows one tenant's events to another.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{SETTINGS, Stopped, as_it_is, expect_refusal, expect_whole_after_start};
+use crate::support::acknowledged::{Acknowledged, Verdict, events_at, new_token};
+use crate::support::folder::{self, Bit, places};
+use crate::support::program::Ended;
+use crate::support::random::{Random, seed};
+use crate::support::{TestServer, eventually};
+
+const PLACES: usize = 40;
+/// What a refusal has to name when what is configured cannot be had.
+const WAYS_OUT: [&str; 2] = ["stentor restore", "stentor doctor"];
+
+/// What became of a start on a spoilt folder.
+#[derive(Debug)]
+enum Outcome {
+    Refused(Ended),
+    Judged(Verdict),
+}
+
+fn random() -> Random {
+    let seed = seed();
+    println!("STENTOR_TEST_SEED={seed}");
+    Random(seed)
+}
+
+/// Starts on a folder and judges what is there. A server that starts must also keep a new tenant apart from the others, and
+/// say the same after it was killed and started again.
+fn outcome(data: &Path, acknowledged: &Acknowledged) -> Result<Outcome, Vec<String>> {
+    let mut server = TestServer::at(data, &SETTINGS);
+    if let Err(ended) = server.try_launch() {
+        return if ended.code == Some(1) && ended.err.contains(&data.display().to_string()) {
+            Ok(Outcome::Refused(ended))
+        } else {
+            Err(vec![format!("a refusal has exit code 1 and names a file: {ended:?}")])
+        };
+    }
+    let verdict = acknowledged.judge(&server)?;
+    if verdict != Verdict::Whole {
+        server.restart();
+        let again = acknowledged.judge(&server)?;
+        if again != verdict {
+            return Err(vec![format!("{verdict:?} became {again:?} by a restart")]);
+        }
+    }
+    let stranger = server.new_map("a new tenant");
+    let seen = stranger.export();
+    if !seen.is_empty() {
+        return Err(vec![format!("a new tenant reads {} events of others", seen.len())]);
+    }
+    Ok(Outcome::Judged(verdict))
+}
+
+/// Spoils a copy in each of these ways and collects what is wrong. `may_lose`: whether an announced loss of events is right.
+fn spoil_each(stopped: &Stopped, ways: Vec<(String, Box<dyn Fn(&Path)>)>, ways_out: &[&str], may_lose: bool) {
+    let mut failures = Vec::new();
+    for (name, spoil) in ways {
+        let data = stopped.copy();
+        spoil(&data);
+        match outcome(&data, &stopped.acknowledged) {
+            Err(wrong) => failures.push(format!("{name}: {wrong:#?}")),
+            Ok(Outcome::Judged(Verdict::Announced { lost })) if !lost.is_empty() && !may_lose => {
+                failures.push(format!("{name}: {} events are lost, though announced", lost.len()));
+            }
+            Ok(Outcome::Refused(ended)) => {
+                println!("{name}: {}", ended.err.trim_end());
+                if !ways_out.iter().all(|way| ended.err.contains(way)) {
+                    failures.push(format!("{name}: the refusal names none of {ways_out:?}: {}", ended.err));
+                }
+                // whoever has the right bytes puts them back
+                folder::copy_into(&stopped.data, &data);
+                let mut server = TestServer::at(&data, &SETTINGS);
+                match server.try_launch().map(|()| stopped.acknowledged.judge(&server)) {
+                    Ok(Ok(Verdict::Whole)) => {}
+                    other => failures.push(format!("{name}: with the right bytes again: {other:?}")),
+                }
+            }
+            Ok(Outcome::Judged(verdict)) => println!("{name}: {verdict:?}"),
+        }
+        folder::remove(&data);
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+type Way = (String, Box<dyn Fn(&Path)>);
+
+fn way(name: impl Into<String>, spoil: impl Fn(&Path) + 'static) -> Way {
+    (name.into(), Box::new(spoil))
+}
+
+/// Removing, cutting and emptying a file, as one does by accident.
+fn ways_for(data: &Path, file: &Path) -> Vec<Way> {
+    let below: PathBuf = file.strip_prefix(data).expect("it is below").into();
+    let name = below.display().to_string();
+    let at = move |data: &Path| data.join(&below);
+    let (removed, cut, short, zero) = (at.clone(), at.clone(), at.clone(), at);
+    vec![
+        way(format!("{name} removed"), move |data| folder::remove(&removed(data))),
+        way(format!("{name} cut to half"), move |data| {
+            let path = cut(data);
+            folder::truncate(&path, fs::metadata(&path).expect("the file").len() / 2);
+        }),
+        way(format!("{name} cut to 100 bytes"), move |data| folder::truncate(&short(data), 100)),
+        way(format!("{name} zeroed"), move |data| folder::zero(&zero(data))),
+    ]
+}
+
+/// One flipped bit in each of the places: never silent, at most one commit lost, and with the bit turned back all is there.
+fn flip_each(stopped: &Stopped, places: Vec<Bit>) {
+    let (mut failures, mut refused, mut announced) = (Vec::new(), 0, 0);
+    let count = places.len();
+    for place in places {
+        let data = stopped.copy();
+        place.flip(&data);
+        match outcome(&data, &stopped.acknowledged) {
+            Err(wrong) => failures.push(format!("{place:?}: {wrong:#?}")),
+            Ok(Outcome::Judged(Verdict::Announced { lost })) => {
+                announced += 1;
+                let commits = &stopped.acknowledged.commits;
+                let in_one = commits.iter().any(|commit| lost.iter().all(|id| commit.contains(id)));
+                if !in_one {
+                    failures.push(format!("{place:?}: more than one commit is lost: {lost:?}"));
+                }
+            }
+            Ok(Outcome::Judged(Verdict::Whole)) => {}
+            Ok(Outcome::Refused(ended)) => {
+                refused += 1;
+                place.flip(&data);
+                let mut server = TestServer::at(&data, &SETTINGS);
+                match server.try_launch().map(|()| stopped.acknowledged.judge(&server)) {
+                    Ok(Ok(Verdict::Whole)) => {}
+                    other => failures.push(format!("{place:?}: {}, and turned back: {other:?}", ended.err)),
+                }
+            }
+        }
+        folder::remove(&data);
+    }
+    println!("{count} bits: {refused} refused, {announced} announced, the rest whole");
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_stop_and_after_a_kill() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let mut server = TestServer::at(&stopped.data, &SETTINGS);
+    server.launch();
+    stopped.acknowledged.expect_whole(&server);
+    server.restart();
+    stopped.acknowledged.expect_whole(&server);
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_never_silent() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let places = places(&stopped.data, "log", PLACES, &mut random);
+    flip_each(&stopped, places);
+}
+
+#[test]
+fn a_flipped_bit_in_the_write_ahead_log_is_never_silent() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let places = places(&stopped.data, "wal", PLACES, &mut random);
+    flip_each(&stopped, places);
+}
+
+#[test]
+fn a_flipped_bit_in_what_is_configured_is_never_silent() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let places = places(&stopped.data, "state", PLACES, &mut random);
+    flip_each(&stopped, places);
+}
+
+#[test]
+fn a_flipped_bit_in_a_file_beside_the_databases_is_never_silent() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let small = ["format", "secret-key"].into_iter().flat_map(|name| {
+        let bytes = fs::metadata(stopped.data.join(name)).unwrap_or_else(|e| panic!("{name}: {e}")).len();
+        let bit = |n| Bit { file: name.into(), byte: n % bytes, bit: (n / bytes % 8) as u8 };
+        (0..10).map(bit).collect::<Vec<_>>()
+    });
+    flip_each(&stopped, small.collect());
+}
+
+/// The last record may be lost with its only witness, so it is one that nobody waits for.
+#[test]
+fn a_flipped_bit_in_the_write_ahead_log_after_a_kill_is_never_silent_but_in_the_last_record() {
+    let mut random = random();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let data = folder.path().join("data");
+    let mut server = TestServer::at(&data, &SETTINGS);
+    server.launch();
+    let acknowledged = Acknowledged::make(&server, super::EVENTS, super::EVENT_BYTES, &mut random);
+    let (channel, token) = acknowledged.channels()[0].clone();
+    let last = serde_json::json!({"type": "marker", "payload": {}});
+    server.request("POST", &events_at(&channel)).bearer(&token).json(&last).send().expect(201);
+    server.kill();
+    let killed = Stopped { folder, data, acknowledged };
+    let places = places(&killed.data, "wal", PLACES, &mut random);
+    flip_each(&killed, places);
+}
+
+#[test]
+fn spoilt_files_of_what_is_configured_are_healed_or_end_the_start() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let generation = folder::newest(&stopped.data.join("state"));
+    let files = ["db", "manifest", "copy"].map(|name| generation.join(name));
+    let mut ways: Vec<Way> = files.iter().flat_map(|file| ways_for(&stopped.data, file)).collect();
+    let all = |spoil: fn(&Path)| {
+        move |data: &Path| {
+            let generation = folder::newest(&data.join("state"));
+            ["db", "manifest", "copy"].iter().for_each(|name| spoil(&generation.join(name)));
+        }
+    };
+    ways.extend([
+        way("every file of the generation zeroed", all(folder::zero)),
+        way("every file of the generation cut", all(|path| folder::truncate(path, 10))),
+        way("every file of the generation removed", all(folder::remove)),
+        way("the newest generation removed", |data| folder::remove(&folder::newest(&data.join("state")))),
+        way("state removed", |data| folder::remove(&data.join("state"))),
+        way("state emptied", |data| {
+            folder::remove(&data.join("state"));
+            fs::create_dir(data.join("state")).expect("it can be made");
+        }),
+        way("state and the write-ahead log removed", |data| {
+            folder::remove(&data.join("state"));
+            folder::remove(&data.join("wal"));
+        }),
+        way("format removed", |data| folder::remove(&data.join("format"))),
+    ]);
+    spoil_each(&stopped, ways, &WAYS_OUT[..0], false);
+}
+
+#[test]
+fn a_start_without_what_is_configured_names_the_ways_out() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let data = stopped.copy();
+    folder::remove(&data.join("state"));
+    let line = expect_refusal(&data, as_it_is, &[&[&data.join("state").display().to_string()], &WAYS_OUT]);
+    assert!(!line.contains("panicked"), "{line}");
+}
+
+/// An older copy knows neither of a revocation nor of a tenant whose channel number it would give out again.
+#[test]
+fn what_is_configured_replaced_by_an_older_copy_is_made_whole_or_ends_the_start() {
+    let mut random = random();
+    let older = tempfile::tempdir().expect("a folder can be made");
+    let stopped = Stopped::with(&mut random, |server, acknowledged, random| {
+        server.stop();
+        folder::copy_into(server.folder(), older.path());
+        server.launch();
+        let channel = acknowledged.channels()[0].0.clone();
+        let leaked = acknowledged.tokens.iter().find(|token| token.channel == channel).cloned().expect("a token");
+        acknowledged.revoke(server, leaked);
+        let token = new_token(server, &channel, &["publish"], "made later");
+        acknowledged.tokens.push(token);
+        let later = server.new_map("Later");
+        let owner =
+            crate::support::acknowledged::Owner { id: later.id, slug: None, name: "Later".into(), token: later.token };
+        acknowledged.maps.push(owner);
+        acknowledged.publish(server, 300, super::EVENT_BYTES, random);
+    });
+    let older = older.path().to_path_buf();
+    let replaced = |parts: &'static [&'static str]| {
+        let older = older.clone();
+        way(format!("an older copy of {parts:?}"), move |data: &Path| {
+            for part in parts {
+                folder::remove(&data.join(part));
+                fs::create_dir(data.join(part)).expect("it can be made");
+                folder::copy_into(&older.join(part), &data.join(part));
+            }
+        })
+    };
+    let ways = [&["state"][..], &["wal"], &["log"], &["state", "wal"], &["state", "log"], &["log", "wal"]];
+    spoil_each(&stopped, ways.into_iter().map(replaced).collect(), &[], false);
+}
+
+#[test]
+fn pieces_of_the_write_ahead_log_that_are_spoilt_are_never_silent() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let mut ways = ways_for(&stopped.data, &stopped.data.join("wal/manifest"));
+    for piece in folder::numbered(&stopped.data.join("wal")) {
+        ways.extend(ways_for(&stopped.data, &piece));
+    }
+    ways.push(way("the write-ahead log removed", |data| folder::remove(&data.join("wal"))));
+    spoil_each(&stopped, ways, &[], true);
+}
+
+#[test]
+fn segments_of_the_log_that_are_spoilt_are_never_silent() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let mut ways = Vec::new();
+    for segment in folder::numbered(&stopped.data.join("log")) {
+        for name in ["db", "manifest"] {
+            ways.extend(ways_for(&stopped.data, &segment.join(name)));
+        }
+    }
+    spoil_each(&stopped, ways, &[], true);
+}
+
+#[test]
+fn a_segment_that_was_removed_ends_the_start_and_is_named() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    for segment in folder::numbered(&stopped.data.join("log")) {
+        let data = stopped.copy();
+        let gone = data.join(segment.strip_prefix(&stopped.data).expect("it is below"));
+        folder::remove(&gone);
+        expect_refusal(&data, as_it_is, &[&[&gone.display().to_string()]]);
+        folder::copy_into(&stopped.data, &data);
+        expect_whole_after_start(&data, &stopped.acknowledged);
+        folder::remove(&data);
+    }
+}
+
+/// Delivery log, counters and dead letters: for people only, and no reason not to start.
+#[test]
+fn notes_that_are_spoilt_are_begun_anew_and_that_is_said() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let mut ways = ways_for(&stopped.data, &stopped.data.join("notes/db"));
+    ways.push(way("notes removed", |data| folder::remove(&data.join("notes"))));
+    for place in places(&stopped.data, "notes", 10, &mut random) {
+        ways.push(way(format!("{place:?}"), move |data| place.flip(data)));
+    }
+    for (name, spoil) in ways {
+        let data = stopped.copy();
+        spoil(&data);
+        match outcome(&data, &stopped.acknowledged) {
+            Ok(Outcome::Judged(Verdict::Whole)) => {}
+            Ok(Outcome::Judged(Verdict::Announced { lost })) if lost.is_empty() => {}
+            other => panic!("{name}: {other:#?}"),
+        }
+        folder::remove(&data);
+    }
+}
+
+#[test]
+fn a_key_that_is_not_the_right_one_ends_the_start() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    const OTHER: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let data = stopped.copy();
+    fs::write(data.join("secret-key"), OTHER).expect("it can be written");
+    expect_refusal(&data, as_it_is, &[&["secret-key"]]);
+    folder::remove(&data.join("secret-key"));
+    expect_refusal(&data, as_it_is, &[&["secret-key"]]);
+    let data = stopped.copy();
+    let by_environment = |mut command: std::process::Command| {
+        command.env("STENTOR_SECRET_KEY", OTHER);
+        command
+    };
+    expect_refusal(&data, by_environment, &[&["STENTOR_SECRET_KEY"]]);
+    expect_whole_after_start(&data, &stopped.acknowledged);
+}
+
+/// Damage that is only met when it is read: the start does not look at every event.
+#[test]
+fn a_stretch_of_a_segment_that_is_lost_is_told_by_readers_readiness_and_doctor() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    let first = folder::numbered(&stopped.data.join("log"))[0].join("db");
+    // a stretch in the middle, which holds events and not the head or the end of the file
+    let bytes = fs::metadata(&first).expect("the file").len();
+    let file = fs::OpenOptions::new().write(true).open(&first).expect("it opens");
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0x5a; 64 * 1024], bytes / 8).expect("it can be written");
+    drop(file);
+    match outcome(&stopped.data, &stopped.acknowledged).expect("never silent") {
+        Outcome::Judged(Verdict::Announced { lost }) => assert!(!lost.is_empty()),
+        other => panic!("a part of a segment is lost, the rest is served: {other:?}"),
+    }
+    let mut server = TestServer::at(&stopped.data, &SETTINGS);
+    server.launch();
+    eventually("doctor tells it, too", || {
+        let mut doctor = crate::support::program::command(&["doctor", "--data"]);
+        doctor.arg(&stopped.data);
+        let said = crate::support::program::Program::start(doctor).wait();
+        said.out.contains("warn") && said.out.contains("damage")
+    });
+}
