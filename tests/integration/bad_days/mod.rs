@@ -3,10 +3,12 @@
 //!
 //! - [`start`]: starts that cannot succeed end with 1, say why, and touch nothing
 //! - [`damage`]: flipped bits, cut, removed and exchanged files are never silent
+//! - [`migration`]: data folders of older versions
 //! - [`layout`]: permissions, and the version of the data folder
 
 mod damage;
 mod layout;
+mod migration;
 mod start;
 
 use std::collections::BTreeMap;
