@@ -24,17 +24,28 @@ const LIFE_MS: u64 = 700;
 const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// What the clients share with whoever kills their server.
-struct World {
+pub struct World {
     /// As it is reached now; it moves to another port with every start.
-    map: Mutex<Map>,
-    publishing: AtomicBool,
+    pub map: Mutex<Map>,
+    pub publishing: AtomicBool,
     /// The last id that readers wait for; empty until the publishers are done.
-    last: Mutex<Option<String>>,
-    give_up: AtomicBool,
+    pub last: Mutex<Option<String>>,
+    pub give_up: AtomicBool,
 }
 
 impl World {
-    fn map(&self) -> Map {
+    pub fn new(map: Map) -> World {
+        let (publishing, give_up) = (AtomicBool::new(true), AtomicBool::new(false));
+        World { map: Mutex::new(map), publishing, last: Mutex::new(None), give_up }
+    }
+
+    /// After the server was started again.
+    pub fn moved_to(&self, server: &TestServer) {
+        let map = self.map().at(server);
+        *self.map.lock().expect("the map") = map;
+    }
+
+    pub fn map(&self) -> Map {
         self.map.lock().expect("no client panics while it holds the map").clone()
     }
 
@@ -44,7 +55,7 @@ impl World {
 }
 
 /// Publishes until told to stop. Returns what was acknowledged: ids with (publisher, number).
-fn publisher(world: &World, name: usize, most: u64, mut random: Random) -> Vec<(String, u64)> {
+pub fn publisher(world: &World, name: usize, most: u64, mut random: Random) -> Vec<(String, u64)> {
     let (mut acknowledged, mut number) = (Vec::new(), 0);
     while world.publishing.load(Ordering::Relaxed) {
         let count = 1 + random.below(most);
@@ -67,7 +78,7 @@ fn publisher(world: &World, name: usize, most: u64, mut random: Random) -> Vec<(
 }
 
 /// Reads and resumes until it has seen the last event. Returns every envelope in the order of its coming.
-fn reader(world: &World) -> Vec<String> {
+pub fn reader(world: &World) -> Vec<String> {
     let (mut seen, mut cursor): (Vec<String>, Option<String>) = (Vec::new(), None);
     // from the beginning of time, so that a reader who comes late misses nothing
     let start = "00000000000000000000000000";
@@ -93,64 +104,11 @@ fn reader(world: &World) -> Vec<String> {
     seen
 }
 
-fn text<'a>(event: &'a Value, field: &str) -> &'a str {
-    event[field].as_str().expect("a text")
-}
-
-#[test]
-fn what_was_acknowledged_outlives_twenty_kills_and_every_reader_sees_it_once_in_order() {
-    let seed = seed();
-    println!("STENTOR_TEST_SEED={seed}");
-    let mut random = Random(seed);
-    // small segments, so that some deaths fall into a change of segments
-    let mut server = TestServer::start(&[
-        ("storage.segment_max_bytes", "1048576"),
-        ("retention.max_events", "0"),
-        ("log.level", "warn"),
-    ]);
-    let world = Arc::new(World {
-        map: Mutex::new(server.new_map("crash")),
-        publishing: AtomicBool::new(true),
-        last: Mutex::new(None),
-        give_up: AtomicBool::new(false),
-    });
-    let readers: Vec<_> = (0..READERS)
-        .map(|_| {
-            let world = world.clone();
-            thread::spawn(move || reader(&world))
-        })
-        .collect();
-    let publishers: Vec<_> = (0..SINGLE_PUBLISHERS + BATCH_PUBLISHERS)
-        .map(|name| {
-            let (world, random) = (world.clone(), Random(random.next()));
-            let most = if name < SINGLE_PUBLISHERS { 1 } else { 40 };
-            thread::spawn(move || publisher(&world, name, most, random))
-        })
-        .collect();
-
-    for _ in 0..KILLS {
-        let death = Instant::now() + Duration::from_millis(20 + random.below(LIFE_MS));
-        while let Some(left) = death.checked_duration_since(Instant::now()) {
-            thread::park_timeout(left);
-        }
-        server.restart();
-        let map = world.map().at(&server);
-        *world.map.lock().expect("the map") = map;
-    }
-    world.publishing.store(false, Ordering::Relaxed);
-    let acknowledged: Vec<_> = publishers.into_iter().map(|p| p.join().expect("a publisher")).collect();
-
-    let log = world.map().export();
+/// Compares what publishers were told, by publisher, and what readers saw with what is in the log.
+#[track_caller]
+pub fn judge(log: &[String], acknowledged: &[Vec<(String, u64)>], seen: &[Vec<String>]) {
     let events: Vec<Value> = log.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(events.windows(2).all(|pair| text(&pair[0], "id") < text(&pair[1], "id")), "the log is in order");
-    *world.last.lock().expect("the last id") = Some(text(events.last().expect("an event"), "id").into());
-    let deadline = Instant::now() + CATCH_UP;
-    while readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < deadline {
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    world.give_up.store(true, Ordering::Relaxed);
-    let seen: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
-
     let places: HashMap<&str, usize> = events.iter().enumerate().map(|(n, e)| (text(e, "id"), n)).collect();
     let mut stored = HashMap::new();
     for event in &events {
@@ -176,6 +134,60 @@ fn what_was_acknowledged_outlives_twenty_kills_and_every_reader_sees_it_once_in_
         }
         assert_eq!(seen.len(), log.len(), "reader {reader} saw as many events as the log holds");
     }
+}
+
+fn text<'a>(event: &'a Value, field: &str) -> &'a str {
+    event[field].as_str().expect("a text")
+}
+
+#[test]
+fn what_was_acknowledged_outlives_twenty_kills_and_every_reader_sees_it_once_in_order() {
+    let seed = seed();
+    println!("STENTOR_TEST_SEED={seed}");
+    let mut random = Random(seed);
+    // small segments, so that some deaths fall into a change of segments
+    let mut server = TestServer::start(&[
+        ("storage.segment_max_bytes", "1048576"),
+        ("retention.max_events", "0"),
+        ("log.level", "warn"),
+    ]);
+    let world = Arc::new(World::new(server.new_map("crash")));
+    let readers: Vec<_> = (0..READERS)
+        .map(|_| {
+            let world = world.clone();
+            thread::spawn(move || reader(&world))
+        })
+        .collect();
+    let publishers: Vec<_> = (0..SINGLE_PUBLISHERS + BATCH_PUBLISHERS)
+        .map(|name| {
+            let (world, random) = (world.clone(), Random(random.next()));
+            let most = if name < SINGLE_PUBLISHERS { 1 } else { 40 };
+            thread::spawn(move || publisher(&world, name, most, random))
+        })
+        .collect();
+
+    for _ in 0..KILLS {
+        let death = Instant::now() + Duration::from_millis(20 + random.below(LIFE_MS));
+        while let Some(left) = death.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        server.restart();
+        world.moved_to(&server);
+    }
+    world.publishing.store(false, Ordering::Relaxed);
+    let acknowledged: Vec<_> = publishers.into_iter().map(|p| p.join().expect("a publisher")).collect();
+
+    let log = world.map().export();
+    let end: Value = serde_json::from_str(log.last().expect("an event")).expect("JSON");
+    *world.last.lock().expect("the last id") = Some(text(&end, "id").into());
+    let deadline = Instant::now() + CATCH_UP;
+    while readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < deadline {
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    world.give_up.store(true, Ordering::Relaxed);
+    let seen: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
+
+    judge(&log, &acknowledged, &seen);
     let total: usize = acknowledged.iter().map(Vec::len).sum();
     println!("{total} acknowledged, {} in the log, {KILLS} kills, {READERS} readers", log.len());
     server.stop();

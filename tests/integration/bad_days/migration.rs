@@ -66,7 +66,7 @@ impl Fixture {
         TestServer::at(data, &[&SETTINGS[..], settings].concat()).prepared(self.keys())
     }
 
-    fn keys(&self) -> impl Fn(Command) -> Command + Send + 'static + use<> {
+    fn keys(&self) -> impl Fn(Command) -> Command + Send + Sync + 'static + use<> {
         let key = self.about["secret_key"].as_str().map(str::to_owned);
         move |mut command| {
             command.envs(key.iter().map(|key| ("STENTOR_SECRET_KEY", key)));

@@ -3,13 +3,23 @@
 //!
 //! - [`start`]: starts that cannot succeed end with 1, say why, and touch nothing
 //! - [`damage`]: flipped bits, cut, removed and exchanged files are never silent
+//! - [`disk_full`]: a full disk refuses writes, serves readers, and is over when there is room
+//! - [`clock`]: a wall clock that jumps
 //! - [`migration`]: data folders of older versions
 //! - [`layout`]: permissions, and the version of the data folder
+//! - [`restore`]: backups and restores
+//! - [`kill`]: kill -9 again and again, with everything under way at once
+//! - [`sync_order`]: no answer before the disk has it, as the kernel sees it
 
+mod clock;
 mod damage;
+mod disk_full;
+mod kill;
 mod layout;
 mod migration;
+mod restore;
 mod start;
+mod sync_order;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -71,14 +81,18 @@ impl Stopped {
 /// Starts a server that must refuse: exit 1, one line on standard error with one of each of these groups of words in it (whatever
 /// their case), and nothing moved, renamed, made or removed. Returns the line.
 #[track_caller]
-fn expect_refusal(data: &Path, prepare: impl Fn(Command) -> Command + Send + 'static, words: &[&[&str]]) -> String {
+fn expect_refusal(
+    data: &Path,
+    prepare: impl Fn(Command) -> Command + Send + Sync + 'static,
+    words: &[&[&str]],
+) -> String {
     let before = folder::listing(data);
     let Err(ended) = quiet(data, prepare).try_launch() else { panic!("the server must not start: {words:?}") };
     judge_refusal(data, &before, &ended, words)
 }
 
 /// A server that logs nothing, so that what it says on standard error is why it ends.
-fn quiet(data: &Path, prepare: impl Fn(Command) -> Command + Send + 'static) -> TestServer {
+fn quiet(data: &Path, prepare: impl Fn(Command) -> Command + Send + Sync + 'static) -> TestServer {
     TestServer::at(data, &[&SETTINGS[..], &[("log.level", "off")]].concat()).prepared(prepare)
 }
 

@@ -49,7 +49,7 @@ fn without_override(mut command: Command) -> Command {
 }
 
 /// The command with a limit on open files that it cannot raise.
-fn with_open_files(limit: u64) -> impl Fn(Command) -> Command + Send + 'static {
+fn with_open_files(limit: u64) -> impl Fn(Command) -> Command + Send + Sync + 'static {
     move |mut command| {
         // SAFETY: only a system call is made between fork and exec
         unsafe {

@@ -56,7 +56,7 @@ pub struct TestServer {
 }
 
 /// Changes the command that is about to start the server: its environment, its limits, or what runs it.
-type Prepare = dyn Fn(Command) -> Command + Send;
+type Prepare = dyn Fn(Command) -> Command + Send + Sync;
 
 enum DataFolder {
     /// Removed with the server.
@@ -113,7 +113,7 @@ impl TestServer {
     }
 
     /// Every start from now on runs the command that `prepare` makes of the usual one.
-    pub fn prepared(mut self, prepare: impl Fn(Command) -> Command + Send + 'static) -> TestServer {
+    pub fn prepared(mut self, prepare: impl Fn(Command) -> Command + Send + Sync + 'static) -> TestServer {
         self.prepare = Some(Box::new(prepare));
         self
     }
