@@ -23,8 +23,10 @@ const READERS: usize = 3;
 const LIFE_MS: u64 = 200;
 /// By when readers and receivers must have caught up with the server that is not killed.
 const CATCH_UP: Duration = Duration::from_secs(60);
-/// Tokens that are looked at after each start: the latest ones.
+/// The latest tokens, of which some are revoked.
 const RECENT: usize = 20;
+/// Of those so many are looked at after each start.
+const LOOKED_AT: usize = 6;
 
 /// A token as far as its owner knows.
 #[derive(Clone, Debug)]
@@ -179,7 +181,7 @@ fn nothing_acknowledged_is_lost_or_comes_back_over_many_kills_with_everything_un
         server.restart();
         world.moved_to(&server);
         *here.lock().expect("the map") = told_map.at(&server);
-        judge_tokens(&server, &world.map(), &known, RECENT);
+        judge_tokens(&server, &world.map(), &known, LOOKED_AT);
     }
     world.publishing.store(false, Ordering::Relaxed);
     telling.store(false, Ordering::Relaxed);
