@@ -5,15 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{SETTINGS, Stopped, as_it_is, expect_refusal, expect_whole_after_start};
-use crate::support::acknowledged::{Acknowledged, Verdict, events_at, new_token};
+use crate::support::acknowledged::{Acknowledged, Owner, Verdict, events_at, new_token};
 use crate::support::folder::{self, Bit, places};
-use crate::support::program::Ended;
+use crate::support::program::{Ended, Program, command};
 use crate::support::random::{Random, seed};
 use crate::support::{TestServer, eventually};
 
 const PLACES: usize = 40;
 /// What a refusal has to name when what is configured cannot be had.
 const WAYS_OUT: [&str; 2] = ["stentor restore", "stentor doctor"];
+
+/// A way to spoil a data folder, and its name.
+type Way = (String, Box<dyn Fn(&Path)>);
 
 /// What became of a start on a spoilt folder.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ fn outcome(data: &Path, acknowledged: &Acknowledged) -> Result<Outcome, Vec<Stri
 }
 
 /// Spoils a copy in each of these ways and collects what is wrong. `may_lose`: whether an announced loss of events is right.
-fn spoil_each(stopped: &Stopped, ways: Vec<(String, Box<dyn Fn(&Path)>)>, ways_out: &[&str], may_lose: bool) {
+fn spoil_each(stopped: &Stopped, ways: Vec<Way>, ways_out: &[&str], may_lose: bool) {
     let mut failures = Vec::new();
     for (name, spoil) in ways {
         let data = stopped.copy();
@@ -85,8 +88,6 @@ fn spoil_each(stopped: &Stopped, ways: Vec<(String, Box<dyn Fn(&Path)>)>, ways_o
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
-
-type Way = (String, Box<dyn Fn(&Path)>);
 
 fn way(name: impl Into<String>, spoil: impl Fn(&Path) + 'static) -> Way {
     (name.into(), Box::new(spoil))
@@ -237,7 +238,7 @@ fn spoilt_files_of_what_is_configured_are_healed_or_end_the_start() {
         }),
         way("format removed", |data| folder::remove(&data.join("format"))),
     ]);
-    spoil_each(&stopped, ways, &WAYS_OUT[..0], false);
+    spoil_each(&stopped, ways, &[], false);
 }
 
 #[test]
@@ -248,6 +249,12 @@ fn a_start_without_what_is_configured_names_the_ways_out() {
     folder::remove(&data.join("state"));
     let line = expect_refusal(&data, as_it_is, &[&[&data.join("state").display().to_string()], &WAYS_OUT]);
     assert!(!line.contains("panicked"), "{line}");
+    let mut doctor = command(&["doctor", "--data"]);
+    doctor.arg(&data);
+    let said = Program::start(doctor).wait();
+    let events: usize = stopped.acknowledged.events.values().map(Vec::len).sum();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("channel") && said.out.contains("events"), "of {events} events: {said:?}");
 }
 
 /// An older copy knows neither of a revocation nor of a tenant whose channel number it would give out again.
@@ -265,8 +272,7 @@ fn what_is_configured_replaced_by_an_older_copy_is_made_whole_or_ends_the_start(
         let token = new_token(server, &channel, &["publish"], "made later");
         acknowledged.tokens.push(token);
         let later = server.new_map("Later");
-        let owner =
-            crate::support::acknowledged::Owner { id: later.id, slug: None, name: "Later".into(), token: later.token };
+        let owner = Owner { id: later.id, slug: None, name: "Later".into(), token: later.token };
         acknowledged.maps.push(owner);
         acknowledged.publish(server, 300, super::EVENT_BYTES, random);
     });
@@ -348,6 +354,14 @@ fn notes_that_are_spoilt_are_begun_anew_and_that_is_said() {
 }
 
 #[test]
+fn an_opening_that_was_killed_does_not_hinder_the_next() {
+    let mut random = random();
+    let stopped = Stopped::new(&mut random);
+    assert!(folder::interrupt_openings(&stopped.data) > 2);
+    expect_whole_after_start(&stopped.data, &stopped.acknowledged);
+}
+
+#[test]
 fn a_key_that_is_not_the_right_one_ends_the_start() {
     let mut random = random();
     let stopped = Stopped::new(&mut random);
@@ -384,9 +398,9 @@ fn a_stretch_of_a_segment_that_is_lost_is_told_by_readers_readiness_and_doctor()
     let mut server = TestServer::at(&stopped.data, &SETTINGS);
     server.launch();
     eventually("doctor tells it, too", || {
-        let mut doctor = crate::support::program::command(&["doctor", "--data"]);
+        let mut doctor = command(&["doctor", "--data"]);
         doctor.arg(&stopped.data);
-        let said = crate::support::program::Program::start(doctor).wait();
+        let said = Program::start(doctor).wait();
         said.out.contains("warn") && said.out.contains("damage")
     });
 }

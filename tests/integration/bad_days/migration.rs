@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::{judge_refusal, quiet};
 use crate::support::acknowledged::{Acknowledged, events_at};
 use crate::support::clock::Clock;
+use crate::support::program::{Program, command};
 use crate::support::random::{Random, seed};
 use crate::support::server::ids;
 use crate::support::small_disk::SmallDisk;
@@ -139,6 +140,26 @@ fn everything_is_there_after_the_first_start_after_a_kill_and_after_a_stop() {
         server.launch();
         fixture.acknowledged.expect_whole(&server);
     }
+}
+
+#[test]
+fn a_backup_of_an_older_version_is_restored_with_everything_in_it() {
+    let fixture = Fixture::unpack("stopped");
+    let archive = fixture.folder.path().join("backup.tar");
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1/backup.tar.gz");
+    let mut gzip = Command::new("gzip");
+    gzip.args(["--decompress", "--stdout"]).arg(packed).stdout(fs::File::create(&archive).expect("it can be made"));
+    assert!(gzip.status().expect("gzip runs").success());
+    let data = fixture.folder.path().join("restored");
+    let mut restore = command(&["restore"]);
+    restore.arg(&archive).arg("--data").arg(&data);
+    Program::start(restore).wait().expect(0);
+    assert_eq!(folder::open_to_others(&data), Vec::<String>::new());
+    let mut server = fixture.server_on(&data, &[]);
+    server.launch();
+    fixture.acknowledged.expect_whole(&server);
+    server.restart();
+    fixture.acknowledged.expect_whole(&server);
 }
 
 #[test]
@@ -294,6 +315,18 @@ fn a_migration_that_is_killed_at_any_moment_is_taken_up_again() {
             drop(server);
             folder::remove(&data);
         }
+    }
+}
+
+/// By the server of format 1, or by a migration.
+#[test]
+fn an_opening_of_the_old_databases_that_was_killed_does_not_hinder_the_migration() {
+    for name in NAMES {
+        let fixture = Fixture::unpack(name);
+        assert!(folder::interrupt_openings(&fixture.data) > 2);
+        let mut server = fixture.server(&[]);
+        server.launch();
+        fixture.acknowledged.expect_whole(&server);
     }
 }
 

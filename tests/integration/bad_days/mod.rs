@@ -1,5 +1,4 @@
-//! What must hold on a bad day. Each case is one example of its kind that was once found to fail; the promises they stand for are
-//! written in `docs/`.
+//! What must hold on a bad day. Each case is one example of its kind that was once found to fail.
 //!
 //! - [`start`]: starts that cannot succeed end with 1, say why, and touch nothing
 //! - [`damage`]: flipped bits, cut, removed and exchanged files are never silent

@@ -185,10 +185,6 @@ impl TestServer {
         }
     }
 
-    pub fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
     pub fn pid(&self) -> u32 {
         self.running.as_ref().expect("the server runs").child.id()
     }
