@@ -230,6 +230,17 @@ struct Opened {
     loaded: AtomicUsize,
 }
 
+/// Removes what a kill has left of a snapshot that sled was writing. sled takes it for the newest one, and the database for
+/// damaged. Snapshots hold nothing that is not in the database.
+fn remove_unfinished_snapshots(disk: &Disk, dir: &Path) -> Result<(), DatabaseError> {
+    for entry in disk.list(dir)? {
+        if entry.name.starts_with("snap.") && entry.name.ends_with(".generating") {
+            disk.remove_file(&dir.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
 impl SledDatabase {
     pub fn open(disk: &Disk, dir: &Path, expected_bytes: Option<u64>) -> Result<SledDatabase, DatabaseError> {
         SledDatabase::open_existing(disk, dir, expected_bytes, Kind::Once)
@@ -246,6 +257,7 @@ impl SledDatabase {
         check_length(dir, file.len()?, expected_bytes)?;
         // sled would make it, with the parameters of today
         disk.open(Point::DatabaseOpen, &dir.join("conf"), Open::Read)?;
+        remove_unfinished_snapshots(disk, dir)?;
         SledDatabase::open_any(disk, dir, kind)
     }
 
