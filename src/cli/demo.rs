@@ -109,7 +109,7 @@ async fn subscribe(hub: &Hub, channel: &Channel, family: ApiFamily, url: &str) -
     let spec = WebhookSpec { url: Some(url.into()), secret: Some(SecretChoice::Made), ..WebhookSpec::default() };
     let (webhook, secret) = hub.create_webhook(channel, family, spec).await.map_err(no_webhook)?;
     let secret = secret.ok_or_else(|| Failure::Failed("the demo's webhook has no secret".into()))?;
-    Ok((webhook.id.clone(), secret))
+    Ok((webhook.id.clone().into(), secret))
 }
 
 /// Publishes every type of the catalogue that clients publish, a family after the other and for ever: those of maps on

@@ -44,7 +44,7 @@ pub struct TokenView {
 impl TokenView {
     fn of(token: &TokenRecord, channel: &Channel) -> TokenView {
         TokenView {
-            id: token.id.clone(),
+            id: token.id.clone().into(),
             channel: channel.name_on_tokens(),
             scopes: token.scopes.clone(),
             name: token.name.clone(),

@@ -144,7 +144,7 @@ impl DeliveryView {
 impl PassageView {
     fn of(event_outcome: EventOutcome, manages: bool) -> PassageView {
         PassageView {
-            id: event_outcome.webhook.id.clone(),
+            id: event_outcome.webhook.id.clone().into(),
             url: manages.then(|| event_outcome.webhook.url.clone()),
             format: event_outcome.webhook.format,
             health: event_outcome.health,

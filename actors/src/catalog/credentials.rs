@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::access::{Principal, Reach, TokenHash, TokenRecord};
 use crate::model::event::ChannelNo;
+use crate::model::record_id::TokenId;
 
 /// The id under which the admin token's requests and streams are counted.
 pub const ADMIN: &str = "admin";
@@ -21,7 +22,7 @@ pub struct Credentials {
 #[derive(Default)]
 struct Tokens {
     by_hash: HashMap<TokenHash, Arc<Principal>>,
-    by_id: HashMap<Arc<str>, TokenRecord>,
+    by_id: HashMap<TokenId, TokenRecord>,
 }
 
 impl Credentials {
@@ -58,7 +59,7 @@ impl Credentials {
     /// Whether a principal that was let in before would be let in now.
     pub fn holds(&self, principal: &Principal) -> bool {
         // the admin token and JWTs cannot be revoked one by one
-        !principal.id.starts_with("tok_") || self.tokens.read().by_id.contains_key(&principal.id)
+        !principal.id.starts_with("tok_") || self.tokens.read().by_id.contains_key(&*principal.id)
     }
 
     /// Grows with every revocation, so that sessions look again only when there was one.

@@ -1,12 +1,11 @@
 //! A source as it is stored, and how its keys are sealed and opened.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::model::event::ChannelNo;
+use crate::model::record_id::SourceId;
 use crate::model::seal::{SealKey, Sealed, Unsealable};
 use crate::model::source::{Rate, Rule, Schema, Scheme, Verifier};
 
@@ -14,7 +13,7 @@ use crate::model::source::{Rate, Rule, Schema, Scheme, Verifier};
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// `wh_<ULID>`.
-    pub id: Arc<str>,
+    pub id: SourceId,
     pub channel: u32,
     pub name: Option<String>,
     pub scheme: Scheme,

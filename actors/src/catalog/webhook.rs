@@ -11,6 +11,7 @@ use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
 use crate::model::filter::{Filter, FilterSpec};
 use crate::model::format::{Family, Form, Format, Template};
+use crate::model::record_id::WebhookId;
 use crate::model::seal::{SealKey, Sealed, Unsealable};
 use crate::model::signature::{Keys, Secret};
 use crate::model::target::{Policy, Target};
@@ -57,7 +58,7 @@ pub struct DocumentEntry {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Webhook {
     /// A UUID.
-    pub id: Arc<str>,
+    pub id: WebhookId,
     pub channel: u32,
     #[serde(default, rename = "door")]
     pub family: ApiFamily,
@@ -98,7 +99,7 @@ pub struct SealedKeys {
 
 impl Webhook {
     /// A webhook with the defaults of its interface, which goes nowhere yet and signs nothing.
-    pub fn new(id: Arc<str>, channel: &Channel, family: ApiFamily, schedule: &RetryPolicy, now_ms: i64) -> Webhook {
+    pub fn new(id: WebhookId, channel: &Channel, family: ApiFamily, schedule: &RetryPolicy, now_ms: i64) -> Webhook {
         Webhook {
             id,
             channel: channel.no,

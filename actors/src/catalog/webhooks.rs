@@ -15,6 +15,7 @@ use crate::delivery::history::UnwrittenBytes;
 use crate::delivery::http::target::TargetCheck;
 use crate::model::delivery::{Limits, RetryPolicy};
 use crate::model::event::ChannelNo;
+use crate::model::record_id::WebhookId;
 use crate::model::seal::SealKey;
 use crate::model::target::Policy;
 
@@ -59,7 +60,7 @@ pub struct WebhookRegistry {
     pub key: SealKey,
     /// What the delivery logs hold until it is written.
     pub held: Arc<UnwrittenBytes>,
-    entries: RwLock<HashMap<Arc<str>, Entry>>,
+    entries: RwLock<HashMap<WebhookId, Entry>>,
 }
 
 impl WebhookRegistry {

@@ -16,6 +16,7 @@ use crate::catalog::webhook::{Ready, Webhook};
 use crate::delivery::actor::{Discard, Shutdown, WebhookActor};
 use crate::delivery::http::client::DeliveryClient;
 use crate::engine::Engine;
+use crate::model::record_id::WebhookId;
 
 /// An actor that died is started again after this.
 const RESTART: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ pub struct Launch {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Ended {
-    pub webhook: Arc<str>,
+    pub webhook: WebhookId,
     pub addr: Addr<WebhookActor>,
 }
 

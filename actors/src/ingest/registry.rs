@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::source::Source;
 use crate::ingest::dead_letters::DeadLetters;
 use crate::model::event::{ChannelNo, Origin};
+use crate::model::record_id::SourceId;
 use crate::model::seal::SealKey;
 use crate::model::source::body::takes_forms;
 use crate::model::source::{Headers, Proof, Untrusted, Verifier, Window};
@@ -179,7 +180,7 @@ impl ActiveSource {
 
 pub struct SourceRegistry {
     pub limits: SourceLimits,
-    sources: RwLock<HashMap<Arc<str>, Arc<ActiveSource>>>,
+    sources: RwLock<HashMap<SourceId, Arc<ActiveSource>>>,
 }
 
 impl SourceRegistry {
@@ -187,7 +188,7 @@ impl SourceRegistry {
         SourceRegistry { limits, sources: RwLock::default() }
     }
 
-    fn read(&self) -> parking_lot::RwLockReadGuard<'_, HashMap<Arc<str>, Arc<ActiveSource>>> {
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, HashMap<SourceId, Arc<ActiveSource>>> {
         self.sources.read()
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::event::ChannelNo;
+use super::record_id::TokenId;
 
 /// What a channel token allows on its channel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -95,7 +96,7 @@ impl Principal {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TokenRecord {
     /// `tok_<ULID>`.
-    pub id: Arc<str>,
+    pub id: TokenId,
     pub hash: TokenHash,
     pub channel: u32,
     pub scopes: Vec<Scope>,
@@ -107,7 +108,7 @@ pub struct TokenRecord {
 impl TokenRecord {
     pub fn principal(&self) -> Principal {
         let reach = Reach::Channel { no: ChannelNo(self.channel), scopes: self.scopes.clone() };
-        Principal { id: self.id.clone(), reach, expires_ms: self.expires_ms }
+        Principal { id: self.id.clone().into(), reach, expires_ms: self.expires_ms }
     }
 }
 

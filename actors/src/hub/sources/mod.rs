@@ -19,6 +19,7 @@ use crate::journal::AppendError;
 use crate::model::channel::{Channel, check_name};
 use crate::model::draft::DraftError;
 use crate::model::event::ChannelNo;
+use crate::model::record_id::SourceId;
 use crate::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme};
 use crate::store::{Change, State, StoreError, Table};
 
@@ -109,7 +110,7 @@ impl Hub {
             check_name(name).map_err(|e| invalid("name")(e.to_string()))?;
         }
         let NewSource { name, scheme, key, event_type, schema, rate_limit } = new;
-        let id: Arc<str> = format!("wh_{}", clock::fresh_ulid()).into();
+        let id = SourceId::from(format!("wh_{}", clock::fresh_ulid()));
         let (keys, made) = match (scheme.has_key(), key) {
             (false, None) => (None, None),
             (false, Some(_)) => {

@@ -16,6 +16,7 @@ use crate::delivery::actor::Ask;
 use crate::delivery::storage;
 use crate::model::channel::{self, Channel};
 use crate::model::delivery::EndpointState;
+use crate::model::record_id::WebhookId;
 use crate::model::signature::{Keys, Secret};
 use crate::store::{Change, Table};
 
@@ -78,7 +79,7 @@ impl Hub {
         }
         let before = self.document(&channel);
         let drafts = self.draft_all(&channel, &before, entries).await?;
-        let kept: HashSet<Arc<str>> = drafts.iter().map(|draft| draft.webhook.id.clone()).collect();
+        let kept: HashSet<WebhookId> = drafts.iter().map(|draft| draft.webhook.id.clone()).collect();
         let gone: Vec<_> = before.into_iter().filter(|old| !kept.contains(&old.id)).collect();
         self.store_document(&channel, &drafts, gone).await?;
         for draft in drafts {
