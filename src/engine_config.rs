@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actors::catalog::webhooks::WebhookConfig;
 use actors::delivery::http::resolver::Resolver;
+use actors::delivery::registry::WebhookConfig;
 use actors::hub::Config;
 use actors::hub::sources::SourceLimits;
 use actors::journal::JournalLimits;

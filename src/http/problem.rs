@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
+use actors::documents::DocumentError;
 use actors::hub::sources::{SourceError, SourceRefusal};
 use actors::hub::webhooks::{InvalidEntry, Refusal, WebhookError};
 use actors::hub::{ChannelError, TokenError};
@@ -306,6 +307,13 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<DocumentError> for Problem {
+    fn from(e: DocumentError) -> Problem {
+        log::error!("a request failed over a stored document: {e}");
+        Problem::new(Code::Internal, "What is stored cannot be used; the server's log says why")
+    }
+}
+
 impl From<MalformedId> for Problem {
     fn from(e: MalformedId) -> Problem {
         Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}"))
@@ -356,7 +364,8 @@ impl From<ChannelError> for Problem {
             ChannelError::TooMany => Problem::new(Code::Conflict, e.to_string()),
             ChannelError::Gone => Problem::new(Code::NotFound, e.to_string()),
             ChannelError::System => Problem::new(Code::Forbidden, e.to_string()),
-            ChannelError::Store(e) => e.into(),
+            ChannelError::Append(e) => e.into(),
+            ChannelError::Document(e) => e.into(),
             ChannelError::Token(e) => e.into(),
         }
     }
@@ -370,7 +379,8 @@ impl From<TokenError> for Problem {
             TokenError::Expired => Problem::invalid("expires_at", e),
             TokenError::TooMany => Problem::new(Code::Conflict, e.to_string()),
             TokenError::Gone => Problem::new(Code::NotFound, e.to_string()),
-            TokenError::Store(e) => e.into(),
+            TokenError::Append(e) => e.into(),
+            TokenError::Document(e) => e.into(),
         }
     }
 }
@@ -393,6 +403,8 @@ impl From<WebhookError> for Problem {
             WebhookError::NotFound => Problem::new(Code::NotFound, "Webhook not found"),
             WebhookError::DeliveryNotFound => Problem::new(Code::NotFound, "Delivery not found"),
             WebhookError::ReplayNotFound => Problem::new(Code::NotFound, "Replay not found"),
+            WebhookError::Append(e) => e.into(),
+            WebhookError::Document(e) => e.into(),
             WebhookError::Store(e) => e.into(),
             WebhookError::Refused(refusal) => refusal.into(),
             WebhookError::Unavailable => Problem::new(Code::Unavailable, e.to_string()),
@@ -437,6 +449,7 @@ impl From<SourceError> for Problem {
             SourceError::LetterCut => Problem::new(Code::Conflict, e.to_string()),
             SourceError::Refused(e) => e.into(),
             SourceError::Append(e) => e.into(),
+            SourceError::Document(e) => e.into(),
             SourceError::Store(e) => e.into(),
         }
     }

@@ -125,7 +125,7 @@ pub async fn current(context: web::Data<Context>, Caller(principal): Caller) -> 
         admin: principal.is_admin(),
         channel: channel.map(|channel| channel.name_on_tokens()),
         scopes,
-        name: record.and_then(|record| record.name),
+        name: record.and_then(|record| record.name.clone()),
         expires_at: principal.expires_ms.map(timestamp::to_iso),
     };
     Ok(HttpResponse::Ok().json(json!({ "data": shown })))

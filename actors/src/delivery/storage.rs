@@ -1,6 +1,5 @@
 //! Where a webhook's deliveries are kept, and how: the state with the cursor, rows and replays by webhook.
 
-use crate::catalog::webhook::Webhook;
 use crate::model::delivery::{Change as Kept, DeliveryId, EndpointState, Job, Row};
 use crate::store::{Change, State, StoreError, Table};
 
@@ -34,23 +33,6 @@ pub fn apply(state: &State, webhook: &str, kept: &[Kept]) -> Result<(), StoreErr
     };
     let changes: Vec<Change> = kept.iter().map(change).collect::<Result<_, StoreError>>()?;
     state.write(&changes)
-}
-
-/// A new webhook that gets the events after the cursor in `endpoint`.
-pub fn create(webhook: &Webhook, endpoint: &EndpointState) -> Result<Vec<Change>, StoreError> {
-    Ok(vec![
-        Change::put(Table::Webhooks, &*webhook.id, webhook)?,
-        Change::put(Table::Endpoints, &*webhook.id, endpoint)?,
-    ])
-}
-
-/// The deletion of a webhook and of everything that belongs to it.
-pub fn delete(state: &State, webhook: &str) -> Result<Vec<Change>, StoreError> {
-    let mut changes = vec![Change::delete(Table::Webhooks, webhook), Change::delete(Table::Endpoints, webhook)];
-    for table in [Table::Rows, Table::Replays, Table::Deliveries] {
-        changes.extend(state.clear(table, webhook.as_bytes())?);
-    }
-    Ok(changes)
 }
 
 /// The key of a delivery in the log for people.

@@ -12,11 +12,12 @@ use std::time::Duration;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
 use actix_rt::ArbiterHandle;
 
-use crate::catalog::webhook::{Ready, Webhook};
+use crate::catalog::webhook::Ready;
 use crate::delivery::actor::{Discard, Shutdown, WebhookActor};
 use crate::delivery::http::client::DeliveryClient;
 use crate::engine::Engine;
 use crate::model::record_id::WebhookId;
+use crate::store::{StoreError, Table};
 
 /// An actor that died is started again after this.
 const RESTART: Duration = Duration::from_secs(1);
@@ -25,7 +26,14 @@ const RESTART: Duration = Duration::from_secs(1);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Launch {
-    pub webhook: Arc<Webhook>,
+    pub webhook: WebhookId,
+}
+
+/// A webhook was deleted: end its actor, and forget what people could read of its deliveries.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Remove {
+    pub webhook: WebhookId,
 }
 
 /// An actor has ended, in order or by a panic. Sent by its destructor.
@@ -66,13 +74,14 @@ impl Supervisor {
         Supervisor { engine, threads, next: 0, stopping: false }
     }
 
-    fn launch(&mut self, webhook: Arc<Webhook>, ctx: &mut Context<Self>) {
-        let webhook_registry = &self.engine.webhook_registry;
-        let Some(channel) = self.engine.directory.get(webhook.channel_no()).filter(|_| !self.stopping) else { return };
-        if webhook_registry.actor(&webhook.id).is_some() {
+    fn launch(&mut self, id: WebhookId, ctx: &mut Context<Self>) {
+        let (webhook_registry, catalog) = (&self.engine.webhook_registry, &self.engine.catalog);
+        if self.stopping || webhook_registry.actor(&id).is_some() {
             return;
         }
-        let id = webhook.id.clone();
+        // as it is now: it may have been changed since the message was sent, or deleted
+        let Some(webhook) = catalog.webhook(&id) else { return };
+        let Some(channel) = catalog.channel(webhook.channel_no()) else { return };
         let ready = match Ready::of(webhook, channel, &webhook_registry.key, &webhook_registry.target_check.policy) {
             Ok(ready) => Arc::new(ready),
             Err(e) => return log::error!(webhook = &*id; "a webhook cannot deliver until it is changed: {e}"),
@@ -83,9 +92,7 @@ impl Supervisor {
             let client = client(&engine);
             WebhookActor::new(engine, ready, supervisor, client)
         });
-        if !webhook_registry.opened(&id, addr.clone()) {
-            addr.do_send(Discard);
-        }
+        webhook_registry.opened(id, addr);
     }
 }
 
@@ -103,6 +110,26 @@ impl Handler<Launch> for Supervisor {
     }
 }
 
+impl Handler<Remove> for Supervisor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, msg: Remove, _: &mut Self::Context) -> Self::Result {
+        let (actor, engine) = (self.engine.webhook_registry.take(&msg.webhook), self.engine.clone());
+        Box::pin(async move {
+            if let Some(actor) = actor {
+                // an actor that has died writes nothing either
+                let _ = actor.send(Discard).await;
+            }
+            let id = msg.webhook.clone();
+            let forget = move || engine.state.write(&engine.state.clear(Table::Deliveries, id.as_bytes())?);
+            let forgotten = actix_rt::task::spawn_blocking(forget).await;
+            if let Err(e) = forgotten.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+                log::error!(webhook = &*msg.webhook; "the delivery log of a deleted webhook could not be deleted: {e}");
+            }
+        })
+    }
+}
+
 impl Handler<Ended> for Supervisor {
     type Result = ();
 
@@ -112,9 +139,8 @@ impl Handler<Ended> for Supervisor {
         }
         log::error!(webhook = &*msg.webhook; "the actor of a webhook died and is started again");
         ctx.run_later(RESTART, move |supervisor, ctx| {
-            if let Some(webhook) = supervisor.engine.webhook_registry.get(&msg.webhook) {
-                supervisor.launch(webhook, ctx);
-            }
+            // one that was deleted meanwhile is not started
+            supervisor.launch(msg.webhook, ctx);
         });
     }
 }

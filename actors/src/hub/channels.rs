@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Hub, NewToken, TokenError, sources};
+use super::tokens::FreshToken;
+use super::{Hub, NewToken, TokenError};
+use crate::catalog::{Catalog, ChangeError, View, record};
 use crate::clock;
-use crate::delivery::storage;
+use crate::documents::{Change, DocumentError, Documents, Table};
+use crate::journal::{AppendError, Urgency};
 use crate::model::access::Scope;
-use crate::model::channel::{self, Channel, ChannelKind, NameError};
-use crate::store::{Change, StoreError, Table};
-use crate::streams::shard::CloseStreams;
+use crate::model::channel::{self, Channel, ChannelKind, DEFAULT_ORGANIZATION, NameError, SYSTEM_ORGANIZATION};
 
 /// A map that somebody asks for.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +51,15 @@ pub enum ChannelError {
     #[error("the organization system is the server's own; it cannot be changed or deleted")]
     System,
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     #[error(transparent)]
     Token(#[from] TokenError),
 }
 
 /// A channel that has no number yet.
-pub(super) fn new_channel(kind: ChannelKind, id: &str, slug: &str, name: String) -> Channel {
+fn new_channel(kind: ChannelKind, id: &str, slug: &str, name: String) -> Channel {
     let now = clock::now_ms();
     Channel {
         no: 0,
@@ -76,8 +79,39 @@ fn invalid(field: &'static str) -> impl Fn(NameError) -> ChannelError {
     move |error| ChannelError::Invalid { field, error }
 }
 
+/// The slug made of a name, or with a part of the id behind it when that is taken or empty.
+fn free_slug(view: &View<'_>, wanted: &str, id: &str) -> String {
+    let free = |slug: &str| channel::check_slug(slug).is_ok() && view.find(ChannelKind::Map, slug).is_none();
+    if free(wanted) {
+        return wanted.into();
+    }
+    let short: String = wanted.chars().take(channel::SLUG_BYTES_MAX - 9).collect();
+    let longer = format!("{short}-{}", &id[..8]);
+    // a map's own id, without hyphens so that it is no UUID, is unique whatever the names are
+    if !short.is_empty() && free(&longer) { longer } else { format!("map-{}", id.replace('-', "")) }
+}
+
+/// The channel with its number, and the changes that make it.
+///
+/// # Errors
+/// There are no numbers left, or the name is too long for a document.
+fn make_channel(view: &View<'_>, mut channel: Channel) -> Result<(Channel, Vec<Change>), DocumentError> {
+    let (no, taken) = view.take_channel_no()?;
+    channel.no = no.0;
+    let made = record::put_channel(&channel)?;
+    Ok((channel, vec![taken, made]))
+}
+
+/// The token that a new channel begins with: it may do everything.
+fn first_token() -> Result<FreshToken, TokenError> {
+    FreshToken::new(NewToken { scopes: Scope::ALL.to_vec(), name: Some("first token".into()), expires_ms: None })
+}
+
 impl Hub {
     /// Creates a map and its first token, which has all scopes. The token's text is returned once and kept nowhere.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, the id or the slug is taken, there are too many channels, or it could not be stored.
     pub async fn create_map(&self, new: NewMap) -> Result<(Arc<Channel>, String), ChannelError> {
         channel::check_name(&new.name).map_err(invalid("name"))?;
         if let Some(slug) = &new.slug {
@@ -88,146 +122,136 @@ impl Hub {
             Some(_) => return Err(ChannelError::Invalid { field: "id", error: NameError::Id }),
             None => channel::uuid_from(clock::random()),
         };
-        let created = {
-            let _one_at_a_time = self.changes.lock().await;
-            if self.engine.directory.count() >= self.engine.limits.channels {
-                return Err(ChannelError::TooMany);
-            }
-            if self.find(ChannelKind::Map, &id).is_some() {
+        let (name, wanted) = (new.name, new.slug);
+        self.create_channel(|view| {
+            if view.find(ChannelKind::Map, &id).is_some() {
                 return Err(ChannelError::Taken("id"));
             }
-            let slug = match new.slug {
-                Some(slug) if self.find(ChannelKind::Map, &slug).is_some() => return Err(ChannelError::Taken("slug")),
-                Some(slug) => slug,
-                None => self.free_slug(&channel::slug_of(&new.name), &id),
+            let slug = match &wanted {
+                Some(slug) if view.find(ChannelKind::Map, slug).is_some() => return Err(ChannelError::Taken("slug")),
+                Some(slug) => slug.clone(),
+                None => free_slug(view, &channel::slug_of(&name), &id),
             };
-            self.store_new(new_channel(ChannelKind::Map, &id, &slug, new.name)).await?
-        };
-        let token = self.first_token(&created).await?;
-        Ok((created, token))
+            Ok(new_channel(ChannelKind::Map, &id, &slug, name.clone()))
+        })
+        .await
     }
 
     /// Creates an organization and its first token, which has all scopes. The token's text is returned once and kept
     /// nowhere.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, the id is taken, there are too many channels, or it could not be stored.
     pub async fn create_organization(&self, new: NewOrganization) -> Result<(Arc<Channel>, String), ChannelError> {
         channel::check_name(&new.name).map_err(invalid("name"))?;
         if let Some(id) = &new.id {
             channel::check_organization_id(id).map_err(invalid("id"))?;
         }
-        let created = {
-            let _one_at_a_time = self.changes.lock().await;
-            if self.engine.directory.count() >= self.engine.limits.channels {
-                return Err(ChannelError::TooMany);
-            }
-            let id = new.id.unwrap_or_else(|| format!("org_{}", clock::fresh_ulid()));
-            if self.find(ChannelKind::Organization, &id).is_some() {
-                return Err(ChannelError::Taken("id"));
-            }
-            self.store_new(new_channel(ChannelKind::Organization, &id, &id, new.name)).await?
-        };
-        let token = self.first_token(&created).await?;
-        Ok((created, token))
+        let (name, id) = (new.name, new.id.unwrap_or_else(|| format!("org_{}", clock::fresh_ulid())));
+        self.create_channel(|view| match view.find(ChannelKind::Organization, &id) {
+            Some(_) => Err(ChannelError::Taken("id")),
+            None => Ok(new_channel(ChannelKind::Organization, &id, &id, name.clone())),
+        })
+        .await
     }
 
-    async fn store_new(&self, mut channel: Channel) -> Result<Arc<Channel>, ChannelError> {
+    /// Creates a channel and its first token in one commit. `named` gives it its names, or says which are taken.
+    async fn create_channel(
+        &self,
+        named: impl Fn(&View<'_>) -> Result<Channel, ChannelError>,
+    ) -> Result<(Arc<Channel>, String), ChannelError> {
+        let token = first_token()?;
+        let limits = &self.engine.limits;
         let channel = self
-            .blocking(move |engine| {
-                channel.no = engine.state.next_number("channels")?;
-                engine.state.write(&[Change::put(Table::Channels, channel.no.to_be_bytes(), &channel)?])?;
-                Ok(channel)
+            .change::<_, ChannelError>(Urgency::Normal, |view| {
+                if view.count_channels() >= limits.channels {
+                    return Err(ChannelError::TooMany);
+                }
+                let (channel, mut changes) = make_channel(view, named(view)?)?;
+                let token = token.of(channel.no(), view, limits.tokens_per_channel)?;
+                changes.push(record::put_token(&token)?);
+                Ok((changes, Arc::new(channel)))
             })
             .await?;
-        Ok(self.engine.directory.put(channel))
-    }
-
-    async fn first_token(&self, channel: &Channel) -> Result<String, ChannelError> {
-        let first = NewToken { scopes: Scope::ALL.to_vec(), name: Some("first token".into()), expires_ms: None };
-        let (_, text) = self.create_token(channel, first).await?;
-        Ok(text)
-    }
-
-    /// The slug made of a name, or with a part of the id behind it when that is taken or empty.
-    fn free_slug(&self, wanted: &str, id: &str) -> String {
-        let free = |slug: &str| channel::check_slug(slug).is_ok() && self.find(ChannelKind::Map, slug).is_none();
-        if free(wanted) {
-            return wanted.into();
-        }
-        let short: String = wanted.chars().take(channel::SLUG_BYTES_MAX - 9).collect();
-        let longer = format!("{short}-{}", &id[..8]);
-        // a map's own id, without hyphens so that it is no UUID, is unique whatever the names are
-        if !short.is_empty() && free(&longer) { longer } else { format!("map-{}", id.replace('-', "")) }
+        Ok((channel, token.text))
     }
 
     /// Changes a map, or the name of an organization.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, the slug is taken, the channel is gone, or the change could not be stored.
     pub async fn change_channel(&self, map: &Channel, change: MapChange) -> Result<Arc<Channel>, ChannelError> {
         if map.is_system() {
             return Err(ChannelError::System);
         }
-        let _one_at_a_time = self.changes.lock().await;
-        // read again: another change may have come between
-        let mut map = Channel::clone(&*self.channel(map.no()).ok_or(ChannelError::Gone)?);
-        if let Some(name) = change.name {
-            channel::check_name(&name).map_err(invalid("name"))?;
-            map.name = name;
-        }
-        if let Some(slug) = change.slug.filter(|slug| **slug != *map.slug) {
-            channel::check_slug(&slug).map_err(invalid("slug"))?;
-            if self.find(ChannelKind::Map, &slug).is_some() {
-                return Err(ChannelError::Taken("slug"));
-            }
-            map.slug = slug.into();
-        }
-        if let Some(event_names) = change.event_names {
-            map.event_names = event_names;
-        }
-        map.updated_ms = clock::now_ms();
+        let no = map.no();
         let map = self
-            .blocking(move |engine| {
-                engine.state.write(&[Change::put(Table::Channels, map.no.to_be_bytes(), &map)?])?;
-                Ok(map)
+            .change::<_, ChannelError>(Urgency::Normal, |view| {
+                let mut map = Channel::clone(view.channel(no).ok_or(ChannelError::Gone)?);
+                if let Some(name) = &change.name {
+                    channel::check_name(name).map_err(invalid("name"))?;
+                    map.name.clone_from(name);
+                }
+                if let Some(slug) = change.slug.as_ref().filter(|slug| ***slug != *map.slug) {
+                    channel::check_slug(slug).map_err(invalid("slug"))?;
+                    if view.find(ChannelKind::Map, slug).is_some() {
+                        return Err(ChannelError::Taken("slug"));
+                    }
+                    map.slug = slug.as_str().into();
+                }
+                if let Some(event_names) = change.event_names {
+                    map.event_names = event_names;
+                }
+                map.updated_ms = clock::now_ms();
+                Ok((vec![record::put_channel(&map)?], Arc::new(map)))
             })
             .await?;
-        let map = self.engine.directory.put(map);
         self.refresh_webhooks(&map).await;
         Ok(map)
     }
 
     /// Deletes a channel with its tokens, webhooks and sources; its streams end. Its events are not read any more and leave with
     /// retention.
+    ///
+    /// # Errors
+    /// The channel is gone or the server's own, or the deletion could not be stored: then nothing has changed.
     pub async fn delete_channel(&self, map: &Channel) -> Result<(), ChannelError> {
         if map.is_system() {
             return Err(ChannelError::System);
         }
-        let _one_at_a_time = self.changes.lock().await;
         let no = map.no();
-        self.channel(no).ok_or(ChannelError::Gone)?;
-        let tokens = self.engine.access.list(Some(no));
-        let mut changes = vec![Change::delete(Table::Channels, no.0.to_be_bytes())];
-        changes.extend(tokens.iter().map(|token| Change::delete(Table::Tokens, token.id.as_bytes())));
-        let webhooks = self.engine.webhook_registry.list(no);
-        for webhook in &webhooks {
-            self.end_webhook(&webhook.id).await;
-        }
-        let sources = self.engine.source_registry.list(Some(no));
-        for source in &sources {
-            self.engine.source_registry.remove(&source.source.id);
-        }
-        self.blocking(move |engine| {
-            for webhook in webhooks {
-                changes.extend(storage::delete(&engine.state, &webhook.id)?);
-            }
-            for source in sources {
-                changes.extend(sources::deletion(&engine.state, &source.source.id)?);
-            }
-            engine.state.write(&changes)
+        self.change(Urgency::Reserve, |view| {
+            view.channel(no).ok_or(ChannelError::Gone)?;
+            Ok((view.delete_channel(no), ()))
         })
-        .await?;
-        self.engine.directory.remove(no);
-        for token in tokens {
-            self.engine.access.remove(&token.id);
-        }
-        // when the registry is gone the server is stopping, and with it every stream
-        self.engine.registry.do_send(CloseStreams { no });
-        Ok(())
+        .await
+    }
+
+    /// Makes the organizations that are there from the beginning: `system` always, `default` once, so that it can be
+    /// deleted.
+    ///
+    /// # Errors
+    /// They could not be stored.
+    pub(super) async fn first_channels(catalog: &Catalog, documents: &Documents) -> Result<(), ChannelError> {
+        let is_begun = documents.contains(Table::Numbers, BEGUN);
+        let changed = catalog.change(Urgency::Normal, |view| {
+            let mut wanted = vec![(SYSTEM_ORGANIZATION, "The server's own events")];
+            let mut changes = Vec::new();
+            if !is_begun {
+                wanted.push((DEFAULT_ORGANIZATION, "Default organization"));
+                changes.push(Change::put(Table::Numbers, BEGUN, &1)?);
+            }
+            for (id, name) in wanted {
+                if view.find(ChannelKind::Organization, id).is_none() {
+                    let channel = new_channel(ChannelKind::Organization, id, id, name.into());
+                    changes.extend(make_channel(view, channel)?.1);
+                }
+            }
+            Ok((changes, ()))
+        });
+        changed.await.map_err(ChangeError::<ChannelError>::into_error)
     }
 }
+
+/// The number that is stored when the first start has made its organization.
+const BEGUN: &str = "begun";

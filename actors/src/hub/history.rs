@@ -82,7 +82,7 @@ fn page(engine: &Engine, no: ChannelNo, envelope: Envelope, query: &HistoryQuery
     let (mut at, mut scanned) = (query.begin(), 0);
     loop {
         let events = engine.limits.page_events.min(query.limit.max(16));
-        let read = engine.page(no, at, PageLimit { events, bytes: engine.limits.page_bytes }, direction)?;
+        let read = engine.frames.page(no, at, PageLimit { events, bytes: engine.limits.page_bytes }, direction)?;
         let count = read.frames.len();
         for (n, frame) in read.frames.into_iter().enumerate() {
             at = frame.event.id;

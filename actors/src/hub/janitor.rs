@@ -66,7 +66,7 @@ impl Janitor {
         actix_rt::spawn(async move {
             // the name is one of the catalogue, which a test holds to what event types are
             let Ok(kind) = EventType::new("storage.low_disk") else { return };
-            if let Err(e) = engine.announce(kind, &payload, None).await {
+            if let Err(e) = engine.system.announce(kind, &payload, None).await {
                 log::error!("the event that the disk is low could not be published: {e}");
             }
         });

@@ -10,17 +10,19 @@ use actix::Supervisor;
 use zeroize::Zeroizing;
 
 use super::Hub;
-use super::channels::new_channel;
-use crate::catalog::channels::Directory;
-use crate::catalog::credentials::Credentials;
+use super::webhooks::Updates;
+use super::{ChannelError, effects};
+use crate::catalog::Catalog;
+use crate::catalog::reader::FrameReader;
 use crate::catalog::source::Source;
-use crate::catalog::webhook::Webhook;
-use crate::catalog::webhooks::{WebhookConfig, WebhookRegistry};
+use crate::catalog::system::SystemEvents;
 use crate::clock;
 use crate::delivery::http::client::tls_config;
 use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
-use crate::delivery::supervisor::{Launch, StopAll, Supervisor as WebhookSupervisor};
+use crate::delivery::registry::{WebhookConfig, WebhookRegistry};
+use crate::delivery::supervisor::{StopAll, Supervisor as WebhookSupervisor};
+use crate::documents::DocumentError;
 use crate::engine::Engine;
 use crate::feed::trace::DeliveryTrace;
 use crate::feed::{Announcer, Feed};
@@ -28,13 +30,12 @@ use crate::hub::janitor::Janitor;
 use crate::ingest::counters::{SourceCounters, WriteDown};
 use crate::ingest::dead_letters::{self, DeadLetters};
 use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRegistry, SourceStats};
-use crate::journal::{self, Journal, JournalLimits, Worker};
+use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Urgency, Worker};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::model::access::{TokenRecord, secret_text};
-use crate::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION, SYSTEM_ORGANIZATION};
+use crate::model::access::{TokenHash, secret_text};
 use crate::model::id::IdSource;
-use crate::store::{self, Change, DataLock, Log, State, StoreError, Table};
+use crate::store::{self, DataLock, Log, State, StoreError, Table};
 use crate::streams::registry::Registry;
 use crate::streams::shard::CloseAll;
 use crate::streams::slots::Slots;
@@ -65,6 +66,10 @@ pub enum HubError {
     Tls(#[from] rustls::Error),
     #[error("the engine's thread did not start")]
     Arbiter,
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    #[error("the first organizations cannot be made: {0}")]
+    FirstChannels(#[from] ChannelError),
 }
 
 /// A running engine.
@@ -95,34 +100,24 @@ impl Hub {
         let (log, _) = Log::open(options, clock::now_ms())?;
         let log = Arc::new(log);
 
-        let directory = Directory::default();
-        for (_, channel) in state.scan::<Channel>(Table::Channels, b"")? {
-            directory.put(channel);
-        }
-        first_channels(&state, &directory)?;
-        let access = Credentials::default();
-        for (_, token) in state.scan::<TokenRecord>(Table::Tokens, b"")? {
-            access.add(token);
-        }
         let (admin, is_new) = match admin_token {
             Some(token) => (token, false),
             None => admin_token_file(&data_dir)?,
         };
-        access.set_admin(&admin);
+        let documents = Arc::new(state.documents()?);
+        let (journal, queue) = Journal::new(&journal_limits);
+        let catalog = Arc::new(Catalog::open(journal.clone(), documents.clone(), TokenHash::of(&admin))?);
 
         let key = store::secret_key(&data_dir, secret_key.as_ref().map(|text| text.as_str()))?;
         let threads: Vec<_> = (0..webhooks.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
         let target_check = TargetCheck::new(webhooks.policy.clone(), resolver);
         let webhook_registry = WebhookRegistry::new(webhooks, target_check, tls_config(&[])?, key);
-        for (_, webhook) in state.scan::<Webhook>(Table::Webhooks, b"")? {
-            webhook_registry.put(Arc::new(webhook));
-        }
         let source_registry = SourceRegistry::new(sources);
-        for (_, source) in state.scan::<Source>(Table::Sources, b"")? {
+        for source in catalog.sources() {
             let counts = state.get::<Counts>(Table::SourceCounts, &*source.id)?.unwrap_or_default();
             let letters = DeadLetters::of(&dead_letters::heads(&state, &source.id)?);
             source_registry.put(ActiveSource::new(
-                source,
+                Source::clone(&source),
                 Arc::new(SourceStats::restored(counts, letters)),
                 &webhook_registry.key,
             ));
@@ -140,15 +135,19 @@ impl Hub {
             Supervisor::start_in_arbiter(&arbiter, move |_| Tickets::new(ttl, most))
         };
         let trace = Arc::new(DeliveryTrace::new(limits.traced_events));
-        let documents = Arc::new(state.documents()?);
-        let (journal, queue) = Journal::new(&journal_limits);
+        let for_worker = Arc::downgrade(&catalog);
         let worker = Worker {
             queue,
             log: log.clone(),
             state: state.clone(),
             documents: documents.clone(),
             announcer: Announcer::new(feed.clone(), trace.clone()),
-            applied: Box::new(|_| {}),
+            // held weakly: the catalog holds the queue's other end, by whose loss the worker ends
+            applied: Box::new(move |changes| {
+                if let Some(catalog) = for_worker.upgrade() {
+                    catalog.apply(changes);
+                }
+            }),
             metrics: metrics.clone(),
             limits: journal_limits,
             ids: IdSource::after(log.head()),
@@ -158,9 +157,13 @@ impl Hub {
             path: data_dir.clone(),
             source,
         })?;
+        Hub::first_channels(&catalog, &documents).await?;
+        delete_orphans(&catalog, &journal).await?;
         let slots = Slots::new(limits.streams);
         let engine = Arc::new(Engine {
             limits,
+            frames: FrameReader::new(log.clone(), catalog.clone()),
+            system: SystemEvents::new(journal.clone(), catalog.clone()),
             log,
             state,
             documents,
@@ -168,8 +171,7 @@ impl Hub {
             feed,
             registry,
             tickets,
-            directory,
-            access,
+            catalog,
             slots,
             metrics,
             trace,
@@ -185,12 +187,12 @@ impl Hub {
         let (for_webhooks, delivering) = (engine.clone(), threads.clone());
         let webhooks =
             Supervisor::start_in_arbiter(&arbiter, move |_| WebhookSupervisor::new(for_webhooks, delivering));
-        for webhook in engine.webhook_registry.all() {
-            webhooks.do_send(Launch { webhook });
-        }
+        let updates = Updates::new(engine.clone(), webhooks.clone(), arbiter.clone());
+        let registry = engine.registry.clone();
+        engine.catalog.set_sink(effects::sink(&engine, registry, &updates, arbiter.clone()));
         let hub = Hub {
             engine,
-            changes: Arc::default(),
+            updates,
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             arbiter: Arc::new(arbiter),
             supervisor: webhooks,
@@ -251,26 +253,20 @@ impl Hub {
     }
 }
 
-/// Makes the organizations that are there from the beginning: `system` always, `default` once, so that it can be deleted.
-fn first_channels(state: &State, directory: &Directory) -> Result<(), StoreError> {
-    let begun = state.get::<u32>(Table::Numbers, BEGUN)?.is_some();
-    let mut wanted = vec![(SYSTEM_ORGANIZATION, "The server's own events")];
-    if !begun {
-        wanted.push((DEFAULT_ORGANIZATION, "Default organization"));
+/// Deletes what a crash left of webhooks that were being deleted. The journal's errors are no reason not to start.
+async fn delete_orphans(catalog: &Catalog, journal: &Journal) -> Result<(), DocumentError> {
+    let changes = catalog.orphans()?;
+    if changes.is_empty() {
+        return Ok(());
     }
-    for (id, name) in wanted {
-        if directory.find(ChannelKind::Organization, id).is_none() {
-            let mut channel = new_channel(ChannelKind::Organization, id, id, name.into());
-            channel.no = state.next_number("channels")?;
-            state.write(&[Change::put(Table::Channels, channel.no.to_be_bytes(), &channel)?])?;
-            directory.put(channel);
-        }
+    let count = changes.len();
+    let deletion = DocumentChanges { changes, urgency: Urgency::Reserve, ..DocumentChanges::default() };
+    match journal.persist(deletion).await {
+        Ok(()) => log::info!(count; "what was left of deleted webhooks is deleted"),
+        Err(e) => log::warn!(count; "what is left of deleted webhooks is deleted at the next start: {e}"),
     }
-    if begun { Ok(()) } else { state.write(&[Change::put(Table::Numbers, BEGUN, &1)?]) }
+    Ok(())
 }
-
-/// Stands in the state database when the first start has made its organization.
-const BEGUN: &str = "begun";
 
 /// The token in the data folder, made when there is none: (token, made now).
 fn admin_token_file(data_dir: &Path) -> Result<(String, bool), HubError> {

@@ -2,6 +2,7 @@
 
 pub mod backup;
 mod channels;
+mod effects;
 mod history;
 mod janitor;
 mod lifecycle;
@@ -24,10 +25,12 @@ pub use stats::{Bucket, Stats, StatsQuery};
 pub use tokens::{NewToken, TokenError};
 pub use trace::{Publisher, PublisherKind, Trace};
 
+use crate::catalog::{ChangeError, View};
 use crate::delivery::supervisor::Supervisor;
+use crate::documents::Change;
 use crate::engine::Engine;
 use crate::ingest::counters::SourceCounters;
-use crate::journal::{AppendError, Receipt};
+use crate::journal::{AppendError, Receipt, Urgency};
 use crate::metrics::Metrics;
 use crate::model::access::{Principal, TokenHash};
 use crate::model::channel::{Channel, ChannelKind};
@@ -43,8 +46,7 @@ use crate::streams::{sse, websocket};
 #[derive(Clone)]
 pub struct Hub {
     engine: Arc<Engine>,
-    /// One change of the configuration at a time: checked, durable, visible.
-    changes: Arc<tokio::sync::Mutex<()>>,
+    updates: Arc<webhooks::Updates>,
     /// Held by the one backup that may be under way.
     backups: Arc<tokio::sync::Semaphore>,
     /// The thread on which the registry, the channels, the tickets and the janitor live.
@@ -65,20 +67,17 @@ impl Hub {
 
     /// Whose token this is.
     pub fn principal(&self, token: &str) -> Option<Arc<Principal>> {
-        self.engine.access.principal(token)
+        self.engine.catalog.principal(token)
     }
 
     /// Whether a principal that was let in before would be let in now.
     pub fn holds(&self, principal: &Principal) -> bool {
-        self.engine.access.holds(principal)
+        self.engine.catalog.holds(principal)
     }
 
     /// A channel by what clients call it.
     pub fn find(&self, kind: ChannelKind, id_or_slug: &str) -> Option<Arc<Channel>> {
-        let directory = &self.engine.directory;
-        // a UUID means the same in capitals (RFC 9562, 4)
-        let as_id = || directory.find(kind, &id_or_slug.to_ascii_lowercase()).filter(|_| kind == ChannelKind::Map);
-        directory.find(kind, id_or_slug).or_else(as_id)
+        self.engine.catalog.find(kind, id_or_slug)
     }
 
     /// A channel by `map:<id or slug>` or `organization:<id>`.
@@ -88,11 +87,11 @@ impl Hub {
     }
 
     pub fn channel(&self, no: ChannelNo) -> Option<Arc<Channel>> {
-        self.engine.directory.get(no)
+        self.engine.catalog.channel(no)
     }
 
     pub fn list(&self, kind: ChannelKind) -> Vec<Arc<Channel>> {
-        self.engine.directory.list(kind)
+        self.engine.catalog.channels(kind)
     }
 
     // ---- publishing ----------------------------------------------------------------------------------------------
@@ -157,6 +156,15 @@ impl Hub {
     pub async fn restore(&self, spent: Spent) {
         // without its actor there are no tickets any more
         let _ = self.engine.tickets.send(Restore(spent)).await;
+    }
+
+    /// Changes what is configured, see [`Catalog::change`](crate::catalog::Catalog::change).
+    async fn change<T, E: From<AppendError>>(
+        &self,
+        urgency: Urgency,
+        decide: impl Fn(&View<'_>) -> Result<(Vec<Change>, T), E>,
+    ) -> Result<T, E> {
+        self.engine.catalog.change(urgency, decide).await.map_err(ChangeError::into_error)
     }
 
     /// Runs work that blocks on a thread made for it.

@@ -51,7 +51,7 @@ impl Hub {
             let mut after = EventId::at_time(since_ms.max(0) as u64).before();
             let limit = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
             loop {
-                let page = engine.page(no, after, limit, Direction::Forward)?;
+                let page = engine.frames.page(no, after, limit, Direction::Forward)?;
                 after = page.last.unwrap_or(after);
                 for frame in page.frames {
                     let at = (frame.event.id.time_ms() as i64 - since_ms).div_euclid(bucket_ms);

@@ -75,7 +75,7 @@ impl Hub {
             "admin" => (PublisherKind::Admin, None),
             Origin::SERVER => (PublisherKind::Server, None),
             _ if by.starts_with("jwt:") => (PublisherKind::Jwt, None),
-            id => (PublisherKind::Token, self.token(id).and_then(|token| token.name)),
+            id => (PublisherKind::Token, self.token(id).and_then(|token| token.name.clone())),
         };
         Some(Publisher { kind, by: by.clone(), name })
     }

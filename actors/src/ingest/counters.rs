@@ -91,7 +91,7 @@ async fn write_down(engine: Arc<Engine>) {
 async fn report(engine: &Engine) {
     let now_ms = clock::now_ms();
     for live in engine.source_registry.list(None) {
-        let Some(channel) = engine.directory.get(live.source.channel_no()) else { continue };
+        let Some(channel) = engine.catalog.channel(live.source.channel_no()) else { continue };
         let Some(refusals) = live.stats.report_due(now_ms) else { continue };
         let (source, content, unauthenticated) = (&*live.source.id, refusals.content, refusals.unauthenticated);
         log::warn!(source, content, unauthenticated; "a source refused requests: {}", refusals.reason);
@@ -107,7 +107,7 @@ async fn report(engine: &Engine) {
         });
         // the name is one of the catalogue, which a test holds to what event types are
         let Ok(kind) = EventType::new("source.rejected") else { return };
-        if let Err(e) = engine.announce(kind, &payload, None).await {
+        if let Err(e) = engine.system.announce(kind, &payload, None).await {
             log::warn!(source; "a report is missing in the organization system: {e}");
         }
     }

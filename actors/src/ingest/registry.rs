@@ -204,8 +204,9 @@ impl SourceRegistry {
         live
     }
 
-    pub fn remove(&self, id: &str) {
-        self.sources.write().remove(id);
+    /// Takes a source out, and returns it.
+    pub fn remove(&self, id: &str) -> Option<Arc<ActiveSource>> {
+        self.sources.write().remove(id)
     }
 
     /// The sources of a channel, or all, the oldest first.

@@ -296,6 +296,11 @@ impl Journal {
         self.shown.epoch.load(Ordering::Acquire)
     }
 
+    /// How long an answer is waited for before it is given as not known.
+    pub fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
+
     /// Requests that wait for a commit, in events.
     pub fn queued(&self) -> usize {
         self.shown.queued.load(Ordering::Relaxed)

@@ -187,7 +187,7 @@ impl LocalChannel {
             return Some(chunk.take());
         }
         // the ring of all channels still holds what was published before one of them was deleted
-        let is_gone = |no| self.no == ChannelNo::ALL && self.engine.directory.get(no).is_none();
+        let is_gone = |no| self.no == ChannelNo::ALL && self.engine.catalog.channel(no).is_none();
         let mut passed = (!filter.is_all() || self.no == ChannelNo::ALL).then(Vec::new);
         let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0 };
         let mut gathered = BytesMut::new();

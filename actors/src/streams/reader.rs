@@ -135,7 +135,7 @@ fn read_page(
     encoding: Encoding,
 ) -> Result<Page, StoreError> {
     let limit = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
-    let page = engine.page(no, after, limit, Direction::Forward)?;
+    let page = engine.frames.page(no, after, limit, Direction::Forward)?;
     let mut bytes = Vec::new();
     // asked after the page was read: what retention took before that is announced, never skipped
     let through = if page.more { page.last.unwrap_or(after) } else { EventId::MAX };

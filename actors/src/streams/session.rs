@@ -74,7 +74,7 @@ pub(super) struct Opened {
 
 pub(super) async fn open(engine: &Arc<Engine>, opening: Opening, beats_always: bool) -> Option<Opened> {
     // read before anything waits, so that a token revoked in the meantime is looked at again
-    let revocations = engine.access.revocations();
+    let revocations = engine.catalog.revocations();
     let core = ShardCore::here(engine);
     let local = core.local(opening.target.no()).await?;
     if core.stopping() {

@@ -159,7 +159,7 @@ impl SessionHandle {
         if self.ending.get().is_some() {
             return;
         }
-        if self.checked.replace(revocations) != revocations && !engine.access.holds(&self.principal) {
+        if self.checked.replace(revocations) != revocations && !engine.catalog.holds(&self.principal) {
             return self.end(End::Revoked);
         }
         if self.principal.expired(now_ms) {

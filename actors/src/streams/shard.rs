@@ -162,7 +162,7 @@ impl Shard {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let (now, now_ms) = (Instant::now(), clock::now_ms());
         let engine = self.core.engine.clone();
-        let revoked = engine.access.revocations();
+        let revoked = engine.catalog.revocations();
         self.each_session(|session| session.tick(&engine, now, now_ms, revoked));
         self.leave_idle_locals(&ctx.address());
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::catalog::webhooks::WebhookConfig;
 use actors::delivery::http::resolver::Resolver;
+use actors::delivery::registry::WebhookConfig;
 use actors::hub::sources::SourceLimits;
 use actors::hub::webhooks::{ApiFamily, RetryPolicyForm, Webhook, WebhookSpec};
 use actors::hub::{Config, Hub, NewMap};

@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Appends an event to the organization `system`; however long that takes. False: the server is stopping.
 async fn append(engine: &Engine, draft: Draft) -> bool {
     loop {
-        let Some(system) = engine.directory.find(ChannelKind::Organization, SYSTEM_ORGANIZATION) else {
+        let Some(system) = engine.catalog.find(ChannelKind::Organization, SYSTEM_ORGANIZATION) else {
             log::error!("the organization {SYSTEM_ORGANIZATION} is missing; it is made at the next start");
             return false;
         };

@@ -11,17 +11,19 @@ pub use arrivals::{Arrival, TakenIn};
 use super::Hub;
 use crate::catalog::source::SealedKeys;
 pub use crate::catalog::source::Source;
+use crate::catalog::{View, record};
 use crate::clock;
+use crate::documents::DocumentError;
 use crate::engine::Engine;
 pub use crate::ingest::dead_letters::{Detail, Letter};
 pub use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRefusal};
-use crate::journal::AppendError;
+use crate::journal::{AppendError, Urgency};
 use crate::model::channel::{Channel, check_name};
 use crate::model::draft::DraftError;
 use crate::model::event::ChannelNo;
 use crate::model::record_id::SourceId;
 use crate::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme};
-use crate::store::{Change, State, StoreError, Table};
+use crate::store::{self, StoreError, Table};
 
 /// The longest that the key before a rotation may count beside the new one, in seconds.
 pub const OVERLAP_MAX_S: u64 = 604_800;
@@ -39,7 +41,7 @@ pub struct NewSource {
 }
 
 /// What is to change of a source; absent fields stay, `Some(None)` takes the default again.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct SourceChange {
     pub name: Option<Option<String>>,
     pub paused: Option<bool>,
@@ -70,6 +72,8 @@ pub enum SourceError {
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
+    Document(#[from] DocumentError),
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -99,8 +103,46 @@ fn key_of(scheme: &Scheme, given: Option<Zeroizing<String>>) -> Result<(Zeroizin
     }
 }
 
+/// The source as it is to be.
+///
+/// # Errors
+/// A field does not go with its authentication.
+fn changed(source: &Source, change: SourceChange) -> Result<Source, SourceError> {
+    let mut source = source.clone();
+    if let Some(name) = change.name {
+        source.name = name;
+    }
+    if let Some(algorithm) = change.hmac_algorithm {
+        if source.scheme.authentication != Authentication::Hmac {
+            return Err(invalid("hmacAlgorithm")("goes with the authentication hmac".into()));
+        }
+        source.scheme.hmac_algorithm = algorithm;
+    }
+    match &mut source.scheme.jwt {
+        Some(rules) => {
+            rules.issuer = change.issuer.unwrap_or(rules.issuer.take());
+            rules.audience = change.audience.unwrap_or(rules.audience.take());
+        }
+        None if change.issuer.is_some() || change.audience.is_some() => {
+            return Err(invalid("jwt")("goes with the authentication jwt".into()));
+        }
+        None => {}
+    }
+    if let Some(rules) = change.event_type {
+        source.event_type = rules.unwrap_or_else(|| Rule::defaults(source.scheme.authentication));
+    }
+    source.schema = change.schema.unwrap_or(source.schema);
+    source.rate_limit = change.rate_limit.unwrap_or(source.rate_limit);
+    source.paused = change.paused.unwrap_or(source.paused);
+    source.updated_ms = clock::now_ms();
+    Ok(source)
+}
+
 impl Hub {
     /// Makes a source that publishes to the channel. A key that we made is returned once; keys are stored sealed.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, the channel is gone, the server's own or full, or the source could not be stored.
     pub async fn create_source(
         &self,
         channel: &Channel,
@@ -121,15 +163,6 @@ impl Hub {
                 (Some(SealedKeys::new(&self.engine.webhook_registry.key, &id, &key)), made.then_some(key))
             }
         };
-        let _one_at_a_time = self.changes.lock().await;
-        let channel = self.channel(channel.no()).ok_or(SourceError::NotFound)?;
-        if channel.is_system() {
-            return Err(SourceError::System);
-        }
-        let most = self.engine.source_registry.limits.per_channel;
-        if self.engine.source_registry.list(Some(channel.no())).len() >= most {
-            return Err(SourceError::TooMany(most));
-        }
         let now_ms = clock::now_ms();
         let source = Source {
             id,
@@ -144,7 +177,19 @@ impl Hub {
             inserted_ms: now_ms,
             updated_ms: now_ms,
         };
-        let live = self.store_source(source, Arc::default()).await?;
+        let most = self.engine.source_registry.limits.per_channel;
+        let live = self
+            .write_source(|view| {
+                let channel = view.channel(source.channel_no()).ok_or(SourceError::NotFound)?;
+                if channel.is_system() {
+                    return Err(SourceError::System);
+                }
+                if view.sources_of(channel.no()).len() >= most {
+                    return Err(SourceError::TooMany(most));
+                }
+                Ok(source.clone())
+            })
+            .await?;
         Ok((live, made))
     }
 
@@ -158,97 +203,97 @@ impl Hub {
         self.engine.source_registry.list(channel)
     }
 
+    /// Changes what `change` names.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, the source is gone, or the change could not be stored.
     pub async fn change_source(&self, id: &str, change: SourceChange) -> Result<Arc<ActiveSource>, SourceError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let live = self.source(id).ok_or(SourceError::NotFound)?;
-        let mut source = live.source.clone();
-        if let Some(name) = change.name {
-            if let Some(name) = &name {
-                check_name(name).map_err(|e| invalid("name")(e.to_string()))?;
-            }
-            source.name = name;
+        if let Some(Some(name)) = &change.name {
+            self.source(id).ok_or(SourceError::NotFound)?;
+            check_name(name).map_err(|e| invalid("name")(e.to_string()))?;
         }
-        if let Some(algorithm) = change.hmac_algorithm {
-            if source.scheme.authentication != Authentication::Hmac {
-                return Err(invalid("hmacAlgorithm")("goes with the authentication hmac".into()));
-            }
-            source.scheme.hmac_algorithm = algorithm;
-        }
-        match &mut source.scheme.jwt {
-            Some(rules) => {
-                rules.issuer = change.issuer.unwrap_or(rules.issuer.take());
-                rules.audience = change.audience.unwrap_or(rules.audience.take());
-            }
-            None if change.issuer.is_some() || change.audience.is_some() => {
-                return Err(invalid("jwt")("goes with the authentication jwt".into()));
-            }
-            None => {}
-        }
-        if let Some(rules) = change.event_type {
-            source.event_type = rules.unwrap_or_else(|| Rule::defaults(source.scheme.authentication));
-        }
-        source.schema = change.schema.unwrap_or(source.schema);
-        source.rate_limit = change.rate_limit.unwrap_or(source.rate_limit);
-        source.paused = change.paused.unwrap_or(source.paused);
-        source.updated_ms = clock::now_ms();
-        Ok(self.store_source(source, live.stats.clone()).await?)
+        self.write_source(|view| changed(view.source(id).ok_or(SourceError::NotFound)?, change.clone())).await
     }
 
     /// Gives a source another key, `given` or one that we make, which is then returned once. The old one counts for
     /// `overlap_s` more.
+    ///
+    /// # Errors
+    /// The key cannot be used, the source is gone or has none, or the key could not be stored.
     pub async fn rotate_source_key(
         &self,
         id: &str,
         given: Option<Zeroizing<String>>,
         overlap_s: u64,
     ) -> Result<(Arc<ActiveSource>, Option<Zeroizing<String>>), SourceError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let live = self.source(id).ok_or(SourceError::NotFound)?;
-        let mut source = live.source.clone();
-        let Some(old) = &source.keys else {
-            return Err(invalid("authentication")("is none: there is no secret to rotate".into()));
-        };
-        let (key, made) = key_of(&source.scheme, given)?;
-        let (seal, now_ms) = (&self.engine.webhook_registry.key, clock::now_ms());
-        let until_ms = now_ms.saturating_add(overlap_s.min(OVERLAP_MAX_S) as i64 * 1_000);
-        // an old key that does not open any more must not keep the new one from opening
-        let keys = match source.verifier(seal) {
-            Ok(_) => old.rotated(seal, &source.id, &key, until_ms, now_ms),
-            Err(_) => SealedKeys::new(seal, &source.id, &key),
-        };
-        source.keys = Some(keys);
-        source.updated_ms = now_ms;
-        let live = self.store_source(source, live.stats.clone()).await?;
+        let seal = &self.engine.webhook_registry.key;
+        // a source keeps the scheme by which a key is judged and made
+        let source = self.source(id).ok_or(SourceError::NotFound)?;
+        let no_key = || invalid("authentication")("is none: there is no secret to rotate".into());
+        source.source.keys.as_ref().ok_or_else(no_key)?;
+        let (key, made) = key_of(&source.source.scheme, given)?;
+        let live = self
+            .write_source(|view| {
+                let mut source = Source::clone(view.source(id).ok_or(SourceError::NotFound)?);
+                let old = source.keys.as_ref().ok_or_else(no_key)?;
+                let now_ms = clock::now_ms();
+                let until_ms = now_ms.saturating_add(overlap_s.min(OVERLAP_MAX_S) as i64 * 1_000);
+                // an old key that does not open any more must not keep the new one from opening
+                let keys = match source.verifier(seal) {
+                    Ok(_) => old.rotated(seal, &source.id, &key, until_ms, now_ms),
+                    Err(_) => SealedKeys::new(seal, &source.id, &key),
+                };
+                source.keys = Some(keys);
+                source.updated_ms = now_ms;
+                Ok(source)
+            })
+            .await?;
         Ok((live, made.then_some(key)))
     }
 
     /// Deletes a source with its dead letters. The events that it took in stay.
+    ///
+    /// # Errors
+    /// The source is gone, or the deletion could not be stored.
     pub async fn delete_source(&self, id: &str) -> Result<(), SourceError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let id = self.source(id).ok_or(SourceError::NotFound)?.source.id.clone();
-        let stored = id.clone();
-        self.blocking(move |engine| engine.state.write(&deletion(&engine.state, &stored)?)).await?;
-        self.engine.source_registry.remove(&id);
-        Ok(())
+        self.change(Urgency::Reserve, |view| {
+            let source = view.source(id).ok_or(SourceError::NotFound)?;
+            Ok((vec![record::delete_source(&source.id)], ()))
+        })
+        .await
     }
 
-    async fn store_source(
+    /// Stores the source that `decide` returns. When that is durable, the source is at work as it is stored.
+    async fn write_source(
         &self,
-        source: Source,
-        stats: Arc<crate::ingest::registry::SourceStats>,
-    ) -> Result<Arc<ActiveSource>, StoreError> {
-        let stored = source.clone();
-        self.blocking(move |engine| engine.state.write(&[Change::put(Table::Sources, &*stored.id, &stored)?])).await?;
-        let Engine { source_registry, webhook_registry, .. } = &*self.engine;
-        Ok(source_registry.put(ActiveSource::new(source, stats, &webhook_registry.key)))
+        decide: impl Fn(&View<'_>) -> Result<Source, SourceError>,
+    ) -> Result<Arc<ActiveSource>, SourceError> {
+        let id = self
+            .change::<_, SourceError>(Urgency::Normal, |view| {
+                let source = decide(view)?;
+                Ok((vec![record::put_source(&source)?], source.id))
+            })
+            .await?;
+        // it may have been deleted at once
+        self.source(&id).ok_or(SourceError::NotFound)
     }
 }
 
-/// The deletion of a source and of everything that belongs to it.
-pub(super) fn deletion(state: &State, source: &str) -> Result<Vec<Change>, StoreError> {
-    let mut changes = vec![Change::delete(Table::Sources, source), Change::delete(Table::SourceCounts, source)];
-    for table in [Table::DeadLetters, Table::DeadLetterParts] {
-        changes.extend(state.clear(table, source.as_bytes())?);
+/// Deletes what was counted at a source that is gone, and its dead letters.
+pub(super) async fn forget(engine: Arc<Engine>, live: Arc<ActiveSource>) {
+    // whoever keeps a letter holds them, and looks then whether the source is still there
+    let mut letters = live.stats.letters.clone().lock_owned().await;
+    let id = live.source.id.clone();
+    let forget = move || {
+        letters.clear(&id);
+        let mut changes = vec![store::Change::delete(Table::SourceCounts, &*id)];
+        for table in [Table::DeadLetters, Table::DeadLetterParts] {
+            changes.extend(engine.state.clear(table, id.as_bytes())?);
+        }
+        engine.state.write(&changes)
+    };
+    let forgotten = actix_rt::task::spawn_blocking(forget).await;
+    if let Err(e) = forgotten.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+        log::error!(source = &*live.source.id; "the dead letters of a deleted source could not be deleted: {e}");
     }
-    Ok(changes)
 }

@@ -1,30 +1,33 @@
 //! The webhooks of a channel that are kept as one document: replaced together, or not at all.
 //!
 //! They are webhooks like all others, with cursors, deliveries and health; only [`Webhook::entry`] tells them apart. A
-//! replacement is one write of the state. The actors are told afterwards, and one that was not told reads the new state
-//! when it starts.
+//! replacement is one commit. It is judged before that, which may take DNS, and judged again if the document was replaced
+//! by somebody else meanwhile.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{ApiFamily, Hub, InvalidField, Resume, SecretChoice, Webhook, WebhookError, WebhookSpec};
+use super::updates::Hold;
+use super::{
+    ApiFamily, Hub, InvalidField, JUDGED_AGAIN_MAX, Resume, SecretChoice, Webhook, WebhookError, WebhookSpec, make,
+};
 use crate::catalog::webhook::{self, DocumentEntry};
+use crate::catalog::{View, record};
 use crate::clock;
-use crate::delivery::actor::Ask;
-use crate::delivery::storage;
+use crate::documents::Change;
+use crate::journal::{AppendError, Urgency};
 use crate::model::channel::{self, Channel};
 use crate::model::delivery::EndpointState;
 use crate::model::record_id::WebhookId;
 use crate::model::signature::{Keys, Secret};
-use crate::store::{Change, Table};
 
 /// The longest id of an entry, in bytes.
 const ID_BYTES_MAX: usize = 128;
 
 /// An entry as somebody wrote it. The default is one that cannot be read at all.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Entry {
     /// Absent where it could not be read; then `bad` says so.
     pub id: Option<String>,
@@ -52,40 +55,78 @@ struct Draft {
     resume: Option<Resume>,
 }
 
+impl Draft {
+    fn is_changed(&self) -> bool {
+        self.old.as_deref() != Some(&self.webhook)
+    }
+}
+
 impl Hub {
     /// The webhooks of the channel's document, in its order.
     pub fn document(&self, channel: &Channel) -> Vec<Arc<Webhook>> {
-        let mut entries = self.engine.webhook_registry.list(channel.no());
-        entries.retain(|webhook| webhook.entry.is_some());
-        entries.sort_by_key(|webhook| webhook.entry.as_ref().map(|entry| entry.position));
-        entries
+        self.engine.catalog.read(|tables| tables.document(channel.no()))
     }
 
     /// Replaces the document. Entries that it had before are known again by their id and go on where they were; those
     /// that are not in it any more are deleted with their deliveries.
     ///
     /// # Errors
-    /// [`WebhookError::InvalidEntries`] names everything that is wrong with every entry; then nothing has changed.
+    /// [`WebhookError::InvalidEntries`] names everything that is wrong with every entry; then nothing has changed. Else the
+    /// channel is gone, there are too many entries, or the document could not be stored.
     pub async fn replace_document(
         &self,
         channel: &Channel,
         entries: Vec<Entry>,
     ) -> Result<Vec<Arc<Webhook>>, WebhookError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let most = self.engine.webhook_registry.config.per_document;
-        if entries.len() > most {
-            return Err(WebhookError::TooMany { setting: "limits.webhooks_per_document", most });
+        for _ in 0..JUDGED_AGAIN_MAX {
+            let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+            if entries.len() > most {
+                return Err(WebhookError::TooMany { setting: "limits.webhooks_per_document", most });
+            }
+            let before = self.document(&channel);
+            let drafts = self.draft_all(&channel, &before, entries.clone()).await?;
+            // those that may be switched on are told that together with what becomes of the events that waited
+            let holds: Vec<_> =
+                drafts.iter().map(|draft| draft.webhook.active.then(|| self.updates.hold(&draft.webhook.id))).collect();
+            let changed = self.change::<_, WebhookError>(Urgency::Normal, |view| {
+                view.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+                if view.document(channel.no()) != before {
+                    return Ok((Vec::new(), false));
+                }
+                Ok((self.replacement(view, &before, &drafts)?, true))
+            });
+            if !changed.await? {
+                continue;
+            }
+            log::info!(channel = &*channel.id, entries = drafts.len(); "the webhooks of a document were replaced");
+            for (draft, hold) in drafts.into_iter().zip(holds) {
+                self.tell(draft, hold).await;
+            }
+            return Ok(self.document(&channel));
         }
-        let before = self.document(&channel);
-        let drafts = self.draft_all(&channel, &before, entries).await?;
-        let kept: HashSet<WebhookId> = drafts.iter().map(|draft| draft.webhook.id.clone()).collect();
-        let gone: Vec<_> = before.into_iter().filter(|old| !kept.contains(&old.id)).collect();
-        self.store_document(&channel, &drafts, gone).await?;
-        for draft in drafts {
-            self.tell(&channel, draft).await;
+        Err(AppendError::Conflict.into())
+    }
+
+    /// The changes that make the document what the drafts say.
+    fn replacement(
+        &self,
+        view: &View<'_>,
+        before: &[Arc<Webhook>],
+        drafts: &[Draft],
+    ) -> Result<Vec<Change>, WebhookError> {
+        let endpoint = EndpointState::new(self.engine.log.head(), clock::now_ms().max(0) as u64);
+        let mut changes = Vec::new();
+        for draft in drafts.iter().filter(|draft| draft.is_changed()) {
+            match draft.old {
+                None => changes.extend(make(&draft.webhook, &endpoint)?),
+                Some(_) => changes.push(record::put_webhook(&draft.webhook)?),
+            }
         }
-        Ok(self.document(&channel))
+        let kept: HashSet<&WebhookId> = drafts.iter().map(|draft| &draft.webhook.id).collect();
+        let gone = before.iter().filter(|old| !kept.contains(&old.id));
+        changes.extend(gone.flat_map(|old| view.delete_webhook(&old.id)));
+        Ok(changes)
     }
 
     /// Makes a webhook of each entry, or says what is wrong with all of them.
@@ -167,69 +208,22 @@ impl Hub {
         webhook.secrets.as_ref().and_then(open).is_some_and(|keys: Keys| keys.current == *secret)
     }
 
-    /// Writes what the document says, all at once.
-    async fn store_document(
-        &self,
-        channel: &Channel,
-        drafts: &[Draft],
-        gone: Vec<Arc<Webhook>>,
-    ) -> Result<(), WebhookError> {
-        for webhook in &gone {
-            self.end_webhook(&webhook.id).await;
-        }
-        let now_ms = clock::now_ms().max(0) as u64;
-        let changed = drafts.iter().filter(|draft| draft.old.as_deref() != Some(&draft.webhook));
-        let changed: Vec<_> = changed.map(|draft| (draft.webhook.clone(), draft.old.is_none())).collect();
-        let (written, deleted) = (changed.clone(), gone.clone());
-        let stored = self.blocking(move |engine| {
-            let mut changes = Vec::new();
-            for (webhook, is_new) in &written {
-                match is_new {
-                    true => changes.extend(storage::create(webhook, &EndpointState::new(engine.log.head(), now_ms))?),
-                    false => changes.push(Change::put(Table::Webhooks, &*webhook.id, webhook)?),
-                }
-            }
-            for webhook in &deleted {
-                changes.extend(storage::delete(&engine.state, &webhook.id)?);
-            }
-            engine.state.write(&changes)
-        });
-        if let Err(e) = stored.await {
-            // those that were to go are there still
-            for webhook in gone {
-                self.engine.webhook_registry.put(webhook.clone());
-                self.launch(&webhook).await;
-            }
-            return Err(e.into());
-        }
-        for (webhook, _) in changed {
-            self.engine.webhook_registry.put(Arc::new(webhook));
-        }
-        log::info!(channel = &*channel.id, entries = drafts.len(); "the webhooks of a document were replaced");
-        Ok(())
-    }
-
-    /// Tells the actor of a webhook what became of it. The state says the same already, so that a failure here leaves
+    /// Tells the actor of a webhook what became of it. What is stored says the same already, so that a failure here leaves
     /// nothing half done.
-    async fn tell(&self, channel: &Arc<Channel>, draft: Draft) {
-        let Some(webhook) = self.engine.webhook_registry.get(&draft.webhook.id) else { return };
-        let Some(old) = draft.old else { return self.launch(&webhook).await };
-        let off = self.observe(&webhook, false).await.is_ok_and(|seen| seen.state.off.is_some());
-        let enable = webhook.active && (off || draft.resume.is_some());
-        if old == webhook && !enable {
+    async fn tell(&self, draft: Draft, hold: Option<Hold>) {
+        let Draft { webhook, old, resume } = draft;
+        let is_off = async || {
+            let old = old.as_ref()?;
+            self.observe(old, false).await.ok()?.state.off
+        };
+        if old.is_some() && webhook.active && (resume.is_some() || is_off().await.is_some()) {
+            if let Err(e) = self.updates.enable(&webhook.id, resume.unwrap_or_default()).await {
+                log::error!(webhook = &*webhook.id; "a webhook was not told of its new document: {e}");
+            }
             return;
         }
-        let Ok(ready) = self.ready(&webhook, channel.clone()) else { return };
-        let ask = match enable {
-            true => {
-                let resume = draft.resume.unwrap_or_default();
-                Ask::Enable { ready, resume, head: self.engine.log.head() }
-            }
-            false => Ask::Configure { ready, new_target: old.url != webhook.url },
-        };
-        if let Err(e) = self.ask(&webhook, ask).await {
-            log::error!(webhook = &*webhook.id; "a webhook was not told of its new document: {e}");
-        }
+        drop(hold);
+        self.updates.configure(&webhook.id).await;
     }
 }
 

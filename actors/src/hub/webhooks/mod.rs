@@ -5,6 +5,7 @@ mod document;
 mod event_outcome;
 mod pending;
 mod preview;
+mod updates;
 
 use std::sync::Arc;
 
@@ -12,21 +13,22 @@ pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
 pub use document::{Entry, InvalidEntry};
 pub use event_outcome::{EventOutcome, EventStatus};
 pub use preview::{Preview, PreviewAsk};
+pub(super) use updates::Updates;
 
 use super::Hub;
 pub use crate::catalog::webhook::ApiFamily;
 pub use crate::catalog::webhook::Webhook;
 use crate::catalog::webhook::{self, Ready};
-use crate::catalog::webhook_validate;
 pub use crate::catalog::webhook_validate::{InvalidField, SecretChoice, WebhookSpec};
+use crate::catalog::{View, record, webhook_validate};
 use crate::clock;
-use crate::delivery::actor::{Ask, Discard, Observe, Seen};
+use crate::delivery::actor::{Ask, Observe, Seen, WebhookActor};
 pub use crate::delivery::history::{AttemptRecord, Delivery, DeliveryStatus};
 pub use crate::delivery::http::headers::Headers;
 use crate::delivery::http::target::Refusal as TargetRefusal;
 pub use crate::delivery::outcome::Timings;
-use crate::delivery::supervisor::Launch;
-use crate::delivery::{actor::WebhookActor, storage};
+use crate::documents::{Change, DocumentError, Table};
+use crate::journal::{AppendError, Urgency};
 use crate::model::channel::{self, Channel, ChannelKind};
 use crate::model::delivery::EndpointState;
 pub use crate::model::delivery::{
@@ -35,10 +37,13 @@ pub use crate::model::delivery::{
 };
 pub use crate::model::format::Format;
 use crate::model::signature::{Keys, Secret};
-use crate::store::{Change, StoreError, Table};
+use crate::store::StoreError;
 
 /// The longest that an old secret may sign beside a new one, in seconds.
 pub const GRACE_MAX_S: u64 = 604_800;
+
+/// How often a change is judged again because what it changes was changed by somebody else meanwhile.
+const JUDGED_AGAIN_MAX: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
@@ -56,6 +61,10 @@ pub enum WebhookError {
     DeliveryNotFound,
     #[error("the replay is not known")]
     ReplayNotFound,
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -108,59 +117,85 @@ fn secret_choice(family: ApiFamily, spec: &WebhookSpec) -> SecretChoice {
     spec.secret.clone().unwrap_or(by_default)
 }
 
+/// A map sends to one URL once. An organization may send one session here and another one there, to the same address.
+fn check_twice(view: &View<'_>, webhook: &Webhook) -> Result<(), WebhookError> {
+    let same =
+        |other: &Arc<Webhook>| other.family == ApiFamily::Maps && other.id != webhook.id && other.url == webhook.url;
+    let twice = webhook.family == ApiFamily::Maps && view.webhooks_of(webhook.channel_no()).iter().any(same);
+    if twice { Err(WebhookError::Duplicate) } else { Ok(()) }
+}
+
+/// The changes that make a webhook which gets the events after the cursor of `endpoint`.
+fn make(webhook: &Webhook, endpoint: &EndpointState) -> Result<[Change; 2], DocumentError> {
+    Ok([record::put_webhook(webhook)?, Change::put(Table::Endpoints, &webhook.id, endpoint)?])
+}
+
 impl Hub {
     /// Makes a webhook that gets the events from now on. A secret that we made is returned once; secrets are stored
     /// sealed.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, the channel is gone or full, or the webhook could not be stored.
     pub async fn create_webhook(
         &self,
         channel: &Channel,
         family: ApiFamily,
         spec: WebhookSpec,
     ) -> Result<(Arc<Webhook>, Option<Secret>), WebhookError> {
-        let _one_at_a_time = self.changes.lock().await;
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
-        let webhook_registry = &self.engine.webhook_registry;
+        let schedule = &self.engine.webhook_registry.config.schedule;
         let id = channel::uuid_from(clock::random());
         let now_ms = clock::now_ms();
         let choice = secret_choice(family, &spec);
         let made = matches!(choice, SecretChoice::Made);
         let secret = choice.take();
-        let mut webhook = Webhook::new(id.into(), &channel, family, &webhook_registry.config.schedule, now_ms);
+        let mut webhook = Webhook::new(id.into(), &channel, family, schedule, now_ms);
         webhook.secrets = secret.clone().map(|secret| self.seal(&webhook.id, secret));
         self.check(spec, &mut webhook, &channel, true).await?;
-        self.find_room(&channel)?;
         let webhook = Arc::new(webhook);
-        let stored = webhook.clone();
-        self.blocking(move |engine| {
-            let endpoint = EndpointState::new(engine.log.head(), now_ms.max(0) as u64);
-            engine.state.write(&storage::create(&stored, &endpoint)?)
+        self.change::<_, WebhookError>(Urgency::Normal, |view| {
+            let channel = view.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?;
+            check_twice(view, &webhook)?;
+            self.find_room(view, channel)?;
+            let endpoint = EndpointState::new(self.engine.log.head(), now_ms.max(0) as u64);
+            Ok((make(&webhook, &endpoint)?.into(), ()))
         })
         .await?;
-        webhook_registry.put(webhook.clone());
-        self.launch(&webhook).await;
+        self.updates.configure(&webhook.id).await;
         Ok((webhook, secret.filter(|_| made)))
     }
 
     /// The webhooks of a channel, the oldest first.
     pub fn list_webhooks(&self, channel: &Channel) -> Vec<Arc<Webhook>> {
-        self.engine.webhook_registry.list(channel.no())
+        self.engine.catalog.webhooks(Some(channel.no()))
     }
 
     /// A webhook of this channel; that of another one does not exist.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn webhook(&self, channel: &Channel, id: &str) -> Result<Arc<Webhook>, WebhookError> {
-        let webhook = self.engine.webhook_registry.get(id).filter(|webhook| webhook.channel == channel.no);
+        let webhook = self.engine.catalog.webhook(id).filter(|webhook| webhook.channel == channel.no);
         webhook.ok_or(WebhookError::NotFound)
     }
 
     /// A webhook of whatever channel, with the channel.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn find_webhook(&self, id: &str) -> Result<(Arc<Channel>, Arc<Webhook>), WebhookError> {
-        let webhook = self.engine.webhook_registry.get(id).ok_or(WebhookError::NotFound)?;
-        let channel = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?;
-        Ok((channel, webhook))
+        let found = self.engine.catalog.read(|tables| {
+            let webhook = tables.webhook(id)?;
+            Some((tables.channel(webhook.channel_no())?.clone(), webhook.clone()))
+        });
+        found.ok_or(WebhookError::NotFound)
     }
 
     /// Changes what the spec names. `active: true` also switches on what the server has switched off, and `resume` says
     /// what is to become of the events that waited.
+    ///
+    /// # Errors
+    /// What was asked for cannot be, the webhook is gone, or the change could not be stored.
     pub async fn change_webhook(
         &self,
         channel: &Channel,
@@ -168,47 +203,60 @@ impl Hub {
         spec: WebhookSpec,
         resume: Option<Resume>,
     ) -> Result<Arc<Webhook>, WebhookError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
-        let old = self.webhook(&channel, id)?;
         let enable = spec.active == Some(true) || resume.is_some();
-        let mut webhook = Webhook::clone(&old);
-        webhook.updated_ms = clock::now_ms();
-        if let Some(choice) = &spec.secret {
-            webhook.secrets = choice.clone().take().map(|secret| self.seal(&webhook.id, secret));
+        for _ in 0..JUDGED_AGAIN_MAX {
+            let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+            let old = self.webhook(&channel, id)?;
+            let mut webhook = Webhook::clone(&old);
+            webhook.updated_ms = clock::now_ms();
+            if let Some(choice) = &spec.secret {
+                webhook.secrets = choice.clone().take().map(|secret| self.seal(&webhook.id, secret));
+            }
+            self.check(spec.clone(), &mut webhook, &channel, false).await?;
+            let webhook = Arc::new(webhook);
+            let hold = enable.then(|| self.updates.hold(&webhook.id));
+            let changed = self.change::<_, WebhookError>(Urgency::Normal, |view| {
+                let current = view.webhook(id).ok_or(WebhookError::NotFound)?;
+                if **current != *old {
+                    return Ok((Vec::new(), false));
+                }
+                check_twice(view, &webhook)?;
+                Ok((vec![record::put_webhook(&webhook)?], true))
+            });
+            if !changed.await? {
+                continue;
+            }
+            let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+            if enable && webhook.is_on(&channel) {
+                // what cannot run is kept as it is asked for all the same, and shown as what it is
+                self.updates.enable(&webhook.id, resume.unwrap_or_default()).await?;
+            } else {
+                drop(hold);
+                self.updates.configure(&webhook.id).await;
+            }
+            return Ok(webhook);
         }
-        self.check(spec, &mut webhook, &channel, false).await?;
-        let enable = enable && webhook.is_on(&channel);
-        let new_target = webhook.url != old.url;
-        let webhook = self.store_webhook(webhook).await?;
-        // what cannot run is kept as it is asked for all the same, and shown as what it is
-        let Ok(ready) = self.ready(&webhook, channel) else { return Ok(webhook) };
-        let ask = match enable {
-            true => Ask::Enable { ready, resume: resume.unwrap_or_default(), head: self.engine.log.head() },
-            false => Ask::Configure { ready, new_target },
-        };
-        self.ask(&webhook, ask).await?;
-        Ok(webhook)
+        Err(AppendError::Conflict.into())
     }
 
     /// Deletes a webhook with its deliveries. Attempts in flight end unnoticed.
+    ///
+    /// # Errors
+    /// The webhook is gone, or the deletion could not be stored: then it is there still.
     pub async fn delete_webhook(&self, channel: &Channel, id: &str) -> Result<(), WebhookError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let webhook = self.webhook(channel, id)?;
-        self.end_webhook(&webhook.id).await;
-        let id = webhook.id.clone();
-        let deleted = self.blocking(move |engine| engine.state.write(&storage::delete(&engine.state, &id)?)).await;
-        if let Err(e) = deleted {
-            // it is there still
-            self.engine.webhook_registry.put(webhook.clone());
-            self.launch(&webhook).await;
-            return Err(e.into());
-        }
-        Ok(())
+        self.change(Urgency::Reserve, |view| {
+            let webhook = view.webhook(id).filter(|webhook| webhook.channel == channel.no);
+            let webhook = webhook.ok_or(WebhookError::NotFound)?;
+            Ok((view.delete_webhook(&webhook.id), ()))
+        })
+        .await
     }
 
     /// Gives a webhook a new secret, `given` or one that we make, and returns it once. The old one signs as well for
     /// `grace_seconds`.
+    ///
+    /// # Errors
+    /// The secret does not go with the webhook, which may be gone, or it could not be stored.
     pub async fn rotate_secret(
         &self,
         channel: &Channel,
@@ -220,50 +268,54 @@ impl Hub {
             let message = format!("must be a number from 0 to {GRACE_MAX_S}");
             return Err(WebhookError::Invalid(vec![InvalidField { field: "grace_seconds".into(), message }]));
         }
-        let _one_at_a_time = self.changes.lock().await;
-        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
-        let mut webhook = Webhook::clone(&*self.webhook(&channel, id)?);
         let key = &self.engine.webhook_registry.key;
         let secret = given.unwrap_or_else(|| Secret::from_random(clock::random()));
-        let now_ms = clock::now_ms();
-        let old = webhook.secrets.as_ref().map(|sealed| webhook::open_keys(key, &webhook.id, sealed));
-        let keys = match old {
-            Some(Ok(mut keys)) => {
-                keys.rotate(secret.clone(), now_ms + grace_seconds as i64 * 1_000);
-                keys.expire(now_ms);
-                keys
-            }
-            // with another key of the data folder there is no old secret any more
-            Some(Err(_)) | None => Keys::new(secret.clone()),
-        };
-        webhook.secrets = Some(webhook::seal_keys(key, &webhook.id, &keys));
-        webhook.updated_ms = now_ms;
-        if let Some(bad) = self.unfit_secret(&webhook) {
-            return Err(WebhookError::Invalid(vec![bad]));
-        }
-        let webhook = self.store_webhook(webhook).await?;
-        let ready = self.ready(&webhook, channel)?;
-        self.ask(&webhook, Ask::Configure { ready, new_target: false }).await?;
+        let webhook = self
+            .change::<_, WebhookError>(Urgency::Normal, |view| {
+                let webhook = view.webhook(id).filter(|webhook| webhook.channel == channel.no);
+                let mut webhook = Webhook::clone(webhook.ok_or(WebhookError::NotFound)?);
+                let now_ms = clock::now_ms();
+                let old = webhook.secrets.as_ref().map(|sealed| webhook::open_keys(key, &webhook.id, sealed));
+                let keys = match old {
+                    Some(Ok(mut keys)) => {
+                        keys.rotate(secret.clone(), now_ms + grace_seconds as i64 * 1_000);
+                        keys.expire(now_ms);
+                        keys
+                    }
+                    // with another key of the data folder there is no old secret any more
+                    Some(Err(_)) | None => Keys::new(secret.clone()),
+                };
+                webhook.secrets = Some(webhook::seal_keys(key, &webhook.id, &keys));
+                webhook.updated_ms = now_ms;
+                if let Some(bad) = self.unfit_secret(&webhook) {
+                    return Err(WebhookError::Invalid(vec![bad]));
+                }
+                Ok((vec![record::put_webhook(&webhook)?], Arc::new(webhook)))
+            })
+            .await?;
+        let channel = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?;
+        self.ready(&webhook, channel)?;
+        self.updates.configure(&webhook.id).await;
         Ok(secret)
     }
 
     /// The switch over the webhooks of a map.
+    ///
+    /// # Errors
+    /// The channel is gone, or the change could not be stored.
     pub async fn toggle_webhooks(&self, channel: &Channel, enabled: bool) -> Result<Arc<Channel>, WebhookError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
-        if channel.webhooks_enabled == enabled {
-            return Ok(channel);
-        }
-        let mut changed = Channel::clone(&channel);
-        changed.webhooks_enabled = enabled;
-        changed.updated_ms = clock::now_ms();
-        let changed = self
-            .blocking(move |engine| {
-                engine.state.write(&[Change::put(Table::Channels, changed.no.to_be_bytes(), &changed)?])?;
-                Ok(changed)
+        let channel = self
+            .change::<_, WebhookError>(Urgency::Normal, |view| {
+                let channel = view.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+                if channel.webhooks_enabled == enabled {
+                    return Ok((Vec::new(), channel.clone()));
+                }
+                let mut changed = Channel::clone(channel);
+                changed.webhooks_enabled = enabled;
+                changed.updated_ms = clock::now_ms();
+                Ok((vec![record::put_channel(&changed)?], Arc::new(changed)))
             })
             .await?;
-        let channel = self.engine.directory.put(changed);
         self.refresh_webhooks(&channel).await;
         Ok(channel)
     }
@@ -286,16 +338,7 @@ impl Hub {
         fresh: bool,
     ) -> Result<(), WebhookError> {
         let bad = self.judge(spec, webhook, channel, fresh).await;
-        if !bad.is_empty() {
-            return Err(WebhookError::Invalid(bad));
-        }
-        // an organization may send one session here and another one there, to the same address
-        let same = |other: &Arc<Webhook>| {
-            other.family == ApiFamily::Maps && other.id != webhook.id && other.url == webhook.url
-        };
-        let twice =
-            webhook.family == ApiFamily::Maps && self.engine.webhook_registry.list(channel.no()).iter().any(same);
-        if twice { Err(WebhookError::Duplicate) } else { Ok(()) }
+        if bad.is_empty() { Ok(()) } else { Err(WebhookError::Invalid(bad)) }
     }
 
     /// Puts the spec into the webhook, with the form of the URL that is stored, and answers everything that is wrong.
@@ -346,51 +389,23 @@ impl Hub {
     }
 
     /// Whether the channel may have one more webhook beside those of its document.
-    fn find_room(&self, channel: &Channel) -> Result<(), WebhookError> {
+    fn find_room(&self, view: &View<'_>, channel: &Channel) -> Result<(), WebhookError> {
         let config = &self.engine.webhook_registry.config;
         let (setting, most) = match channel.kind {
             ChannelKind::Map => ("limits.webhooks_per_map", config.per_map),
             ChannelKind::Organization => ("limits.webhooks_per_organization", config.per_organization),
         };
-        let own = self
-            .engine
-            .webhook_registry
-            .list(channel.no())
-            .iter()
-            .filter(|webhook| webhook.family != ApiFamily::Feed)
-            .count();
+        let webhooks = view.webhooks_of(channel.no());
+        let own = webhooks.iter().filter(|webhook| webhook.family != ApiFamily::Feed).count();
         if own < most { Ok(()) } else { Err(WebhookError::TooMany { setting, most }) }
     }
 
-    async fn store_webhook(&self, webhook: Webhook) -> Result<Arc<Webhook>, WebhookError> {
-        let webhook = Arc::new(webhook);
-        let stored = webhook.clone();
-        self.blocking(move |engine| engine.state.write(&[Change::put(Table::Webhooks, &*stored.id, &*stored)?]))
-            .await?;
-        self.engine.webhook_registry.put(webhook.clone());
-        Ok(webhook)
-    }
-
     fn ready(&self, webhook: &Arc<Webhook>, channel: Arc<Channel>) -> Result<Arc<Ready>, WebhookError> {
-        let webhook_registry = &self.engine.webhook_registry;
-        let ready = Ready::of(webhook.clone(), channel, &webhook_registry.key, &webhook_registry.target_check.policy);
-        ready.map(Arc::new).map_err(|e| {
-            log::error!(webhook = &*webhook.id; "a webhook cannot deliver until it is changed: {e}");
-            WebhookError::Unavailable
-        })
-    }
-
-    async fn launch(&self, webhook: &Arc<Webhook>) {
-        // without a supervisor the server is stopping, and the webhook starts with the next one
-        let _ = self.supervisor.send(Launch { webhook: webhook.clone() }).await;
+        self.updates.ready(webhook.clone(), channel).ok_or(WebhookError::Unavailable)
     }
 
     async fn actor(&self, webhook: &Arc<Webhook>) -> Result<actix::Addr<WebhookActor>, WebhookError> {
-        if let Some(actor) = self.engine.webhook_registry.actor(&webhook.id) {
-            return Ok(actor);
-        }
-        self.launch(webhook).await;
-        self.engine.webhook_registry.actor(&webhook.id).ok_or(WebhookError::Unavailable)
+        self.updates.actor(&webhook.id).await.ok_or(WebhookError::Unavailable)
     }
 
     async fn ask(&self, webhook: &Arc<Webhook>, ask: Ask) -> Result<Option<JobId>, WebhookError> {
@@ -403,21 +418,8 @@ impl Hub {
         seen.ok().flatten().ok_or(WebhookError::Unavailable)
     }
 
-    /// Ends the actor of a webhook that is about to be deleted.
-    pub(super) async fn end_webhook(&self, id: &str) {
-        if let Some(actor) = self.engine.webhook_registry.remove(id) {
-            // an actor that has died writes nothing either
-            let _ = actor.send(Discard).await;
-        }
-    }
-
     /// Tells the webhooks of a channel that the channel has changed.
-    pub(super) async fn refresh_webhooks(&self, channel: &Arc<Channel>) {
-        for webhook in self.engine.webhook_registry.list(channel.no()) {
-            let Ok(ready) = self.ready(&webhook, channel.clone()) else { continue };
-            if let Err(e) = self.ask(&webhook, Ask::Configure { ready, new_target: false }).await {
-                log::error!(webhook = &*webhook.id; "a webhook was not told of a change: {e}");
-            }
-        }
+    pub(super) async fn refresh_webhooks(&self, channel: &Channel) {
+        self.updates.configure_all(channel.no()).await;
     }
 }
