@@ -8,18 +8,16 @@ use bytes::Bytes;
 
 use crate::catalog::webhook::Ready;
 use crate::clock;
+use crate::delivery::handles::Handles;
 use crate::delivery::history::AttemptRecord;
 use crate::delivery::http::client::{self, DeliveryClient};
 use crate::delivery::http::headers::Headers as Shown;
-use crate::delivery::outcome;
-use crate::engine::Engine;
+use crate::delivery::{outcome, pages};
 use crate::feed::frame::Frame;
-use crate::model::channel::Owner;
 use crate::model::delivery::{Attempt, FailureCode, Outcome};
-use crate::model::event::ChannelNo;
 use crate::model::format::{self, ChannelLabel, Format, Rendered, Subject, TemplateError};
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
+use crate::store::StoreError;
 
 /// Shown in place of the value of a custom header, which may be a credential.
 const HIDDEN: &str = "(hidden)";
@@ -43,7 +41,7 @@ pub struct Done {
 
 /// Makes one attempt. `frames`: the events of the attempt as far as they are at hand.
 pub async fn make(
-    engine: &Arc<Engine>,
+    handles: &Arc<Handles>,
     ready: &Ready,
     client: &DeliveryClient,
     attempt: &Attempt,
@@ -52,7 +50,7 @@ pub async fn make(
     let (started, started_ms) = (Instant::now(), clock::now_ms());
     let record =
         |outcome: outcome::Outcome, headers| record_of(attempt, started_ms, started.elapsed(), outcome, headers);
-    let frames = match complete(engine, ready, attempt, frames).await {
+    let frames = match complete(handles, ready, attempt, frames).await {
         Ok(frames) => frames,
         Err(reason) => return not_sent(record(refused(reason), Shown::default()), started.elapsed()),
     };
@@ -66,15 +64,15 @@ pub async fn make(
     let at_ms = clock::now_ms();
     let signing = format::Attempt { delivery: &delivery, number: attempt.number, at_ms };
     let (headers, shown) = headers(ready, &rendered, &signing);
-    let config = &engine.webhook_registry.config;
+    let settings = &handles.settings;
     let answered = match &ready.target {
         Ok(url) => {
             let post = client::Attempt {
                 url,
                 headers,
                 body: rendered.body.clone(),
-                deadline: config.attempt_timeout,
-                connect_timeout: config.connect_timeout,
+                deadline: settings.attempt_timeout,
+                connect_timeout: settings.connect_timeout,
             };
             client.send(post).await
         }
@@ -87,7 +85,7 @@ pub async fn make(
 
 /// The events with their frames; those that retention took are missing, and it is an error if all of them are.
 async fn complete(
-    engine: &Arc<Engine>,
+    handles: &Arc<Handles>,
     ready: &Ready,
     attempt: &Attempt,
     frames: Vec<Option<Arc<Frame>>>,
@@ -95,17 +93,16 @@ async fn complete(
     if frames.iter().all(Option::is_some) {
         return Ok(frames.into_iter().flatten().collect());
     }
-    let (no, owner) = (ready.channel.no(), ready.channel.owner());
     let mut tries = 0;
     loop {
         tries += 1;
-        let (engine, owner) = (engine.clone(), owner.clone());
+        let (handles, channel) = (handles.clone(), ready.channel.clone());
         let (ids, frames) = (attempt.events.clone(), frames.clone());
         let read = actix_rt::task::spawn_blocking(move || {
             let pairs = ids.into_iter().zip(frames);
             let frame = |(id, frame): (EventId, Option<Arc<Frame>>)| match frame {
                 Some(frame) => Ok(Some(frame)),
-                None => read_one(&engine, no, &owner, id),
+                None => pages::read_one(&handles, &channel, id),
             };
             pairs.map(frame).filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
         });
@@ -119,23 +116,6 @@ async fn complete(
             }
         }
     }
-}
-
-fn read_one(engine: &Engine, no: ChannelNo, owner: &Owner, id: EventId) -> Result<Option<Arc<Frame>>, StoreError> {
-    let limit = PageLimit { events: 1, bytes: engine.limits.page_bytes };
-    let page = engine.log.read(no, id.before(), limit, Direction::Forward)?;
-    let event = page.events.into_iter().find(|event| event.id == id);
-    Ok(event.map(|event| Arc::new(Frame::new(event, owner.clone()))))
-}
-
-/// The frames of these events, without those that are gone.
-pub fn read_frames(
-    engine: &Engine,
-    no: ChannelNo,
-    owner: &Owner,
-    ids: &[EventId],
-) -> Result<Vec<Arc<Frame>>, StoreError> {
-    ids.iter().filter_map(|id| read_one(engine, no, owner, *id).transpose()).collect()
 }
 
 /// The body for these events, one or a batch.

@@ -1,11 +1,11 @@
-//! The delivery log: what people may read of the deliveries of a webhook, successes too. Nothing depends on it.
+//! What people may read of the deliveries of a webhook, successes too. Nothing depends on it.
 //!
-//! Attempts are noted in memory and written in batches, so that a delivery that goes well costs no write of its own; at
-//! most as many are held as are kept at all, and no more than [`HELD_BYTES_MAX`] of all webhooks: of a flood of successes
-//! the newest of each interval are kept. Whoever reads has everything written first. What was noted in the last seconds
-//! before a crash is missing.
+//! Attempts are noted in memory and written in batches into the [`DeliveryLog`](super::delivery_log::DeliveryLog), so that
+//! a delivery that goes well costs no write of its own; at most as many are held as are kept at all, and no more than
+//! [`HELD_BYTES_MAX`] of all webhooks: of a flood of successes the newest of each interval are kept. Whoever reads has
+//! everything written first. What was noted in the last seconds before a crash is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,10 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::http::headers::Headers;
 use crate::delivery::outcome::Timings;
-use crate::delivery::storage::delivery_key;
 use crate::model::delivery::{DeliveryId, Standing, Trigger};
 use crate::model::id::EventId;
-use crate::store::{Change, State, StoreError, Table};
 
 /// Attempts of one delivery that are kept; the oldest go first.
 pub const ATTEMPTS_KEPT: usize = 32;
@@ -27,6 +25,8 @@ pub const HELD_BYTES_MAX: usize = 16 << 20;
 /// Up to so many deliveries that went well are written each second; more wait for up to [`BUSY_EVERY_MS`].
 const SMOOTH_AT_ONCE: usize = 64;
 const BUSY_EVERY_MS: u64 = 5_000;
+/// How often a webhook without deliveries looks for those that are too old.
+const TRIM_EVERY_MS: u64 = 3_600_000;
 /// Event types of a batch that are named.
 const TYPES_KEPT: usize = 16;
 
@@ -99,7 +99,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    fn absorb(&mut self, newer: Delivery) {
+    /// Adds the attempts that came later.
+    pub(super) fn absorb(&mut self, newer: Delivery) {
         self.attempts.extend(newer.attempts);
         let surplus = self.attempts.len().saturating_sub(ATTEMPTS_KEPT);
         self.attempts.drain(..surplus);
@@ -130,47 +131,29 @@ impl Delivery {
 #[derive(Debug, Default)]
 pub struct UnwrittenBytes(AtomicUsize);
 
-/// The log of one webhook.
+/// What was noted of one webhook and not written yet.
 pub struct History {
-    webhook: String,
     most: usize,
-    max_age_ms: u64,
-    /// What is on disk, the oldest first.
-    known: BTreeSet<DeliveryId>,
-    /// What was noted since the last write: deliveries that went well at once, and all others, of which the disk may
-    /// know something that is no longer so.
+    /// Deliveries that went well at once, and all others, of which the disk may know something that is no longer so.
     smooth: BTreeMap<DeliveryId, Delivery>,
     others: BTreeMap<DeliveryId, Delivery>,
-    /// When all of it was last written.
-    written_ms: u64,
+    /// When all of it was last taken to be written.
+    taken_ms: u64,
+    /// When something was last taken, if only to look for what is too old.
+    trimmed_ms: u64,
     held: Arc<UnwrittenBytes>,
     own_bytes: usize,
 }
 
-/// What is to be written: the deliveries that changed and those that go.
-pub struct Page {
-    webhook: String,
-    fresh: Vec<Delivery>,
-    gone: Vec<DeliveryId>,
-}
-
 impl History {
-    /// `known`: what is on disk.
-    pub fn new(
-        webhook: &str,
-        most: usize,
-        max_age_ms: u64,
-        known: BTreeSet<DeliveryId>,
-        held: Arc<UnwrittenBytes>,
-    ) -> History {
+    /// `most`: deliveries that are kept.
+    pub fn new(most: usize, now_ms: u64, held: Arc<UnwrittenBytes>) -> History {
         History {
-            webhook: webhook.into(),
             most,
-            max_age_ms,
-            known,
             smooth: BTreeMap::new(),
             others: BTreeMap::new(),
-            written_ms: 0,
+            taken_ms: 0,
+            trimmed_ms: now_ms,
             held,
             own_bytes: 0,
         }
@@ -242,83 +225,48 @@ impl History {
         self.held.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// What has to be written each second: everything where there is little; of more than that what did not go well, and
-    /// the rest a few times a minute, so that a busy webhook does not write what is trimmed a moment later.
-    pub fn take(&mut self, now_ms: u64) -> Page {
-        let busy = self.smooth.len() > SMOOTH_AT_ONCE;
-        // a clock that stepped back makes it wait no longer
-        let is_early = (self.written_ms..self.written_ms.saturating_add(BUSY_EVERY_MS)).contains(&now_ms);
-        if busy && is_early { self.page(now_ms, false) } else { self.take_all(now_ms) }
+    /// What has to be written each second, the oldest first: everything where there is little; of more than that what did
+    /// not go well, and the rest a few times a minute, so that a busy webhook does not write what is trimmed a moment later.
+    /// None: there is nothing to do.
+    pub fn take(&mut self, now_ms: u64) -> Option<Vec<Delivery>> {
+        let is_busy = self.smooth.len() > SMOOTH_AT_ONCE;
+        let fresh = if is_busy && is_within(BUSY_EVERY_MS, self.taken_ms, now_ms) {
+            self.release_all(false)
+        } else {
+            self.take_all(now_ms)
+        };
+        if fresh.is_empty() && is_within(TRIM_EVERY_MS, self.trimmed_ms, now_ms) {
+            return None;
+        }
+        self.trimmed_ms = now_ms;
+        Some(fresh)
     }
 
-    /// Everything that was noted, to be written, and what has to go because there is too much of it or it is too old.
-    pub fn take_all(&mut self, now_ms: u64) -> Page {
-        self.written_ms = now_ms;
-        self.page(now_ms, true)
+    /// Everything that was noted, to be written, the oldest first.
+    pub fn take_all(&mut self, now_ms: u64) -> Vec<Delivery> {
+        self.taken_ms = now_ms;
+        self.release_all(true)
     }
 
-    fn page(&mut self, now_ms: u64, all: bool) -> Page {
+    fn release_all(&mut self, with_smooth: bool) -> Vec<Delivery> {
         let mut fresh = std::mem::take(&mut self.others);
-        if all {
+        if with_smooth {
             fresh.append(&mut self.smooth);
         }
         fresh.values().for_each(|delivery| self.release(delivery));
-        self.known.extend(fresh.keys().copied());
-        let mut gone = Vec::new();
-        while let Some(oldest) = self.known.first().copied() {
-            let old = oldest.time_ms().saturating_add(self.max_age_ms) < now_ms;
-            if self.known.len() <= self.most && !old {
-                break;
-            }
-            self.known.pop_first();
-            gone.push(oldest);
-        }
-        let kept = fresh.into_values().filter(|delivery| self.known.contains(&delivery.id)).collect();
-        Page { webhook: self.webhook.clone(), fresh: kept, gone }
+        fresh.into_values().collect()
     }
+}
+
+/// Whether less than `every_ms` has passed. A clock that stepped back makes nothing wait longer.
+fn is_within(every_ms: u64, since_ms: u64, now_ms: u64) -> bool {
+    (since_ms..since_ms.saturating_add(every_ms)).contains(&now_ms)
 }
 
 impl Drop for History {
     fn drop(&mut self) {
         self.held.0.fetch_sub(self.own_bytes, Ordering::Relaxed);
     }
-}
-
-impl Page {
-    pub fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.gone.is_empty()
-    }
-
-    pub fn write(self, state: &State) -> Result<(), StoreError> {
-        let mut changes = Vec::with_capacity(self.fresh.len() + self.gone.len());
-        for newer in self.fresh {
-            let at = delivery_key(&self.webhook, newer.id);
-            let began = newer.attempts.first().is_some_and(|attempt| attempt.number == 1);
-            let earlier = if began { None } else { state.get::<Delivery>(Table::Deliveries, &at)? };
-            let delivery = match earlier {
-                Some(mut earlier) => {
-                    earlier.absorb(newer);
-                    earlier
-                }
-                None => newer,
-            };
-            changes.push(Change::put(Table::Deliveries, at, &delivery)?);
-        }
-        let gone = self.gone.iter().map(|id| Change::delete(Table::Deliveries, delivery_key(&self.webhook, *id)));
-        changes.extend(gone);
-        state.write(&changes)
-    }
-}
-
-/// The ids that are on disk.
-pub fn known(state: &State, webhook: &str) -> Result<BTreeSet<DeliveryId>, StoreError> {
-    Ok(read(state, webhook)?.into_iter().map(|delivery| delivery.id).collect())
-}
-
-/// The whole log of a webhook, the oldest delivery first.
-pub fn read(state: &State, webhook: &str) -> Result<Vec<Delivery>, StoreError> {
-    let all = state.scan::<Delivery>(Table::Deliveries, webhook.as_bytes())?;
-    Ok(all.into_iter().map(|(_, delivery)| delivery).collect())
 }
 
 #[cfg(test)]

@@ -25,76 +25,74 @@ fn id(n: u64) -> DeliveryId {
     DeliveryId::fresh(n, 1)
 }
 
-fn history(most: usize, known: BTreeSet<DeliveryId>) -> History {
-    History::new("w", most, 100_000, known, Arc::default())
+fn history(most: usize) -> History {
+    History::new(most, 0, Arc::default())
 }
 
 fn deliver(history: &mut History, n: u64) {
     history.note(id(n), Vec::new(), Vec::new(), Standing::Delivered, record(1));
 }
 
-fn ids(page: &Page) -> Vec<DeliveryId> {
-    page.fresh.iter().map(|delivery| delivery.id).collect()
-}
-
-#[test]
-fn the_log_keeps_the_newest_deliveries_and_no_older_ones_than_it_may() {
-    let mut history = history(3, [id(1), id(2)].into());
-    (3..=6).for_each(|n| deliver(&mut history, n));
-    let page = history.take(50_000);
-    assert_eq!(ids(&page), [id(4), id(5), id(6)]);
-    assert_eq!(page.gone, [id(1), id(2)]);
-    assert_eq!(history.take(100_005).gone, [id(4)]);
+fn ids(fresh: &[Delivery]) -> Vec<DeliveryId> {
+    fresh.iter().map(|delivery| delivery.id).collect()
 }
 
 #[test]
 fn only_the_latest_attempts_of_a_delivery_keep_their_details() {
-    let mut history = history(3, BTreeSet::new());
+    let mut history = history(3);
     for number in 1..=40 {
         history.note(id(1), Vec::new(), Vec::new(), Standing::Dead, record(number));
     }
-    let page = history.take(1);
-    let attempts = &page.fresh[0].attempts;
+    let fresh = history.take(1).expect("it is to be written");
+    let attempts = &fresh[0].attempts;
     assert_eq!((attempts.len(), attempts[0].number), (ATTEMPTS_KEPT, 9));
     assert_eq!(attempts.iter().filter(|a| !a.request_headers.is_empty()).count(), DETAILS_KEPT);
 }
 
 #[test]
 fn a_busy_webhook_writes_its_failures_each_second_and_its_successes_less_often() {
-    let mut history = history(1_000, BTreeSet::new());
+    let mut history = history(1_000);
     let retrying = Standing::Retrying { next_at_ms: 9 };
     let many = SMOOTH_AT_ONCE as u64 + 1;
     assert!(history.take_all(1_000).is_empty());
     (0..many).for_each(|n| deliver(&mut history, n));
     history.note(id(500), Vec::new(), Vec::new(), retrying, record(1));
-    assert_eq!(ids(&history.take(2_000)), [id(500)]);
-    assert!(history.take(3_000).is_empty());
-    assert_eq!(history.take(1_000 + BUSY_EVERY_MS).fresh.len() as u64, many);
+    assert_eq!(ids(&history.take(2_000).expect("the failure")), [id(500)]);
+    assert_eq!(history.take(3_000), None);
+    assert_eq!(history.take(1_000 + BUSY_EVERY_MS).expect("all").len() as u64, many);
     // a reader does not wait
     (600..600 + many).for_each(|n| deliver(&mut history, n));
-    assert_eq!(history.take_all(7_000).fresh.len() as u64, many);
+    assert_eq!(history.take_all(7_000).len() as u64, many);
     // nor does anyone after the clock stepped back
     (700..700 + many).for_each(|n| deliver(&mut history, n));
-    assert_eq!(history.take(10).fresh.len() as u64, many);
+    assert_eq!(history.take(10).expect("all").len() as u64, many);
+}
+
+#[test]
+fn a_webhook_without_deliveries_still_looks_for_those_that_are_too_old() {
+    let mut history = history(10);
+    assert_eq!(history.take(TRIM_EVERY_MS - 1), None);
+    assert_eq!(history.take(TRIM_EVERY_MS), Some(Vec::new()));
+    assert_eq!(history.take(TRIM_EVERY_MS + 1), None);
 }
 
 #[test]
 fn a_delivery_that_failed_before_it_went_well_is_never_left_out() {
-    let mut history = history(10, BTreeSet::new());
+    let mut history = history(10);
     history.note(id(1), Vec::new(), Vec::new(), Standing::Retrying { next_at_ms: 9 }, record(1));
-    assert_eq!(history.take(1_000).fresh[0].status, DeliveryStatus::Retrying);
+    assert_eq!(history.take(1_000).expect("it")[0].status, DeliveryStatus::Retrying);
     // the disk says that it is retried, which is no longer so
     history.note(id(1), Vec::new(), Vec::new(), Standing::Delivered, record(2));
     (2..100).for_each(|n| deliver(&mut history, n));
-    let page = history.take_all(2_000);
-    assert!(ids(&page).contains(&id(1)) && ids(&page).contains(&id(99)));
-    assert_eq!(page.fresh.len(), 10);
+    let fresh = history.take_all(2_000);
+    assert!(ids(&fresh).contains(&id(1)) && ids(&fresh).contains(&id(99)));
+    assert_eq!(fresh.len(), 10);
 }
 
 #[test]
 fn what_all_webhooks_hold_together_is_bounded() {
     let held = Arc::new(UnwrittenBytes::default());
-    let mut all: Vec<_> = (0..4).map(|_| History::new("w", 100_000, 1 << 40, BTreeSet::new(), held.clone())).collect();
+    let mut all: Vec<_> = (0..4).map(|_| History::new(100_000, 0, held.clone())).collect();
     let body = "x".repeat(4_096);
     for n in 0..4_000 {
         for history in &mut all {

@@ -1,18 +1,22 @@
 //! Events going out by HTTP: who delivers them when, and what became of each delivery.
 //!
-//! - [`actor`]: one per webhook; [`supervisor`]: starts them; [`registry`]: which stands for which webhook
-//! - `pages`, `attempt`, `storage`: what an actor does: read the log, post, persist; [`history`]: the delivery log for people
-//! - [`http`]: one POST, to where it may go
+//! - [`actor`]: one per webhook; [`registry`]: which stands for which webhook, started again when it died
+//! - [`handles`]: the settings, and what the actors share of the rest of the engine
+//! - `pages`, `attempt`: reading the log, posting; [`http`]: one POST, to where it may go
+//! - [`storage`], `unsaved`: the state of deliveries as documents, and what of it is not durable yet
+//! - [`history`], [`delivery_log`]: what people may read of deliveries, in memory and on disk
 //! - `notices`: what is published about webhooks in the organization `system`
 
 pub mod actor;
 pub mod attempt;
+pub mod delivery_log;
 mod gauges;
+pub mod handles;
 pub mod history;
 pub mod http;
 mod notices;
 pub mod outcome;
-mod pages;
+pub(crate) mod pages;
 pub mod registry;
 pub(crate) mod storage;
-pub mod supervisor;
+mod unsaved;

@@ -1,10 +1,11 @@
-//! Pages of the log for a webhook: read, filtered, and made into what the state machine is offered.
+//! Reading the log for a webhook: pages, filtered and made into what the state machine is offered, and single events.
 
 use std::sync::Arc;
 
 use crate::catalog::webhook::Ready;
-use crate::engine::Engine;
+use crate::delivery::handles::Handles;
 use crate::feed::frame::Frame;
+use crate::model::channel::Channel;
 use crate::model::delivery::{JobId, Offer, Ticket};
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError};
@@ -39,13 +40,17 @@ pub struct Page {
     pub frames: Vec<Arc<Frame>>,
 }
 
-pub fn read(engine: &Engine, ready: &Ready, wanted: Wanted) -> Result<Page, StoreError> {
+/// Blocks.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn read(handles: &Handles, ready: &Ready, wanted: Wanted) -> Result<Page, StoreError> {
     let no = ready.channel.no();
     // what is read is at least everything up to here
-    let head = engine.log.head();
-    let limit = PageLimit { events: wanted.want.max(1), bytes: engine.limits.page_bytes };
-    let read = engine.log.read(no, wanted.after, limit, Direction::Forward)?;
-    let lost_through = engine.log.expired(no);
+    let head = handles.log.head();
+    let limit = PageLimit { events: wanted.want.max(1), bytes: handles.page_bytes };
+    let read = handles.log.read(no, wanted.after, limit, Direction::Forward)?;
+    let lost_through = handles.log.expired(no);
     let mut page = Page {
         ticket: wanted.ticket,
         job: wanted.job,
@@ -76,6 +81,25 @@ pub fn read(engine: &Engine, ready: &Ready, wanted: Wanted) -> Result<Page, Stor
     if !page.more {
         page.through = page.through.max(head.min(wanted.until));
     }
-    page.damaged = engine.log.damaged_between(wanted.after.max(lost_through), page.through);
+    page.damaged = handles.log.damaged_between(wanted.after.max(lost_through), page.through);
     Ok(page)
+}
+
+/// One event of a channel; none when it is gone. Blocks.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn read_one(handles: &Handles, channel: &Channel, id: EventId) -> Result<Option<Arc<Frame>>, StoreError> {
+    let limit = PageLimit { events: 1, bytes: handles.page_bytes };
+    let page = handles.log.read(channel.no(), id.before(), limit, Direction::Forward)?;
+    let event = page.events.into_iter().find(|event| event.id == id);
+    Ok(event.map(|event| Arc::new(Frame::new(event, channel.owner()))))
+}
+
+/// The frames of these events, without those that are gone. Blocks.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn read_all(handles: &Handles, channel: &Channel, ids: &[EventId]) -> Result<Vec<Arc<Frame>>, StoreError> {
+    ids.iter().filter_map(|id| read_one(handles, channel, *id).transpose()).collect()
 }

@@ -1,104 +1,270 @@
-//! What all webhook actors share: the settings, the check of targets, the key of the secrets, and which actor stands for
-//! which webhook.
+//! Which actor stands for which webhook. Starts one where it is missing, on the threads that deliver; starts it again when
+//! it died; ends them all in order.
+//!
+//! This is no actor, so it cannot die. Each actor holds a [`Life`], whose end is told here however the actor ended: by a
+//! panic, before it had begun, or with its thread. What an actor needs to go on is in the documents.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use actix::Addr;
-use parking_lot::RwLock;
-use rustls::ClientConfig;
+use actix::{Actor, Addr};
+use actix_rt::ArbiterHandle;
+use parking_lot::Mutex;
 
-use crate::delivery::actor::WebhookActor;
-use crate::delivery::history::UnwrittenBytes;
-use crate::delivery::http::target::TargetCheck;
-use crate::model::delivery::{Limits, RetryPolicy};
+use crate::delivery::actor::{Ask, Discard, Shutdown, WebhookActor};
+use crate::delivery::handles::Handles;
+use crate::delivery::http::client::DeliveryClient;
+use crate::journal::AppendError;
 use crate::model::record_id::WebhookId;
-use crate::model::seal::SealKey;
-use crate::model::target::Policy;
+use crate::model::delivery::{JobId, Refusal};
 
-/// The settings of outgoing webhooks.
-#[derive(Clone, Debug)]
-pub struct WebhookConfig {
-    pub policy: Policy,
-    pub attempt_timeout: Duration,
-    pub connect_timeout: Duration,
-    /// The retry policy of webhooks that name none.
-    pub schedule: RetryPolicy,
-    pub disable_after: Duration,
-    /// Webhooks of one map, without those of its document.
-    pub per_map: usize,
-    /// Webhooks of one organization, without those of its document.
-    pub per_organization: usize,
-    /// Webhooks in the document of one map or organization.
-    pub per_document: usize,
-    pub max_in_flight: u32,
-    /// Deliveries of one webhook that are kept for people, and for how long.
-    pub log_deliveries: usize,
-    pub log_max_age: Duration,
-    /// Threads that deliver.
-    pub threads: usize,
+/// Why nothing came of what an actor was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("the webhook's deliveries are not running")]
+    NotRunning,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be made durable, or not in time.
+    #[error(transparent)]
+    Append(#[from] AppendError),
 }
 
-impl WebhookConfig {
-    pub(crate) fn limits(&self) -> Limits {
-        Limits { disable_after_ms: self.disable_after.as_millis() as u64, ..Limits::default() }
+/// An actor that died is started again after this.
+const RESTART: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1_000 });
+
+thread_local! {
+    /// The client of this thread, made by its first webhook.
+    static CLIENT: RefCell<Option<Rc<DeliveryClient>>> = const { RefCell::new(None) };
+}
+
+fn client(handles: &Handles) -> Rc<DeliveryClient> {
+    let new = || Rc::new(DeliveryClient::new(handles.target_check.clone(), handles.tls.clone()));
+    CLIENT.with(|client| client.borrow_mut().get_or_insert_with(new).clone())
+}
+
+pub struct WebhookActors {
+    pub handles: Arc<Handles>,
+    threads: Vec<ArbiterHandle>,
+    next_thread: AtomicUsize,
+    /// Held over the start of an actor, so that no webhook gets two.
+    starting: Mutex<Starting>,
+    running: Mutex<HashMap<WebhookId, Running>>,
+    is_stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Starting {
+    lives: u64,
+}
+
+struct Running {
+    life: u64,
+    /// None while it is being started.
+    addr: Option<Addr<WebhookActor>>,
+}
+
+/// Held by an actor as long as it lives.
+pub struct Life {
+    actors: Weak<WebhookActors>,
+    webhook: WebhookId,
+    number: u64,
+    /// The actor has ended by itself: its webhook is deleted, or the server stops.
+    ends_in_order: bool,
+}
+
+impl Life {
+    /// The actor ends, and is not to be started again.
+    pub fn end_in_order(&mut self) {
+        self.ends_in_order = true;
     }
 }
 
-pub struct WebhookRegistry {
-    pub config: WebhookConfig,
-    pub target_check: Arc<TargetCheck>,
-    pub tls: Arc<ClientConfig>,
-    pub key: SealKey,
-    /// What the delivery logs hold until it is written.
-    pub held: Arc<UnwrittenBytes>,
-    actors: RwLock<HashMap<WebhookId, Addr<WebhookActor>>>,
+impl Drop for Life {
+    fn drop(&mut self) {
+        if let Some(actors) = self.actors.upgrade() {
+            actors.ended(self);
+        }
+    }
 }
 
-impl WebhookRegistry {
-    pub fn new(
-        config: WebhookConfig,
-        target_check: TargetCheck,
-        tls: Arc<ClientConfig>,
-        key: SealKey,
-    ) -> WebhookRegistry {
-        WebhookRegistry {
-            config,
-            target_check: Arc::new(target_check),
-            tls,
-            key,
-            held: Arc::default(),
-            actors: RwLock::default(),
-        }
+impl WebhookActors {
+    /// `threads`: those that deliver, at least one.
+    pub fn new(handles: Arc<Handles>, threads: Vec<ArbiterHandle>) -> Arc<WebhookActors> {
+        Arc::new(WebhookActors {
+            handles,
+            threads,
+            next_thread: AtomicUsize::new(0),
+            starting: Mutex::default(),
+            running: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
+        })
     }
 
     /// The actor of a webhook, if one runs.
-    pub fn actor(&self, id: &str) -> Option<Addr<WebhookActor>> {
-        self.actors.read().get(id).cloned()
+    pub fn find(&self, webhook: &str) -> Option<Addr<WebhookActor>> {
+        self.running.lock().get(webhook)?.addr.clone().filter(Addr::connected)
     }
 
-    pub fn actors(&self) -> Vec<Addr<WebhookActor>> {
-        self.actors.read().values().cloned().collect()
-    }
-
-    /// Notes the actor of a webhook.
-    pub(crate) fn opened(&self, id: WebhookId, addr: Addr<WebhookActor>) {
-        self.actors.write().insert(id, addr);
-    }
-
-    /// Notes that an actor is gone. True: it was the one that stood for the webhook.
-    pub(crate) fn closed(&self, id: &str, addr: &Addr<WebhookActor>) -> bool {
-        let mut actors = self.actors.write();
-        let was = actors.get(id) == Some(addr);
-        if was {
-            actors.remove(id);
+    /// The actor of a webhook, started where it is missing. None: there is no such webhook, it cannot deliver as it is, or
+    /// the server stops.
+    pub fn get(self: &Arc<Self>, webhook: &str) -> Option<Addr<WebhookActor>> {
+        let mut starting = self.starting.lock();
+        if self.is_stopping.load(Ordering::Acquire) {
+            return None;
         }
-        was
+        if let Some(running) = self.find(webhook) {
+            return Some(running);
+        }
+        let handles = &self.handles;
+        let record = handles.catalog.webhook(webhook)?;
+        let (id, channel) = (record.id.clone(), handles.catalog.channel(record.channel_no())?);
+        let ready = handles.ready(record, channel).inspect_err(|e| {
+            log::error!(webhook = &*id; "a webhook cannot deliver until it is changed: {e}");
+        });
+        let ready = ready.ok()?;
+        let thread = self.thread()?;
+        starting.lives += 1;
+        let life =
+            Life { actors: Arc::downgrade(self), webhook: id.clone(), number: starting.lives, ends_in_order: false };
+        let number = life.number;
+        // first, so that an actor that ends at once is taken out again
+        self.running.lock().insert(id.clone(), Running { life: number, addr: None });
+        let handles = handles.clone();
+        let addr = WebhookActor::start_in_arbiter(thread, move |_| {
+            let client = client(&handles);
+            WebhookActor::new(handles, ready, life, client)
+        });
+        let mut running = self.running.lock();
+        // none: it has ended already
+        running.get_mut(&id).filter(|running| running.life == number)?.addr = Some(addr.clone());
+        Some(addr)
     }
 
-    /// Takes the actor of a webhook out, which is then the caller's to end.
-    pub(crate) fn take(&self, id: &str) -> Option<Addr<WebhookActor>> {
-        self.actors.write().remove(id)
+    /// The next thread that has not ended; none when the server stops.
+    fn thread(&self) -> Option<&ArbiterHandle> {
+        let next = self.next_thread.fetch_add(1, Ordering::Relaxed);
+        let from_next = (0..self.threads.len()).map(|n| &self.threads[next.wrapping_add(n) % self.threads.len()]);
+        // one that has ended takes no work
+        from_next.into_iter().find(|thread| thread.spawn_fn(|| {}))
+    }
+
+    /// Asks the actor of a webhook for something; answered when that is durable.
+    ///
+    /// # Errors
+    /// With [`AppendError::OutcomeUnknown`] it may still come to pass; with every other error it does not.
+    pub async fn ask(self: &Arc<Self>, webhook: &str, ask: Ask) -> Result<Option<JobId>, AskError> {
+        if ask.is_new_work() && self.handles.journal.storage_full() {
+            return Err(AppendError::StorageFull.into());
+        }
+        let actor = self.get(webhook).ok_or(AskError::NotRunning)?;
+        let asked = tokio::time::timeout(self.handles.answer_timeout, actor.send(ask)).await;
+        let answer = asked.map_err(|_| AppendError::OutcomeUnknown)?;
+        Ok(answer.map_err(|_| AskError::NotRunning)??)
+    }
+
+    /// Starts the actors of all webhooks, on a thread that delivers.
+    pub fn start_all(self: &Arc<Self>) {
+        let actors = self.clone();
+        let Some(thread) = self.thread() else { return };
+        thread.spawn_fn(move || {
+            for webhook in actors.handles.catalog.webhooks(None) {
+                actors.start(webhook.id.clone());
+            }
+        });
+    }
+
+    /// Starts the actor of a webhook, soon and on a thread that delivers.
+    pub fn start_soon(self: &Arc<Self>, webhook: WebhookId) {
+        let actors = self.clone();
+        // without a thread the server is stopping, and the webhook starts with the next one
+        let Some(thread) = self.thread() else { return };
+        thread.spawn_fn(move || actors.start(webhook));
+    }
+
+    /// Ends the actor of a webhook that was deleted and forgets what people could read of its deliveries, soon.
+    pub fn forget_soon(self: &Arc<Self>, webhook: WebhookId) {
+        let actors = self.clone();
+        let Some(thread) = self.thread() else { return };
+        thread.spawn(async move {
+            actors.discard(&webhook).await;
+            let (handles, id) = (actors.handles.clone(), webhook.clone());
+            let cleared = actix_rt::task::spawn_blocking(move || handles.delivery_log.clear(&id));
+            if let Err(e) = cleared.await {
+                log::error!(webhook = &*webhook; "the delivery log of a webhook that was deleted stays: {e}");
+            }
+        });
+    }
+
+    /// Starts an actor without an answer. A panic of ours over it must not leave the webhook without one for good.
+    fn start(self: &Arc<Self>, webhook: WebhookId) {
+        if catch_unwind(AssertUnwindSafe(|| self.get(&webhook))).is_err() {
+            log::error!(webhook = &*webhook; "the start of a webhook's actor panicked and is tried again");
+            self.start_later(webhook);
+        }
+    }
+
+    fn start_later(self: &Arc<Self>, webhook: WebhookId) {
+        let actors = self.clone();
+        let Some(thread) = self.thread() else { return };
+        thread.spawn(async move {
+            actix_rt::time::sleep(RESTART).await;
+            actors.start(webhook);
+        });
+    }
+
+    fn ended(self: Arc<Self>, life: &Life) {
+        let was_running = {
+            let mut running = self.running.lock();
+            let is_this = running.get(&life.webhook).is_some_and(|running| running.life == life.number);
+            is_this && running.remove(&life.webhook).is_some()
+        };
+        // one that was discarded was taken out before
+        if was_running && !life.ends_in_order && !self.is_stopping.load(Ordering::Acquire) {
+            log::error!(webhook = &*life.webhook; "the actor of a webhook died and is started again");
+            self.start_later(life.webhook.clone());
+        }
+    }
+
+    /// Ends the actor of a webhook that is about to be deleted and is not in the catalog any more; returns when none of its
+    /// writes is under way.
+    pub async fn discard(&self, webhook: &str) {
+        let running = {
+            // one that is being started has an address after that
+            let _nobody_starts = self.starting.lock();
+            self.running.lock().remove(webhook)
+        };
+        if let Some(addr) = running.and_then(|running| running.addr) {
+            // an actor that has died writes nothing either
+            let _ = addr.send(Discard).await;
+        }
+    }
+
+    /// Ends all actors: no new attempts, and returns when those in flight have ended and everything is durable.
+    pub async fn stop(&self) {
+        let running: Vec<_> = {
+            // whoever is being started is among those that run
+            let _nobody_starts = self.starting.lock();
+            self.is_stopping.store(true, Ordering::Release);
+            self.running.lock().values().filter_map(|running| running.addr.clone()).collect()
+        };
+        let told = running.iter().map(|addr| addr.send(Shutdown));
+        // an actor that has died has nothing in flight
+        futures_util::future::join_all(told).await;
+        for thread in &self.threads {
+            // its connections have to go before its runtime does
+            thread.spawn_fn(|| CLIENT.with(|client| drop(client.borrow_mut().take())));
+        }
+    }
+
+    /// Ends a thread with all that runs on it.
+    #[cfg(test)]
+    pub(super) fn stop_thread(&self, thread: usize) {
+        self.threads[thread].stop();
     }
 }

@@ -1,41 +1,116 @@
-//! Where a webhook's deliveries are kept, and how: the state with the cursor, rows and replays by webhook.
+//! Where a webhook's deliveries are kept, and how: the state with the cursor, rows and replays as documents under keys
+//! that begin with the webhook's id.
 
-use crate::model::delivery::{Change as Kept, DeliveryId, EndpointState, Job, Row};
-use crate::store::{Change, State, StoreError, Table};
+use std::collections::HashSet;
+
+use crate::catalog::webhook::Webhook;
+use crate::delivery::unsaved::{Batch, Stored};
+use crate::documents::{Change, DocumentError, Documents, Table};
+use crate::model::delivery::{DeliveryId, EndpointState, Job, JobId, Row};
 
 /// What was kept of a webhook's deliveries.
-pub struct Stored {
+pub struct Kept {
     pub state: EndpointState,
     pub rows: Vec<Row>,
     pub jobs: Vec<Job>,
 }
 
-/// The key of something that belongs to a webhook.
-pub fn key(webhook: &str, own: &[u8]) -> Vec<u8> {
-    [webhook.as_bytes(), own].concat()
+/// The key of a row.
+fn row_key(webhook: &str, delivery: DeliveryId) -> Vec<u8> {
+    [webhook.as_bytes(), &delivery.to_bytes()].concat()
 }
 
-pub fn load(state: &State, webhook: &str) -> Result<Option<Stored>, StoreError> {
-    let Some(endpoint) = state.get(Table::Endpoints, webhook)? else { return Ok(None) };
-    let rows = state.scan(Table::Rows, webhook.as_bytes())?.into_iter().map(|(_, row)| row).collect();
-    let jobs = state.scan(Table::Replays, webhook.as_bytes())?.into_iter().map(|(_, job)| job).collect();
-    Ok(Some(Stored { state: endpoint, rows, jobs }))
+/// The key of a replay.
+fn job_key(webhook: &str, job: JobId) -> Vec<u8> {
+    [webhook.as_bytes(), &job.0.to_be_bytes()].concat()
 }
 
-/// Applies what the state machine asked to be kept, all or nothing; durable when it returns.
-pub fn apply(state: &State, webhook: &str, kept: &[Kept]) -> Result<(), StoreError> {
-    let change = |kept: &Kept| match kept {
-        Kept::PutState(endpoint) => Change::put(Table::Endpoints, webhook, endpoint),
-        Kept::PutRow(row) => Change::put(Table::Rows, key(webhook, &row.delivery.to_bytes()), row),
-        Kept::DeleteRow(delivery) => Ok(Change::delete(Table::Rows, key(webhook, &delivery.to_bytes()))),
-        Kept::PutJob(job) => Change::put(Table::Replays, key(webhook, &job.id.0.to_be_bytes()), job),
-        Kept::DeleteJob(job) => Ok(Change::delete(Table::Replays, key(webhook, &job.0.to_be_bytes()))),
-    };
-    let changes: Vec<Change> = kept.iter().map(change).collect::<Result<_, StoreError>>()?;
-    state.write(&changes)
+/// None for a webhook that does not exist (any more): it is stored together with its state.
+///
+/// # Errors
+/// A document is damaged.
+pub fn load(documents: &Documents, webhook: &str) -> Result<Option<Kept>, DocumentError> {
+    let Some(state) = documents.get(Table::Endpoints, webhook)? else { return Ok(None) };
+    let rows = documents.scan(Table::Rows, webhook.as_bytes())?.into_iter().map(|(_, row)| row).collect();
+    let jobs = documents.scan(Table::Replays, webhook.as_bytes())?.into_iter().map(|(_, job)| job).collect();
+    Ok(Some(Kept { state, rows, jobs }))
 }
 
-/// The key of a delivery in the log for people.
-pub fn delivery_key(webhook: &str, delivery: DeliveryId) -> Vec<u8> {
-    key(webhook, &delivery.to_bytes())
+/// A batch as changes of documents.
+///
+/// # Errors
+/// A document is too large.
+pub fn changes(webhook: &str, batch: &Batch) -> Result<Vec<Change>, DocumentError> {
+    let state = batch.state.iter().map(|state| Change::put(Table::Endpoints, webhook, state));
+    let rows = batch.rows.iter().map(|(delivery, row)| {
+        let key = row_key(webhook, *delivery);
+        row.as_ref().map_or_else(|| Ok(Change::delete(Table::Rows, &key)), |row| Change::put(Table::Rows, &key, row))
+    });
+    let jobs = batch.jobs.iter().map(|(id, job)| {
+        let key = job_key(webhook, *id);
+        job.as_ref()
+            .map_or_else(|| Ok(Change::delete(Table::Replays, &key)), |job| Change::put(Table::Replays, &key, job))
+    });
+    state.chain(rows).chain(jobs).collect()
+}
+
+/// A new webhook that gets the events after the cursor in `endpoint`.
+///
+/// # Errors
+/// A document is too large.
+pub fn create(webhook: &Webhook, endpoint: &EndpointState) -> Result<Vec<Change>, DocumentError> {
+    Ok(vec![
+        Change::put(Table::Webhooks, &*webhook.id, webhook)?,
+        Change::put(Table::Endpoints, &*webhook.id, endpoint)?,
+    ])
+}
+
+/// The deletion of a webhook and of everything that belongs to it. Its actor must have ended, so that none of its writes is
+/// under way.
+pub fn delete(documents: &Documents, webhook: &str) -> Vec<Change> {
+    let mut changes = vec![Change::delete(Table::Webhooks, webhook), Change::delete(Table::Endpoints, webhook)];
+    for table in [Table::Rows, Table::Replays] {
+        changes.extend(documents.clear(table, webhook.as_bytes()));
+    }
+    changes
+}
+
+/// The documents of one webhook.
+pub struct OfWebhook<'a> {
+    pub documents: &'a Documents,
+    pub webhook: &'a str,
+}
+
+impl Stored for OfWebhook<'_> {
+    fn has_row(&self, delivery: DeliveryId) -> bool {
+        self.documents.contains(Table::Rows, row_key(self.webhook, delivery))
+    }
+
+    fn has_job(&self, job: JobId) -> bool {
+        self.documents.contains(Table::Replays, job_key(self.webhook, job))
+    }
+}
+
+impl OfWebhook<'_> {
+    /// Stored rows and replays that are not among those that are known.
+    pub fn strays<'k>(
+        &self,
+        rows: impl Iterator<Item = &'k Row>,
+        jobs: impl Iterator<Item = &'k Job>,
+    ) -> (Vec<DeliveryId>, Vec<JobId>) {
+        let rows: HashSet<DeliveryId> = rows.map(|row| row.delivery).collect();
+        let jobs: HashSet<JobId> = jobs.map(|job| job.id).collect();
+        let keys = |table| {
+            let stored = self.documents.clear(table, self.webhook.as_bytes()).into_iter();
+            stored.map(|change| change.own_key()[self.webhook.len()..].to_vec()).collect::<Vec<_>>()
+        };
+        let rows_stored =
+            keys(Table::Rows).into_iter().filter_map(|key| Some(DeliveryId::from_bytes(key.try_into().ok()?)));
+        let jobs_stored =
+            keys(Table::Replays).into_iter().filter_map(|key| Some(JobId(u64::from_be_bytes(key.try_into().ok()?))));
+        (
+            rows_stored.filter(|delivery| !rows.contains(delivery)).collect(),
+            jobs_stored.filter(|job| !jobs.contains(job)).collect(),
+        )
+    }
 }

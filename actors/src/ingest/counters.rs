@@ -1,114 +1,141 @@
-//! The keeper: an actor that writes down what the sources have counted and reports what they have refused. It works once a
-//! second, so a crash loses a second of counting and no event.
+//! Writes down what the sources have counted and reports what they have refused, once a second. So a crash loses a second
+//! of counting and no event, and so may the loss of the notes, which counts from there on.
+//!
+//! This is a task and no actor: a panic costs one round, and nobody holds an address of it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised, WrapFuture};
+use actix_rt::ArbiterHandle;
+use futures_util::FutureExt;
 use serde_json::json;
 
+use crate::catalog::channels::Directory;
+use crate::catalog::system::SystemEvents;
 use crate::clock;
-use crate::engine::Engine;
-use crate::ingest::registry::ActiveSource;
+use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError};
+use crate::ingest::registry::{ActiveSource, Counts, SourceRegistry};
 use crate::model::event::EventType;
 use crate::model::timestamp::to_iso;
-use crate::store::{Change, StoreError, Table};
 
 const ROUND: Duration = Duration::from_secs(1);
 /// Longest reason in a report, in characters.
 const REASON_CHARS_MAX: usize = 1000;
 
-/// Writes the counters down now; sent when the server stops.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct WriteDown;
-
 pub struct SourceCounters {
-    engine: Arc<Engine>,
-    at_work: bool,
+    sources: Arc<SourceRegistry>,
+    directory: Arc<Directory>,
+    notes: Arc<Notes>,
+    system: SystemEvents,
+    /// The counters could not be written.
+    is_failing: AtomicBool,
+}
+
+/// What a source had counted when it was last written down. Blocks.
+///
+/// # Errors
+/// The notes cannot be read.
+pub fn stored(notes: &Notes, source: &str) -> Result<Counts, NotesError> {
+    Ok(notes.get(NoteTable::SourceCounts, source)?.unwrap_or_default())
 }
 
 impl SourceCounters {
-    pub fn new(engine: Arc<Engine>) -> SourceCounters {
-        SourceCounters { engine, at_work: false }
+    pub fn new(
+        sources: Arc<SourceRegistry>,
+        directory: Arc<Directory>,
+        notes: Arc<Notes>,
+        system: SystemEvents,
+    ) -> Arc<SourceCounters> {
+        Arc::new(SourceCounters { sources, directory, notes, system, is_failing: AtomicBool::new(false) })
     }
-}
 
-impl Actor for SourceCounters {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(ROUND, |keeper, ctx| {
-            if std::mem::replace(&mut keeper.at_work, true) {
-                return;
+    /// Begins the rounds, on an arbiter; they end with it.
+    pub fn start(self: &Arc<Self>, arbiter: &ArbiterHandle) {
+        let counters = self.clone();
+        arbiter.spawn(async move {
+            let mut timer = actix_rt::time::interval(ROUND);
+            loop {
+                timer.tick().await;
+                let round = async {
+                    counters.report().await;
+                    counters.write_down().await;
+                };
+                if AssertUnwindSafe(round).catch_unwind().await.is_err() {
+                    log::error!("a round over the counters of sources panicked; the next one comes all the same");
+                }
             }
-            let engine = keeper.engine.clone();
-            let round = async move {
-                report(&engine).await;
-                write_down(engine).await;
-            };
-            ctx.spawn(round.into_actor(keeper).map(|(), keeper, _| keeper.at_work = false));
         });
     }
-}
 
-impl Supervised for SourceCounters {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        self.at_work = false;
-    }
-}
-
-impl Handler<WriteDown> for SourceCounters {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, _: WriteDown, _: &mut Self::Context) -> Self::Result {
-        Box::pin(write_down(self.engine.clone()))
-    }
-}
-
-async fn write_down(engine: Arc<Engine>) {
-    let changed = |live: Arc<ActiveSource>| live.stats.changed().map(|counts| (live, counts));
-    let changed: Vec<_> = engine.source_registry.list(None).into_iter().filter_map(changed).collect();
-    if changed.is_empty() {
-        return;
-    }
-    let written = actix_rt::task::spawn_blocking(move || {
-        let change =
-            |(live, counts): &(Arc<ActiveSource>, _)| Change::put(Table::SourceCounts, &*live.source.id, counts);
-        let changes = changed.iter().map(change).collect::<Result<Vec<_>, StoreError>>();
-        let written = changes.and_then(|changes| engine.state.write(&changes));
-        if let Err(e) = written {
-            changed.iter().for_each(|(live, _)| live.stats.still_changed());
-            log::error!("the counters of sources were not written and are written again: {e}");
+    /// Writes down what has changed.
+    pub async fn write_down(self: &Arc<Self>) {
+        let changed = |live: Arc<ActiveSource>| live.stats.changed().map(|counts| (live, counts));
+        let changed: Vec<_> = self.sources.list(None).into_iter().filter_map(changed).collect();
+        if changed.is_empty() {
+            return;
         }
-    });
-    if let Err(e) = written.await {
-        log::error!("the counters of sources were not written: {e}");
+        let counters = self.clone();
+        let written = actix_rt::task::spawn_blocking(move || counters.write(&changed));
+        if let Err(e) = written.await {
+            log::error!("the counters of sources were not written: {e}");
+        }
     }
-}
 
-/// Publishes `source.rejected` for each source that has something to report.
-async fn report(engine: &Engine) {
-    let now_ms = clock::now_ms();
-    for live in engine.source_registry.list(None) {
-        let Some(channel) = engine.catalog.channel(live.source.channel_no()) else { continue };
-        let Some(refusals) = live.stats.report_due(now_ms) else { continue };
-        let (source, content, unauthenticated) = (&*live.source.id, refusals.content, refusals.unauthenticated);
-        log::warn!(source, content, unauthenticated; "a source refused requests: {}", refusals.reason);
-        let payload = json!({
-            "source_id": source,
-            "name": live.source.name,
-            "channel": channel.name_on_tokens(),
-            "rejected": content,
-            "unauthenticated": unauthenticated,
-            "dead_letters": live.stats.letters.lock().await.count(),
-            "reason": refusals.reason.chars().take(REASON_CHARS_MAX).collect::<String>(),
-            "rejected_at": to_iso(now_ms),
-        });
-        // the name is one of the catalogue, which a test holds to what event types are
-        let Ok(kind) = EventType::new("source.rejected") else { return };
-        if let Err(e) = engine.system.announce(kind, &payload, None).await {
-            log::warn!(source; "a report is missing in the organization system: {e}");
+    fn write(&self, changed: &[(Arc<ActiveSource>, Counts)]) {
+        // one that was deleted meanwhile leaves nothing behind
+        let is_there = |(live, _): &&(Arc<ActiveSource>, Counts)| self.sources.get(&live.source.id).is_some();
+        let change = |(live, counts): &(Arc<ActiveSource>, Counts)| {
+            NoteChange::put(NoteTable::SourceCounts, &*live.source.id, counts)
+        };
+        let changes = changed.iter().filter(is_there).map(change).collect::<Result<Vec<_>, _>>();
+        match changes.and_then(|changes| self.notes.write(&changes)) {
+            Ok(()) => {
+                if self.is_failing.swap(false, Ordering::Relaxed) {
+                    log::info!("the counters of sources are written again");
+                }
+            }
+            Err(e) => {
+                changed.iter().for_each(|(live, _)| live.stats.still_changed());
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    log::error!("the counters of sources are not written until they can be: {e}; {}", e.cure());
+                }
+            }
+        }
+    }
+
+    /// The notes were lost: what is known is written again, and the letters that there are are looked up again.
+    pub async fn notes_were_lost(&self) {
+        for live in self.sources.list(None) {
+            live.stats.still_changed();
+            live.stats.letters.lock().await.forget();
+        }
+    }
+
+    /// Publishes `source.rejected` for each source that has something to report.
+    async fn report(&self) {
+        let now_ms = clock::now_ms();
+        for live in self.sources.list(None) {
+            let Some(channel) = self.directory.get(live.source.channel_no()) else { continue };
+            let Some(refusals) = live.stats.report_due(now_ms) else { continue };
+            let (source, content, unauthenticated) = (&*live.source.id, refusals.content, refusals.unauthenticated);
+            log::warn!(source, content, unauthenticated; "a source refused requests: {}", refusals.reason);
+            let payload = json!({
+                "source_id": source,
+                "name": live.source.name,
+                "channel": channel.name_on_tokens(),
+                "rejected": content,
+                "unauthenticated": unauthenticated,
+                "dead_letters": live.count_letters(&self.notes).await,
+                "reason": refusals.reason.chars().take(REASON_CHARS_MAX).collect::<String>(),
+                "rejected_at": to_iso(now_ms),
+            });
+            // the name is one of the catalogue, which a test holds to what event types are
+            let Ok(kind) = EventType::new("source.rejected") else { return };
+            if let Err(e) = self.system.announce(kind, &payload, None).await {
+                log::warn!(source; "a report is missing in the organization system: {e}");
+            }
         }
     }
 }

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::source::Source;
-use crate::ingest::dead_letters::DeadLetters;
+use crate::documents::notes::Notes;
+use crate::ingest::dead_letters::{DeadLetters, LetterLimits, LockedLetters};
 use crate::model::event::{ChannelNo, Origin};
-use crate::model::record_id::SourceId;
 use crate::model::seal::SealKey;
 use crate::model::source::body::takes_forms;
 use crate::model::source::{Headers, Proof, Untrusted, Verifier, Window};
@@ -24,6 +24,12 @@ pub struct SourceLimits {
     /// Dead letters of one source, and the bytes of their bodies.
     pub dead_letters: usize,
     pub dead_letters_bytes: usize,
+}
+
+impl SourceLimits {
+    pub fn letters(&self) -> LetterLimits {
+        LetterLimits { letters: self.dead_letters, bytes: self.dead_letters_bytes }
+    }
 }
 
 /// What is kept of the counters of a source.
@@ -76,13 +82,8 @@ impl Refusals {
 }
 
 impl SourceStats {
-    pub fn restored(counts: Counts, letters: DeadLetters) -> SourceStats {
-        SourceStats {
-            received: counts.received.into(),
-            last_ms: counts.last_ms.into(),
-            letters: Arc::new(tokio::sync::Mutex::new(letters)),
-            ..SourceStats::default()
-        }
+    pub fn restored(counts: Counts) -> SourceStats {
+        SourceStats { received: counts.received.into(), last_ms: counts.last_ms.into(), ..SourceStats::default() }
     }
 
     pub fn counts(&self) -> Counts {
@@ -100,7 +101,7 @@ impl SourceStats {
         self.changed.swap(false, Ordering::Acquire).then(|| self.counts())
     }
 
-    /// They could not be written after all.
+    /// They could not be written after all, or what was written is lost.
     pub fn still_changed(&self) {
         self.changed.store(true, Ordering::Release);
     }
@@ -163,6 +164,24 @@ impl ActiveSource {
         takes_forms(self.source.scheme.authentication, &self.source.event_type)
     }
 
+    /// The dead letters of the source, for one at a time.
+    pub async fn letters(&self, notes: &Arc<Notes>) -> LockedLetters {
+        let letters = self.stats.letters.clone().lock_owned().await;
+        LockedLetters { letters, source: self.source.id.clone(), notes: notes.clone() }
+    }
+
+    /// How many dead letters there are; none where that cannot be read.
+    pub async fn count_letters(&self, notes: &Arc<Notes>) -> usize {
+        let letters = self.letters(notes).await;
+        match letters.run(|letters, notes, source| letters.count(notes, source)).await {
+            Ok((_, count)) => count,
+            Err(e) => {
+                log::warn!(source = &*self.source.id; "the dead letters of a source are not counted: {e}");
+                0
+            }
+        }
+    }
+
     /// Takes one request from the rate of the source.
     pub fn admit(&self, now_ms: i64) -> Result<(), SourceRefusal> {
         let Some(rate) = self.source.rate_limit else { return Ok(()) };
@@ -180,7 +199,7 @@ impl ActiveSource {
 
 pub struct SourceRegistry {
     pub limits: SourceLimits,
-    sources: RwLock<HashMap<SourceId, Arc<ActiveSource>>>,
+    sources: RwLock<HashMap<Arc<str>, Arc<ActiveSource>>>,
 }
 
 impl SourceRegistry {
@@ -188,12 +207,8 @@ impl SourceRegistry {
         SourceRegistry { limits, sources: RwLock::default() }
     }
 
-    fn read(&self) -> parking_lot::RwLockReadGuard<'_, HashMap<SourceId, Arc<ActiveSource>>> {
-        self.sources.read()
-    }
-
     pub fn get(&self, id: &str) -> Option<Arc<ActiveSource>> {
-        self.read().get(id).cloned()
+        self.sources.read().get(id).cloned()
     }
 
     /// Puts a source in, in place of the one with its id.
@@ -204,15 +219,14 @@ impl SourceRegistry {
         live
     }
 
-    /// Takes a source out, and returns it.
-    pub fn remove(&self, id: &str) -> Option<Arc<ActiveSource>> {
-        self.sources.write().remove(id)
+    pub fn remove(&self, id: &str) {
+        self.sources.write().remove(id);
     }
 
     /// The sources of a channel, or all, the oldest first.
     pub fn list(&self, channel: Option<ChannelNo>) -> Vec<Arc<ActiveSource>> {
         let of_channel = |live: &&Arc<ActiveSource>| channel.is_none_or(|no| live.source.channel_no() == no);
-        let mut list: Vec<_> = self.read().values().filter(of_channel).cloned().collect();
+        let mut list: Vec<_> = self.sources.read().values().filter(of_channel).cloned().collect();
         list.sort_by(|a, b| (a.source.inserted_ms, &a.source.id).cmp(&(b.source.inserted_ms, &b.source.id)));
         list
     }
@@ -243,7 +257,7 @@ mod tests {
 
     #[test]
     fn counters_are_written_when_they_have_changed() {
-        let stats = SourceStats::restored(Counts { received: 5, last_ms: 50 }, DeadLetters::default());
+        let stats = SourceStats::restored(Counts { received: 5, last_ms: 50 });
         assert_eq!(stats.changed(), None);
         stats.took(2, 40);
         assert_eq!(stats.changed(), Some(Counts { received: 7, last_ms: 50 }));

@@ -3,38 +3,41 @@
 //!
 //! The feed raises its [`WakeSignal`] when the log has grown; what its owner asks for comes as [`Ask`]. Its mailbox holds at most one
 //! wake, one answer per attempt and read in flight, and rare wishes, so it needs no bound of its own. When it dies, by a
-//! panic, nothing is lost: the supervisor starts it again from what was stored, and attempts in flight are made again.
+//! panic, nothing is lost: it is started again from what was stored ([`WebhookActors`](super::registry::WebhookActors)), and
+//! attempts in flight are made again.
 
 mod effects;
+mod saving;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
-    SpawnHandle, WrapFuture,
-};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture, SpawnHandle};
 use tokio::sync::oneshot;
 
 use crate::catalog::webhook::Ready;
 use crate::clock;
 pub use crate::delivery::attempt::Done;
+use crate::delivery::delivery_log::LogWriter;
 use crate::delivery::gauges::Gauges;
-use crate::delivery::history::{self, History};
+use crate::delivery::handles::Handles;
+use crate::delivery::history::History;
 use crate::delivery::http::client::DeliveryClient;
-use crate::delivery::supervisor::{Ended, Supervisor};
+use crate::delivery::registry::Life;
+use crate::delivery::unsaved::Unsaved;
 use crate::delivery::{pages, storage};
-use crate::engine::Engine;
+use crate::disk::Point;
 use crate::feed::frame::Frame;
 use crate::feed::{Wake, WakeSignal};
 use crate::model::delivery::{
-    Attempt, Change, DeliveryId, Effect, Endpoint, EndpointState, Input, Job, JobId, Observed, Refusal, ReplayRequest,
-    Resume, Row,
+    Attempt, DeliveryId, Effect, Endpoint, EndpointConfig, EndpointState, Input, Job, JobId, Observed, Refusal,
+    ReplayRequest, Resume, Row,
 };
 use crate::model::id::EventId;
-use crate::store::StoreError;
 
 /// How often the delivery log is written and the metrics are brought up to date.
 const ROUND: Duration = Duration::from_secs(1);
@@ -49,6 +52,13 @@ pub enum Ask {
     Enable { ready: Arc<Ready>, resume: Resume, head: EventId },
     Resend { delivery: DeliveryId, events: Vec<EventId>, attempts: u32 },
     Replay(ReplayRequest),
+}
+
+impl Ask {
+    /// Whether it begins something new, which is refused while nothing can be written.
+    pub(super) fn is_new_work(&self) -> bool {
+        matches!(self, Ask::Resend { .. } | Ask::Replay(_))
+    }
 }
 
 /// Send a sample now. Answered with what came of it.
@@ -104,33 +114,33 @@ struct Read {
     page: pages::Page,
 }
 
-type Answer = Result<Option<JobId>, Refusal>;
+/// What comes of an [`Ask`].
+type Outcome = Result<Option<JobId>, Refusal>;
 type Tested = Result<Done, Refusal>;
 
 pub struct WebhookActor {
-    engine: Arc<Engine>,
+    handles: Arc<Handles>,
     ready: Arc<Ready>,
-    supervisor: Addr<Supervisor>,
     client: Rc<DeliveryClient>,
+    life: Life,
     signal: Option<Arc<WakeSignal>>,
-    addr: Option<Addr<WebhookActor>>,
     /// None until what was stored has been read.
     endpoint: Option<Endpoint>,
     history: History,
-    /// Held while the delivery log is written; true when nothing may be written any more.
-    writing: Arc<tokio::sync::Mutex<bool>>,
+    /// Held while the delivery log is written.
+    log_writer: Arc<tokio::sync::Mutex<LogWriter>>,
     gauges: Gauges,
     /// Events that were read and wait for their first attempt.
     frames: BTreeMap<EventId, Arc<Frame>>,
     frames_bytes: usize,
-    /// What is to be written, in order, and whether a write is under way.
-    unsaved: VecDeque<(u64, Vec<Change>)>,
-    saving: bool,
+    /// What is to be written, and when a write that failed is tried again.
+    unsaved: Unsaved,
+    save_again: Option<SpawnHandle>,
     asked_seq: u64,
     saved_seq: u64,
     timer: Option<SpawnHandle>,
     /// Who waits for a number to be durable.
-    waiting: Vec<(u64, Answer, oneshot::Sender<Answer>)>,
+    waiting: Vec<(u64, Outcome, oneshot::Sender<Outcome>)>,
     testing: HashMap<DeliveryId, (Arc<Frame>, oneshot::Sender<Tested>)>,
     stopping: Vec<oneshot::Sender<()>>,
     discarded: Option<oneshot::Sender<()>>,
@@ -138,35 +148,22 @@ pub struct WebhookActor {
 }
 
 impl WebhookActor {
-    pub fn new(
-        engine: Arc<Engine>,
-        ready: Arc<Ready>,
-        supervisor: Addr<Supervisor>,
-        client: Rc<DeliveryClient>,
-    ) -> WebhookActor {
-        let config = &engine.webhook_registry.config;
-        let (most, age_ms) = (config.log_deliveries, config.log_max_age.as_millis() as u64);
+    pub fn new(handles: Arc<Handles>, ready: Arc<Ready>, life: Life, client: Rc<DeliveryClient>) -> WebhookActor {
+        let history = History::new(handles.settings.log_deliveries, now_ms(), handles.delivery_log.held.clone());
         WebhookActor {
-            history: History::new(
-                &ready.webhook.id,
-                most,
-                age_ms,
-                Default::default(),
-                engine.webhook_registry.held.clone(),
-            ),
-            writing: Arc::default(),
-            gauges: Gauges::new(engine.metrics.clone(), &ready.webhook.id),
-            engine,
+            history,
+            log_writer: Arc::new(LogWriter::new(ready.webhook.id.clone()).into()),
+            gauges: Gauges::new(handles.metrics.clone(), &ready.webhook.id),
+            handles,
             ready,
-            supervisor,
             client,
+            life,
             signal: None,
-            addr: None,
             endpoint: None,
             frames: BTreeMap::new(),
             frames_bytes: 0,
-            unsaved: VecDeque::new(),
-            saving: false,
+            unsaved: Unsaved::default(),
+            save_again: None,
             asked_seq: 0,
             saved_seq: 0,
             timer: None,
@@ -178,8 +175,8 @@ impl WebhookActor {
         }
     }
 
-    fn config(&self) -> crate::model::delivery::EndpointConfig {
-        self.ready.webhook.endpoint(&self.ready.channel, self.engine.webhook_registry.config.max_in_flight)
+    fn config(&self) -> EndpointConfig {
+        self.handles.endpoint_config(&self.ready)
     }
 
     /// Tells the machine what happened and performs what it says.
@@ -190,7 +187,7 @@ impl WebhookActor {
 
     /// Tells the machine what somebody wants; answers with what it says to that, and with the number that has to be
     /// durable before the answer counts.
-    fn ask(&mut self, input: Input, ctx: &mut Context<Self>) -> (Answer, u64) {
+    fn ask(&mut self, input: Input, ctx: &mut Context<Self>) -> (Outcome, u64) {
         let effects = self.turn(input);
         let answer = effects.iter().find_map(|effect| match effect {
             Effect::JobStarted(job) => Some(Ok(Some(*job))),
@@ -220,7 +217,7 @@ impl WebhookActor {
                 Effect::Attempt(attempt) => self.attempt(attempt, ctx),
                 Effect::Persist { seq, changes } => {
                     self.asked_seq = seq;
-                    self.unsaved.push_back((seq, changes));
+                    self.keep(seq, changes);
                 }
                 Effect::WakeAt { at_ms } => self.wake_at(at_ms, ctx),
                 Effect::Emit { key, notice } => self.announce(key, &notice, ctx),
@@ -256,44 +253,34 @@ impl Actor for WebhookActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let addr = ctx.address();
-        self.addr = Some(addr.clone());
-        let signal = Arc::new(WakeSignal::new(addr.recipient()));
+        let webhook = &*self.ready.webhook.id;
+        if let Err(e) = self.handles.faults.check(Point::StartActor) {
+            log::error!(webhook; "the actor of a webhook does not start, which is tried again: {e}");
+            return ctx.stop();
+        }
+        let signal = Arc::new(WakeSignal::new(ctx.address().recipient()));
         self.signal = Some(signal.clone());
         // open before the log is read, so that no batch falls between the two
-        self.engine.feed.add_signal(self.ready.webhook.channel_no(), signal);
-        let (engine, id) = (self.engine.clone(), self.ready.webhook.id.clone());
-        let load = actix_rt::task::spawn_blocking(move || {
-            let stored = storage::load(&engine.state, &id)?;
-            Ok((stored, history::known(&engine.state, &id)?))
-        });
-        ctx.wait(load.into_actor(self).map(|loaded, actor, ctx| {
-            match loaded.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
-                Ok((stored, known)) => {
-                    let config = &actor.engine.webhook_registry.config;
-                    let (most, age_ms) = (config.log_deliveries, config.log_max_age.as_millis() as u64);
-                    let held = actor.engine.webhook_registry.held.clone();
-                    actor.history = History::new(&actor.ready.webhook.id, most, age_ms, known, held);
-                    actor.open(stored, ctx);
-                }
-                Err(e) => {
-                    let webhook = &*actor.ready.webhook.id;
-                    log::error!(webhook; "what was stored of a webhook cannot be read, which is tried again: {e}");
-                    ctx.stop();
-                }
+        self.handles.feed.add_signal(self.ready.webhook.channel_no(), signal);
+        match storage::load(&self.handles.documents, webhook) {
+            Ok(Some(kept)) => self.open(kept, ctx),
+            Ok(None) => return self.end(ctx),
+            Err(e) => {
+                log::error!(webhook; "what was stored of a webhook cannot be read, which is tried again: {e}");
+                return ctx.stop();
             }
-        }));
+        }
         ctx.run_interval(ROUND, |actor, ctx| actor.round(ctx));
     }
 }
 
 impl Drop for WebhookActor {
     fn drop(&mut self) {
-        if let (Some(addr), Some(signal)) = (self.addr.take(), self.signal.take()) {
-            let (no, webhook) = (self.ready.webhook.channel_no(), self.ready.webhook.id.clone());
-            self.engine.feed.remove_signal(no, &signal);
-            // also after a panic; when the supervisor has gone the server is stopping
-            self.supervisor.do_send(Ended { webhook, addr });
+        if let Some(signal) = self.signal.take() {
+            self.handles.feed.remove_signal(self.ready.webhook.channel_no(), &signal);
+        }
+        if self.unsaved.failures() > 0 {
+            self.handles.late_writes.leave();
         }
     }
 }
@@ -349,7 +336,7 @@ impl Handler<Finished> for WebhookActor {
 }
 
 impl Handler<Ask> for WebhookActor {
-    type Result = ResponseFuture<Answer>;
+    type Result = ResponseFuture<Outcome>;
 
     fn handle(&mut self, msg: Ask, ctx: &mut Self::Context) -> Self::Result {
         let (answer, seq) = match msg {
@@ -410,8 +397,8 @@ impl Handler<FlushHistory> for WebhookActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: FlushHistory, _: &mut Self::Context) -> Self::Result {
-        let page = self.history.take_all(now_ms());
-        Box::pin(self.write_history(page))
+        let fresh = self.history.take_all(now_ms());
+        Box::pin(self.write_history(fresh))
     }
 }
 
@@ -423,14 +410,14 @@ impl Handler<Discard> for WebhookActor {
         self.unsaved.clear();
         let (tell, told) = oneshot::channel();
         self.discarded = Some(tell);
-        if !self.saving {
-            ctx.stop();
+        if !self.unsaved.is_under_way() {
+            self.end(ctx);
         }
-        let writing = self.writing.clone();
+        let log_writer = self.log_writer.clone();
         Box::pin(async move {
             // the actor's end drops the other side
             drop(told.await);
-            *writing.lock().await = true;
+            log_writer.lock().await.end();
         })
     }
 }
@@ -441,9 +428,6 @@ impl Handler<Shutdown> for WebhookActor {
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
         let (tell, told) = oneshot::channel();
         self.stopping.push(tell);
-        if self.endpoint.is_none() {
-            ctx.stop();
-        }
         self.tell(Input::Shutdown, ctx);
         // the actor's end drops the other side
         Box::pin(async move { drop(told.await) })

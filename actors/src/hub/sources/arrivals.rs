@@ -157,22 +157,13 @@ impl Hub {
 
     /// Keeps a letter, unless the same request is among the letters already. The sender was refused either way, so a store
     /// that fails is the operator's to know.
-    async fn keep_letter(&self, live: &ActiveSource, mut letter: Letter, body: &[u8]) {
-        let (stats, id, body) = (live.stats.clone(), live.source.id.clone(), body.to_vec());
-        let mut letters = stats.letters.clone().lock_owned().await;
-        if letter.key.as_deref().is_some_and(|key| letters.has_key(key)) {
-            return;
-        }
-        let kept = self
-            .blocking(move |engine| {
-                let limits = engine.source_registry.limits;
-                let changes = letters.add(&id, &mut letter, &body, limits.dead_letters, limits.dead_letters_bytes)?;
-                // a source that was deleted meanwhile leaves nothing behind
-                if engine.source_registry.get(&id).is_none() { Ok(()) } else { engine.state.write(&changes) }
-            })
-            .await;
+    async fn keep_letter(&self, live: &ActiveSource, letter: Letter, body: &[u8]) {
+        let (limits, body) = (self.engine.source_registry.limits.letters(), body.to_vec());
+        let letters = live.letters(&self.engine.notes).await;
+        let kept = letters.run(move |letters, notes, source| letters.keep(notes, source, letter, &body, limits)).await;
         match kept {
-            Ok(()) => drop(self.metrics().source_dead_letters.inc()),
+            Ok((_, true)) => drop(self.metrics().source_dead_letters.inc()),
+            Ok((_, false)) => {}
             Err(e) => log::error!(source = &*live.source.id; "a dead letter was lost: {e}"),
         }
     }
@@ -184,9 +175,9 @@ impl Hub {
         after: u64,
         limit: usize,
     ) -> Result<(Vec<Letter>, bool), SourceError> {
-        let id = live.source.id.clone();
-        let mut heads = self.blocking(move |engine| dead_letters::heads(&engine.state, &id)).await?;
-        heads.retain(|letter| letter.n > after);
+        let letters = live.letters(&self.engine.notes).await;
+        let page = letters.run(move |_, notes, source| dead_letters::page(notes, source, after, limit + 1));
+        let (_, mut heads) = page.await?;
         let more = heads.len() > limit;
         heads.truncate(limit);
         Ok((heads, more))
@@ -194,14 +185,8 @@ impl Hub {
 
     /// A dead letter and as much of its body as is kept.
     pub async fn dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(Letter, Vec<u8>), SourceError> {
-        let id = live.source.id.clone();
-        let found = self
-            .blocking(move |engine| {
-                let Some(letter) = dead_letters::head(&engine.state, &id, n)? else { return Ok(None) };
-                let body = dead_letters::body(&engine.state, &id, &letter)?;
-                Ok(Some((letter, body)))
-            })
-            .await?;
+        let letters = live.letters(&self.engine.notes).await;
+        let (_, found) = letters.run(move |_, notes, source| dead_letters::find(notes, source, n)).await?;
         found.ok_or(SourceError::LetterNotFound)
     }
 
@@ -209,12 +194,13 @@ impl Hub {
     /// reason when it is refused again.
     pub async fn retry_dead_letter(&self, live: &ActiveSource, n: u64, limits: Limits) -> Result<TakenIn, SourceError> {
         // held to the end, so that two who ask at once do not both publish
-        let mut letters = live.stats.letters.clone().lock_owned().await;
-        let (mut letter, body) = self.dead_letter(live, n).await?;
+        let letters = live.letters(&self.engine.notes).await;
+        let (letters, found) = letters.run(move |_, notes, source| dead_letters::find(notes, source, n)).await?;
+        let (mut letter, body) = found.ok_or(SourceError::LetterNotFound)?;
         if !letter.is_whole() {
             return Err(SourceError::LetterCut);
         }
-        let id = live.source.id.clone();
+        let id = &live.source.id;
         let read = config(live, limits, false).read(&Kept(&letter.headers), &body, letter.content);
         let mut drafts = match read {
             Ok(Read::Events(taken)) => taken.drafts,
@@ -222,7 +208,7 @@ impl Hub {
             Err(refusal) => {
                 letter.retries += 1;
                 (letter.reason, letter.details) = described(&refusal);
-                self.blocking(move |engine| engine.state.write(&[dead_letters::noted(&id, &letter)?])).await?;
+                letters.run(move |letters, notes, source| letters.change(notes, source, &letter)).await?;
                 return Err(SourceError::Refused(refusal));
             }
         };
@@ -230,29 +216,28 @@ impl Hub {
         // a crash between the two writes must not make two of it
         let key = letter.key.unwrap_or_else(|| format!("{id} letter {n} of {}", letter.received_ms));
         let receipt = self.publish_from(live, drafts, Some(&key)).await?;
-        if let Some(changes) = letters.remove(&id, n) {
-            self.blocking(move |engine| engine.state.write(&changes)).await?;
+        if let Err(e) = letters.run(move |letters, notes, source| letters.remove(notes, source, n)).await {
+            // its events are durable; who sends it again finds that they are known
+            log::error!(source = &**id, letter = n; "a dead letter that was sent again stays among the others: {e}");
         }
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors: Vec::new() })
     }
 
     pub async fn remove_dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(), SourceError> {
-        let id = live.source.id.clone();
-        let mut letters = live.stats.letters.clone().lock_owned().await;
-        let changes = letters.remove(&id, n).ok_or(SourceError::LetterNotFound)?;
-        Ok(self.blocking(move |engine| engine.state.write(&changes)).await?)
+        let letters = live.letters(&self.engine.notes).await;
+        let (_, was_there) = letters.run(move |letters, notes, source| letters.remove(notes, source, n)).await?;
+        if was_there { Ok(()) } else { Err(SourceError::LetterNotFound) }
     }
 
     pub async fn clear_dead_letters(&self, live: &ActiveSource) -> Result<(), SourceError> {
-        let id = live.source.id.clone();
-        let mut letters = live.stats.letters.clone().lock_owned().await;
-        let changes = letters.clear(&id);
-        Ok(self.blocking(move |engine| engine.state.write(&changes)).await?)
+        let letters = live.letters(&self.engine.notes).await;
+        letters.run(|letters, notes, source| letters.clear(notes, source)).await?;
+        Ok(())
     }
 
     /// How many dead letters a source has.
     pub async fn count_dead_letters(&self, live: &ActiveSource) -> usize {
-        live.stats.letters.lock().await.count()
+        live.count_letters(&self.engine.notes).await
     }
 }
 

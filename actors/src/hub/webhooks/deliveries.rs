@@ -11,10 +11,10 @@ use crate::catalog::webhook::Ready;
 use crate::catalog::webhook_validate;
 use crate::clock;
 use crate::delivery::actor::{Ask, FlushHistory, Seen, Test};
+use crate::delivery::handles::Handles as DeliveryHandles;
 use crate::delivery::http::headers::Headers;
 use crate::delivery::outcome::Timings;
-use crate::delivery::{attempt, history, storage};
-use crate::engine::Engine;
+use crate::delivery::{attempt, pages};
 use crate::feed::frame::Frame;
 use crate::model::catalogue;
 use crate::model::channel::{Channel, Owner};
@@ -22,10 +22,12 @@ use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
 use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError, Table};
+use crate::store::{Direction, PageLimit, StoreError};
 
 /// Most events that one dry run counts.
 const SCAN_EVENTS: usize = 1_000_000;
+/// Events that a scan reads at once.
+pub(super) const SCAN_PAGE_EVENTS: usize = 1_000;
 
 /// A part of a list, the newest first.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +83,7 @@ impl Hub {
         let now_ms = clock::now_ms();
         let delivery = DeliveryId::fresh(now_ms.max(0) as u64, u128::from_le_bytes(clock::random()));
         let frame = Arc::new(Frame::new(sample(&webhook, channel, delivery, now_ms), channel.owner()));
-        let tested = self.actor(&webhook).await?.send(Test { delivery, frame }).await;
+        let tested = self.actor(&webhook)?.send(Test { delivery, frame }).await;
         let done = tested.map_err(|_| WebhookError::Unavailable)??;
         Ok(TestOutcome {
             delivery,
@@ -114,10 +116,11 @@ impl Hub {
         let page = self.blocking(move |engine| {
             let before = after.unwrap_or(DeliveryId::MAX);
             let rows: HashMap<_, _> = seen.rows.iter().map(|row| (row.delivery, row)).collect();
-            let mut all = merged(history::read(&engine.state, &webhook.id)?, &rows);
+            let logged = engine.delivery.delivery_log.read(&webhook.id, clock::now_ms().max(0) as u64);
+            let mut all = merged(logged, &rows);
             all.retain(|delivery| status.is_none_or(|status| delivery.status == status) && delivery.id < before);
             if status == Some(DeliveryStatus::Pending) && webhook.batch.is_none() {
-                all.extend(pending::list(engine, &webhook, &owner, &seen, before, limit)?);
+                all.extend(pending::list(&engine.delivery, &webhook, &owner, &seen, before, limit)?);
             }
             all.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
             all.dedup_by(|a, b| a.id == b.id);
@@ -136,7 +139,7 @@ impl Hub {
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let ready = self.ready(&webhook, channel)?;
         let events = found.events.clone();
-        let body = self.blocking(move |engine| body(engine, &ready, &events)).await?;
+        let body = self.blocking(move |engine| body(&engine.delivery, &ready, &events)).await?;
         for attempt in &mut found.attempts {
             if attempt.request_body.is_none() {
                 attempt.request_body.clone_from(&body);
@@ -166,7 +169,8 @@ impl Hub {
         if ask.dry_run {
             let seen = self.observe(&webhook, request.dead_only).await?;
             let owner = channel.owner();
-            let counted = self.blocking(move |engine| count(engine, &webhook, &owner, &seen, &request)).await?;
+            let counted =
+                self.blocking(move |engine| count(&engine.delivery, &webhook, &owner, &seen, &request)).await?;
             return Ok(ReplayAnswer::Counted(counted));
         }
         let job = self.ask(&webhook, Ask::Replay(request)).await?;
@@ -182,7 +186,7 @@ impl Hub {
 
     /// How the deliveries stand, with the delivery log on disk.
     pub(super) async fn seen(&self, webhook: &Arc<Webhook>) -> Result<Seen, WebhookError> {
-        let actor = self.actor(webhook).await?;
+        let actor = self.actor(webhook)?;
         actor.send(FlushHistory).await.map_err(|_| WebhookError::Unavailable)?;
         self.observe(webhook, true).await
     }
@@ -192,11 +196,10 @@ impl Hub {
         let webhook = webhook.clone();
         let owner = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?.owner();
         let found = self.blocking(move |engine| {
-            let at = storage::delivery_key(&webhook.id, delivery);
-            let logged = engine.state.get::<Delivery>(Table::Deliveries, at)?;
+            let logged = engine.delivery.delivery_log.find(&webhook.id, delivery);
             let rows = seen.rows.iter().filter(|row| row.delivery == delivery).map(|row| (row.delivery, row)).collect();
             match merged(logged.into_iter().collect(), &rows).pop() {
-                None if webhook.batch.is_none() => pending::find(engine, &webhook, &owner, &seen, delivery),
+                None if webhook.batch.is_none() => pending::find(&engine.delivery, &webhook, &owner, &seen, delivery),
                 found => Ok(found),
             }
         });
@@ -245,7 +248,7 @@ fn of_row(row: &Row) -> Delivery {
 
 /// What a replay would send.
 fn count(
-    engine: &Engine,
+    delivery: &DeliveryHandles,
     webhook: &Webhook,
     owner: &Owner,
     seen: &Seen,
@@ -260,8 +263,8 @@ fn count(
     let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(0) };
     let (mut at, mut counted, mut scanned) = (request.after, 0, 0);
     loop {
-        let limits = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
-        let page = engine.log.read(webhook.channel_no(), at, limits, Direction::Forward)?;
+        let limits = PageLimit { events: SCAN_PAGE_EVENTS, bytes: delivery.page_bytes };
+        let page = delivery.log.read(webhook.channel_no(), at, limits, Direction::Forward)?;
         for event in page.events {
             at = event.id;
             scanned += 1;
@@ -281,8 +284,8 @@ fn count(
 }
 
 /// What is posted for these events; none when they are gone.
-fn body(engine: &Engine, ready: &Ready, events: &[EventId]) -> Result<Option<String>, StoreError> {
-    let frames = attempt::read_frames(engine, ready.channel.no(), &ready.channel.owner(), events)?;
+fn body(delivery: &DeliveryHandles, ready: &Ready, events: &[EventId]) -> Result<Option<String>, StoreError> {
+    let frames = pages::read_all(delivery, &ready.channel, events)?;
     if frames.is_empty() {
         return Ok(None);
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::deliveries::merged;
 use super::{Delivery, DeliveryStatus, Health, Hub, Webhook};
+use crate::clock;
 use crate::delivery::actor::Seen;
-use crate::delivery::history;
 use crate::feed::frame::Frame;
 use crate::model::channel::Channel;
 use crate::model::event::Event;
@@ -89,7 +89,7 @@ impl Hub {
             let rows = seen.rows.clone();
             let deliveries = self.blocking(move |engine| {
                 let rows: HashMap<_, _> = rows.iter().map(|row| (row.delivery, row)).collect();
-                let mut all = merged(history::read(&engine.state, &of)?, &rows);
+                let mut all = merged(engine.delivery.delivery_log.read(&of, clock::now_ms().max(0) as u64), &rows);
                 all.retain(|delivery| delivery.events.contains(&id));
                 all.sort_by_key(|delivery| (delivery.updated_ms, delivery.id));
                 Ok(all)

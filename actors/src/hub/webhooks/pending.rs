@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use super::deliveries::SCAN_PAGE_EVENTS;
 use super::{Delivery, DeliveryId, DeliveryStatus, Webhook};
 use crate::delivery::actor::Seen;
-use crate::engine::Engine;
+use crate::delivery::handles::Handles as DeliveryHandles;
 use crate::feed::frame::Frame;
 use crate::model::channel::Owner;
 use crate::model::filter::Filter;
@@ -16,7 +17,7 @@ const SCAN_EVENTS: usize = 1_000_000;
 
 /// The newest of them whose ids are below `before`, at least `limit` and one more where there are so many.
 pub fn list(
-    engine: &Engine,
+    delivery: &DeliveryHandles,
     webhook: &Webhook,
     owner: &Owner,
     seen: &Seen,
@@ -31,12 +32,12 @@ pub fn list(
     let enough = |found: &[Delivery], at: EventId| {
         found.len() > limit && found.last().is_some_and(|last| last.id.time_ms() > at.time_ms())
     };
-    scan(engine, webhook, owner, seen, from, |id| id < before, enough)
+    scan(delivery, webhook, owner, seen, from, |id| id < before, enough)
 }
 
 /// The one with this id.
 pub fn find(
-    engine: &Engine,
+    delivery: &DeliveryHandles,
     webhook: &Webhook,
     owner: &Owner,
     seen: &Seen,
@@ -44,12 +45,12 @@ pub fn find(
 ) -> Result<Option<Delivery>, StoreError> {
     let from = EventId::at_time(wanted.time_ms().saturating_add(1));
     let enough = |found: &[Delivery], at: EventId| !found.is_empty() || at.time_ms() < wanted.time_ms();
-    Ok(scan(engine, webhook, owner, seen, from, |id| id == wanted, enough)?.pop())
+    Ok(scan(delivery, webhook, owner, seen, from, |id| id == wanted, enough)?.pop())
 }
 
 /// Goes back from an event to the cursor, until there is `enough` when some event is reached.
 fn scan(
-    engine: &Engine,
+    delivery: &DeliveryHandles,
     webhook: &Webhook,
     owner: &Owner,
     seen: &Seen,
@@ -61,8 +62,8 @@ fn scan(
     let covered: HashSet<_> = seen.rows.iter().flat_map(|row| &row.events).collect();
     let (mut at, mut found, mut scanned) = (from, Vec::new(), 0);
     loop {
-        let limits = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
-        let page = engine.log.read(webhook.channel_no(), at, limits, Direction::Backward)?;
+        let limits = PageLimit { events: SCAN_PAGE_EVENTS, bytes: delivery.page_bytes };
+        let page = delivery.log.read(webhook.channel_no(), at, limits, Direction::Backward)?;
         for event in page.events {
             at = event.id;
             scanned += 1;

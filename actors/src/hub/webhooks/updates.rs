@@ -12,10 +12,11 @@ use actix_rt::ArbiterHandle;
 use parking_lot::Mutex;
 
 use super::WebhookError;
+use crate::catalog::Catalog;
 use crate::catalog::webhook::{Ready, Webhook};
 use crate::delivery::actor::{Ask, WebhookActor};
-use crate::delivery::supervisor::{Launch, Remove, Supervisor};
-use crate::engine::Engine;
+use crate::delivery::registry::WebhookActors;
+use crate::log::Log;
 use crate::model::channel::Channel;
 use crate::model::delivery::Resume;
 use crate::model::event::ChannelNo;
@@ -25,8 +26,9 @@ use crate::model::record_id::WebhookId;
 const LOOKS_MAX: usize = 16;
 
 pub(in crate::hub) struct Updates {
-    engine: Arc<Engine>,
-    supervisor: Addr<Supervisor>,
+    catalog: Arc<Catalog>,
+    log: Arc<Log>,
+    actors: Arc<WebhookActors>,
     /// Where actors are told without anybody waiting for it.
     arbiter: ArbiterHandle,
     told: Mutex<HashMap<WebhookId, Told>>,
@@ -64,9 +66,9 @@ impl Drop for Hold {
 
 impl Updates {
     /// To be made before the actors are started.
-    pub fn new(engine: Arc<Engine>, supervisor: Addr<Supervisor>, arbiter: ArbiterHandle) -> Arc<Updates> {
-        let updates = Updates { engine, supervisor, arbiter, told: Mutex::default() };
-        let webhooks = updates.engine.catalog.webhooks(None);
+    pub fn new(catalog: Arc<Catalog>, log: Arc<Log>, actors: Arc<WebhookActors>, arbiter: ArbiterHandle) -> Arc<Updates> {
+        let updates = Updates { catalog, log, actors, arbiter, told: Mutex::default() };
+        let webhooks = updates.catalog.webhooks(None);
         webhooks.iter().for_each(|webhook| updates.made(webhook));
         Arc::new(updates)
     }
@@ -75,18 +77,17 @@ impl Updates {
 
     /// A webhook is there: starts its actor.
     pub fn made(&self, webhook: &Arc<Webhook>) {
-        if let Some(channel) = self.engine.catalog.channel(webhook.channel_no()) {
+        if let Some(channel) = self.catalog.channel(webhook.channel_no()) {
             let told = Told { webhook: webhook.clone(), channel, holds: 0 };
             self.told.lock().insert(webhook.id.clone(), told);
         }
-        // without a supervisor the server is stopping, and the webhook starts with the next one
-        self.supervisor.do_send(Launch { webhook: webhook.id.clone() });
+        self.actors.start_soon(webhook.id.clone());
     }
 
     /// A webhook is gone: ends its actor.
     pub fn removed(&self, webhook: &Webhook) {
         self.told.lock().remove(&webhook.id);
-        self.supervisor.do_send(Remove { webhook: webhook.id.clone() });
+        self.actors.forget_soon(webhook.id.clone());
     }
 
     /// Tells the actor of a webhook how it is configured, soon.
@@ -105,14 +106,8 @@ impl Updates {
     // ---- for verbs -----------------------------------------------------------------------------------------------
 
     /// The actor of a webhook, started where it is missing. None: it cannot deliver as it is, or the server is stopping.
-    pub async fn actor(&self, webhook: &WebhookId) -> Option<Addr<WebhookActor>> {
-        let registry = &self.engine.webhook_registry;
-        if let Some(actor) = registry.actor(webhook) {
-            return Some(actor);
-        }
-        // without a supervisor the server is stopping
-        let _ = self.supervisor.send(Launch { webhook: webhook.clone() }).await;
-        registry.actor(webhook)
+    pub fn actor(&self, webhook: &WebhookId) -> Option<Addr<WebhookActor>> {
+        self.actors.get(webhook)
     }
 
     /// Keeps the actor from hearing of changes until the hold is dropped: for a verb that switches on and has to say with
@@ -126,19 +121,17 @@ impl Updates {
 
     /// Makes a webhook ready to deliver as it is configured. None: it cannot deliver, and the log says why.
     pub fn ready(&self, webhook: Arc<Webhook>, channel: Arc<Channel>) -> Option<Arc<Ready>> {
-        let registry = &self.engine.webhook_registry;
         let id = webhook.id.clone();
-        let ready = Ready::of(webhook, channel, &registry.key, &registry.target_check.policy);
-        let ready = ready.inspect_err(|e| {
+        let ready = self.actors.handles.ready(webhook, channel).inspect_err(|e| {
             log::error!(webhook = &*id; "a webhook cannot deliver until it is changed: {e}");
         });
-        ready.ok().map(Arc::new)
+        ready.ok()
     }
 
     /// Tells the actor of a webhook how it is configured, unless it knows. When this returns, whatever the actor is asked
     /// next is done as it is configured now.
     pub async fn configure(&self, webhook: &WebhookId) {
-        let Some(actor) = self.actor(webhook).await else { return };
+        let Some(actor) = self.actor(webhook) else { return };
         for _ in 0..LOOKS_MAX {
             let Some((record, channel)) = self.current(webhook) else { return };
             let is_known = |told: &Told| told.holds > 0 || told.is(&record, &channel);
@@ -159,7 +152,7 @@ impl Updates {
 
     /// The same for all webhooks of a channel.
     pub async fn configure_all(&self, no: ChannelNo) {
-        for webhook in self.engine.catalog.webhooks(Some(no)) {
+        for webhook in self.catalog.webhooks(Some(no)) {
             self.configure(&webhook.id).await;
         }
     }
@@ -173,8 +166,8 @@ impl Updates {
         for _ in 0..LOOKS_MAX {
             let (record, channel) = self.current(webhook).ok_or(WebhookError::NotFound)?;
             let Some(ready) = self.ready(record.clone(), channel.clone()) else { return Ok(false) };
-            let actor = self.actor(webhook).await.ok_or(WebhookError::Unavailable)?;
-            let head = self.engine.log.head();
+            let actor = self.actor(webhook).ok_or(WebhookError::Unavailable)?;
+            let head = self.log.head();
             let asked = {
                 let mut told = self.told.lock();
                 if !self.is_current(&record, &channel) {
@@ -197,7 +190,7 @@ impl Updates {
     }
 
     fn current(&self, webhook: &WebhookId) -> Option<(Arc<Webhook>, Arc<Channel>)> {
-        self.engine.catalog.read(|tables| {
+        self.catalog.read(|tables| {
             let webhook = tables.webhook(webhook)?;
             Some((webhook.clone(), tables.channel(webhook.channel_no())?.clone()))
         })

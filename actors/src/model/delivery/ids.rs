@@ -48,6 +48,10 @@ impl DeliveryId {
         self.0.timestamp_ms()
     }
 
+    pub fn from_bytes(bytes: [u8; 16]) -> DeliveryId {
+        DeliveryId(Ulid::from_bytes(bytes))
+    }
+
     /// The big-endian bytes, whose order is the order of the ids.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_bytes()

@@ -1,0 +1,411 @@
+//! Webhook actors on a real log and a real journal that can be held up, and a receiver that answers when it is told to.
+
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+use tempfile::TempDir;
+
+use super::*;
+use crate::catalog::channels::Directory;
+use crate::catalog::system::SystemEvents;
+use crate::catalog::webhook::{ApiFamily, Webhook};
+use crate::catalog::webhooks::{WebhookConfig, WebhookRegistry};
+use crate::delivery::delivery_log::DeliveryLog;
+use crate::delivery::handles::{LateWrites, Settings};
+use crate::delivery::http::client::tls_config;
+use crate::delivery::http::resolver::Resolver;
+use crate::delivery::http::target::TargetCheck;
+use crate::delivery::registry::{AskError, WebhookActors};
+use crate::disk::failure::Fault;
+use crate::disk::{Disk, Faults};
+use crate::documents::notes::{Notes, NotesOptions};
+use crate::documents::{Change, Documents, Table};
+use crate::feed::{Announcer, Feed};
+use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Worker};
+use crate::metrics::Metrics;
+use crate::model::channel::{Channel, ChannelKind, SYSTEM_ORGANIZATION};
+use crate::model::delivery::RetryPolicy;
+use crate::model::event::{Draft, EventType};
+use crate::model::id::IdSource;
+use crate::model::json::Canonical;
+use crate::model::seal::SealKey;
+use crate::model::target::Policy;
+use crate::store::{Durability, Log, Options, Retention, State};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        actix_rt::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Takes requests and answers each with the status that is set; holds them while there is none.
+#[derive(Default)]
+struct Receiver {
+    state: Mutex<(Option<u16>, Vec<String>)>,
+    changed: Condvar,
+}
+
+impl Receiver {
+    fn start() -> (Arc<Receiver>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let receiver = Arc::<Receiver>::default();
+        let serving = receiver.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let serving = serving.clone();
+                std::thread::spawn(move || serving.serve(stream));
+            }
+        });
+        (receiver, url)
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
+        loop {
+            let (mut length, mut line) = (0, String::new());
+            while line != "\r\n" {
+                line.clear();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a length");
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("the body");
+            let mut state = self.state.lock();
+            state.1.push(String::from_utf8(body).expect("text"));
+            while state.0.is_none() {
+                self.changed.wait(&mut state);
+            }
+            let status = state.0.unwrap_or(0);
+            drop(state);
+            if write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n").is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, status: Option<u16>) {
+        self.state.lock().0 = status;
+        self.changed.notify_all();
+    }
+
+    fn got(&self) -> Vec<String> {
+        self.state.lock().1.clone()
+    }
+}
+
+/// Holds the journal up after a commit, before it answers.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        *self.is_closed.lock() = true;
+    }
+
+    fn open(&self) {
+        *self.is_closed.lock() = false;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut is_closed = self.is_closed.lock();
+        while *is_closed {
+            self.changed.wait(&mut is_closed);
+        }
+    }
+}
+
+struct World {
+    actors: Arc<WebhookActors>,
+    webhook: Arc<Webhook>,
+    channel: Arc<Channel>,
+    receiver: Arc<Receiver>,
+    gate: Arc<Gate>,
+    /// Commits so far that changed the webhook's state.
+    saved: Arc<Mutex<usize>>,
+    faults: Faults,
+    _folder: TempDir,
+}
+
+fn channel(no: u32, kind: ChannelKind, id: &str) -> Channel {
+    let id: Arc<str> = id.into();
+    Channel {
+        no,
+        kind,
+        slug: id.clone(),
+        name: id.to_string(),
+        id,
+        inserted_ms: 0,
+        updated_ms: 0,
+        event_names: None,
+        webhooks_enabled: true,
+    }
+}
+
+fn log_in(folder: &TempDir) -> Arc<Log> {
+    let options = Options {
+        data_dir: folder.path().into(),
+        durability: Durability::Flush,
+        segment_max_bytes: 1 << 28,
+        segment_max_age_ms: 1 << 40,
+        cache_bytes: 4 << 20,
+        open_segments: 1,
+        retention: Retention::default(),
+        dedupe_window_ms: 60_000,
+        dedupe_keys: 1_000,
+    };
+    Arc::new(Log::open(options, clock::now_ms()).expect("a log").0)
+}
+
+fn notes_in(folder: &TempDir) -> Arc<Notes> {
+    let options = NotesOptions { is_new_folder: true, now_ms: 1, min_free_bytes: 0 };
+    Arc::new(Notes::open(&Disk::real(), folder.path(), options).expect("notes"))
+}
+
+impl World {
+    /// A webhook with a receiver that does not answer yet, and threads for its actor.
+    async fn start(threads: usize, change: impl FnOnce(&mut Webhook)) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (log, documents, feed) = (log_in(&folder), Arc::<Documents>::default(), Arc::<Feed>::default());
+        let limits = JournalLimits {
+            // one change waits, and the next one is refused
+            queue_events: 1,
+            queue_bytes: 1 << 24,
+            batch_events: 1_000,
+            batch_bytes: 1 << 20,
+            answer_timeout: PATIENCE,
+            min_free_bytes: 0,
+        };
+        let (journal, queue) = Journal::new(&limits);
+        let (gate, saved) = (Arc::<Gate>::default(), Arc::<Mutex<usize>>::default());
+        let (passing, counting) = (gate.clone(), saved.clone());
+        let applied = move |changes: &[Change]| {
+            *counting.lock() += changes.iter().filter(|change| change.table() == Table::Endpoints).count();
+            passing.pass();
+        };
+        let worker = Worker {
+            queue,
+            log: log.clone(),
+            state: Arc::new(State::open(folder.path(), Durability::Flush).expect("a state")),
+            documents: documents.clone(),
+            announcer: Announcer::new(feed.clone(), Arc::default()),
+            applied: Box::new(applied),
+            metrics: Arc::default(),
+            limits,
+            ids: IdSource::after(log.head()),
+        };
+        journal::spawn(worker).expect("a thread");
+
+        let directory = Arc::<Directory>::default();
+        directory.put(channel(2, ChannelKind::Organization, SYSTEM_ORGANIZATION));
+        let channel = directory.put(channel(1, ChannelKind::Map, "0b7a2b0c-3d8e-4b1f-9a63-5f1c2d3e4f50"));
+        let (receiver, url) = Receiver::start();
+        let schedule = RetryPolicy::map_default();
+        let id = "6f1d8a52-94c3-4f0e-8d27-b35a1c9e7042".into();
+        let mut webhook = Webhook::new(id, &channel, ApiFamily::Maps, &schedule, clock::now_ms());
+        webhook.url = url;
+        change(&mut webhook);
+        let webhook = Arc::new(webhook);
+        let endpoint = EndpointState::new(log.head(), now_ms());
+        let changes = storage::create(&webhook, &endpoint).expect("documents");
+        journal.persist(DocumentChanges { changes, ..DocumentChanges::default() }).await.expect("a webhook");
+        let config = WebhookConfig { schedule, per_map: 5, per_organization: 5, per_document: 5 };
+        let webhooks = Arc::new(WebhookRegistry::new(config));
+        webhooks.put(webhook.clone());
+
+        let settings = Settings {
+            policy: Policy { dev: true, ..Policy::default() },
+            attempt_timeout: PATIENCE,
+            connect_timeout: PATIENCE,
+            disable_after: Duration::from_secs(86_400),
+            max_in_flight: 64,
+            log_deliveries: 100,
+            log_max_age: Duration::from_secs(86_400),
+            threads,
+        };
+        let faults = Faults::default();
+        let handles = Handles {
+            log,
+            documents,
+            system: SystemEvents::new(directory.clone(), journal.clone()),
+            journal,
+            feed,
+            webhooks,
+            directory,
+            delivery_log: DeliveryLog::new(notes_in(&folder), &settings),
+            metrics: Arc::new(Metrics::default()),
+            target_check: Arc::new(TargetCheck::new(settings.policy.clone(), Resolver::system())),
+            settings,
+            tls: tls_config(&[]).expect("TLS"),
+            seal_key: Arc::new(SealKey::from_text(&SealKey::text_of([1; 32])).expect("a key")),
+            page_bytes: 1 << 18,
+            answer_timeout: PATIENCE,
+            late_writes: LateWrites::default(),
+            faults: faults.clone(),
+        };
+        let threads = (0..threads).map(|_| actix_rt::Arbiter::new().handle()).collect();
+        let actors = WebhookActors::new(Arc::new(handles), threads);
+        World { actors, webhook, channel, receiver, gate, saved, faults, _folder: folder }
+    }
+
+    fn handles(&self) -> &Handles {
+        &self.actors.handles
+    }
+
+    async fn publish(&self, ns: std::ops::Range<usize>) {
+        let draft = |n: usize| Draft {
+            kind: EventType::new("map_kill").expect("a type"),
+            ts_ms: None,
+            session: None,
+            payload: Canonical::parse(&format!("{{\"n\":{n}}}")).expect("JSON"),
+            dedupe_id: None,
+            validated: None,
+        };
+        let drafts = ns.map(draft).collect();
+        self.handles().journal.append(self.channel.clone(), drafts, None, "tok_1".into()).await.expect("published");
+    }
+
+    fn has_got(&self, n: usize) -> bool {
+        self.receiver.got().iter().any(|body| body.contains(&format!("\"n\":{n}}}")))
+    }
+
+    /// The cursor and the number of rows that are stored.
+    fn stored(&self) -> (Option<EventId>, usize) {
+        let kept = storage::load(&self.handles().documents, &self.webhook.id).expect("documents");
+        kept.map_or((None, 0), |kept| (Some(kept.state.cursor), kept.rows.len()))
+    }
+}
+
+#[actix::test]
+async fn while_nothing_can_be_written_deliveries_go_on_and_what_changed_is_written_at_once_when_it_can_be() {
+    let policy = RetryPolicy::schedule(&[1]).expect("a policy");
+    let world = World::start(1, |webhook| webhook.retry_policy = policy).await;
+    world.actors.start_all();
+    world.publish(0..40).await;
+    until("all are in flight", || world.receiver.got().len() == 40).await;
+    let (before, commits) = (world.stored(), *world.saved.lock());
+
+    // a commit that does not end, and one that fills the queue behind it
+    world.gate.close();
+    let journal = &world.handles().journal;
+    let filler = || DocumentChanges {
+        changes: vec![Change::put(Table::Numbers, "filler", &1).expect("a document")],
+        ..DocumentChanges::default()
+    };
+    let first = journal.change(filler()).expect("it is queued");
+    until("the commit", || journal.queued() == 0).await;
+    let second = journal.change(filler()).expect("it is queued");
+    world.receiver.answer(Some(500));
+    until("the refusal", || world.handles().late_writes.waiting() == 1).await;
+    let actor = world.actors.find(&world.webhook.id).expect("it runs");
+    let mut failed = 0;
+    while failed < 40 {
+        let seen = actor.send(Observe { rows: true }).await.expect("it runs").expect("it has begun");
+        failed = seen.rows.len();
+        actix_rt::time::sleep(Duration::from_millis(2)).await;
+    }
+    // nothing is retried that is not stored, and nothing is stored
+    assert_eq!((world.receiver.got().len(), world.stored(), world.handles().late_writes.waiting()), (40, before, 1));
+
+    world.receiver.answer(Some(200));
+    world.gate.open();
+    first.await.expect("the commit");
+    second.await.expect("the commit");
+    until("what changed meanwhile", || world.stored().1 == 40 && world.handles().late_writes.waiting() == 0).await;
+    assert!(*world.saved.lock() - commits <= 2, "it was written together");
+    until("the retries", || world.receiver.got().len() == 80 && world.stored().1 == 0).await;
+    assert!((0..40).all(|n| world.has_got(n)));
+    assert!(world.stored().0 > before.0);
+}
+
+#[actix::test]
+async fn what_was_not_written_when_an_actor_died_is_delivered_by_its_next_life() {
+    let world = World::start(2, |_| {}).await;
+    let actor = world.actors.get(&world.webhook.id).expect("it runs");
+    world.publish(0..10).await;
+    until("all are in flight", || world.receiver.got().len() == 10).await;
+    let before = world.stored();
+    world.gate.close();
+    let change = Change::put(Table::Numbers, "filler", &1).expect("a document");
+    let filler = DocumentChanges { changes: vec![change], ..DocumentChanges::default() };
+    let pending = world.handles().journal.change(filler).expect("it is queued");
+    world.receiver.answer(Some(200));
+    world.actors.stop_thread(0);
+    until("its death", || !actor.connected()).await;
+    until("all of them again", || world.receiver.got().len() == 20).await;
+    assert_eq!(world.stored(), before);
+    world.gate.open();
+    pending.await.expect("the commit");
+    until("the cursor", || world.stored().0 > before.0).await;
+}
+
+#[actix::test]
+async fn the_late_write_of_a_webhook_that_was_deleted_is_refused_and_ends_its_actor() {
+    let world = World::start(1, |_| {}).await;
+    world.actors.start_all();
+    world.publish(0..3).await;
+    until("all are in flight", || world.receiver.got().len() == 3).await;
+    let (actor, documents) = (world.actors.find(&world.webhook.id).expect("it runs"), &world.handles().documents);
+    // the actor is not told
+    let changes = storage::delete(documents, &world.webhook.id);
+    let deletion = DocumentChanges { changes, ..DocumentChanges::default() };
+    world.handles().journal.persist(deletion).await.expect("it is deleted");
+    world.handles().webhooks.remove(&world.webhook.id);
+    world.receiver.answer(Some(500));
+    until("its end", || !actor.connected()).await;
+    for table in [Table::Endpoints, Table::Rows] {
+        assert!(documents.clear(table, world.webhook.id.as_bytes()).is_empty(), "{table:?}");
+    }
+    assert!(world.actors.get(&world.webhook.id).is_none());
+    assert!(matches!(world.actors.ask(&world.webhook.id, resend()).await, Err(AskError::NotRunning)));
+}
+
+fn resend() -> Ask {
+    Ask::Resend { delivery: DeliveryId::MIN, events: Vec::new(), attempts: 0 }
+}
+
+#[actix::test]
+async fn an_actor_that_does_not_start_is_started_again_whether_it_fails_or_panics() {
+    let world = World::start(1, |_| {}).await;
+    world.receiver.answer(Some(200));
+    for (n, fault) in [Fault::errno(libc::ENOMEM).times(2), Fault::panic().times(2)].into_iter().enumerate() {
+        world.faults.set(Point::StartActor, fault);
+        let before = world.faults.passed(Point::StartActor);
+        world.actors.discard(&world.webhook.id).await;
+        world.actors.start_all();
+        world.publish(n..n + 1).await;
+        until("the delivery", || world.has_got(n)).await;
+        assert_eq!(world.faults.passed(Point::StartActor) - before, 3);
+        let actor = world.actors.get(&world.webhook.id).expect("it runs");
+        assert!(actor.send(FlushHistory).await.is_ok());
+    }
+}
+
+#[actix::test]
+async fn a_thread_that_is_gone_leaves_no_dead_address_and_its_webhooks_go_on_elsewhere() {
+    let world = World::start(2, |_| {}).await;
+    world.receiver.answer(Some(200));
+    world.publish(0..1).await;
+    let first = world.actors.get(&world.webhook.id).expect("it runs");
+    until("the delivery", || world.has_got(0)).await;
+    world.actors.stop_thread(0);
+    until("its end", || !first.connected()).await;
+    world.publish(1..2).await;
+    until("the next delivery", || world.has_got(1)).await;
+    assert!(world.actors.get(&world.webhook.id).is_some_and(|actor| actor.connected()));
+}
