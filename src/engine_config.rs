@@ -11,8 +11,7 @@ use actors::limits::Limits;
 use actors::model::delivery::RetryPolicy;
 use actors::model::target::{Policy, network};
 use actors::store::{Durability, Options, Retention};
-use actors::streams::ring::RingLimits;
-use actors::streams::slots::StreamLimits;
+use actors::streams::limits::{RingLimits, SlotLimits, StreamLimits};
 
 use crate::settings::{self, Settings};
 
@@ -60,26 +59,31 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             min_free_bytes: storage.min_free_bytes,
         },
         limits: Limits {
-            ring: RingLimits { events: streams.ring_events, bytes: streams.ring_bytes },
-            write_bytes: streams.write_bytes,
+            streams: StreamLimits {
+                ring: RingLimits { events: streams.ring_events, bytes: streams.ring_bytes },
+                write_bytes: streams.write_bytes,
+                page_events: streams.page_events,
+                page_bytes: streams.page_bytes,
+                keepalive: seconds(sse.keepalive_s),
+                heartbeat: seconds(streams.heartbeat_s),
+                stall_timeout: seconds(streams.stall_timeout_s),
+                channel_idle: seconds(streams.channel_idle_s),
+                retry: Duration::from_millis(sse.retry_ms),
+                slots: SlotLimits {
+                    total: limits.streams_total,
+                    per_channel: limits.streams_per_channel,
+                    per_token: limits.streams_per_token,
+                },
+                ticket_ttl: seconds(tickets.ttl_s),
+                tickets: tickets.max,
+            },
+            memory_bytes: limits.memory_bytes,
             page_events: streams.page_events,
             page_bytes: streams.page_bytes,
             traced_events: streams.traced_events,
-            keepalive: seconds(sse.keepalive_s),
-            heartbeat: seconds(streams.heartbeat_s),
-            stall_timeout: seconds(streams.stall_timeout_s),
-            channel_idle: seconds(streams.channel_idle_s),
-            retry: Duration::from_millis(sse.retry_ms),
-            streams: StreamLimits {
-                total: limits.streams_total,
-                per_channel: limits.streams_per_channel,
-                per_token: limits.streams_per_token,
-            },
             channels: limits.channels,
             tokens_per_channel: limits.tokens_per_channel,
             min_free_bytes: storage.min_free_bytes,
-            ticket_ttl: seconds(tickets.ttl_s),
-            tickets: tickets.max,
         },
         webhooks: WebhookConfig {
             policy: Policy {

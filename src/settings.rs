@@ -151,6 +151,7 @@ pub struct Limits {
     pub batch_events: usize,
     pub batch_bytes: usize,
     pub request_bytes: usize,
+    pub memory_bytes: usize,
     pub channels: usize,
     pub tokens_per_channel: usize,
     /// 0 = no limit.

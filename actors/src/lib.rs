@@ -15,8 +15,9 @@
 //! - [`journal`]: the only writer; [`feed`]: who is told of what was committed
 //! - [`store`]: sled: the segmented log and the state database
 //! - [`model`]: pure: events, ids, filters, envelopes, access
-//! - [`limits`], [`metrics`], `clock`: used on every floor
+//! - [`limits`], [`metrics`], [`budget`], [`supervision`], `clock`: used on every floor
 
+pub mod budget;
 pub mod catalog;
 mod clock;
 pub mod delivery;
@@ -34,3 +35,4 @@ pub mod model;
 pub mod store;
 pub mod streams;
 pub mod wal;
+pub mod supervision;

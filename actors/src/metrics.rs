@@ -1,15 +1,19 @@
 //! Every metric of Stentor, each name once.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::budget::{Budget, Part};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ErrorLabels {
@@ -59,6 +63,23 @@ pub struct WebhookLabels {
     pub webhook: String,
 }
 
+/// What the memory budget counts, read when the metrics are.
+#[derive(Debug)]
+struct MemoryInUse(Arc<Budget>);
+
+impl Collector for MemoryInUse {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let used = ConstGauge::<i64>::new(0);
+        let help = "Memory that counts towards limits.memory_bytes, by what holds it";
+        let mut family = encoder.encode_descriptor("memory_bytes", help, None, used.metric_type())?;
+        for part in Part::ALL {
+            let used = ConstGauge::new(self.0.used_bytes_by(part) as i64);
+            used.encode(family.encode_family(&[("part", part.name())])?)?;
+        }
+        Ok(())
+    }
+}
+
 /// Webhooks that have a series of their own. More would make the answer long and the monitoring dear.
 pub const WEBHOOK_SERIES_MAX: usize = 100;
 
@@ -96,6 +117,13 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Metrics {
+        Metrics::new(Arc::default())
+    }
+}
+
+impl Metrics {
+    /// `budget`: whose use is shown.
+    pub fn new(budget: Arc<Budget>) -> Metrics {
         let mut m = Metrics {
             registry: Registry::with_prefix("stentor"),
             streams: Gauge::default(),
@@ -156,11 +184,10 @@ impl Default for Metrics {
         r.register("source_events", "Events that sources took in", m.source_events.clone());
         let (name, help) = ("source_dead_letters", "Requests that sources refused and kept");
         r.register(name, help, m.source_dead_letters.clone());
+        r.register_collector(Box::new(MemoryInUse(budget)));
         m
     }
-}
 
-impl Metrics {
     pub fn committed(&self, events: usize, took: Duration) {
         self.commits.inc();
         self.published.inc_by(events as u64);

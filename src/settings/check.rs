@@ -45,6 +45,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("limits.batch_events",            1,        100_000),
     ("limits.batch_bytes",             64,       64 * MIB),
     ("limits.request_bytes",           KIB,      16 * MIB),
+    ("limits.memory_bytes",            32 * MIB, TIB),
     ("limits.channels",                1,        10_000_000),
     ("limits.tokens_per_channel",      1,        1_000_000),
     ("limits.streams_total",           0,        10_000_000),
@@ -96,13 +97,15 @@ struct Relation {
     zero_is_no_limit: bool,
 }
 
-/// A batch must be able to hold an event, and the queue and the room for bodies a batch; a channel cannot use more streams than the server has;
-/// connecting is a part of an attempt.
-const RELATIONS: [Relation; 6] = [
+/// A batch must be able to hold an event, and the queue and the room for bodies a batch; a ring and the bodies are a part of the
+/// memory; a channel cannot use more streams than the server has; connecting is a part of an attempt.
+const RELATIONS: [Relation; 8] = [
     Relation { small: "limits.batch_bytes", large: "journal.queue_bytes", zero_is_no_limit: false },
     Relation { small: "limits.batch_bytes", large: "sources.bodies_bytes", zero_is_no_limit: false },
     Relation { small: "limits.event_bytes", large: "limits.batch_bytes", zero_is_no_limit: false },
     Relation { small: "limits.batch_events", large: "journal.queue_events", zero_is_no_limit: false },
+    Relation { small: "streams.ring_bytes", large: "limits.memory_bytes", zero_is_no_limit: false },
+    Relation { small: "sources.bodies_bytes", large: "limits.memory_bytes", zero_is_no_limit: false },
     Relation { small: "limits.streams_per_channel", large: "limits.streams_total", zero_is_no_limit: true },
     Relation { small: "webhooks.connect_timeout_s", large: "webhooks.attempt_timeout_s", zero_is_no_limit: false },
 ];

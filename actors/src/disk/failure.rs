@@ -86,6 +86,13 @@ points! {
     ResolveName = "resolve-name",
     StartActor = "start-actor",
     StartThread = "start-thread",
+    /// Between the note that a commit is announced and its sending; an error drops what would be sent.
+    Announce = "announce",
+    /// A shard or channel asks the registry, somebody the tickets, a batch comes to a channel or a shard.
+    RegistryMessage = "registry-message",
+    TicketMessage = "ticket-message",
+    ChannelBatch = "channel-batch",
+    ShardBatch = "shard-batch",
 }
 
 impl Point {

@@ -17,6 +17,8 @@ use parking_lot::RwLock;
 
 use self::frame::Frame;
 use self::trace::DeliveryTrace;
+use crate::budget::Budget;
+use crate::disk::{Faults, Point};
 use crate::model::channel::Owner;
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
@@ -91,6 +93,10 @@ impl Feed {
         self.channels.read().len()
     }
 
+    fn open_numbers(&self) -> Vec<ChannelNo> {
+        self.channels.read().keys().copied().collect()
+    }
+
     pub fn add_signal(&self, no: ChannelNo, signal: Arc<WakeSignal>) {
         self.signals.write().entry(no).or_default().push(signal);
     }
@@ -109,21 +115,50 @@ impl Feed {
         let signals = self.signals.read();
         signals.get(&no).into_iter().flatten().for_each(|signal| signal.raise());
     }
+
+    fn wake_all(&self) {
+        self.signals.read().values().flatten().for_each(|signal| signal.raise());
+    }
 }
 
 /// Hands committed events to the feed, in log order. Owned by the one that commits.
+///
+/// Each batch says what came before it in its channel, so a recipient that missed one notices, and its readers fetch the
+/// rest from the log. That holds after a panic as well: what is handed over is noted before anything is sent, and
+/// [`Announcer::recover`] covers what was committed and not even noted.
 pub struct Announcer {
     feed: Arc<Feed>,
     trace: Arc<DeliveryTrace>,
+    budget: Arc<Budget>,
+    faults: Faults,
     /// The newest event of each channel that was handed over, or would have been.
     handed: HashMap<ChannelNo, EventId>,
-    /// Channels whose recipient had a full mailbox: they are told again that there is something to read.
+    /// Of channels that are not among those: nothing after this was handed over.
+    handed_of_others: EventId,
+    /// Channels whose recipient missed a batch: they are told again that there is something to read.
     missed: Vec<ChannelNo>,
 }
 
 impl Announcer {
     pub fn new(feed: Arc<Feed>, trace: Arc<DeliveryTrace>) -> Announcer {
-        Announcer { feed, trace, handed: HashMap::new(), missed: Vec::new() }
+        Announcer {
+            feed,
+            trace,
+            budget: Arc::default(),
+            faults: Faults::default(),
+            handed: HashMap::new(),
+            handed_of_others: EventId::ZERO,
+            missed: Vec::new(),
+        }
+    }
+
+    /// Counts the frames in this budget.
+    pub fn with_budget(self, budget: Arc<Budget>) -> Announcer {
+        Announcer { budget, ..self }
+    }
+
+    pub fn with_faults(self, faults: Faults) -> Announcer {
+        Announcer { faults, ..self }
     }
 
     /// Hands the events of one commit over. `owner`: whose channel it is; an event of a channel without one is not shown.
@@ -132,11 +167,14 @@ impl Announcer {
         // Noted before anything is sent: if this panics half way, the next batch tells its recipients that they missed one.
         let mut previous: HashMap<ChannelNo, EventId> = HashMap::new();
         for event in &events {
-            let before = self.handed.insert(event.channel, event.id).unwrap_or(EventId::ZERO);
+            let before = self.note(event.channel, event.id);
             previous.entry(event.channel).or_insert(before);
         }
         // known also while nobody follows, so that whoever begins to misses nothing
-        let previous_of_all = self.handed.insert(ChannelNo::ALL, newest).unwrap_or(EventId::ZERO);
+        let previous_of_all = self.note(ChannelNo::ALL, newest);
+        if self.faults.check(Point::Announce).is_err() {
+            return;
+        }
 
         let marks = self.trace.extend(events.iter().map(|event| event.id), now_ms);
         let follows_all = self.feed.recipient(ChannelNo::ALL).is_some();
@@ -155,7 +193,7 @@ impl Announcer {
                     continue;
                 }
                 let Some(owner) = owner(no) else { continue };
-                let frame = Arc::new(Frame::committed(event, owner, marks.mark(n)));
+                let frame = Arc::new(Frame::committed(event, owner, marks.mark(n), &self.budget));
                 if follows_all {
                     all.push(frame.clone());
                 }
@@ -183,9 +221,23 @@ impl Announcer {
     /// Tells recipients that missed a batch where the log is, so that they read it.
     pub fn tell_missed(&mut self) {
         for no in std::mem::take(&mut self.missed) {
-            let previous = self.handed.get(&no).copied().unwrap_or(EventId::ZERO);
+            let previous = self.handed.get(&no).copied().unwrap_or(self.handed_of_others);
             self.hand_over(no, Committed { frames: Arc::new([]), previous });
         }
+    }
+
+    /// To be called after a panic of the one that commits, with the newest event of the log: what it had in hand may be
+    /// durable and not announced. Everyone is told that they may have missed something up to there.
+    pub fn recover(&mut self, head: EventId) {
+        self.handed.clear();
+        self.handed_of_others = head;
+        self.missed = self.feed.open_numbers();
+        self.feed.wake_all();
+    }
+
+    /// Notes that the channel's events up to `id` are handed over, and returns what was noted before.
+    fn note(&mut self, no: ChannelNo, id: EventId) -> EventId {
+        self.handed.insert(no, id).unwrap_or(self.handed_of_others)
     }
 
     fn hand_over(&mut self, no: ChannelNo, committed: Committed) {

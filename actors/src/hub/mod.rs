@@ -32,13 +32,13 @@ use crate::engine::Engine;
 use crate::ingest::counters::SourceCounters;
 use crate::journal::{AppendError, Receipt, Urgency};
 use crate::metrics::Metrics;
-use crate::model::access::{Principal, TokenHash};
+use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft};
 use crate::store::{DedupeKey, StoreError};
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
-use crate::streams::tickets::{Grant, Look, Mint, Restore, Spend, Spent};
+use crate::streams::tickets::{Grant, Spent};
 use crate::streams::websocket::UpgradeError;
 use crate::streams::{sse, websocket};
 
@@ -113,7 +113,7 @@ impl Hub {
 
     /// A place among the open streams, to be taken before the first header is written.
     pub fn slot(&self, channel: ChannelNo, principal: &Principal) -> Result<Slot, StreamRefusal> {
-        self.engine.slots.take(channel, &principal.id)
+        self.engine.streams.slot(channel, principal)
     }
 
     /// Opens an SSE stream. None while the channel cannot be reached, which passes within a second.
@@ -121,7 +121,7 @@ impl Hub {
         &self,
         opening: Opening,
     ) -> Option<impl Stream<Item = Result<Bytes, actix_web::Error>> + use<>> {
-        sse::stream(&self.engine, opening).await
+        sse::stream(&self.engine.streams, opening).await
     }
 
     /// Answers a WebSocket handshake with a session.
@@ -131,31 +131,29 @@ impl Hub {
         payload: Payload,
         opening: Opening,
     ) -> Result<HttpResponse, UpgradeError> {
-        websocket::upgrade(&self.engine, request, payload, opening).await
+        websocket::upgrade(&self.engine.streams, request, payload, opening).await
     }
 
     // ---- tickets -------------------------------------------------------------------------------------------------
 
     /// Mints a ticket; none when too many are open.
     pub async fn mint(&self, grant: Grant) -> Option<String> {
-        // without its actor there is no ticket either
-        self.engine.tickets.send(Mint(grant)).await.ok().flatten()
+        self.engine.streams.mint(grant).await
     }
 
     /// What a ticket is good for, without spending it.
     pub async fn look(&self, ticket: &str) -> Option<Grant> {
-        self.engine.tickets.send(Look(TokenHash::of(ticket))).await.ok().flatten()
+        self.engine.streams.look(ticket).await
     }
 
     /// Spends a ticket. Some for exactly one caller.
     pub async fn spend(&self, ticket: &str) -> Option<Spent> {
-        self.engine.tickets.send(Spend(TokenHash::of(ticket))).await.ok().flatten()
+        self.engine.streams.spend(ticket).await
     }
 
     /// Gives a ticket back that was spent in vain.
     pub async fn restore(&self, spent: Spent) {
-        // without its actor there are no tickets any more
-        let _ = self.engine.tickets.send(Restore(spent)).await;
+        self.engine.streams.restore(spent).await;
     }
 
     /// Changes what is configured, see [`Catalog::change`](crate::catalog::Catalog::change).

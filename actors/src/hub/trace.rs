@@ -9,7 +9,6 @@ use crate::model::channel::Channel;
 use crate::model::event::{ChannelNo, Event, Origin};
 use crate::model::id::EventId;
 use crate::store::{Direction, PageLimit, StoreError};
-use crate::streams::shard::Settle;
 
 /// Who published an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +54,7 @@ impl Hub {
 
     /// What is known of an event of this channel.
     pub async fn trace(&self, event: &Event, channel: &Channel) -> Result<Trace, StoreError> {
-        // without a registry the server is stopping, and what was counted so far is all there is
-        let _ = self.engine.registry.send(Settle { no: event.channel }).await;
+        self.engine.streams.settle(event.channel).await;
         Ok(Trace {
             publisher: self.publisher(&event.origin),
             remembered: self.engine.trace.find(event.id),

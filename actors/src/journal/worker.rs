@@ -63,6 +63,8 @@ impl Worker {
             self.queue.shown.epoch.fetch_add(1, Ordering::AcqRel);
             // ids go on behind everything that may be in the log
             self.ids = IdSource::after(self.ids.last().max(self.log.head()));
+            // the batch may be durable already, and readers must not miss it
+            self.announcer.recover(self.log.head());
         }
     }
 

@@ -1,4 +1,4 @@
-//! The response body of a stream: what the session's actor says, and between its words the events, read by cursor.
+//! The response body of a stream: what the session's actor writes, and between that the events, read by a cursor.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,32 +8,33 @@ use actix_web::Error;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::streams::LocalChannel;
 use crate::streams::reader::{Read, Reader};
-use crate::streams::session_handle::{End, SessionHandle};
+use crate::streams::session::Opened;
+use crate::streams::{LocalChannel, SessionEnd, SessionHandle};
 
-pub struct Body<S> {
-    /// The actor's context: its frames, and for a WebSocket what the client sends.
-    control: Pin<Box<S>>,
-    /// Whether the control has to be polled even when nobody asked the actor anything, because a client may speak.
-    hears: bool,
+pub(super) struct Body<S> {
+    /// The context of the session's actor: what it writes, and for a WebSocket what it reads of the client.
+    actor: Pin<Box<S>>,
+    /// The actor's context is polled each time, because the client may send something. Otherwise only when the actor was
+    /// asked for something.
+    reads_client: bool,
     reader: Reader,
     session: Rc<SessionHandle>,
-    local: Rc<LocalChannel>,
-    place: usize,
+    channel: Rc<LocalChannel>,
+    /// Of the session in the local channel.
+    key: usize,
 }
 
 impl<S: Stream<Item = Result<Bytes, Error>>> Body<S> {
-    pub fn new(
-        control: S,
-        hears: bool,
-        reader: Reader,
-        session: Rc<SessionHandle>,
-        local: Rc<LocalChannel>,
-    ) -> Body<S> {
-        local.engine.metrics.streams.inc();
-        let place = local.sit(session.clone());
-        Body { control: Box::pin(control), hears, reader, session, local, place }
+    /// Adds the session to its local channel.
+    pub fn new(actor: S, reads_client: bool, opened: Opened) -> Body<S> {
+        let Opened { channel, session, start, filter, encoding, .. } = opened;
+        channel.streams().handles.metrics.streams.inc();
+        let key = channel.add_session(session.clone());
+        // Only now is it told of a revocation or a deletion. What happened since the request was let in is looked up.
+        session.check(&channel.streams().handles.view, channel.no);
+        let reader = Reader::new(channel.clone(), filter, encoding, &start);
+        Body { actor: Box::pin(actor), reads_client, reader, session, channel, key }
     }
 }
 
@@ -42,16 +43,16 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Body<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.hears || this.session.asked.replace(false) {
-            match this.control.as_mut().poll_next(cx) {
+        if this.reads_client || this.session.actor_may_write.replace(false) {
+            match this.actor.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(bytes))) => {
-                    // it may have more to say
-                    this.session.asked.set(true);
+                    // there may be more
+                    this.session.actor_may_write.set(true);
                     this.session.wrote();
                     return Poll::Ready(Some(Ok(bytes)));
                 }
                 Poll::Ready(end) => {
-                    if this.hears {
+                    if this.reads_client {
                         this.session.close_written();
                     }
                     return Poll::Ready(end);
@@ -60,20 +61,20 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Body<S> {
             }
         }
         if this.session.ending().is_some() {
-            // the actor has been asked to end; until it has said so there are no events any more
+            // the actor was asked to end; until it has written that, there are no events any more
             this.session.parked(cx.waker());
             return Poll::Pending;
         }
         match this.reader.poll(cx, this.session.lost_position.replace(false)) {
             Poll::Ready(Read::Chunk(bytes, events)) => {
                 this.session.wrote();
-                this.local.engine.metrics.delivered.inc_by(u64::from(events));
+                this.channel.streams().handles.metrics.delivered.inc_by(u64::from(events));
                 Poll::Ready(Some(Ok(bytes)))
             }
             Poll::Ready(Read::Failed) => {
-                // its actor says so, and the client resumes from its cursor
+                // its actor tells the client, which resumes from its cursor
                 this.session.parked(cx.waker());
-                this.session.end(End::Failed);
+                this.session.end(SessionEnd::Failed);
                 Poll::Pending
             }
             Poll::Ready(Read::UpToDate) | Poll::Pending => {
@@ -86,7 +87,7 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Body<S> {
 
 impl<S> Drop for Body<S> {
     fn drop(&mut self) {
-        self.local.stand_up(self.place);
-        self.local.engine.metrics.streams.dec();
+        self.channel.remove_session(self.key);
+        self.channel.streams().handles.metrics.streams.dec();
     }
 }

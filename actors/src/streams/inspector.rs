@@ -1,6 +1,6 @@
-//! What a client sends on a WebSocket, looked at byte by byte as it comes in (RFC 6455, section 5) and before anything of it
-//! is kept: a frame that is too long is refused by its header, text that is not UTF-8 by its first wrong byte. What
-//! passes here is well formed, so the codec behind it waits for no more than one frame within the limits.
+//! Checks what a client sends on a WebSocket byte by byte as it comes in (RFC 6455, section 5), before anything of it is
+//! kept: a frame that is too long is refused by its header, text that is not UTF-8 by its first wrong byte. What
+//! passes here is well formed, so the codec behind it holds no more than one frame within the limits.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use actix_http::ws::CloseCode;
 use bytes::Bytes;
 use futures_util::Stream;
 
-/// The most that a client may send in one go.
+/// The most that a client may send at once.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
     pub frame_bytes: usize,
@@ -20,10 +20,10 @@ pub struct ClientLimits {
     pub message_bytes: usize,
 }
 
-/// What a client did wrong.
+/// Which rule a client has broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
-    /// A rule of the protocol is broken.
+    /// A rule of framing.
     Protocol(&'static str),
     /// Text, or the reason of a close, is not UTF-8.
     NotUtf8,
@@ -70,11 +70,11 @@ struct Payload {
 enum At {
     Header,
     Payload(Payload),
-    /// The client has closed: what follows means nothing.
+    /// The client has sent a close: what follows is ignored.
     Closed,
 }
 
-/// The state of one client's bytes.
+/// How far one client's bytes were read.
 #[derive(Debug)]
 struct Inspector {
     limits: ClientLimits,
@@ -161,7 +161,7 @@ impl Inspector {
         self.begin_frame(length, mask)
     }
 
-    /// What the first two bytes tell is wrong already.
+    /// Checks what the first two bytes say.
     fn check_first_bytes(&self) -> Result<(), Violation> {
         let [first, second, ..] = self.header;
         let wrong = |reason| Err(Violation::Protocol(reason));
@@ -286,7 +286,7 @@ impl Utf8 {
     }
 }
 
-/// What was wrong with a client's bytes, once they have ended; nothing when it has just gone.
+/// Which rule the client's bytes broke, once they have ended; none when the connection ended.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict(Rc<Cell<Option<Violation>>>);
 

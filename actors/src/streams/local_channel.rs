@@ -1,4 +1,10 @@
-//! A local: a channel as one thread's sessions see it. The ring they read, and the sessions to wake.
+//! A local channel: a channel as the sessions of one thread see it. It owns the ring that they read, the list of the
+//! sessions to wake, and the chunks that several of them take.
+//!
+//! It is used by one thread only: the shard puts batches in and wakes, sessions take. Nothing here waits or locks.
+//!
+//! A session that stands where another one stood takes the same chunk, so that the frames of a batch are joined once per
+//! encoding and filter, however many read them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,55 +13,49 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::engine::Engine;
+use crate::budget::{Part, Reservation};
 use crate::feed::frame::{Encoding, Frame};
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::streams::SessionHandle;
 use crate::streams::channel::Snapshot;
 use crate::streams::ring::Ring;
+use crate::streams::{SessionHandle, Streams};
 
 /// Chunks that sessions may share: one per encoding and filter in use, near enough.
 const SHARED_CHUNKS: usize = 8;
 
+/// Time from one round of waking to the next, per session.
+const ROUND_PER_SESSION: Duration = Duration::from_micros(16);
+/// Most that an event waits for others.
+const ROUND_MAX: Duration = Duration::from_millis(20);
+
 pub struct LocalChannel {
     pub no: ChannelNo,
-    pub engine: Arc<Engine>,
+    streams: Arc<Streams>,
     ring: RefCell<Ring>,
-    joined: Cell<bool>,
-    sessions: RefCell<Seats>,
+    is_joined: Cell<bool>,
+    sessions: RefCell<Sessions>,
     shared: RefCell<Vec<SharedChunk>>,
     empty_since: Cell<Option<Instant>>,
-    /// When the sessions were woken last, and whether it is already settled when they are woken next.
+    /// When the sessions were woken last.
     last_round: Cell<Option<Instant>>,
+    /// A timer of the shard wakes the sessions next.
     round_planned: Cell<bool>,
 }
 
-/// A slab: a session's key is its place.
+/// A slab of sessions: the key of a session is its index.
 #[derive(Default)]
-struct Seats {
-    places: Vec<Option<Rc<SessionHandle>>>,
+struct Sessions {
+    entries: Vec<Option<Rc<SessionHandle>>>,
     free: Vec<usize>,
 }
 
-impl Seats {
-    fn taken(&self) -> usize {
-        self.places.len() - self.free.len()
+impl Sessions {
+    fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
     }
 }
-
-/// Time from one round of waking to the next. A write costs the kernel 5 to 8 us however little it carries, so a local
-/// whose every event woke everybody would spend all its time on writes of one event and leave none to its publishers.
-/// Rounds take at most about a third of the time; what arrives between two of them leaves in one write. An event that
-/// comes after a pause is never held.
-fn round_pause(sessions: usize) -> Duration {
-    (ROUND_PER_SEAT * sessions as u32).min(ROUND_MAX)
-}
-
-const ROUND_PER_SEAT: Duration = Duration::from_micros(16);
-/// Most that an event waits for others.
-const ROUND_MAX: Duration = Duration::from_millis(20);
 
 /// Several frames written after one another, for all sessions that stand at the same position.
 struct SharedChunk {
@@ -68,6 +68,8 @@ struct SharedChunk {
     passed: Option<Vec<u64>>,
     /// Sessions that took it and are not counted with the events yet.
     handed: Cell<u32>,
+    /// The chunk's own copy of the frames in the memory budget.
+    _held: Reservation,
 }
 
 impl SharedChunk {
@@ -92,7 +94,7 @@ impl SharedChunk {
 
 /// What a session takes from the ring in one go.
 #[derive(Clone, Debug)]
-pub struct Taken {
+pub(super) struct Taken {
     /// Empty when nothing passed the filter.
     pub bytes: Bytes,
     /// Where to go on reading.
@@ -101,14 +103,22 @@ pub struct Taken {
     pub events: u32,
 }
 
+/// Time from one round of waking to the next. A write costs the kernel 5 to 8 us however little it carries, so a channel
+/// whose every event woke everybody would spend all its time on writes of one event and leave none to its publishers.
+/// Rounds take at most about a third of the time; what arrives between two of them leaves in one write. An event that
+/// comes after a pause is never held.
+fn round_pause(sessions: usize) -> Duration {
+    (ROUND_PER_SESSION * sessions as u32).min(ROUND_MAX)
+}
+
 impl LocalChannel {
-    pub fn new(no: ChannelNo, engine: Arc<Engine>) -> LocalChannel {
-        let ring = RefCell::new(Ring::new(EventId::ZERO, engine.limits.ring));
+    pub(super) fn new(no: ChannelNo, streams: Arc<Streams>) -> LocalChannel {
+        let ring = Ring::new(EventId::ZERO, streams.limits.ring, &streams.handles.budget);
         LocalChannel {
             no,
-            engine,
-            ring,
-            joined: Cell::new(false),
+            streams,
+            ring: RefCell::new(ring),
+            is_joined: Cell::new(false),
             sessions: RefCell::default(),
             shared: RefCell::default(),
             empty_since: Cell::new(Some(Instant::now())),
@@ -117,77 +127,136 @@ impl LocalChannel {
         }
     }
 
-    pub fn joined(&self) -> bool {
-        self.joined.get()
+    pub(super) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    // ---- what the shard does -------------------------------------------------------------------------------------
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.is_joined.get()
     }
 
     /// Starts the ring from what the channel holds. Readers that the new ring does not reach go to the log.
-    pub fn fill(&self, snapshot: Snapshot) {
-        self.settle();
-        let mut fresh = Ring::new(snapshot.floor, self.engine.limits.ring);
+    pub(super) fn fill(&self, snapshot: Snapshot) {
+        self.drop_chunks();
+        let mut fresh = Ring::new(snapshot.floor, self.streams.limits.ring, &self.streams.handles.budget);
         fresh.extend(&snapshot.frames, snapshot.floor);
         // a batch sent after the snapshot was taken may have come in before it
         let old = self.ring.replace(fresh);
         self.ring.borrow_mut().extend(&old.frames(), old.floor());
-        self.shared.borrow_mut().clear();
-        self.joined.set(true);
-        self.each_session(&mut |session: &SessionHandle| {
-            session.forget_position();
-            session.wake();
-        });
+        self.is_joined.set(true);
+        self.each_session(&mut |session: &SessionHandle| session.forget_position());
+        self.wake();
     }
 
-    /// Takes a batch. Returns how long to wait until [`LocalChannel::wake`]; none when the next round is settled already.
+    /// Takes a batch. Returns how long to wait until [`LocalChannel::wake`]; none when the next round is planned already.
     #[must_use]
-    pub fn arrived(&self, frames: &[Arc<Frame>], previous: EventId) -> Option<Duration> {
-        self.settle();
+    pub(super) fn arrived(&self, frames: &[Arc<Frame>], previous: EventId) -> Option<Duration> {
+        self.drop_chunks();
         self.ring.borrow_mut().extend(frames, previous);
-        self.shared.borrow_mut().clear();
         if self.round_planned.replace(true) {
             return None;
         }
-        let pause = round_pause(self.sessions.borrow().taken());
+        let pause = round_pause(self.sessions.borrow().len());
         Some(self.last_round.get().map_or(Duration::ZERO, |last| pause.saturating_sub(last.elapsed())))
     }
 
-    /// Counts with each event the sessions that took it since the last time. Sessions count by the chunk that they share, so
-    /// this is asked for before the ring changes, and by whoever wants to know.
-    pub fn settle(&self) {
-        let ring = self.ring.borrow();
-        self.shared.borrow().iter().for_each(|chunk| chunk.settle(&ring));
-    }
-
-    /// Wakes all sessions, which then read up to the head.
-    pub fn wake(&self) {
+    /// Wakes all sessions, which then read up to the head. To be called as well when the timer of a planned round is gone.
+    pub(super) fn wake(&self) {
         self.round_planned.set(false);
         self.last_round.set(Some(Instant::now()));
         self.each_session(&mut |session: &SessionHandle| session.wake());
     }
 
-    pub fn floor(&self) -> EventId {
+    /// Counts with each event the sessions that took it since the last time. Sessions count by the chunk that they share, so
+    /// this is asked for before the ring changes, and by whoever wants to know.
+    pub(super) fn settle(&self) {
+        let ring = self.ring.borrow();
+        self.shared.borrow().iter().for_each(|chunk| chunk.settle(&ring));
+    }
+
+    /// A channel was deleted: chunks that hold its events are made anew.
+    pub(super) fn channel_deleted(&self) {
+        self.drop_chunks();
+    }
+
+    /// Gives back what no session needs: chunks that were taken by those who stood there, and under pressure most of the ring.
+    pub(super) fn free_memory(&self) {
+        self.drop_chunks();
+        self.ring.borrow_mut().shrink_under_pressure();
+    }
+
+    fn drop_chunks(&self) {
+        self.settle();
+        self.shared.borrow_mut().clear();
+    }
+
+    /// Whether it has had no session for `long`.
+    pub(super) fn is_idle_for(&self, long: Duration) -> bool {
+        self.empty_since.get().is_some_and(|since| since.elapsed() >= long)
+    }
+
+    // ---- what sessions do ----------------------------------------------------------------------------------------
+
+    /// Adds a session, which is woken from now on. Returns its key.
+    pub(super) fn add_session(&self, session: Rc<SessionHandle>) -> usize {
+        self.empty_since.set(None);
+        let mut sessions = self.sessions.borrow_mut();
+        match sessions.free.pop() {
+            Some(key) => {
+                sessions.entries[key] = Some(session);
+                key
+            }
+            None => {
+                sessions.entries.push(Some(session));
+                sessions.entries.len() - 1
+            }
+        }
+    }
+
+    pub(super) fn remove_session(&self, key: usize) {
+        let mut sessions = self.sessions.borrow_mut();
+        sessions.entries[key] = None;
+        sessions.free.push(key);
+        if sessions.free.len() == sessions.entries.len() {
+            *sessions = Sessions::default();
+            self.empty_since.set(Some(Instant::now()));
+        }
+    }
+
+    pub(super) fn each_session(&self, visit: &mut dyn FnMut(&SessionHandle)) {
+        let sessions = self.sessions.borrow();
+        for session in sessions.entries.iter().flatten() {
+            visit(session);
+        }
+    }
+
+    pub(super) fn floor(&self) -> EventId {
         self.ring.borrow().floor()
     }
 
-    pub fn head(&self) -> EventId {
+    pub(super) fn head(&self) -> EventId {
         self.ring.borrow().head()
     }
 
-    pub fn position_after(&self, cursor: EventId) -> Option<u64> {
+    pub(super) fn position_after(&self, cursor: EventId) -> Option<u64> {
         self.ring.borrow().position_after(cursor)
     }
 
     /// Takes what is ready from `from` on, up to `bytes_max` and at least one frame; none when the ring no longer
     /// reaches back to `from`.
-    pub fn take(&self, from: u64, encoding: Encoding, filter: &Filter, bytes_max: usize) -> Option<Taken> {
+    pub(super) fn take(&self, from: u64, encoding: Encoding, filter: &Filter, bytes_max: usize) -> Option<Taken> {
         let ring = self.ring.borrow();
-        let mut ready = ring.from(from)?;
+        let mut ready = ring.frames_from(from)?;
         let end = ring.end();
         let alike = |c: &&SharedChunk| (c.from, c.end, c.encoding) == (from, end, encoding) && c.filter == *filter;
         if let Some(chunk) = self.shared.borrow().iter().find(alike) {
             return Some(chunk.take());
         }
         // the ring of all channels still holds what was published before one of them was deleted
-        let is_gone = |no| self.no == ChannelNo::ALL && self.engine.catalog.channel(no).is_none();
+        let view = &self.streams.handles.view;
+        let is_gone = |no| self.no == ChannelNo::ALL && !view.has_channel(no);
         let mut passed = (!filter.is_all() || self.no == ChannelNo::ALL).then(Vec::new);
         let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0 };
         let mut gathered = BytesMut::new();
@@ -216,6 +285,7 @@ impl LocalChannel {
                 break;
             }
         }
+        let copied_bytes = gathered.capacity();
         if taken.events > 1 {
             taken.bytes = gathered.freeze();
         }
@@ -224,53 +294,11 @@ impl LocalChannel {
             shared.remove(0).settle(&ring);
         }
         let (filter, handed) = (filter.clone(), Cell::new(0));
-        let chunk = SharedChunk { from, end, encoding, filter, taken, passed, handed };
+        let _held = self.streams.handles.budget.hold(Part::Rings, copied_bytes);
+        let chunk = SharedChunk { from, end, encoding, filter, taken, passed, handed, _held };
         let taken = chunk.take();
         shared.push(chunk);
         Some(taken)
-    }
-
-    /// A channel was deleted: chunks that hold its events are made anew.
-    pub fn channel_deleted(&self) {
-        self.settle();
-        self.shared.borrow_mut().clear();
-    }
-
-    pub fn sit(&self, session: Rc<SessionHandle>) -> usize {
-        self.empty_since.set(None);
-        let mut sessions = self.sessions.borrow_mut();
-        match sessions.free.pop() {
-            Some(place) => {
-                sessions.places[place] = Some(session);
-                place
-            }
-            None => {
-                sessions.places.push(Some(session));
-                sessions.places.len() - 1
-            }
-        }
-    }
-
-    pub fn stand_up(&self, place: usize) {
-        let mut sessions = self.sessions.borrow_mut();
-        sessions.places[place] = None;
-        sessions.free.push(place);
-        if sessions.free.len() == sessions.places.len() {
-            *sessions = Seats::default();
-            self.empty_since.set(Some(Instant::now()));
-        }
-    }
-
-    pub fn each_session(&self, visit: &mut dyn FnMut(&SessionHandle)) {
-        let sessions = self.sessions.borrow();
-        for session in sessions.places.iter().flatten() {
-            visit(session);
-        }
-    }
-
-    /// Whether nobody has sat here for `long`.
-    pub fn idle_for(&self, long: Duration) -> bool {
-        self.empty_since.get().is_some_and(|since| since.elapsed() >= long)
     }
 }
 

@@ -4,17 +4,19 @@
 //! feed ──> channel actor ──> shard (one per HTTP thread) ──> local channel ──> sessions
 //! ```
 //!
-//! - [`session`]: what all sessions share; [`sse`], [`websocket`]: the actor that is the life of a client: its opening frame,
-//!   heartbeats and end. Its events do not pass through the actor: `body` reads them from the ring of its thread by a cursor,
-//!   is woken at most once per batch, and takes everything up to the head in one write.
+//! - [`Streams`]: what the hub calls; [`Handles`], [`View`]: what streams need of the floors below
+//! - [`session`]: what all sessions share; [`sse`], [`websocket`]: the actor of one client, which writes what is not an event:
+//!   the opening frame, heartbeats and the end. Events do not pass through the actor: `body` reads them from the ring of its
+//!   thread by a cursor (`reader`), is woken at most once per batch, and takes everything up to the head in one write.
 //! - [`channel`], [`shard`], [`registry`]: the actors between the feed and the sessions; [`ring`]: the newest frames
-//! - [`slots`], [`tickets`]: who may open a stream
+//! - [`slots`], [`tickets`]: who may open a stream; [`limits`]: the bounds
 //!
 //! This folder is the only place that knows `actix-web-actors`, so that another transport can replace it here.
 
 mod body;
 pub mod channel;
 pub mod inspector;
+pub mod limits;
 mod local_channel;
 mod reader;
 pub mod registry;
@@ -22,12 +24,131 @@ pub mod ring;
 pub mod session;
 mod session_handle;
 pub mod shard;
+mod shards;
 pub mod slots;
 mod socket;
 pub mod sse;
+#[cfg(test)]
+mod tests;
 pub mod tickets;
+mod view;
 pub mod websocket;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_rt::ArbiterHandle;
+
 pub use self::local_channel::LocalChannel;
-pub use self::session_handle::{End, SessionHandle};
+pub use self::session_handle::{SessionEnd, SessionHandle};
 pub use self::socket::Socket;
+pub use self::view::View;
+
+use self::limits::StreamLimits;
+use self::registry::Registry;
+use self::shard::{CloseAll, CloseChannel, Settle};
+use self::shards::Shards;
+use self::slots::{Slot, Slots, StreamRefusal};
+use self::tickets::{Grant, Look, Mint, Restore, Spend, Spent, Tickets};
+use crate::budget::Budget;
+use crate::disk::Faults;
+use crate::feed::Feed;
+use crate::feed::trace::DeliveryTrace;
+use crate::metrics::Metrics;
+use crate::model::access::{Principal, TokenHash};
+use crate::model::event::ChannelNo;
+use crate::supervision::ActorHandle;
+
+/// What streams need of the floors below.
+#[derive(Clone)]
+pub struct Handles {
+    pub view: View,
+    pub feed: Arc<Feed>,
+    pub trace: Arc<DeliveryTrace>,
+    pub metrics: Arc<Metrics>,
+    pub budget: Arc<Budget>,
+    pub faults: Faults,
+}
+
+/// The streams of the server: what all sessions share, and what the hub calls.
+pub struct Streams {
+    handles: Handles,
+    limits: StreamLimits,
+    registry: ActorHandle<Registry>,
+    tickets: ActorHandle<Tickets>,
+    slots: Arc<Slots>,
+    shards: Arc<Shards>,
+    /// All sessions were told to end: no stream is opened any more.
+    stopping: AtomicBool,
+}
+
+impl Streams {
+    /// Starts the registry and the tickets on the arbiter's thread. Shards start with the first session of their thread.
+    pub fn start(handles: Handles, limits: StreamLimits, arbiter: &ArbiterHandle) -> Arc<Streams> {
+        let shards = Arc::<Shards>::default();
+        let registry = {
+            let (handles, shards, ring, idle_after) =
+                (handles.clone(), shards.clone(), limits.ring, limits.channel_idle);
+            ActorHandle::start(arbiter, "registry", &handles.faults.clone(), move |_| {
+                Registry::new(handles.clone(), ring, idle_after, shards.clone())
+            })
+        };
+        let tickets = {
+            let (ttl, most, faults) = (limits.ticket_ttl, limits.tickets, handles.faults.clone());
+            ActorHandle::start(arbiter, "tickets", &handles.faults, move |_| Tickets::new(ttl, most, faults.clone()))
+        };
+        let slots = Slots::new(limits.slots);
+        Arc::new(Streams { handles, limits, registry, tickets, slots, shards, stopping: AtomicBool::new(false) })
+    }
+
+    /// A place among the open streams, to be taken before the first header is written.
+    ///
+    /// # Errors
+    /// Which limit would be passed.
+    pub fn slot(&self, channel: ChannelNo, principal: &Principal) -> Result<Slot, StreamRefusal> {
+        self.slots.take(channel, &principal.id)
+    }
+
+    /// Ends the streams of a channel that was deleted. Does not wait for them.
+    pub fn close_channel(&self, no: ChannelNo) {
+        self.shards.tell(CloseChannel { no });
+    }
+
+    /// Ends all streams with a clean close, and opens no more. Returns when each was told.
+    pub async fn close_all(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.shards.ask(CloseAll).await;
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Brings the trace of the channel's events up to date: to how many sessions each was handed.
+    pub async fn settle(&self, no: ChannelNo) {
+        self.shards.ask(Settle { no }).await;
+    }
+
+    /// Mints a ticket; none when too many are open.
+    pub async fn mint(&self, grant: Grant) -> Option<String> {
+        self.tickets.send_again(Mint(grant)).await.ok().flatten()
+    }
+
+    /// What a ticket is good for, without spending it.
+    pub async fn look(&self, ticket: &str) -> Option<Grant> {
+        // when the actor died the tickets are gone
+        self.tickets.send(Look(TokenHash::of(ticket))).await.ok().flatten()
+    }
+
+    /// Spends a ticket. Some for exactly one caller.
+    pub async fn spend(&self, ticket: &str) -> Option<Spent> {
+        // when the actor died the tickets are gone
+        self.tickets.send(Spend(TokenHash::of(ticket))).await.ok().flatten()
+    }
+
+    /// Gives a ticket back that was spent in vain.
+    pub async fn restore(&self, spent: Spent) {
+        // when the actor died the tickets are gone
+        let _ = self.tickets.send(Restore(spent)).await;
+    }
+}

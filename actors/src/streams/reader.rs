@@ -1,4 +1,6 @@
-//! The data path of a session: a cursor that reads the local's ring, or the log while the ring does not reach back to it.
+//! The data path of a session: a cursor that reads the ring of its local channel, or the log while the ring does not reach
+//! back to it. Pages of the log are read, filtered and encoded on a blocking thread, one at a time, and their bytes count
+//! in the memory budget until the connection has taken them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,15 +9,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::engine::Engine;
+use crate::budget::{Part, Reservation};
 use crate::feed::frame::Encoding;
 use crate::feed::trace::TraceMark;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
-use crate::streams::LocalChannel;
 use crate::streams::session::{Gap, GapReason, Start};
+use crate::streams::view::LogError;
+use crate::streams::{LocalChannel, Streams};
 
 /// A page of the log, already filtered and encoded.
 struct Page {
@@ -28,20 +30,41 @@ struct Page {
     marks: Vec<TraceMark>,
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>>>>;
+/// The text of a page, and its place in the memory budget.
+struct PageBytes {
+    bytes: Vec<u8>,
+    _held: Reservation,
+}
 
-pub struct Reader {
-    local: Rc<LocalChannel>,
+impl AsRef<[u8]> for PageBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PageError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the thread that read it panicked: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<Page, PageError>>>>;
+
+pub(super) struct Reader {
+    channel: Rc<LocalChannel>,
     filter: Filter,
     encoding: Encoding,
     cursor: EventId,
     /// Where the next frame is in the ring; none: the cursor has to be looked up, or the log read.
     position: Option<u64>,
+    /// A page under way, and the floor of the ring when it was asked for.
     reading: Option<(Reading, EventId)>,
 }
 
 /// What came of asking a reader for more.
-pub enum Read {
+pub(super) enum Read {
     Chunk(Bytes, u32),
     /// Everything up to the head was taken.
     UpToDate,
@@ -50,10 +73,11 @@ pub enum Read {
 }
 
 impl Reader {
-    pub fn new(local: Rc<LocalChannel>, filter: Filter, encoding: Encoding, start: &Start) -> Reader {
-        Reader { local, filter, encoding, cursor: start.cursor, position: None, reading: None }
+    pub fn new(channel: Rc<LocalChannel>, filter: Filter, encoding: Encoding, start: &Start) -> Reader {
+        Reader { channel, filter, encoding, cursor: start.cursor, position: None, reading: None }
     }
 
+    /// `lost_position`: the ring was replaced, so the position in it means nothing.
     pub fn poll(&mut self, cx: &mut Context<'_>, lost_position: bool) -> Poll<Read> {
         if lost_position {
             self.position = None;
@@ -79,23 +103,23 @@ impl Reader {
                         }
                     }
                     Err(e) => {
-                        log::error!(channel = self.local.no.0; "the log could not be read: {e}");
+                        log::error!(channel = self.channel.no.0; "the log could not be read: {e}");
                         return Poll::Ready(Read::Failed);
                     }
                 }
             }
             if self.position.is_none() {
-                self.position = self.local.position_after(self.cursor);
+                self.position = self.channel.position_after(self.cursor);
             }
             let Some(position) = self.position else {
                 self.read_log();
                 continue;
             };
-            let write_bytes = self.local.engine.limits.write_bytes;
-            match self.local.take(position, self.encoding, &self.filter, write_bytes) {
+            let write_bytes = self.channel.streams().limits.write_bytes;
+            match self.channel.take(position, self.encoding, &self.filter, write_bytes) {
                 None => self.position = None,
                 Some(taken) if taken.next == position => {
-                    if self.cursor > self.local.head() {
+                    if self.cursor > self.channel.head() {
                         // The log is ahead of the ring, so what the ring gets next may be behind the cursor: the
                         // end of the ring is no position to go on from.
                         self.position = None;
@@ -114,37 +138,34 @@ impl Reader {
     }
 
     fn read_log(&mut self) {
-        let floor = self.local.floor();
-        let (engine, no, after) = (self.local.engine.clone(), self.local.no, self.cursor);
+        let floor = self.channel.floor();
+        let (streams, no, after) = (self.channel.streams().clone(), self.channel.no, self.cursor);
         let (filter, encoding) = (self.filter.clone(), self.encoding);
-        let blocking = actix_rt::task::spawn_blocking(move || read_page(&engine, no, after, &filter, encoding));
-        let reading = async move {
-            // a reader thread that panicked is a page that could not be read
-            blocking.await.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string())))
-        };
-        self.reading = Some((Box::pin(reading), floor));
+        let blocking = actix_rt::task::spawn_blocking(move || read_page(&streams, no, after, &filter, encoding));
+        self.reading = Some((Box::pin(async move { Ok(blocking.await??) }), floor));
     }
 }
 
-/// Reads and encodes one page. Runs on a blocking thread.
+/// Reads and encodes one page. Blocks.
 fn read_page(
-    engine: &Engine,
+    streams: &Streams,
     no: ChannelNo,
     after: EventId,
     filter: &Filter,
     encoding: Encoding,
-) -> Result<Page, StoreError> {
-    let limit = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
-    let page = engine.frames.page(no, after, limit, Direction::Forward)?;
+) -> Result<Page, LogError> {
+    let view = &streams.handles.view;
+    let page = view.page(no, after, streams.limits.page_events, streams.limits.page_bytes)?;
     let mut bytes = Vec::new();
     // asked after the page was read: what retention took before that is announced, never skipped
     let through = if page.more { page.last.unwrap_or(after) } else { EventId::MAX };
-    if engine.log.lost_between(no, after, through) {
-        let oldest = engine.log.oldest(no);
-        Gap { requested: after, oldest, reason: GapReason::Expired }.write(encoding, &mut bytes);
+    if view.lost_between(no, after, through) {
+        Gap { requested: after, oldest: view.oldest(no), reason: GapReason::Expired }.write(encoding, &mut bytes);
     }
     let passed: Vec<_> = page.frames.iter().filter(|frame| frame.passes(filter)).collect();
     passed.iter().for_each(|frame| bytes.extend_from_slice(&frame.bytes(encoding)));
-    let marks = engine.trace.marks(passed.iter().map(|frame| frame.event.id));
-    Ok(Page { bytes: bytes.into(), events: passed.len() as u32, last: page.last, more: page.more, marks })
+    let marks = streams.handles.trace.marks(passed.iter().map(|frame| frame.event.id));
+    let _held = streams.handles.budget.hold(Part::Frames, bytes.capacity());
+    let bytes = Bytes::from_owner(PageBytes { bytes, _held });
+    Ok(Page { bytes, events: passed.len() as u32, last: page.last, more: page.more, marks })
 }

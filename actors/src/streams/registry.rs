@@ -1,28 +1,36 @@
-//! The registry: starts the actor of a channel when a first shard wants it, and again when it died with readers.
+//! The registry: starts the actor of a channel when a first shard wants it, and has the shards join again when it died with
+//! readers. It owns the addresses of the channel actors and nothing else.
 //!
-//! It owns nothing else. Its mailbox is actix's default: a message comes per shard and channel that is joined or ends,
-//! not per event. When it dies, the supervisor of the engine's thread restarts it; routes to running channels stay open.
+//! Its mailbox is actix's default: a message comes per shard and channel that is joined or left, not per event.
+//!
+//! It is supervised. When it dies its channel actors end with it, because nobody could find them any more; the next one
+//! begins with none and asks all shards to join their channels again. Readers notice a detour over the log at most.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, Supervised};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 
-use crate::feed::Feed;
+use crate::disk::Point;
 use crate::model::event::ChannelNo;
-use crate::store::Log;
-use crate::streams::channel::{ChannelActor, Join, Leave, Snapshot};
-use crate::streams::ring::RingLimits;
-use crate::streams::shard::{CloseAll, CloseStreams, Rejoin, Settle, Shard};
+use crate::streams::Handles;
+use crate::streams::channel::{ChannelActor, ChannelEnded, ChannelSetup, End, FreeMemory, Join, Leave, Snapshot};
+use crate::streams::limits::RingLimits;
+use crate::streams::shard::{Arrived, Rejoin, RejoinAll};
+use crate::streams::shards::Shards;
 
-/// A shard wants to be told of a channel's events. The answer fills its ring; none when the channel's actor died at
-/// once, or the server stops.
-#[derive(Debug, Message)]
+/// How often the memory budget is looked at, for channels in which nothing is published.
+const BUDGET_EVERY: Duration = Duration::from_secs(1);
+
+// ---- messages ----------------------------------------------------------------------------------------------------
+
+/// A shard wants to be told of a channel's events. The answer fills its ring; none when the channel's actor died at once.
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "Option<Snapshot>")]
 pub struct JoinChannel {
     pub no: ChannelNo,
-    pub shard: Addr<Shard>,
+    pub shard: Recipient<Arrived>,
 }
 
 /// A shard has no reader of the channel any more.
@@ -30,80 +38,94 @@ pub struct JoinChannel {
 #[rtype(result = "()")]
 pub struct LeaveChannel {
     pub no: ChannelNo,
-    pub shard: Addr<Shard>,
+    pub shard: Recipient<Arrived>,
 }
 
-/// A channel actor has ended, in order or by a panic. Sent by its destructor.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ChannelEnded {
-    pub no: ChannelNo,
-    pub addr: Addr<ChannelActor>,
-    pub had_members: bool,
-}
-
-/// A worker's shard runs. Sent when it starts, also when it starts again.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ShardStarted {
-    pub shard: Addr<Shard>,
-}
+// ---- the actor ---------------------------------------------------------------------------------------------------
 
 pub struct Registry {
-    feed: Arc<Feed>,
-    running: HashMap<ChannelNo, Addr<ChannelActor>>,
-    log: Arc<Log>,
+    handles: Handles,
     ring: RingLimits,
     idle_after: Duration,
-    shards: Vec<Addr<Shard>>,
-    /// All sessions were told to end: no channel is joined any more.
-    stopping: bool,
+    shards: Arc<Shards>,
+    running: HashMap<ChannelNo, Running>,
+    /// Channel actors that were started.
+    starts: u64,
+}
+
+struct Running {
+    addr: Addr<ChannelActor>,
+    start: u64,
 }
 
 impl Registry {
-    pub fn new(feed: Arc<Feed>, log: Arc<Log>, ring: RingLimits, idle_after: Duration) -> Registry {
-        Registry { feed, running: HashMap::new(), log, ring, idle_after, shards: Vec::new(), stopping: false }
+    pub(super) fn new(handles: Handles, ring: RingLimits, idle_after: Duration, shards: Arc<Shards>) -> Registry {
+        Registry { handles, ring, idle_after, shards, running: HashMap::new(), starts: 0 }
     }
 
-    /// A shard must be known before its first session opens, or that session would not hear of a deletion or a stop.
-    fn know(&mut self, shard: Addr<Shard>) {
-        self.shards.retain(Addr::connected);
-        if !self.shards.contains(&shard) {
-            self.shards.push(shard);
+    /// The channel's actor, started when there is none.
+    fn channel(&mut self, no: ChannelNo, ctx: &mut Context<Self>) -> Addr<ChannelActor> {
+        if let Some(running) = self.running.get(&no).filter(|running| running.addr.connected()) {
+            return running.addr.clone();
         }
-    }
-
-    fn channel(&mut self, no: ChannelNo, me: Addr<Registry>) -> Addr<ChannelActor> {
-        if let Some(running) = self.running.get(&no).filter(|addr| addr.connected()).cloned() {
-            return running;
-        }
-        let (log, feed, ring, idle_after) = (self.log.clone(), self.feed.clone(), self.ring, self.idle_after);
+        self.starts += 1;
+        let setup = ChannelSetup {
+            no,
+            start: self.starts,
+            view: self.handles.view.clone(),
+            limits: self.ring,
+            idle_after: self.idle_after,
+            budget: self.handles.budget.clone(),
+            faults: self.handles.faults.clone(),
+            ended: ctx.address().recipient(),
+        };
         let addr = ChannelActor::create(|ctx| {
-            // open before it reads where the log ends, so that no batch falls between the two
-            feed.open(no, ctx.address().recipient());
-            ChannelActor::new(no, log, me, ring, idle_after)
+            // known to the feed before it reads where the log ends, so that no batch falls between the two
+            self.handles.feed.open(no, ctx.address().recipient());
+            ChannelActor::new(setup)
         });
-        self.running.insert(no, addr.clone());
+        self.running.insert(no, Running { addr: addr.clone(), start: self.starts });
         addr
+    }
+
+    /// Rings shrink when a batch comes. In the others there may be most of the memory.
+    fn free_memory(&self) {
+        if self.handles.budget.is_under_pressure() {
+            for running in self.running.values() {
+                // a full mailbox is one of batches, which shrink the ring as well
+                let _ = running.addr.try_send(FreeMemory);
+            }
+        }
     }
 }
 
 impl Actor for Registry {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(BUDGET_EVERY, |registry, _| registry.free_memory());
+        // there are none when the server starts
+        self.shards.tell(RejoinAll);
+    }
 }
 
-impl Supervised for Registry {}
+impl Drop for Registry {
+    fn drop(&mut self) {
+        for (no, running) in &self.running {
+            self.handles.feed.close(*no, &running.addr.clone().recipient());
+            running.addr.do_send(End);
+        }
+    }
+}
 
 impl Handler<JoinChannel> for Registry {
     type Result = ResponseFuture<Option<Snapshot>>;
 
     fn handle(&mut self, msg: JoinChannel, ctx: &mut Self::Context) -> Self::Result {
-        if self.stopping {
+        if self.handles.faults.check(Point::RegistryMessage).is_err() {
             return Box::pin(std::future::ready(None));
         }
-        // a shard joins for its first session, which may be before the shard itself has begun to run
-        self.know(msg.shard.clone());
-        let channel = self.channel(msg.no, ctx.address());
+        let channel = self.channel(msg.no, ctx);
         Box::pin(async move { channel.send(Join { shard: msg.shard }).await.ok() })
     }
 }
@@ -112,9 +134,9 @@ impl Handler<LeaveChannel> for Registry {
     type Result = ();
 
     fn handle(&mut self, msg: LeaveChannel, _: &mut Self::Context) {
-        if let Some(channel) = self.running.get(&msg.no) {
+        if let Some(running) = self.running.get(&msg.no) {
             // when the channel has ended in the meantime there is nothing to leave
-            channel.do_send(Leave { shard: msg.shard });
+            running.addr.do_send(Leave { shard: msg.shard });
         }
     }
 }
@@ -123,60 +145,13 @@ impl Handler<ChannelEnded> for Registry {
     type Result = ();
 
     fn handle(&mut self, msg: ChannelEnded, _: &mut Self::Context) {
-        self.feed.close(msg.no, &msg.addr.clone().recipient());
-        if self.running.get(&msg.no) == Some(&msg.addr) {
+        if let Some(running) = self.running.get(&msg.no).filter(|running| running.start == msg.start) {
+            self.handles.feed.close(msg.no, &running.addr.clone().recipient());
             self.running.remove(&msg.no);
         }
-        if msg.had_members {
+        if msg.had_readers {
             log::error!(channel = msg.no.0; "a channel actor died; its readers join again");
-            for shard in &self.shards {
-                // a shard that is gone has no readers
-                shard.do_send(Rejoin { no: msg.no });
-            }
+            self.shards.tell(Rejoin { no: msg.no });
         }
-    }
-}
-
-impl Handler<ShardStarted> for Registry {
-    type Result = ();
-
-    fn handle(&mut self, msg: ShardStarted, _: &mut Self::Context) {
-        self.know(msg.shard);
-    }
-}
-
-impl Handler<CloseStreams> for Registry {
-    type Result = ();
-
-    fn handle(&mut self, msg: CloseStreams, _: &mut Self::Context) {
-        for shard in &self.shards {
-            // a deletion is rare, and a shard that is gone has no readers
-            shard.do_send(CloseStreams { no: msg.no });
-        }
-    }
-}
-
-impl Handler<Settle> for Registry {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, msg: Settle, _: &mut Self::Context) -> Self::Result {
-        let asked: Vec<_> = self.shards.iter().map(|shard| shard.send(msg)).collect();
-        Box::pin(async move {
-            // a shard that is gone has counted when its locals went
-            futures_util::future::join_all(asked).await;
-        })
-    }
-}
-
-impl Handler<CloseAll> for Registry {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, _: CloseAll, _: &mut Self::Context) -> Self::Result {
-        self.stopping = true;
-        let told: Vec<_> = self.shards.iter().map(|shard| shard.send(CloseAll)).collect();
-        Box::pin(async move {
-            // a shard that is gone has no sessions to end
-            futures_util::future::join_all(told).await;
-        })
     }
 }

@@ -1,4 +1,5 @@
-//! The life of one client of a stream: what it asked for, its place in the channel of its thread, and the opening frame.
+//! What all sessions share, whatever carries them: what the client asked for, where its stream starts, the opening frame,
+//! and the notice of a gap.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -6,7 +7,6 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::clock;
-use crate::engine::Engine;
 use crate::feed::frame::{Carrier, Encoding};
 use crate::model::access::Principal;
 use crate::model::channel::Channel;
@@ -17,7 +17,7 @@ use crate::model::id::EventId;
 use crate::model::timestamp;
 use crate::streams::shard::ShardCore;
 use crate::streams::slots::Slot;
-use crate::streams::{LocalChannel, SessionHandle, Socket};
+use crate::streams::{LocalChannel, SessionHandle, Socket, Streams};
 
 /// What a stream reads.
 #[derive(Clone, Debug)]
@@ -57,13 +57,13 @@ pub struct Opening {
     pub encoding: Encoding,
     /// Taken from the limits; given back when the session ends.
     pub slot: Slot,
-    /// The client's socket, to see whether a stalled reader takes bytes after all.
+    /// The client's socket, to see whether a reader that seems stalled takes bytes after all.
     pub socket: Option<Socket>,
 }
 
-/// A session that has its place in a local, before its body is made.
+/// A session whose local channel is there, before its body is made.
 pub(super) struct Opened {
-    pub(super) local: Rc<LocalChannel>,
+    pub(super) channel: Rc<LocalChannel>,
     pub(super) session: Rc<SessionHandle>,
     pub(super) start: Start,
     /// The JSON of the opening frame.
@@ -72,22 +72,21 @@ pub(super) struct Opened {
     pub(super) encoding: Encoding,
 }
 
-pub(super) async fn open(engine: &Arc<Engine>, opening: Opening, beats_always: bool) -> Option<Opened> {
-    // read before anything waits, so that a token revoked in the meantime is looked at again
-    let revocations = engine.catalog.revocations();
-    let core = ShardCore::here(engine);
-    let local = core.local(opening.target.no()).await?;
-    if core.stopping() {
+/// Finds where the stream starts; none while the channel cannot be reached, or when the server stops.
+pub(super) async fn open(streams: &Arc<Streams>, opening: Opening, heartbeats_always: bool) -> Option<Opened> {
+    let core = ShardCore::here(streams);
+    let channel = core.channel(opening.target.no()).await?;
+    if streams.is_stopping() {
         return None;
     }
-    let start = Start::at(engine, &opening);
+    let start = Start::at(streams, &opening);
     let connected = match opening.encoding.carrier {
-        Carrier::WebSocket => greeting_of_websocket(engine, &opening, start.resumed),
-        Carrier::Sse | Carrier::SseNamed | Carrier::Json => greeting(&opening, start.resumed),
+        Carrier::WebSocket => connected_of_websocket(streams, &opening, start.resumed),
+        Carrier::Sse | Carrier::SseNamed | Carrier::Json => connected_of_sse(&opening, start.resumed),
     };
-    let session = SessionHandle::new(opening.principal, opening.slot, opening.socket, beats_always, revocations);
+    let session = SessionHandle::new(opening.principal, opening.slot, opening.socket, heartbeats_always);
     Some(Opened {
-        local,
+        channel,
         session: Rc::new(session),
         start,
         connected: Value::Object(connected).to_string(),
@@ -97,7 +96,7 @@ pub(super) async fn open(engine: &Arc<Engine>, opening: Opening, beats_always: b
 }
 
 /// What the opening frame of an SSE stream says: what is read, the server's time, and how the request was understood.
-fn greeting(opening: &Opening, resumed: bool) -> Map<String, Value> {
+fn connected_of_sse(opening: &Opening, resumed: bool) -> Map<String, Value> {
     let mut fields = Map::new();
     match opening.encoding.envelope {
         Envelope::Map => fields.insert("map_id".into(), opening.target.id().into()),
@@ -113,15 +112,15 @@ fn greeting(opening: &Opening, resumed: bool) -> Map<String, Value> {
 
 /// The opening frame of a WebSocket. Organizations have the three fields that their clients know, and the types that
 /// are not known only where there are some.
-fn greeting_of_websocket(engine: &Engine, opening: &Opening, resumed: bool) -> Map<String, Value> {
+fn connected_of_websocket(streams: &Streams, opening: &Opening, resumed: bool) -> Map<String, Value> {
     let mut fields = Map::new();
     fields.insert("event".into(), "connected".into());
-    fields.insert("heartbeatSeconds".into(), engine.limits.heartbeat.as_secs().into());
+    fields.insert("heartbeatSeconds".into(), streams.limits.heartbeat.as_secs().into());
     fields.insert("timestamp".into(), clock::now_ms().into());
     match opening.encoding.envelope {
         Envelope::Gateway if opening.unknown_events.is_empty() => {}
         Envelope::Gateway => drop(fields.insert("unknown_events".into(), opening.unknown_events.clone().into())),
-        Envelope::Map | Envelope::Feed | Envelope::Listener => fields.extend(greeting(opening, resumed)),
+        Envelope::Map | Envelope::Feed | Envelope::Listener => fields.extend(connected_of_sse(opening, resumed)),
     }
     fields
 }
@@ -135,13 +134,14 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn at(engine: &Engine, opening: &Opening) -> Start {
-        let head = engine.log.head();
+    pub(super) fn at(streams: &Streams, opening: &Opening) -> Start {
+        let view = &streams.handles.view;
+        let head = view.head();
         match opening.cursor {
             None => Start { cursor: head, resumed: false, gap: None },
             Some(cursor) if cursor <= head => Start { cursor, resumed: true, gap: None },
             Some(requested) => {
-                let oldest = engine.log.oldest(opening.target.no());
+                let oldest = view.oldest(opening.target.no());
                 let gap = Gap { requested, oldest, reason: GapReason::Ahead };
                 Start { cursor: head, resumed: true, gap: Some(gap) }
             }
@@ -149,7 +149,7 @@ impl Start {
     }
 }
 
-/// What a consumer is told before the first event when it cannot have all it asked for.
+/// What a reader is told before the first event when it cannot have all it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub requested: EventId,
@@ -159,7 +159,7 @@ pub struct Gap {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// Retention (or a damaged segment) took events after the cursor.
+    /// Events after the cursor are lost: to retention, or to damage.
     Expired,
     /// The cursor is newer than anything in the log.
     Ahead,
@@ -182,7 +182,7 @@ impl Gap {
         format!("{{\"event\":\"gap\",{}}}", self.fields(envelope))
     }
 
-    /// The notice as the encoding writes it. It has no id, so that a client's cursor stays where it was.
+    /// Writes the notice in the encoding. It has no id, so that a client's cursor stays where it was.
     pub(super) fn write(&self, encoding: Encoding, out: &mut Vec<u8>) {
         match encoding.carrier {
             Carrier::WebSocket => {
@@ -192,7 +192,7 @@ impl Gap {
                 let fields = self.fields(encoding.envelope);
                 out.extend_from_slice(format!("event: gap\ndata: {{{fields}}}\n\n").as_bytes());
             }
-            // envelopes alone go to consumers that are told in another way
+            // who reads bare envelopes is told in another way
             Carrier::Json => {}
         }
     }

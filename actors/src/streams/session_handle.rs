@@ -1,5 +1,5 @@
-//! A session: what the shard knows of one session, and how it reaches it. Shared, on one thread, by the session's body, its
-//! actor and the shard's tick.
+//! The handle of a session: what its thread knows of it and how it is reached. Shared, on one thread, by the session's body,
+//! its actor and the shard.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use actix::Recipient;
 
-use crate::engine::Engine;
 use crate::model::access::Principal;
-use crate::streams::Socket;
+use crate::model::event::ChannelNo;
 use crate::streams::slots::Slot;
+use crate::streams::{Socket, Streams, View};
 
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum SessionEnd {
     /// The server stops.
     Shutdown,
     /// The token was revoked or has expired.
@@ -28,13 +28,13 @@ pub enum End {
     Failed,
 }
 
-/// What the shard asks a session's actor to do.
+/// What a session's actor is asked to do, by the shard or by the session's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, actix::Message)]
 #[rtype(result = "()")]
 pub enum Ask {
     /// Nothing was written for the heartbeat's time: write something.
-    Beat,
-    End(End),
+    Heartbeat,
+    End(SessionEnd),
 }
 
 pub struct SessionHandle {
@@ -43,20 +43,20 @@ pub struct SessionHandle {
     socket: Option<Socket>,
     actor: RefCell<Option<Recipient<Ask>>>,
     waker: RefCell<Option<Waker>>,
-    /// The actor has something to say; set by whoever asked it.
-    pub asked: Cell<bool>,
+    /// The actor was asked for something, so its context has to be polled.
+    pub(super) actor_may_write: Cell<bool>,
     /// The ring was replaced: the reader's position in it means nothing now.
-    pub lost_position: Cell<bool>,
-    ending: Cell<Option<End>>,
+    pub(super) lost_position: Cell<bool>,
+    ending: Cell<Option<SessionEnd>>,
     last_write: Cell<Instant>,
-    last_beat: Cell<Instant>,
+    last_heartbeat: Cell<Instant>,
     /// Bytes are ready or under way, since then, and the connection has not come for more.
     owed_since: Cell<Option<Instant>>,
     unsent: Cell<i32>,
-    /// Beats come by the clock, whatever was written (WebSocket), or only after silence (SSE).
-    beats_always: bool,
-    /// The revocations that the principal has been held against.
-    checked: Cell<u64>,
+    /// Heartbeats come by the clock, whatever was written (WebSocket), or only after silence (SSE).
+    heartbeats_always: bool,
+    /// [`View::revocations`] when it was last looked up whether the principal is still let in.
+    checked: Cell<Option<u64>>,
 }
 
 impl SessionHandle {
@@ -64,8 +64,7 @@ impl SessionHandle {
         principal: Arc<Principal>,
         slot: Slot,
         socket: Option<Socket>,
-        beats_always: bool,
-        checked: u64,
+        heartbeats_always: bool,
     ) -> SessionHandle {
         let now = Instant::now();
         SessionHandle {
@@ -74,19 +73,19 @@ impl SessionHandle {
             socket,
             actor: RefCell::new(None),
             waker: RefCell::new(None),
-            asked: Cell::new(true),
+            actor_may_write: Cell::new(true),
             lost_position: Cell::new(false),
             ending: Cell::new(None),
             last_write: Cell::new(now),
-            last_beat: Cell::new(now),
+            last_heartbeat: Cell::new(now),
             owed_since: Cell::new(None),
             unsent: Cell::new(0),
-            beats_always,
-            checked: Cell::new(checked),
+            heartbeats_always,
+            checked: Cell::new(None),
         }
     }
 
-    /// The session's actor runs. Its address is how the shard speaks to it.
+    /// The session's actor runs, and can be asked for something from now on.
     pub fn actor_started(&self, actor: Recipient<Ask>) {
         if let Some(end) = self.ending.get() {
             // it was to end before it could be told
@@ -121,10 +120,10 @@ impl SessionHandle {
         self.owed_since.set(Some(now));
     }
 
-    /// The session's actor has said its last word to a WebSocket client.
+    /// The session's actor has written the close frame to a WebSocket client.
     pub fn close_written(&self) {
         if let Some(socket) = self.socket {
-            socket.end_when_all_is_said();
+            socket.shut_down_when_sent();
         }
     }
 
@@ -132,12 +131,12 @@ impl SessionHandle {
         self.lost_position.set(true);
     }
 
-    pub fn ending(&self) -> Option<End> {
+    pub fn ending(&self) -> Option<SessionEnd> {
         self.ending.get()
     }
 
-    /// Ends the session: its slot is free at once, and its actor says goodbye.
-    pub fn end(&self, end: End) {
+    /// Ends the session: its slot is free at once, and its actor writes the end.
+    pub fn end(&self, end: SessionEnd) {
         if self.ending.replace(Some(end)).is_some() {
             return;
         }
@@ -147,39 +146,53 @@ impl SessionHandle {
 
     fn ask(&self, ask: Ask) {
         if let Some(actor) = &*self.actor.borrow() {
-            // one beat a heartbeat and one end per session: no flood, and a session that is gone needs neither
+            // without a bound, but it is one heartbeat at a time and one end; a session that has ended needs neither
             actor.do_send(ask);
         }
-        self.asked.set(true);
+        self.actor_may_write.set(true);
         self.wake();
     }
 
-    /// Looks after what time brings. Called by the shard once a second.
-    pub fn tick(&self, engine: &Engine, now: Instant, now_ms: i64, revocations: u64) {
-        if self.ending.get().is_some() {
-            return;
-        }
-        if self.checked.replace(revocations) != revocations && !engine.catalog.holds(&self.principal) {
-            return self.end(End::Revoked);
-        }
-        if self.principal.expired(now_ms) {
-            return self.end(End::Revoked);
-        }
-        if self.stalled(engine, now) {
-            engine.metrics.stalled_readers.inc();
-            return self.end(End::Stalled);
-        }
-        let (since, every) = match self.beats_always {
-            true => (self.last_beat.get(), engine.limits.heartbeat),
-            false => (self.last_write.get().max(self.last_beat.get()), engine.limits.keepalive),
-        };
-        if now.duration_since(since) >= every {
-            self.last_beat.set(now);
-            self.ask(Ask::Beat);
+    /// Ends the session if its token was revoked or its channel deleted.
+    pub(super) fn check(&self, view: &View, no: ChannelNo) {
+        // read first: a revocation that comes in between is then looked up again
+        let revocations = view.revocations();
+        self.check_principal(view, revocations);
+        if !view.has_channel(no) {
+            self.end(SessionEnd::Deleted);
         }
     }
 
-    fn stalled(&self, engine: &Engine, now: Instant) -> bool {
+    fn check_principal(&self, view: &View, revocations: u64) {
+        if self.checked.replace(Some(revocations)) != Some(revocations) && !view.still_admits(&self.principal) {
+            self.end(SessionEnd::Revoked);
+        }
+    }
+
+    /// Looks after what time brings. Called by the shard once a second.
+    pub(super) fn tick(&self, streams: &Streams, now: Instant, now_ms: i64, revocations: u64) {
+        self.check_principal(&streams.handles.view, revocations);
+        if self.ending.get().is_some() {
+            return;
+        }
+        if self.principal.expired(now_ms) {
+            return self.end(SessionEnd::Revoked);
+        }
+        if self.is_stalled(streams, now) {
+            streams.handles.metrics.stalled_readers.inc();
+            return self.end(SessionEnd::Stalled);
+        }
+        let (since, every) = match self.heartbeats_always {
+            true => (self.last_heartbeat.get(), streams.limits.heartbeat),
+            false => (self.last_write.get().max(self.last_heartbeat.get()), streams.limits.keepalive),
+        };
+        if now.duration_since(since) >= every {
+            self.last_heartbeat.set(now);
+            self.ask(Ask::Heartbeat);
+        }
+    }
+
+    fn is_stalled(&self, streams: &Streams, now: Instant) -> bool {
         let Some(since) = self.owed_since.get() else { return false };
         // a reader that takes a little now and then is slow, not stalled: the kernel knows what it took
         let unsent = self.socket.map_or(0, Socket::unsent_bytes);
@@ -187,6 +200,6 @@ impl SessionHandle {
             self.owed_since.set(Some(now));
             return false;
         }
-        now.duration_since(since) >= engine.limits.stall_timeout
+        now.duration_since(since) >= streams.limits.stall_timeout
     }
 }

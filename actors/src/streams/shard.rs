@@ -1,13 +1,15 @@
-//! The shard: one per HTTP worker thread. It owns the locals of its thread: for each channel that somebody on this thread
-//! reads, a ring of the latest frames and the sessions of the sessions that read it. A channel sends a batch here once; the
-//! shard puts it into the ring and wakes its own sessions, without a lock and without a queue per session.
+//! The shard: one per HTTP worker thread. It owns the local channels of its thread: for each channel that somebody on this
+//! thread reads, a ring of the latest frames and the sessions that read it. A channel sends a batch here once; the shard
+//! puts it into the ring and wakes its own sessions, without a lock and without a queue per session.
 //!
-//! Once a second it looks at every session for what time brings: heartbeats, stalled readers, revoked or expired tokens.
+//! Once a second it looks at every session for what time brings: heartbeats, stalled readers, revoked or expired tokens,
+//! and channels that were deleted.
 //!
-//! Its mailbox holds [`MAILBOX`] batches; a full one costs readers a detour over the log and nothing else. When it dies
-//! it is started anew on the same locals, which then join their channels again.
+//! Its mailbox holds [`MAILBOX`] batches; a full one costs readers a detour over the log and nothing else. It is supervised:
+//! when it dies it is started again on the same local channels, which belong to the thread ([`ShardCore`]) and then join
+//! their channels again.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,17 +18,20 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 
 use crate::clock;
-use crate::engine::Engine;
+use crate::disk::Point;
 use crate::feed::frame::Frame;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
-use crate::streams::registry::{JoinChannel, LeaveChannel, ShardStarted};
-use crate::streams::{End, LocalChannel, SessionHandle};
+use crate::streams::registry::{JoinChannel, LeaveChannel};
+use crate::streams::{LocalChannel, SessionEnd, SessionHandle, Streams};
+use crate::supervision::ActorHandle;
 
 /// Batches of all channels that may wait for the shard.
 pub const MAILBOX: usize = 4096;
 
 const TICK: Duration = Duration::from_secs(1);
+
+// ---- messages ----------------------------------------------------------------------------------------------------
 
 /// A committed batch of a channel. Sent by the channel; without frames it only says where the channel is.
 #[derive(Clone, Debug, Message)]
@@ -37,134 +42,174 @@ pub struct Arrived {
     pub previous: EventId,
 }
 
-/// The channel's actor died and was started again. Sent by the registry.
-#[derive(Debug, Message)]
+/// The channel's actor died. Sent by the registry.
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Rejoin {
     pub no: ChannelNo,
 }
 
-/// The channel was deleted. Sent by the hub.
-#[derive(Debug, Message)]
+/// The registry was started, and knows no channel actors. Sent by the registry.
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct CloseStreams {
+pub struct RejoinAll;
+
+/// The channel was deleted. Sent by [`Streams::close_channel`].
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct CloseChannel {
     pub no: ChannelNo,
 }
 
-/// All sessions are to end, because the server stops. Sent by the hub; answered when every session was told.
-#[derive(Debug, Message)]
+/// All sessions are to end, because the server stops. Sent by [`Streams::close_all`]; answered when every session was told.
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct CloseAll;
 
-/// Somebody wants to know how many sessions an event of this channel was handed to. Sent by the hub; answered when this
-/// thread's sessions are counted.
+/// Somebody wants to know how many sessions an event of this channel was handed to. Sent by [`Streams::settle`]; answered
+/// when this thread's sessions are counted.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Settle {
     pub no: ChannelNo,
 }
 
+// ---- what belongs to the thread ----------------------------------------------------------------------------------
+
 thread_local! {
     static HERE: RefCell<Option<Rc<ShardCore>>> = const { RefCell::new(None) };
 }
 
 /// What the sessions of one thread share. Lives as long as the thread.
-pub struct ShardCore {
-    pub engine: Arc<Engine>,
-    locals: RefCell<HashMap<ChannelNo, Rc<LocalChannel>>>,
-    addr: RefCell<Option<Addr<Shard>>>,
-    stopping: Cell<bool>,
+pub(super) struct ShardCore {
+    streams: Arc<Streams>,
+    channels: RefCell<HashMap<ChannelNo, Rc<LocalChannel>>>,
+    shard: OnceCell<ActorHandle<Shard>>,
 }
 
 impl ShardCore {
     /// The core of this thread; the first call starts the shard. To be called on an arbiter's thread.
-    pub fn here(engine: &Arc<Engine>) -> Rc<ShardCore> {
-        HERE.with_borrow_mut(|here| {
-            here.get_or_insert_with(|| {
-                let core = Rc::new(ShardCore {
-                    engine: engine.clone(),
-                    locals: RefCell::default(),
-                    addr: RefCell::new(None),
-                    stopping: Cell::new(false),
-                });
-                Shard::start_on(core.clone());
-                core
-            })
-            .clone()
+    pub fn here(streams: &Arc<Streams>) -> Rc<ShardCore> {
+        let known = HERE.with_borrow(|here| here.clone().filter(|core| Arc::ptr_eq(&core.streams, streams)));
+        known.unwrap_or_else(|| {
+            let core =
+                Rc::new(ShardCore { streams: streams.clone(), channels: RefCell::default(), shard: OnceCell::new() });
+            core.shard();
+            HERE.set(Some(core.clone()));
+            core
         })
     }
 
-    /// The local of a channel, filled and kept up to date from now on; none while the channel's actor cannot be reached.
-    pub async fn local(self: &Rc<Self>, no: ChannelNo) -> Option<Rc<LocalChannel>> {
-        let existing = self.locals.borrow().get(&no).cloned();
-        let local = match existing {
-            Some(local) => local,
-            None => {
-                let local = Rc::new(LocalChannel::new(no, self.engine.clone()));
-                self.locals.borrow_mut().entry(no).or_insert(local).clone()
-            }
-        };
-        if !local.joined() && !self.join(&local).await {
-            return None;
-        }
-        Some(local)
+    /// The shard of this thread, started by the first call.
+    fn shard(self: &Rc<Self>) -> &ActorHandle<Shard> {
+        self.shard.get_or_init(|| {
+            let core = self.clone();
+            let make = move |_: &mut Context<Shard>| Shard { core: core.clone() };
+            let shard = ActorHandle::start_here("shard", &self.streams.handles.faults, make);
+            self.streams.shards.add(shard.clone());
+            shard
+        })
     }
 
-    /// Joins the channel; the local starts from what the channel's replay buffer holds.
-    async fn join(&self, local: &LocalChannel) -> bool {
+    /// The local channel, filled and kept up to date from now on; none while the channel's actor cannot be reached.
+    pub async fn channel(self: &Rc<Self>, no: ChannelNo) -> Option<Rc<LocalChannel>> {
+        let existing = self.find(no);
+        let channel = existing.unwrap_or_else(|| {
+            let channel = Rc::new(LocalChannel::new(no, self.streams.clone()));
+            self.channels.borrow_mut().insert(no, channel.clone());
+            channel
+        });
+        if !channel.is_joined() && !self.join(&channel).await {
+            return None;
+        }
+        Some(channel)
+    }
+
+    fn find(&self, no: ChannelNo) -> Option<Rc<LocalChannel>> {
+        self.channels.borrow().get(&no).cloned()
+    }
+
+    fn all(&self) -> Vec<Rc<LocalChannel>> {
+        self.channels.borrow().values().cloned().collect()
+    }
+
+    /// Joins the channel; the local channel starts from what the channel's replay buffer holds.
+    async fn join(self: &Rc<Self>, channel: &LocalChannel) -> bool {
         // an actor may end between being found and being asked, so the registry gets a second chance to start one
         for _ in 0..2 {
-            let Some(shard) = self.addr.borrow().clone() else { return false };
-            let asked = self.engine.registry.send(JoinChannel { no: local.no, shard }).await;
-            if let Ok(Some(snapshot)) = asked {
-                local.fill(snapshot);
-                return true;
+            let shard = self.shard().addr().recipient();
+            match self.streams.registry.send_again(JoinChannel { no: channel.no, shard }).await {
+                Ok(Some(snapshot)) => {
+                    channel.fill(snapshot);
+                    return true;
+                }
+                Ok(None) => {}
+                // two registries died over it
+                Err(_) => return false,
             }
         }
         false
     }
 
-    pub fn stopping(&self) -> bool {
-        self.stopping.get()
+    fn each_session(&self, mut visit: impl FnMut(&SessionHandle)) {
+        for channel in self.all() {
+            channel.each_session(&mut visit);
+        }
+    }
+
+    /// Leaves channels that nobody reads, so that they do not send here for nobody. While memory is short, at once.
+    fn leave_idle_channels(&self, me: &Addr<Shard>) {
+        let idle_after = match self.streams.handles.budget.is_under_pressure() {
+            true => Duration::ZERO,
+            false => self.streams.limits.channel_idle,
+        };
+        self.channels.borrow_mut().retain(|no, channel| {
+            // somebody else who holds it is about to add a session
+            let keep = Rc::strong_count(channel) > 1 || !channel.is_idle_for(idle_after);
+            if !keep {
+                self.streams.registry.do_send(LeaveChannel { no: *no, shard: me.clone().recipient() });
+            }
+            keep
+        });
     }
 }
+
+#[cfg(test)]
+impl ShardCore {
+    pub fn channels_here(&self) -> usize {
+        self.channels.borrow().len()
+    }
+
+    /// Forgets a channel as if it had been idle for long, without leaving it.
+    pub fn forget_idle(&self, no: ChannelNo) {
+        assert!(self.channels.borrow_mut().remove(&no).is_some_and(|channel| channel.is_idle_for(Duration::ZERO)));
+    }
+}
+
+// ---- the actor ---------------------------------------------------------------------------------------------------
 
 pub struct Shard {
     core: Rc<ShardCore>,
 }
 
 impl Shard {
-    fn start_on(core: Rc<ShardCore>) {
-        let addr = Shard { core: core.clone() }.start();
-        *core.addr.borrow_mut() = Some(addr);
-    }
-
-    /// Rooms without sessions are left, so that the channel does not send here for nobody.
-    fn leave_idle_locals(&self, me: &Addr<Shard>) {
-        let idle_after = self.core.engine.limits.channel_idle;
-        self.core.locals.borrow_mut().retain(|no, local| {
-            let keep = !local.idle_for(idle_after);
-            if !keep {
-                // without a registry the server is stopping
-                self.core.engine.registry.do_send(LeaveChannel { no: *no, shard: me.clone() });
-            }
-            keep
-        });
-    }
-
-    fn each_session(&self, mut visit: impl FnMut(&SessionHandle)) {
-        let locals: Vec<_> = self.core.locals.borrow().values().cloned().collect();
-        for local in locals {
-            local.each_session(&mut visit);
-        }
-    }
-
     fn tick(&mut self, ctx: &mut Context<Self>) {
+        let streams = &self.core.streams;
+        if streams.is_stopping() {
+            // a session that was placed after all were told
+            self.core.each_session(|session| session.end(SessionEnd::Shutdown));
+        }
         let (now, now_ms) = (Instant::now(), clock::now_ms());
-        let engine = self.core.engine.clone();
-        let revoked = engine.catalog.revocations();
-        self.each_session(|session| session.tick(&engine, now, now_ms, revoked));
-        self.leave_idle_locals(&ctx.address());
+        let revocations = streams.handles.view.revocations();
+        for channel in self.core.all() {
+            channel.each_session(&mut |session: &SessionHandle| session.tick(streams, now, now_ms, revocations));
+            if !streams.handles.view.has_channel(channel.no) {
+                // the message of the deletion may have been lost with a shard that died
+                channel.each_session(&mut |session: &SessionHandle| session.end(SessionEnd::Deleted));
+            }
+            channel.free_memory();
+        }
+        self.core.leave_idle_channels(&ctx.address());
     }
 }
 
@@ -174,21 +219,12 @@ impl Actor for Shard {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_interval(TICK, |shard, ctx| shard.tick(ctx));
-        self.core.engine.registry.do_send(ShardStarted { shard: ctx.address() });
-        let locals: Vec<_> = self.core.locals.borrow().keys().copied().collect();
-        for no in locals {
-            ctx.notify(Rejoin { no });
+        // there are none but when a shard before this one died
+        for channel in self.core.all() {
+            // the timer of a round that was planned has died with that shard
+            channel.wake();
         }
-    }
-}
-
-impl Drop for Shard {
-    fn drop(&mut self) {
-        // a panic in a handler ends the actor, not the thread
-        if std::thread::panicking() {
-            log::error!("a shard died; it is started again");
-            Shard::start_on(self.core.clone());
-        }
+        ctx.notify(RejoinAll);
     }
 }
 
@@ -196,14 +232,16 @@ impl Handler<Arrived> for Shard {
     type Result = ();
 
     fn handle(&mut self, msg: Arrived, ctx: &mut Self::Context) {
-        let local = self.core.locals.borrow().get(&msg.no).cloned();
-        let Some(local) = local else { return };
-        match local.arrived(&msg.frames, msg.previous) {
+        if self.core.streams.handles.faults.check(Point::ShardBatch).is_err() {
+            return;
+        }
+        let Some(channel) = self.core.find(msg.no) else { return };
+        match channel.arrived(&msg.frames, msg.previous) {
             None => {}
             // less than the clock of timers can tell
-            Some(wait) if wait < Duration::from_millis(1) => local.wake(),
+            Some(wait) if wait < Duration::from_millis(1) => channel.wake(),
             Some(wait) => {
-                ctx.run_later(wait, move |_, _| local.wake());
+                ctx.run_later(wait, move |_, _| channel.wake());
             }
         }
     }
@@ -213,29 +251,36 @@ impl Handler<Rejoin> for Shard {
     type Result = ();
 
     fn handle(&mut self, msg: Rejoin, ctx: &mut Self::Context) {
-        let local = self.core.locals.borrow().get(&msg.no).cloned();
-        if let Some(local) = local {
-            let core = self.core.clone();
-            let joining = async move { core.join(&local).await }.into_actor(self);
-            ctx.spawn(joining.map(move |joined, _, ctx| {
-                if !joined {
-                    // without the channel the readers would go on only from keepalives: try again
-                    ctx.run_later(TICK, move |_, ctx| ctx.notify(Rejoin { no: msg.no }));
-                }
-            }));
+        let Some(channel) = self.core.find(msg.no) else { return };
+        let core = self.core.clone();
+        let joining = async move { core.join(&channel).await }.into_actor(self);
+        ctx.spawn(joining.map(move |joined, _, ctx| {
+            if !joined {
+                // without the channel the readers would go on only from keepalives: try again
+                ctx.run_later(TICK, move |_, ctx| ctx.notify(Rejoin { no: msg.no }));
+            }
+        }));
+    }
+}
+
+impl Handler<RejoinAll> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: RejoinAll, ctx: &mut Self::Context) {
+        for channel in self.core.all() {
+            ctx.notify(Rejoin { no: channel.no });
         }
     }
 }
 
-impl Handler<CloseStreams> for Shard {
+impl Handler<CloseChannel> for Shard {
     type Result = ();
 
-    fn handle(&mut self, msg: CloseStreams, _: &mut Self::Context) {
-        let find = |no| self.core.locals.borrow().get(&no).cloned();
-        if let Some(local) = find(msg.no) {
-            local.each_session(&mut |session: &SessionHandle| session.end(End::Deleted));
+    fn handle(&mut self, msg: CloseChannel, _: &mut Self::Context) {
+        if let Some(channel) = self.core.find(msg.no) {
+            channel.each_session(&mut |session: &SessionHandle| session.end(SessionEnd::Deleted));
         }
-        if let Some(all) = find(ChannelNo::ALL) {
+        if let Some(all) = self.core.find(ChannelNo::ALL) {
             all.channel_deleted();
         }
     }
@@ -245,9 +290,8 @@ impl Handler<Settle> for Shard {
     type Result = ();
 
     fn handle(&mut self, msg: Settle, _: &mut Self::Context) {
-        let locals = self.core.locals.borrow();
-        // an event of a channel is read in the local of all channels, too
-        [msg.no, ChannelNo::ALL].iter().filter_map(|no| locals.get(no)).for_each(|local| local.settle());
+        // an event of a channel is read in the local channel of all channels, too
+        [msg.no, ChannelNo::ALL].iter().filter_map(|no| self.core.find(*no)).for_each(|channel| channel.settle());
     }
 }
 
@@ -255,7 +299,6 @@ impl Handler<CloseAll> for Shard {
     type Result = ();
 
     fn handle(&mut self, _: CloseAll, _: &mut Self::Context) {
-        self.core.stopping.set(true);
-        self.each_session(|session| session.end(End::Shutdown));
+        self.core.each_session(|session| session.end(SessionEnd::Shutdown));
     }
 }

@@ -6,14 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::model::event::ChannelNo;
-
-/// How many streams may be open at once; 0 = no limit.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamLimits {
-    pub total: usize,
-    pub per_channel: usize,
-    pub per_token: usize,
-}
+use crate::streams::limits::SlotLimits;
 
 /// Which limit a new stream would pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +22,7 @@ pub enum StreamRefusal {
 /// Counts open streams over all threads. One short lock per opened or closed stream, none per event.
 #[derive(Debug)]
 pub struct Slots {
-    limits: StreamLimits,
+    limits: SlotLimits,
     counts: Mutex<Counts>,
 }
 
@@ -41,11 +34,14 @@ struct Counts {
 }
 
 impl Slots {
-    pub fn new(limits: StreamLimits) -> Arc<Slots> {
+    pub fn new(limits: SlotLimits) -> Arc<Slots> {
         Arc::new(Slots { limits, counts: Mutex::default() })
     }
 
-    /// A slot for a stream of the channel under the token. It is free again when it is dropped.
+    /// A slot for a stream of the channel under the token.
+    ///
+    /// # Errors
+    /// Which limit would be passed.
     pub fn take(self: &Arc<Self>, channel: ChannelNo, token: &Arc<str>) -> Result<Slot, StreamRefusal> {
         let mut counts = self.counts.lock();
         let full = |used: usize, limit: usize| limit > 0 && used >= limit;
@@ -65,7 +61,7 @@ impl Slots {
     }
 }
 
-/// A place among the open streams.
+/// A place among the open streams, free again when it is dropped.
 #[derive(Debug)]
 pub struct Slot {
     slots: Arc<Slots>,
@@ -99,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_refused_at_the_limit_and_free_again_when_dropped() {
-        let slots = Slots::new(StreamLimits { total: 0, per_channel: 2, per_token: 1 });
+        let slots = Slots::new(SlotLimits { total: 0, per_channel: 2, per_token: 1 });
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let first = slots.take(ChannelNo(1), &a).expect("the first slot");
         assert_eq!(slots.take(ChannelNo(1), &a).err(), Some(StreamRefusal::Token));

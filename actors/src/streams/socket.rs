@@ -1,5 +1,5 @@
 //! What a session does with its client's socket itself, beside the bytes that actix moves: it asks the kernel what the client
-//! has taken, and ends a WebSocket's connection when all is said.
+//! has taken, and shuts a WebSocket's connection down when the close frame was sent.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -12,9 +12,9 @@ pub struct Socket {
     is_tls: bool,
 }
 
-/// How often, and how many times at most, a connection that has said everything is looked at.
-const LOOK: Duration = Duration::from_millis(10);
-const LOOKS_MAX: u32 = 100;
+/// How often, and how many times at most, it is checked whether everything was sent.
+const CHECK_EVERY: Duration = Duration::from_millis(10);
+const CHECKS_MAX: u32 = 100;
 
 impl Socket {
     pub fn new(fd: RawFd, is_tls: bool) -> Socket {
@@ -26,27 +26,27 @@ impl Socket {
         unsent_bytes(self.fd)
     }
 
-    /// Ends our half of the connection as soon as the client has everything that was said (RFC 6455, 7.1.1: the server
-    /// closes first). Left to itself actix would listen for up to a second before, and the client would wait that long.
-    /// TLS ends its connections with words of its own and is left to itself.
-    pub fn end_when_all_is_said(self) {
+    /// Ends our half of the connection as soon as the client has everything that was written (RFC 6455, 7.1.1: the server
+    /// closes first). actix would read for up to a second before, and the client would wait that long. A TLS connection
+    /// needs an alert before its end, which is left to rustls.
+    pub fn shut_down_when_sent(self) {
         if self.is_tls {
             return;
         }
         // SAFETY: the connection is open, because its body is being polled
         let Ok(own) = unsafe { BorrowedFd::borrow_raw(self.fd) }.try_clone_to_owned() else {
-            // without a descriptor to spare the second passes
+            // without a free descriptor the client waits that second
             return;
         };
-        actix_rt::spawn(end(own));
+        actix_rt::spawn(shut_down(own));
     }
 }
 
-async fn end(socket: OwnedFd) {
+async fn shut_down(socket: OwnedFd) {
     let mut empty = 0;
-    for _ in 0..LOOKS_MAX {
-        actix_rt::time::sleep(LOOK).await;
-        // twice in a row: what waits in actix's own buffer comes as soon as there is local
+    for _ in 0..CHECKS_MAX {
+        actix_rt::time::sleep(CHECK_EVERY).await;
+        // twice in a row: what waits in actix's own buffer comes as soon as the kernel's has room
         empty = if unsent_bytes(socket.as_raw_fd()) == 0 { empty + 1 } else { 0 };
         if empty == 2 {
             // SAFETY: the descriptor is our own

@@ -1,5 +1,5 @@
 //! The session actor of an SSE client (WHATWG HTML 9.2). It writes what is not an event: the opening frame, keepalive
-//! comments and, by ending the body, the end. It takes at most one message a heartbeat and one at the end.
+//! comments and, by ending the body, the end. Its mailbox gets at most one message a heartbeat and one at the end.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use actix_web_actors::HttpContext;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::engine::Engine;
 use crate::model::envelope::Envelope;
 use crate::streams::body::Body;
-use crate::streams::reader::Reader;
 use crate::streams::session::{Opening, open};
-use crate::streams::session_handle::{Ask, SessionHandle};
+use crate::streams::session_handle::Ask;
+use crate::streams::{SessionHandle, Streams};
 
-/// What is written after a silence; the followers of the feed know it by another word.
+/// What is written after a silence. Clients of the feed expect another word.
 fn keepalive(envelope: Envelope) -> Bytes {
     match envelope {
         Envelope::Feed => Bytes::from_static(b": ping\n\n"),
@@ -33,10 +32,10 @@ pub struct SseSession {
 
 /// Opens the stream; none while the channel's actor cannot be reached, which passes.
 pub async fn stream(
-    engine: &Arc<Engine>,
+    streams: &Arc<Streams>,
     opening: Opening,
 ) -> Option<impl Stream<Item = Result<Bytes, Error>> + use<>> {
-    let opened = open(engine, opening, false).await?;
+    let opened = open(streams, opening, false).await?;
     let envelope = opened.encoding.envelope;
     let id = envelope.shown_id(opened.start.cursor);
     let mut first = match envelope {
@@ -44,7 +43,7 @@ pub async fn stream(
         Envelope::Map | Envelope::Gateway | Envelope::Listener => format!("event: connected\nid: {id}"),
     }
     .into_bytes();
-    first.extend_from_slice(format!("\nretry: {}\ndata: ", engine.limits.retry.as_millis()).as_bytes());
+    first.extend_from_slice(format!("\nretry: {}\ndata: ", streams.limits.retry.as_millis()).as_bytes());
     first.extend_from_slice(opened.connected.as_bytes());
     first.extend_from_slice(b"\n\n");
     if let Some(gap) = opened.start.gap {
@@ -52,9 +51,7 @@ pub async fn stream(
     }
     let actor =
         SseSession { session: opened.session.clone(), opening: Some(first.into()), keepalive: keepalive(envelope) };
-    let control = HttpContext::create(actor);
-    let reader = Reader::new(opened.local.clone(), opened.filter, opened.encoding, &opened.start);
-    Some(Body::new(control, false, reader, opened.session, opened.local))
+    Some(Body::new(HttpContext::create(actor), false, opened))
 }
 
 impl Actor for SseSession {
@@ -73,7 +70,7 @@ impl Handler<Ask> for SseSession {
 
     fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) {
         match ask {
-            Ask::Beat => ctx.write(self.keepalive.clone()),
+            Ask::Heartbeat => ctx.write(self.keepalive.clone()),
             Ask::End(_) => {
                 ctx.write_eof();
                 ctx.stop();

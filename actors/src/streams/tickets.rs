@@ -1,22 +1,24 @@
 //! The tickets actor: owns the tickets that were minted and not spent. A ticket lets its bearer open one stream, once,
-//! within its time. That it is one actor is what makes a ticket single-use when many clients race for it.
+//! within its time. It is one actor, so that a ticket is good for one caller when many use it at once.
 //!
-//! Its mailbox is actix's default; what it holds is bounded by the number of tickets and their time. Tickets do not
-//! outlive the process: clients fetch a new one per connection anyway.
+//! Its mailbox is actix's default; what it holds is bounded by the number of tickets and their time.
+//!
+//! It is supervised. The tickets are lost when it dies or the process ends: clients fetch a new one per connection anyway.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Context, Handler, Message, MessageResult, Supervised};
+use actix::{Actor, Context, Handler, Message, MessageResult};
 
 use crate::clock;
+use crate::disk::{Faults, Point};
 use crate::model::access::{Principal, TokenHash, secret_text};
 use crate::model::event::ChannelNo;
 use crate::model::filter::FilterSpec;
 use crate::model::id::EventId;
 
-/// What a ticket stands for. It is bound to all of it.
+/// What a ticket gives its bearer.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub principal: Arc<Principal>,
@@ -28,22 +30,24 @@ pub struct Grant {
     pub cursor: Option<EventId>,
 }
 
+// ---- messages ----------------------------------------------------------------------------------------------------
+
 /// A client wants a ticket. The answer is its text; none when too many are open.
-#[derive(Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "Option<String>")]
 pub struct Mint(pub Grant);
 
-/// Somebody shows a ticket: what is it good for? It stays valid.
+/// What is a ticket good for? It stays valid.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Grant>")]
 pub struct Look(pub TokenHash);
 
-/// Somebody uses a ticket. Some for exactly one caller.
+/// Uses a ticket. The answer is some for exactly one caller.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Spent>")]
 pub struct Spend(pub TokenHash);
 
-/// Whoever spent a ticket found no local for the stream: the ticket is good again, for the rest of its time.
+/// The stream could not be opened after all: the ticket is good again, for the rest of its time.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Restore(pub Spent);
@@ -56,16 +60,14 @@ pub struct Spent {
     grant: Grant,
 }
 
-pub struct Tickets {
-    table: TicketTable,
-}
+// ---- the tickets -------------------------------------------------------------------------------------------------
 
 /// The tickets that can be used, in memory that is bounded by `most` however often tickets are minted and spent.
 struct TicketTable {
     ttl: Duration,
     most: usize,
     open: HashMap<TokenHash, (Instant, Grant)>,
-    /// In the order of their end. Tickets that were spent leave it with their time, or when it is twice as long as it may be.
+    /// In the order of their end. Tickets that were spent leave it at their end, or when it has twice as many as may be open.
     ends: VecDeque<(Instant, TokenHash)>,
 }
 
@@ -83,7 +85,7 @@ impl TicketTable {
         }
     }
 
-    /// Whether there was local for the ticket.
+    /// Returns whether there was room for the ticket.
     fn put(&mut self, ticket: TokenHash, grant: Grant, now: Instant) -> bool {
         self.forget_expired(now);
         if self.open.len() >= self.most {
@@ -121,9 +123,16 @@ impl TicketTable {
     }
 }
 
+// ---- the actor ---------------------------------------------------------------------------------------------------
+
+pub struct Tickets {
+    table: TicketTable,
+    faults: Faults,
+}
+
 impl Tickets {
-    pub fn new(ttl: Duration, most: usize) -> Tickets {
-        Tickets { table: TicketTable::new(ttl, most) }
+    pub(super) fn new(ttl: Duration, most: usize, faults: Faults) -> Tickets {
+        Tickets { table: TicketTable::new(ttl, most), faults }
     }
 }
 
@@ -131,12 +140,11 @@ impl Actor for Tickets {
     type Context = Context<Self>;
 }
 
-impl Supervised for Tickets {}
-
 impl Handler<Mint> for Tickets {
     type Result = Option<String>;
 
     fn handle(&mut self, Mint(grant): Mint, _: &mut Self::Context) -> Option<String> {
+        self.faults.check(Point::TicketMessage).ok()?;
         let text = secret_text("rt_", clock::random())[..35].to_string();
         self.table.put(TokenHash::of(&text), grant, Instant::now()).then_some(text)
     }

@@ -1,6 +1,6 @@
 //! The session actor of a WebSocket client (RFC 6455). It writes what is not an event: the opening frame, the ping of every
-//! heartbeat (a frame that the application sees, and a protocol ping), pongs and the close frame. Clients listen only: data
-//! from a client ends the session. What a client sends is looked at by the [`inspector`](crate::streams::inspector) first.
+//! heartbeat (a frame that the application sees, and a protocol ping), pongs and the close frame. Clients only listen: data
+//! from a client ends the session. What a client sends is checked by the [`inspector`](crate::streams::inspector) first.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,14 +16,13 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::clock;
-use crate::engine::Engine;
 use crate::streams::body::Body;
 use crate::streams::inspector::{ClientLimits, Inspected, Verdict};
-use crate::streams::reader::Reader;
 use crate::streams::session::{Opening, open};
-use crate::streams::session_handle::{Ask, End, SessionHandle};
+use crate::streams::session_handle::Ask;
+use crate::streams::{SessionEnd, SessionHandle, Streams};
 
-/// A client has nothing to say but pongs, pings and a close; this much of what it must not say is still read to its end.
+/// A client sends pongs, pings and a close. Of data, which it must not send, this much is still read to its end.
 const CLIENT_LIMITS: ClientLimits = ClientLimits { frame_bytes: 4096, message_bytes: 4096 };
 
 pub struct WebSocketSession {
@@ -42,15 +41,15 @@ pub enum UpgradeError {
     Unavailable,
 }
 
-/// Whether the request is a WebSocket handshake that can be answered, to be asked before anything is spent on it.
+/// Whether the request is a WebSocket handshake that can be answered. To be asked before a slot or a ticket is taken.
 pub fn is_upgrade(request: &HttpRequest) -> bool {
     // the codec's own check does not look into the key, which is 16 bytes as base64 (RFC 6455, 4.2.1)
     let key = request.headers().get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key.as_bytes()).ok());
     key.is_some_and(|key| key.len() == 16) && ws::handshake(request).is_ok()
 }
 
-/// The context of an actor that hears a WebSocket client: the stream is what it says. `make` gets the verdict over the
-/// client's bytes, to be asked when they have ended.
+/// The context of an actor that reads a WebSocket client: the stream is what the actor writes. `make` gets the verdict over
+/// the client's bytes, to be looked at when they have ended.
 pub fn context<A>(
     payload: Payload,
     limits: ClientLimits,
@@ -78,7 +77,7 @@ where
             ctx.stop();
         }
         Ok(data) => return Some(data),
-        // well formed frames were inspected before, so it is the connection that broke
+        // only well-formed frames come this far, so it is the connection that broke
         Err(e) => {
             log::debug!("a WebSocket client is gone: {e}");
             ctx.stop();
@@ -110,19 +109,21 @@ where
 }
 
 /// Answers the handshake; the response's body is the session.
+///
+/// # Errors
+/// The request is no handshake, or the channel cannot be reached, which passes.
 pub async fn upgrade(
-    engine: &Arc<Engine>,
+    streams: &Arc<Streams>,
     request: &HttpRequest,
     payload: Payload,
     opening: Opening,
 ) -> Result<HttpResponse, UpgradeError> {
     let mut response = ws::handshake(request).map_err(|_| UpgradeError::NotAnUpgrade)?;
-    let opened = open(engine, opening, true).await.ok_or(UpgradeError::Unavailable)?;
+    let opened = open(streams, opening, true).await.ok_or(UpgradeError::Unavailable)?;
     let gap = opened.start.gap.map(|gap| gap.text(opened.encoding.envelope));
-    let (session, opening) = (opened.session.clone(), Some(opened.connected));
-    let control = context(payload, CLIENT_LIMITS, |verdict| WebSocketSession { session, verdict, opening, gap });
-    let reader = Reader::new(opened.local.clone(), opened.filter, opened.encoding, &opened.start);
-    Ok(response.streaming(Body::new(control, true, reader, opened.session, opened.local)))
+    let (session, opening) = (opened.session.clone(), Some(opened.connected.clone()));
+    let actor = context(payload, CLIENT_LIMITS, |verdict| WebSocketSession { session, verdict, opening, gap });
+    Ok(response.streaming(Body::new(actor, true, opened)))
 }
 
 impl Actor for WebSocketSession {
@@ -144,17 +145,19 @@ impl Handler<Ask> for WebSocketSession {
 
     fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) {
         match ask {
-            Ask::Beat => {
+            Ask::Heartbeat => {
                 ctx.text(format!("{{\"event\":\"ping\",\"timestamp\":{}}}", clock::now_ms()));
                 ctx.ping(b"");
             }
-            Ask::End(End::Shutdown) => close(ctx, CloseCode::Away, "the server is stopping; resume by the last id"),
-            Ask::End(End::Revoked) => close(ctx, CloseCode::Other(4401), "the token was revoked or has expired"),
-            Ask::End(End::Deleted) => close(ctx, CloseCode::Away, "the channel was deleted"),
-            Ask::End(End::Stalled) => {
+            Ask::End(SessionEnd::Shutdown) => {
+                close(ctx, CloseCode::Away, "the server is stopping; resume by the last id")
+            }
+            Ask::End(SessionEnd::Revoked) => close(ctx, CloseCode::Other(4401), "the token was revoked or has expired"),
+            Ask::End(SessionEnd::Deleted) => close(ctx, CloseCode::Away, "the channel was deleted"),
+            Ask::End(SessionEnd::Stalled) => {
                 close(ctx, CloseCode::Other(4408), "the reader took nothing for too long; resume by the last id");
             }
-            Ask::End(End::Failed) => {
+            Ask::End(SessionEnd::Failed) => {
                 ctx.text(r#"{"event":"error","error":"The log could not be read; reconnect with the last id"}"#);
                 close(ctx, CloseCode::Error, "the log could not be read; resume by the last id");
             }

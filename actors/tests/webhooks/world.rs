@@ -18,8 +18,7 @@ use actors::model::id::EventId;
 use actors::model::json::Canonical;
 use actors::model::target::Policy;
 use actors::store::{Durability, Options, Retention};
-use actors::streams::ring::RingLimits;
-use actors::streams::slots::StreamLimits;
+use actors::streams::limits::{RingLimits, SlotLimits, StreamLimits};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,22 +54,27 @@ fn config(folder: &Path) -> Config {
             min_free_bytes: 0,
         },
         limits: Limits {
-            ring: RingLimits { events: 100, bytes: 1 << 20 },
-            write_bytes: 1 << 16,
+            streams: StreamLimits {
+                ring: RingLimits { events: 100, bytes: 1 << 20 },
+                write_bytes: 1 << 16,
+                page_events: 1_000,
+                page_bytes: 1 << 18,
+                keepalive: 30 * second,
+                heartbeat: 20 * second,
+                stall_timeout: 30 * second,
+                channel_idle: 300 * second,
+                retry: 3 * second,
+                slots: SlotLimits { total: 0, per_channel: 0, per_token: 0 },
+                ticket_ttl: 30 * second,
+                tickets: 10,
+            },
+            memory_bytes: 1 << 28,
             page_events: 1_000,
-            traced_events: 1_000,
             page_bytes: 1 << 18,
-            keepalive: 30 * second,
-            heartbeat: 20 * second,
-            stall_timeout: 30 * second,
-            channel_idle: 300 * second,
-            retry: 3 * second,
-            streams: StreamLimits { total: 0, per_channel: 0, per_token: 0 },
+            traced_events: 1_000,
             channels: 100,
             tokens_per_channel: 10,
             min_free_bytes: 0,
-            ticket_ttl: 30 * second,
-            tickets: 10,
         },
         webhooks: WebhookConfig {
             policy: Policy { dev: true, ..Policy::default() },

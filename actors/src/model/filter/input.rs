@@ -14,7 +14,8 @@ use crate::model::json::Canonical;
 /// `Sync`, so all threads share one.
 #[derive(Default)]
 pub struct FilterInput {
-    tree: OnceLock<Option<Node>>,
+    /// With the bytes that it takes up.
+    tree: OnceLock<(Option<Node>, usize)>,
     paths: OnceLock<Box<[Box<str>]>>,
 }
 
@@ -25,12 +26,23 @@ impl FilterInput {
 
     /// The payload as a tree; `None` if the text is no JSON, which the log rules out.
     pub(super) fn tree(&self, payload: &Canonical) -> Option<&Node> {
-        self.tree.get_or_init(|| serde_json::from_str(payload.as_str()).ok()).as_ref()
+        let read = || {
+            let tree: Option<Node> = serde_json::from_str(payload.as_str()).ok();
+            let bytes = tree.as_ref().map_or(0, Node::heap_bytes);
+            (tree, bytes)
+        };
+        self.tree.get_or_init(read).0.as_ref()
     }
 
     /// `payload.path` and every `payload.entries[].path` that is a string.
     pub(super) fn paths(&self, payload: &Canonical) -> &[Box<str>] {
         self.paths.get_or_init(|| read_paths(payload.as_str()))
+    }
+
+    /// Bytes of memory that what was read so far takes up, beside the input itself.
+    pub fn heap_bytes(&self) -> usize {
+        let paths = self.paths.get().map_or(0, |paths| paths.iter().map(|path| size_of_val(path) + path.len()).sum());
+        self.tree.get().map_or(0, |(_, bytes)| *bytes) + paths
     }
 }
 
@@ -54,6 +66,20 @@ pub(super) enum Node {
     List(Box<[Node]>),
     /// Sorted by key.
     Map(Box<[(Box<str>, Node)]>),
+}
+
+impl Node {
+    /// Bytes of memory that hang on the node.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Node::Null | Node::Bool(_) | Node::Int(_) | Node::Double(_) => 0,
+            Node::Text(text) => text.len(),
+            Node::List(nodes) => nodes.iter().map(|node| size_of_val(node) + node.heap_bytes()).sum(),
+            Node::Map(fields) => {
+                fields.iter().map(|field| size_of_val(field) + field.0.len() + field.1.heap_bytes()).sum()
+            }
+        }
+    }
 }
 
 /// The value under `key` in the fields of a [`Node::Map`].
@@ -227,6 +253,19 @@ mod tests {
     #[case(r#"{"path":"/a""#, &[])]
     fn only_the_paths_of_the_payload_and_of_its_entries_are_read(#[case] text: &str, #[case] expected: &[&str]) {
         assert_eq!(read_paths(text).iter().map(|path| &**path).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_was_read_is_weighed() {
+        let payload = Canonical::parse(r#"{"path":"/abc","list":[1,"four"],"map":{}}"#).unwrap();
+        let input = FilterInput::new();
+        assert_eq!(input.heap_bytes(), 0, "nothing was read");
+        input.paths(&payload);
+        assert_eq!(input.heap_bytes(), size_of::<Box<str>>() + 4);
+        input.tree(&payload);
+        let fields = 3 * size_of::<(Box<str>, Node)>() + "path".len() + "list".len() + "map".len();
+        let values = 2 * size_of::<Node>() + "four".len() + "/abc".len();
+        assert_eq!(input.heap_bytes(), size_of::<Box<str>>() + 4 + fields + values);
     }
 
     #[test]
