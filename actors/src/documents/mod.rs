@@ -36,7 +36,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 
 pub use self::change::{Change, DOCUMENT_BYTES_MAX, DecodeError, KEY_BYTES_MAX, decode_changes, encode_changes};
-pub use self::generation::{CHANGE_AGE_MS, GenerationError, Generations, LOG_BYTES, LogId, STATE, Step};
+pub use self::generation::{CHANGE_AGE_MS, GenerationError, Generations, LOG_BYTES, LogId, STATE, Step, Survey};
 pub use self::guard::refuse_older_versions;
 pub use self::secret_key::{KeyChance, SecretKeyError, secret_key};
 pub use self::table::Table;
@@ -67,7 +67,9 @@ fn parse<T: DeserializeOwned>(key: &[u8], text: &[u8]) -> Result<T, DocumentErro
     })
 }
 
-type Entries = BTreeMap<Arc<[u8]>, Arc<[u8]>>;
+type Key = Arc<[u8]>;
+type Text = Arc<[u8]>;
+type Entries = BTreeMap<Key, Text>;
 
 /// All documents of one moment. It shares the texts with [`Documents`] and holds no lock.
 #[derive(Clone)]
@@ -75,7 +77,7 @@ pub struct Frozen {
     sequence: u64,
     changed_at: u64,
     bytes: u64,
-    entries: Vec<(Arc<[u8]>, Arc<[u8]>)>,
+    entries: Vec<(Key, Text)>,
 }
 
 impl Frozen {
@@ -143,7 +145,7 @@ impl Held {
         }
     }
 
-    fn with_prefix<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a Arc<[u8]>)> {
+    fn with_prefix<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = (&'a Key, &'a Text)> {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         self.entries.range::<[u8], _>(from).take_while(move |(key, _)| key.starts_with(prefix))
     }

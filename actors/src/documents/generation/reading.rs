@@ -3,8 +3,8 @@
 use super::files::{COPY_HEADER_BYTES, Folder};
 use super::{GenerationError, Manifest};
 use crate::disk::{Database, DatabaseError, DiskError, DiskFile, Point};
-use crate::documents::Documents;
 use crate::documents::chunks::{self, CHUNK_BYTES, Entries};
+use crate::documents::{Change, Documents};
 
 /// One of the two places where a generation's chunks are.
 struct Place<S> {
@@ -35,7 +35,7 @@ pub fn read(folder: &Folder, manifest: &Manifest) -> Result<Result<(Documents, V
     let mut buffer = vec![0; CHUNK_BYTES];
     for number in 0..manifest.chunks {
         let stored = database.chunk(number)?;
-        let copied = copy.chunk(number, chunk_bytes(manifest, number), &mut buffer)?;
+        let copied = copy.chunk(number, chunk_bytes(manifest.bytes, number), &mut buffer)?;
         if stored.is_none() && copied.is_none() && raw.is_none() {
             raw = Some(folder.salvage()?);
         }
@@ -57,10 +57,10 @@ pub fn read(folder: &Folder, manifest: &Manifest) -> Result<Result<(Documents, V
     Ok(Ok((Documents::of(found, manifest.sequence), faults)))
 }
 
-fn chunk_bytes(manifest: &Manifest, number: u32) -> usize {
+fn chunk_bytes(all: u64, number: u32) -> usize {
     // all but the last are full
     let before = u64::from(number) * CHUNK_BYTES as u64;
-    manifest.bytes.saturating_sub(before).min(CHUNK_BYTES as u64) as usize
+    all.saturating_sub(before).min(CHUNK_BYTES as u64) as usize
 }
 
 /// What is wrong with the bytes, as far as that can be told apart from a disk that does not answer.
@@ -140,6 +140,34 @@ impl Place<DiskFile> {
         self.note(|| format!("chunk {number} is damaged"));
         Ok(None)
     }
+}
+
+/// What can be read of a generation, whatever is damaged. The database is not opened, only its file is searched.
+pub fn survey(folder: &Folder, manifest: Option<&Manifest>) -> Result<(Vec<Change>, Vec<String>), GenerationError> {
+    let raw = folder.salvage()?;
+    let mut copy = Place { name: "copy", source: folder.open_copy()?, fault: None };
+    let copied_bytes = copy.source.as_ref().map_or(Ok(0), DiskFile::len)?.saturating_sub(COPY_HEADER_BYTES);
+    // without a manifest there are as many chunks as can be found
+    let copied = u32::try_from(copied_bytes.div_ceil(CHUNK_BYTES as u64)).unwrap_or(u32::MAX);
+    let in_raw = raw.keys().next_back().map_or(0, |number| number.saturating_add(1));
+    let count = manifest.map_or(copied.max(in_raw), |manifest| manifest.chunks);
+    let bytes = manifest.map_or(copied_bytes, |manifest| manifest.bytes);
+    let (mut entries, mut found, mut lost) = (Entries::default(), Vec::new(), 0);
+    let mut buffer = vec![0; CHUNK_BYTES];
+    for number in 0..count {
+        let copied = copy.chunk(number, chunk_bytes(bytes, number), &mut buffer)?;
+        let chunk = copied.or(raw.get(&number).map(Vec::as_slice)).and_then(|bytes| chunks::check(number, bytes));
+        let is_read = chunk.is_some_and(|chunk| entries.push(chunk, |change| found.push(change)).is_ok());
+        if !is_read {
+            entries.skip();
+            lost += 1;
+        }
+    }
+    let mut faults: Vec<String> = copy.fault.into_iter().collect();
+    if lost > 0 {
+        faults.push(format!("{lost} of {count} chunks are lost"));
+    }
+    Ok((found, faults))
 }
 
 /// Where the files of a generation differ from the chunks that were to be written.

@@ -88,14 +88,13 @@ pub struct Booked {
     found: Tally,
 }
 
-/// The books of a database; none when it has no beginning.
-#[allow(clippy::type_complexity, reason = "two things that are read together")]
-pub fn read(db: &Database) -> Result<Option<(About, Tally)>, DatabaseError> {
+/// The books of a database, with a walk that is to begin; none when it has no beginning.
+pub fn read(db: &Database) -> Result<Option<Books>, DatabaseError> {
     let (about, tally) = (db.get(ABOUT)?, db.get(TALLY)?);
-    let about =
-        about.filter(|value| entry::is_sound(ABOUT, value)).and_then(|value| serde_json::from_slice(&value[4..]).ok());
+    let about = about.filter(|value| entry::is_sound(ABOUT, value));
+    let about = about.and_then(|value| serde_json::from_slice(&value[4..]).ok());
     let tally = tally.and_then(|value| Tally::from_bytes(&value));
-    Ok(about.zip(tally))
+    Ok(about.zip(tally).map(|(about, tally)| Books { about, tally, walk: Some(Walk::default()) }))
 }
 
 /// What a database without notes holds.

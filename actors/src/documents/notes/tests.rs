@@ -5,6 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::disk::Point;
 use crate::disk::failure::Fault;
 
 const NOW_MS: u64 = 1_700_000_000_000;

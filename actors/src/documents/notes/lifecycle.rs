@@ -1,0 +1,224 @@
+//! How the notes are opened, begun, checked, opened again and closed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::books::{self, Books, Tally};
+use super::{About, CLOSED, FRESH, NOTES, Notes, NotesError, NotesOptions, RETRY_MS, ROOM_BYTES, Shelf};
+use crate::disk::database::Batch;
+use crate::disk::{Database, DatabaseError, Disk, DiskError, Point};
+
+impl Notes {
+    /// Opens the notes of a data folder, or begins them. Damaged ones are removed and begun anew, and that is said in the
+    /// log. Blocks.
+    ///
+    /// # Errors
+    /// Any other reason why they do not open. Nothing is removed then.
+    pub fn open(disk: &Disk, data_dir: &Path, options: NotesOptions) -> Result<Notes, NotesError> {
+        let notes = Notes {
+            disk: disk.clone(),
+            data_dir: data_dir.into(),
+            min_free_bytes: options.min_free_bytes,
+            shelf: RwLock::new(Shelf::Closed { why: "not open yet".into(), is_damaged: false, not_before_ms: 0 }),
+            books: Mutex::default(),
+            synced: Mutex::default(),
+            was_lost: AtomicBool::new(false),
+        };
+        notes.put_on_shelf(options.is_new_folder, options.now_ms)?;
+        Ok(notes)
+    }
+
+    /// Removes the notes of a data folder, for a migration that starts from the beginning. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(in crate::documents) fn remove(disk: &Disk, data_dir: &Path) -> Result<(), DiskError> {
+        disk.remove_dir_all(&data_dir.join(NOTES))?;
+        disk.sync_dir(data_dir)
+    }
+
+    pub(super) fn dir(&self) -> PathBuf {
+        self.data_dir.join(NOTES)
+    }
+
+    /// Opens the database, or begins one. The shelf is closed.
+    fn put_on_shelf(&self, is_new_folder: bool, now_ms: u64) -> Result<(), NotesError> {
+        let mut books = self.books.lock();
+        let damage = match self.open_existing() {
+            Ok(Some((db, read))) => {
+                let is_behind = self.is_behind(&read.tally)?;
+                *books = read;
+                self.was_lost.fetch_or(books.about.is_loss_unannounced, Ordering::Relaxed);
+                if is_behind {
+                    log::error!("some of the latest notes (delivery log, counters, dead letters) are lost");
+                    self.note_loss(&mut books, &db)?;
+                }
+                *self.shelf.write() = Shelf::Open(Arc::new(db));
+                return Ok(());
+            }
+            Ok(None) => "they are missing".into(),
+            Err(DatabaseError::Damaged { why, .. }) => why,
+            Err(e) => return Err(e.into()),
+        };
+        let free_bytes = self.disk.free_bytes(&self.data_dir).unwrap_or(u64::MAX);
+        // on a full disk sled fails in ways that look like damage
+        if free_bytes < ROOM_BYTES {
+            return Err(NotesError::Full { free_bytes });
+        }
+        if !is_new_folder || self.disk.exists(&self.dir())? {
+            return self.begin_again(&mut books, &damage, now_ms);
+        }
+        let about = About { begun_ms: now_ms, ..About::default() };
+        let db = self.begin(&about)?;
+        *books = Books { about, ..Books::default() };
+        *self.shelf.write() = Shelf::Open(Arc::new(db));
+        Ok(())
+    }
+
+    /// The database with its books; none when there is none.
+    fn open_existing(&self) -> Result<Option<(Database, Books)>, DatabaseError> {
+        let dir = self.dir();
+        let path = dir.join("db");
+        if !self.disk.exists(&path)? {
+            return Ok(None);
+        }
+        let db = Database::open_in_place(&self.disk, &dir)?;
+        let no_books = || DatabaseError::Damaged { path, why: "it has no beginning".into() };
+        let books = books::read(&db)?.ok_or_else(no_books)?;
+        Ok(Some((db, books)))
+    }
+
+    /// Gives up what is there.
+    fn begin_again(&self, books: &mut Books, why: &str, now_ms: u64) -> Result<(), NotesError> {
+        log::error!(folder:display = self.dir().display(), reason = why;
+            "the notes (delivery log, counters, dead letters) are lost and are begun anew");
+        let numbered_from = now_ms.max(books.about.numbered_from);
+        let about = About { begun_ms: now_ms, numbered_from, is_loss_unannounced: true };
+        let db = self.begin(&about)?;
+        self.was_lost.store(true, Ordering::Relaxed);
+        *books = Books { about, ..Books::default() };
+        *self.shelf.write() = Shelf::Open(Arc::new(db));
+        Ok(())
+    }
+
+    /// Puts a database without notes in the place of what is there.
+    fn begin(&self, about: &About) -> Result<Database, NotesError> {
+        let (dir, fresh) = (self.dir(), self.data_dir.join(FRESH));
+        self.disk.remove_dir_all(&fresh)?;
+        Database::write(&self.disk, &fresh, books::first_entries(about).into_iter())?;
+        self.disk.remove_dir_all(&dir)?;
+        self.disk.rename(&fresh, &dir)?;
+        self.disk.sync_dir(&self.data_dir)?;
+        Ok(Database::open_in_place(&self.disk, &dir)?)
+    }
+
+    /// Whether the last close in order has left more than is there.
+    fn is_behind(&self, tally: &Tally) -> Result<bool, NotesError> {
+        let path = self.dir().join(CLOSED);
+        if !self.disk.exists(&path)? {
+            return Ok(false);
+        }
+        let text = self.disk.read(Point::ManifestRead, &path)?;
+        let is_other = Tally::from_bytes(&text).is_none_or(|closed| closed != *tally);
+        // it is wrong from the first write on
+        self.disk.remove_file(&path)?;
+        self.disk.sync_dir(&self.dir())?;
+        Ok(is_other)
+    }
+
+    /// Remembers that something is gone until it was announced.
+    pub(super) fn note_loss(&self, books: &mut Books, db: &Database) -> Result<(), DatabaseError> {
+        self.was_lost.store(true, Ordering::Relaxed);
+        books.about.is_loss_unannounced = true;
+        let mut batch = Batch::default();
+        books.write_into(&mut batch);
+        db.apply(batch)
+    }
+
+    /// Opens a database that has failed again when there is room, and checks a little of the notes that were there at the
+    /// start. To be called about once a second. `now_ms`: Unix milliseconds. Blocks.
+    pub fn step(&self, now_ms: u64) {
+        let is_closed = {
+            let mut shelf = self.shelf.write();
+            match &mut *shelf {
+                Shelf::Open(_) => false,
+                // a clock that stepped back makes it wait no longer
+                Shelf::Closed { not_before_ms, .. }
+                    if (*not_before_ms..not_before_ms.saturating_add(RETRY_MS)).contains(&now_ms) =>
+                {
+                    return;
+                }
+                Shelf::Closed { not_before_ms, .. } => {
+                    *not_before_ms = now_ms;
+                    true
+                }
+            }
+        };
+        if is_closed {
+            self.open_again(now_ms);
+        } else if let Err(e) = self.check_some() {
+            log::debug!("the notes were not checked: {e}");
+        }
+    }
+
+    fn open_again(&self, now_ms: u64) {
+        if self.disk.free_bytes(&self.data_dir).is_some_and(|free| free < ROOM_BYTES.max(self.min_free_bytes)) {
+            return;
+        }
+        let was_damaged = matches!(&*self.shelf.read(), Shelf::Closed { is_damaged: true, .. });
+        match self.put_on_shelf(false, now_ms) {
+            Ok(()) => log::info!("the notes are open again"),
+            Err(e) => {
+                if let Shelf::Closed { why, .. } = &mut *self.shelf.write()
+                    && *why != e.to_string()
+                {
+                    log::error!("the notes stay closed for now: {e}; {}", e.cure());
+                    *why = e.to_string();
+                }
+                return;
+            }
+        }
+        if was_damaged && let Err(e) = self.check_all(now_ms) {
+            log::error!("the notes could not be checked: {e}");
+        }
+    }
+
+    /// Checks notes that sled has called damaged, and begins anew when it does so again: a database may open and fail only
+    /// when a certain note is read.
+    fn check_all(&self, now_ms: u64) -> Result<(), NotesError> {
+        while !self.is_checked() {
+            match self.check_some() {
+                Err(NotesError::Database(e)) if e.is_damage() => {
+                    let mut books = self.books.lock();
+                    return self.begin_again(&mut books, &e.to_string(), now_ms);
+                }
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the next entries of what was there at the start.
+    fn check_some(&self) -> Result<(), NotesError> {
+        let mut books = self.books.lock();
+        let Some(loss) = self.with(|db| books.walk_on(db))? else { return Ok(()) };
+        log::error!(reason = loss.as_str(); "some notes (delivery log, counters, dead letters) are lost");
+        self.with(|db| self.note_loss(&mut books, db))
+    }
+
+    /// Closes the notes in order, so that the next start knows what has to be there. Blocks.
+    ///
+    /// # Errors
+    /// What the disk or the database says. Everything that was written is durable all the same.
+    pub fn close(&self) -> Result<(), NotesError> {
+        let books = self.books.lock();
+        self.with(Database::sync)?;
+        *self.shelf.write() =
+            Shelf::Closed { why: "the server stops".into(), is_damaged: false, not_before_ms: u64::MAX };
+        let closed = self.dir().join(CLOSED);
+        Ok(self.disk.replace(Point::ManifestWrite, &closed, &books.tally.to_bytes())?)
+    }
+}
