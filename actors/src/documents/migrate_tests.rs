@@ -81,6 +81,8 @@ fn everything_of_an_old_folder_is_there_afterwards() {
     assert_eq!(room.migrate().expect("a migration"), Migrated { documents: 6, notes: 6, damaged_notes: 0 });
     remove_format_1(&room.disk, room.dir.path()).expect("a removal");
     assert_eq!(room.names(), ["0000000001", "conf"]);
+    // as the older version opens it, which changes nothing that matters
+    assert!(Database::open_in_place(&room.disk, &room.dir.path().join(STATE)).is_err());
     let keys: Vec<_> = room.documents().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [&b"c\0\0\0\x01"[..], b"c\0\0\0\x02", b"nbegun", b"nchannels", b"rwh_1 row", b"ttok_1"]);
     assert!(room.documents().contains(&(b"ttok_1".to_vec(), b"{\"hash\":\"00\"}".to_vec())));
@@ -93,6 +95,7 @@ fn everything_of_an_old_folder_is_there_afterwards() {
     assert_eq!((notes.last_number("src_1").expect("a read"), notes.was_lost()), (12, false));
     // again is harmless
     drop(notes);
+    remove_format_1(&room.disk, room.dir.path()).expect("a removal");
     remove_format_1(&room.disk, room.dir.path()).expect("nothing to remove");
     assert_eq!(room.documents().len(), 6);
 }
