@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use actors::delivery::handles::Settings as DeliverySettings;
 use actors::delivery::http::resolver::Resolver;
-use actors::delivery::registry::WebhookConfig;
-use actors::hub::Config;
+use actors::hub::{Config, Limits, WebhookLimits};
 use actors::hub::sources::SourceLimits;
 use actors::journal::JournalLimits;
-use actors::limits::Limits;
+use actors::log::{LogOptions, Retention};
 use actors::model::delivery::RetryPolicy;
 use actors::model::target::{Policy, network};
-use actors::store::{Durability, Options, Retention};
 use actors::streams::limits::{RingLimits, SlotLimits, StreamLimits};
+use actors::wal::Durability;
 
 use crate::settings::{self, Settings};
 
@@ -31,16 +31,14 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
     let seconds = Duration::from_secs;
     Config {
         data_dir: storage.data_dir.clone(),
-        log: Options {
-            data_dir: storage.data_dir.clone(),
-            durability: match storage.durability {
-                settings::Durability::Fsync => Durability::Fsync,
-                settings::Durability::Flush => Durability::Flush,
-                settings::Durability::Interval => Durability::Interval { ms: storage.flush_interval_ms },
-            },
+        durability: match storage.durability {
+            settings::Durability::Fsync => Durability::Fsync,
+            settings::Durability::Flush => Durability::Flush,
+            settings::Durability::Interval => Durability::Interval { every_ms: storage.flush_interval_ms },
+        },
+        log: LogOptions {
             segment_max_bytes: storage.segment_max_bytes,
             segment_max_age_ms: storage.segment_max_age_s * 1000,
-            cache_bytes: storage.cache_bytes,
             open_segments: storage.open_segments,
             retention: Retention {
                 max_age_ms: retention.max_age_s * 1000,
@@ -83,9 +81,15 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             traced_events: streams.traced_events,
             channels: limits.channels,
             tokens_per_channel: limits.tokens_per_channel,
+            webhooks: WebhookLimits {
+                schedule: RetryPolicy::schedule(&webhooks.schedule_s).unwrap_or_else(|_| RetryPolicy::map_default()),
+                per_map: limits.webhooks_per_map,
+                per_organization: limits.webhooks_per_organization,
+                per_document: limits.webhooks_per_document,
+            },
             min_free_bytes: storage.min_free_bytes,
         },
-        webhooks: WebhookConfig {
+        delivery: DeliverySettings {
             policy: Policy {
                 allow_http: webhooks.allow_http,
                 // the settings were checked by the same functions
@@ -94,11 +98,7 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             },
             attempt_timeout: seconds(webhooks.attempt_timeout_s),
             connect_timeout: seconds(webhooks.connect_timeout_s),
-            schedule: RetryPolicy::schedule(&webhooks.schedule_s).unwrap_or_else(|_| RetryPolicy::map_default()),
             disable_after: seconds(webhooks.disable_after_s),
-            per_map: limits.webhooks_per_map,
-            per_organization: limits.webhooks_per_organization,
-            per_document: limits.webhooks_per_document,
             max_in_flight: webhooks.max_in_flight,
             log_deliveries: webhooks.log_deliveries,
             log_max_age: seconds(webhooks.log_max_age_s),

@@ -104,7 +104,6 @@ pub struct Storage {
     pub segment_max_bytes: u64,
     pub segment_max_age_s: u64,
     /// Of each open segment.
-    pub cache_bytes: u64,
     pub open_segments: usize,
     pub min_free_bytes: u64,
 }

@@ -12,27 +12,28 @@
 //! - [`hub`]: the verbs that the edge may call, start and stop
 //! - [`delivery`]: webhooks going out; [`streams`]: SSE and WebSocket; [`ingest`]: sources coming in
 //! - [`catalog`]: channels, tokens, webhooks and sources as they are configured
-//! - [`journal`]: the only writer; [`feed`]: who is told of what was committed
-//! - [`store`]: sled: the segmented log and the state database
+//! - [`journal`]: the only writer, and the start, which is a recovery
+//! - [`log`]: events; [`documents`]: what is configured and small state; [`feed`]: who is told of what was committed
+//! - [`wal`]: the write-ahead log
+//! - [`disk`]: files, databases and failure points; beside it [`clock`], [`metrics`], [`budget`], [`supervision`]
 //! - [`model`]: pure: events, ids, filters, envelopes, access
-//! - [`limits`], [`metrics`], [`budget`], [`supervision`], `clock`: used on every floor
 
+pub mod backup;
 pub mod budget;
 pub mod catalog;
-mod clock;
+pub mod clock;
 pub mod delivery;
 pub mod disk;
 pub mod documents;
-mod engine;
 pub mod feed;
+#[cfg(test)]
+mod floors;
 pub mod hub;
 pub mod ingest;
 pub mod journal;
-pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod model;
-pub mod store;
 pub mod streams;
-pub mod wal;
 pub mod supervision;
+pub mod wal;

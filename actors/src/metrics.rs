@@ -101,6 +101,7 @@ pub struct Metrics {
     pub log_events: Gauge,
     pub log_segments: Gauge,
     pub log_quarantined: Gauge,
+    pub log_damaged_ranges: Gauge,
     pub disk_free_bytes: Gauge,
     pub webhook_attempts: Family<OutcomeLabels, Counter>,
     pub webhook_attempt_seconds: Histogram,
@@ -142,6 +143,7 @@ impl Metrics {
             log_events: Gauge::default(),
             log_segments: Gauge::default(),
             log_quarantined: Gauge::default(),
+            log_damaged_ranges: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             webhook_attempts: Family::default(),
             webhook_attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
@@ -170,7 +172,16 @@ impl Metrics {
         r.register("log_bytes", "Size of the log on disk", m.log_bytes.clone());
         r.register("log_events", "Events in the log", m.log_events.clone());
         r.register("log_segments", "Segments of the log", m.log_segments.clone());
-        r.register("log_quarantined_segments", "Segments that did not open", m.log_quarantined.clone());
+        r.register(
+            "log_quarantined_segments",
+            "Damaged segments of which something could not be recovered",
+            m.log_quarantined.clone(),
+        );
+        r.register(
+            "log_damaged_ranges",
+            "Ranges of event ids in which events are missing because of damage",
+            m.log_damaged_ranges.clone(),
+        );
         r.register("disk_free_bytes", "Free space where the data lives", m.disk_free_bytes.clone());
         r.register("webhook_attempts", "Attempts of deliveries by their outcome", m.webhook_attempts.clone());
         let (name, help) = ("webhook_attempt_seconds", "How long attempts of deliveries took");

@@ -75,6 +75,7 @@ pub fn restore(args: RestoreArgs) -> Result<(), Failure> {
         Watched { from: io::BufReader::with_capacity(1 << 20, file), read: 0, progress: Progress::new(Some(size)) };
     match args.data {
         Some(data) => {
+            super::serve::keep_files_private();
             let summary = backup::restore(watched, &data).map_err(refused)?;
             say("restored", &args.file, &summary);
         }

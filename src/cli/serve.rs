@@ -79,7 +79,14 @@ pub(super) fn prepare(flags: &Flags) -> Result<Settings, Failure> {
     let settings = Settings::load(flags)?;
     logging::start(&settings.log);
     settings.log();
-    raise_open_files();
+    keep_files_private();
+    let open_files = raise_open_files();
+    if open_files < OPEN_FILES_MIN {
+        return Err(Failure::Failed(format!(
+            "this process may open {open_files} files, and the server needs at least {OPEN_FILES_MIN} beside its connections; \
+             raise the limit (ulimit -n, or LimitNOFILE of systemd)"
+        )));
+    }
     Ok(settings)
 }
 
@@ -108,8 +115,18 @@ pub(super) async fn stopped_by_signal() {
     }
 }
 
-/// Each connection is an open file: takes as many as the system gives without asking for more rights.
-pub(super) fn raise_open_files() {
+/// Open files without which a server cannot run: its threads, the write-ahead log, segments, the documents.
+const OPEN_FILES_MIN: u64 = 128;
+
+/// Whatever is made from now on is for the server's user alone.
+pub(super) fn keep_files_private() {
+    // SAFETY: it only changes a number of the process
+    unsafe { libc::umask(0o077) };
+}
+
+/// Each connection is an open file: takes as many as the system gives without asking for more rights. Returns how many that
+/// are.
+pub(super) fn raise_open_files() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct is ours, for one call to write and the next to read
     let raised = unsafe {
@@ -121,4 +138,5 @@ pub(super) fn raise_open_files() {
     if !raised {
         log::warn!("the limit on open files stays as it is; many streams may need a higher one");
     }
+    limit.rlim_cur
 }

@@ -25,6 +25,8 @@ pub struct LiveView {
 pub struct ReadyView {
     /// `ready` or `not_ready`.
     status: &'static str,
+    /// Why it is not ready; null when it is.
+    reason: Option<&'static str>,
     stopping: bool,
     journal_writable: bool,
     /// Events that wait for a commit.
@@ -33,8 +35,12 @@ pub struct ReadyView {
     disk_free_bytes: Option<u64>,
     /// Below this the server is not ready.
     disk_floor_bytes: u64,
-    /// Segments of the log that turned out to be damaged.
+    /// Damaged segments of the log of which something could not be recovered.
     quarantined_segments: Vec<String>,
+    /// Ranges of event ids in which events are missing because of damage.
+    damaged_ranges: usize,
+    /// The delivery log, counters and dead letters were lost a moment ago; nothing else depends on them.
+    notes_lost: bool,
 }
 
 /// `GET /health/ready`: the journal can be written and the disk has room.
@@ -42,15 +48,25 @@ pub async fn ready(context: web::Data<Context>) -> HttpResponse {
     let health = context.hub.health().await;
     let floor = context.settings.storage.min_free_bytes;
     let disk_ok = health.disk_free_bytes.is_none_or(|free| free >= floor);
-    let ready = health.journal_writable && disk_ok && !context.stopping();
+    let reason = match () {
+        () if context.stopping() => Some("the server is stopping"),
+        () if !disk_ok => Some("the disk has less room than storage.min_free_bytes: publishes and changes are refused"),
+        () if health.storage_full => Some("the disk is full: publishes and changes are refused"),
+        () if !health.journal_writable => Some("the last commit failed; the server's log says why"),
+        () => None,
+    };
+    let ready = reason.is_none();
     let report = ReadyView {
         status: if ready { "ready" } else { "not_ready" },
+        reason,
         stopping: context.stopping(),
         journal_writable: health.journal_writable,
         journal_queue_events: health.queue_events,
         disk_free_bytes: health.disk_free_bytes,
         disk_floor_bytes: floor,
         quarantined_segments: health.quarantined,
+        damaged_ranges: health.damaged_ranges,
+        notes_lost: health.notes_lost,
     };
     if ready { HttpResponse::Ok().json(report) } else { HttpResponse::ServiceUnavailable().json(report) }
 }

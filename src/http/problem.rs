@@ -21,7 +21,7 @@ use actors::model::channel::ChannelKind;
 use actors::model::draft::DraftError;
 use actors::model::filter::FilterError;
 use actors::model::id::MalformedId;
-use actors::store::StoreError;
+use actors::catalog::reader::ReadError;
 use actors::streams::slots::StreamRefusal;
 use actors::streams::websocket::UpgradeError;
 use serde_json::{Value, json};
@@ -300,8 +300,8 @@ pub async fn shape(
     Ok(ServiceResponse::new(request, response))
 }
 
-impl From<StoreError> for Problem {
-    fn from(e: StoreError) -> Problem {
+impl From<ReadError> for Problem {
+    fn from(e: ReadError) -> Problem {
         log::error!("a request failed in the store: {e}");
         Problem::new(Code::Internal, "The store did not answer; the server's log says why")
     }

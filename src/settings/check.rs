@@ -11,6 +11,7 @@ use super::layers::Stack;
 
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
 const TIB: i64 = 1 << 40;
 const DAY_S: i64 = 86_400;
 /// Ten years: longer ages are mistakes in the unit.
@@ -26,9 +27,8 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("server.keep_alive_s",            1,        3_600),
     ("server.shutdown_timeout_s",      1,        600),
     ("storage.flush_interval_ms",      1,        60_000),
-    ("storage.segment_max_bytes",      MIB,      TIB),
+    ("storage.segment_max_bytes",      MIB,      GIB),
     ("storage.segment_max_age_s",      1,        AGES_S),
-    ("storage.cache_bytes",            MIB,      TIB),
     ("storage.open_segments",          1,        1_024),
     ("storage.min_free_bytes",         0,        TIB),
     ("retention.max_age_s",            0,        AGES_S),

@@ -96,9 +96,9 @@ impl View<'_> {
 /// What came of running the closure once.
 enum Attempt<T, E> {
     /// Its changes are queued; the value counts when they are durable.
-    Queued(Pending, T),
+    Queued(Pending<()>, T),
     /// It changes nothing, or refuses to, because of something that waits for its commit: it counts when that is durable.
-    Rests(Pending, Result<T, E>),
+    Rests(Pending<()>, Result<T, E>),
     /// It changes nothing, or refuses to, and everything that it has seen is durable.
     Settled(Result<T, E>),
 }

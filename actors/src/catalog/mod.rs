@@ -38,6 +38,7 @@ use self::tables::Tables;
 use self::webhook::Webhook;
 use crate::documents::{Change, DocumentError, Documents, Table};
 use crate::journal::{DocumentChanges, Journal, Urgency};
+use crate::model::seal::Sealed;
 use crate::model::access::{Principal, Reach, TokenHash, TokenRecord};
 use crate::model::channel::{Channel, ChannelKind, is_uuid};
 use crate::model::event::ChannelNo;
@@ -229,6 +230,20 @@ impl Catalog {
     /// The deletion of what belongs to webhooks that do not exist any more: left behind by a crash shortly after a
     /// deletion. To be committed at the start.
     ///
+    /// Something that is sealed, with the place it is sealed for: it proves a secret key. None where nothing is.
+    pub fn sealed_example(&self) -> Option<(Sealed, String)> {
+        let applied = self.applied.read();
+        let webhooks = applied.webhooks(None);
+        let of_webhook = webhooks.iter().find_map(|webhook| {
+            Some((webhook.secrets.as_ref()?.current.clone(), webhook::place(&webhook.id)))
+        });
+        let of_source = || {
+            let sources = applied.sources();
+            sources.iter().find_map(|source| Some((source.keys.as_ref()?.current.clone(), source::place(&source.id))))
+        };
+        of_webhook.or_else(of_source)
+    }
+
     /// # Errors
     /// A document is damaged.
     pub fn orphans(&self) -> Result<Vec<Change>, DocumentError> {

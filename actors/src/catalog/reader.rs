@@ -7,7 +7,16 @@ use crate::feed::frame::Frame;
 use crate::model::channel::Owner;
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
-use crate::store::{Direction, Log, PageLimit, StoreError};
+use crate::log::{Direction, Log, LogError, PageLimit};
+
+/// Why the log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("a thread that read the log panicked: {0}")]
+    Panicked(String),
+}
 
 /// A page of the log as frames.
 pub struct FramePage {
@@ -41,9 +50,9 @@ impl FrameReader {
         cursor: EventId,
         limit: PageLimit,
         direction: Direction,
-    ) -> Result<FramePage, StoreError> {
+    ) -> Result<FramePage, LogError> {
         let read = self.log.read(no, cursor, limit, direction)?;
-        let last = read.events.last().map(|event| event.id);
+        let last = (read.more || !read.events.is_empty()).then_some(read.last);
         let mut known: Option<(ChannelNo, Option<Owner>)> = None;
         let frame = |event: Event| {
             // events of one channel come in runs

@@ -36,7 +36,7 @@ pub struct Source {
 /// The keys of a source at rest.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct SealedKeys {
-    current: Sealed,
+    pub(super) current: Sealed,
     /// The key before the last rotation, and until when it counts, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<(Sealed, i64)>,
@@ -52,7 +52,7 @@ pub enum Unusable {
 }
 
 /// What a sealed key is bound to.
-fn place(source: &str) -> String {
+pub(super) fn place(source: &str) -> String {
     format!("source {source}")
 }
 

@@ -45,6 +45,19 @@ impl SystemEvents {
         self.publish(Draft { kind, ts_ms: None, session: None, payload, dedupe_id, validated: None }).await
     }
 
+    /// As [`SystemEvents::announce`], also when the disk is nearly full. For what is told once in a while.
+    ///
+    /// # Errors
+    /// As [`SystemEvents::publish`].
+    pub async fn announce_urgently(&self, kind: EventType, payload: &serde_json::Value) -> Result<Receipt, Unannounced> {
+        let channel = self.catalog.find(ChannelKind::Organization, SYSTEM_ORGANIZATION);
+        let channel = channel.ok_or(Unannounced::NoChannel)?;
+        let payload = Canonical::parse(&payload.to_string()).unwrap_or(Canonical::EMPTY_OBJECT);
+        let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
+        let pending = self.journal.submit_urgent(channel, vec![draft], Origin::SERVER.into())?;
+        Ok(self.journal.within_timeout(pending).await?)
+    }
+
     /// Publishes a draft; durable when it returns.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ pub struct Webhook {
 /// The secrets of a webhook at rest.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct SealedKeys {
-    current: Sealed,
+    pub(super) current: Sealed,
     /// The secret before the last rotation, and until when it signs, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<(Sealed, i64)>,
@@ -146,7 +146,7 @@ impl Webhook {
 }
 
 /// What a sealed secret is bound to.
-fn place(webhook: &str) -> String {
+pub(super) fn place(webhook: &str) -> String {
     format!("webhook {webhook}")
 }
 

@@ -17,7 +17,7 @@ use crate::feed::frame::Frame;
 use crate::model::delivery::{Attempt, FailureCode, Outcome};
 use crate::model::format::{self, ChannelLabel, Format, Rendered, Subject, TemplateError};
 use crate::model::id::EventId;
-use crate::store::StoreError;
+use crate::catalog::reader::ReadError;
 
 /// Shown in place of the value of a custom header, which may be a credential.
 const HIDDEN: &str = "(hidden)";
@@ -104,9 +104,9 @@ async fn complete(
                 Some(frame) => Ok(Some(frame)),
                 None => pages::read_one(&handles, &channel, id),
             };
-            pairs.map(frame).filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
+            pairs.map(frame).filter_map(Result::transpose).collect::<Result<Vec<_>, ReadError>>()
         });
-        match read.await.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+        match read.await.unwrap_or_else(|e| Err(ReadError::Panicked(e.to_string()))) {
             Ok(found) if found.is_empty() => return Err("retention has taken the events of this delivery".into()),
             Ok(found) => return Ok(found),
             Err(e) if tries == READS_MAX => return Err(format!("the log cannot be read: {e}")),

@@ -8,7 +8,8 @@ use crate::feed::frame::Frame;
 use crate::model::channel::Channel;
 use crate::model::delivery::{JobId, Offer, Ticket};
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
+use crate::catalog::reader::ReadError;
+use crate::log::{Direction, PageLimit};
 
 /// What an envelope adds to a payload, near enough for the size of a batch.
 const ENVELOPE_BYTES: u64 = 200;
@@ -44,7 +45,7 @@ pub struct Page {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn read(handles: &Handles, ready: &Ready, wanted: Wanted) -> Result<Page, StoreError> {
+pub fn read(handles: &Handles, ready: &Ready, wanted: Wanted) -> Result<Page, ReadError> {
     let no = ready.channel.no();
     // what is read is at least everything up to here
     let head = handles.log.head();
@@ -61,6 +62,7 @@ pub fn read(handles: &Handles, ready: &Ready, wanted: Wanted) -> Result<Page, St
         damaged: None,
         frames: Vec::new(),
     };
+    let read_through = read.last;
     for event in read.events {
         if event.id > wanted.until {
             page.more = false;
@@ -78,10 +80,12 @@ pub fn read(handles: &Handles, ready: &Ready, wanted: Wanted) -> Result<Page, St
             page.frames.push(Arc::new(frame));
         }
     }
-    if !page.more {
-        page.through = page.through.max(head.min(wanted.until));
-    }
-    page.damaged = handles.log.damaged_between(wanted.after.max(lost_through), page.through);
+    page.through = match page.more {
+        // also where a page holds no event, because damage took them
+        true => page.through.max(read_through.min(wanted.until)),
+        false => page.through.max(head.min(wanted.until)),
+    };
+    page.damaged = handles.log.damaged_between(no, wanted.after.max(lost_through), page.through);
     Ok(page)
 }
 
@@ -89,7 +93,7 @@ pub fn read(handles: &Handles, ready: &Ready, wanted: Wanted) -> Result<Page, St
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn read_one(handles: &Handles, channel: &Channel, id: EventId) -> Result<Option<Arc<Frame>>, StoreError> {
+pub fn read_one(handles: &Handles, channel: &Channel, id: EventId) -> Result<Option<Arc<Frame>>, ReadError> {
     let limit = PageLimit { events: 1, bytes: handles.page_bytes };
     let page = handles.log.read(channel.no(), id.before(), limit, Direction::Forward)?;
     let event = page.events.into_iter().find(|event| event.id == id);
@@ -100,6 +104,6 @@ pub fn read_one(handles: &Handles, channel: &Channel, id: EventId) -> Result<Opt
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn read_all(handles: &Handles, channel: &Channel, ids: &[EventId]) -> Result<Vec<Arc<Frame>>, StoreError> {
+pub fn read_all(handles: &Handles, channel: &Channel, ids: &[EventId]) -> Result<Vec<Arc<Frame>>, ReadError> {
     ids.iter().filter_map(|id| read_one(handles, channel, *id).transpose()).collect()
 }

@@ -161,7 +161,7 @@ impl Hub {
         named: impl Fn(&View<'_>) -> Result<Channel, ChannelError>,
     ) -> Result<(Arc<Channel>, String), ChannelError> {
         let token = first_token()?;
-        let limits = &self.engine.limits;
+        let limits = &self.rooms.limits;
         let channel = self
             .change::<_, ChannelError>(Urgency::Normal, |view| {
                 if view.count_channels() >= limits.channels {
@@ -234,7 +234,7 @@ impl Hub {
     /// They could not be stored.
     pub(super) async fn first_channels(catalog: &Catalog, documents: &Documents) -> Result<(), ChannelError> {
         let is_begun = documents.contains(Table::Numbers, BEGUN);
-        let changed = catalog.change(Urgency::Normal, |view| {
+        let changed = catalog.change(Urgency::Reserve, |view| {
             let mut wanted = vec![(SYSTEM_ORGANIZATION, "The server's own events")];
             let mut changes = Vec::new();
             if !is_begun {

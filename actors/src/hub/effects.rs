@@ -2,45 +2,41 @@
 
 use std::sync::{Arc, Weak};
 
-use actix::Addr;
 use actix_rt::ArbiterHandle;
 
 use super::sources;
 use super::webhooks::Updates;
 use crate::catalog::source::Source;
 use crate::catalog::{CatalogEvent, Sink};
-use crate::engine::Engine;
+use super::rooms::Rooms;
 use crate::ingest::registry::ActiveSource;
-use crate::streams::registry::Registry;
-use crate::streams::shard::CloseStreams;
 
 /// The catalog's sink. It runs on the journal's thread and hands everything that takes time to others. `updates` holds the
-/// engine, which holds the catalog and with it this: so it is held weakly.
+/// catalog and with it this: so it is held weakly.
 pub(super) fn sink(
-    engine: &Arc<Engine>,
-    registry: Addr<Registry>,
+    rooms: &Arc<Rooms>,
     updates: &Arc<Updates>,
     arbiter: ArbiterHandle,
 ) -> Sink {
-    let (engine, updates) = (Arc::downgrade(engine), Arc::downgrade(updates));
+    let (rooms, updates) = (Arc::downgrade(rooms), Arc::downgrade(updates));
     Box::new(move |event| {
         // without them the server has ended
-        let (Some(engine), Some(updates)) = (Weak::upgrade(&engine), Weak::upgrade(&updates)) else { return };
+        let (Some(rooms), Some(updates)) = (Weak::upgrade(&rooms), Weak::upgrade(&updates)) else { return };
         match event {
             CatalogEvent::ChannelChanged { new, .. } => updates.configure_all_soon(new.no()),
-            CatalogEvent::ChannelRemoved { channel } => registry.do_send(CloseStreams { no: channel.no() }),
+            CatalogEvent::ChannelRemoved { channel } => rooms.streams.close_channel(channel.no()),
             // sessions look for themselves when the count of revocations has grown
             CatalogEvent::TokenRevoked { .. } => {}
             CatalogEvent::WebhookMade { webhook } => updates.made(&webhook),
             CatalogEvent::WebhookChanged { new, .. } => updates.configure_soon(new.id.clone()),
             CatalogEvent::WebhookRemoved { webhook } => updates.removed(&webhook),
             CatalogEvent::SourceMade { source } | CatalogEvent::SourceChanged { new: source, .. } => {
-                put_to_work(&engine, &source);
+                put_to_work(&rooms, &source);
             }
             CatalogEvent::SourceRemoved { source } => {
-                if let Some(live) = engine.source_registry.remove(&source.id) {
+                if let Some(live) = rooms.sources.remove(&source.id) {
                     // when the thread is gone the server is stopping, and the letters are left behind
-                    arbiter.spawn(sources::forget(engine, live));
+                    arbiter.spawn(sources::forget(rooms, live));
                 }
             }
         }
@@ -48,8 +44,8 @@ pub(super) fn sink(
 }
 
 /// Lets a source verify by its record; what it has counted stays.
-fn put_to_work(engine: &Engine, source: &Source) {
-    let registry = &engine.source_registry;
+fn put_to_work(rooms: &Rooms, source: &Source) {
+    let registry = &rooms.sources;
     let stats = registry.get(&source.id).map_or_else(Arc::default, |live| live.stats.clone());
-    registry.put(ActiveSource::new(source.clone(), stats, &engine.webhook_registry.key));
+    registry.put(ActiveSource::new(source.clone(), stats, &rooms.delivery.seal_key));
 }

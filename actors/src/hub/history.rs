@@ -4,13 +4,14 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use super::Hub;
-use crate::engine::Engine;
+use super::rooms::Rooms;
 use crate::feed::frame::Frame;
 use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
+use crate::catalog::reader::ReadError;
+use crate::log::{Direction, PageLimit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -73,7 +74,7 @@ fn oldest_from(since_ms: i64) -> EventId {
     EventId::at_time(since_ms.saturating_sub(CLOCK_SKEW_MS).max(0) as u64).before()
 }
 
-fn page(engine: &Engine, no: ChannelNo, envelope: Envelope, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+fn page(rooms: &Rooms, no: ChannelNo, envelope: Envelope, query: &HistoryQuery) -> Result<HistoryPage, ReadError> {
     let direction = match query.order {
         Order::OldestFirst => Direction::Forward,
         Order::NewestFirst => Direction::Backward,
@@ -81,8 +82,8 @@ fn page(engine: &Engine, no: ChannelNo, envelope: Envelope, query: &HistoryQuery
     let mut page = HistoryPage { events: Vec::new(), next: None };
     let (mut at, mut scanned) = (query.begin(), 0);
     loop {
-        let events = engine.limits.page_events.min(query.limit.max(16));
-        let read = engine.frames.page(no, at, PageLimit { events, bytes: engine.limits.page_bytes }, direction)?;
+        let events = rooms.limits.page_events.min(query.limit.max(16));
+        let read = rooms.frames.page(no, at, PageLimit { events, bytes: rooms.limits.page_bytes }, direction)?;
         let count = read.frames.len();
         for (n, frame) in read.frames.into_iter().enumerate() {
             at = frame.event.id;
@@ -113,8 +114,8 @@ impl Hub {
         no: ChannelNo,
         envelope: Envelope,
         query: HistoryQuery,
-    ) -> Result<HistoryPage, StoreError> {
-        self.blocking(move |engine| page(engine, no, envelope, &query)).await
+    ) -> Result<HistoryPage, ReadError> {
+        self.blocking(move |rooms| page(rooms, no, envelope, &query)).await
     }
 
     /// All that the query asks for, one envelope a line, read page by page as the client takes it.
@@ -123,7 +124,7 @@ impl Hub {
         no: ChannelNo,
         envelope: Envelope,
         query: HistoryQuery,
-    ) -> impl Stream<Item = Result<Bytes, StoreError>> + use<> {
+    ) -> impl Stream<Item = Result<Bytes, ReadError>> + use<> {
         let hub = self.clone();
         futures_util::stream::try_unfold(Some(query), move |query| {
             let hub = hub.clone();

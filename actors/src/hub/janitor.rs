@@ -1,100 +1,148 @@
-//! The janitor: an actor that looks after the disk. Once a second it measures what is free and what the log takes up, and
-//! has retention drop what is too old or too much. The work is done on a blocking thread, one round at a time. When the disk
-//! has less room than its floor it says so, once until there is room again.
+//! The janitor looks after the machine once a second: what is free on the disk, whether the wall clock was set, whether the
+//! notes were lost, and the figures of the store for the metrics. What people have to know of is published in the organization
+//! `system`.
+//!
+//! This is a task and no actor: a panic costs one round, and nobody holds an address of it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
+use futures_util::FutureExt;
+use serde_json::{Value, json};
 
-use crate::clock;
-use crate::engine::Engine;
+use super::rooms::Rooms;
+use crate::budget::{Part, Reservation};
+use crate::clock::Moment;
 use crate::model::event::EventType;
 use crate::model::timestamp;
 
 const ROUND: Duration = Duration::from_secs(1);
+/// A wall clock that goes this far away from the time that has passed was set, in milliseconds.
+const CLOCK_JUMP_MS: i64 = 60_000;
 
-pub struct Janitor {
-    engine: Arc<Engine>,
-    at_work: bool,
+pub(super) struct Janitor {
+    rooms: Arc<Rooms>,
+    /// What is to be published and could not be yet: the newest of each type.
+    untold: Vec<(&'static str, Value)>,
     /// The disk was low in the round before.
-    low: bool,
+    is_low: bool,
+    clock: Moment,
+    /// What is remembered of dedupe keys, in the budget.
+    dedupe: Reservation,
+}
+
+/// What one look at the disk found.
+struct Look {
+    free_bytes: Option<u64>,
+    notes_were_lost: bool,
+    dedupe_bytes: usize,
 }
 
 impl Janitor {
-    pub fn new(engine: Arc<Engine>) -> Janitor {
-        Janitor { engine, at_work: false, low: false }
-    }
-}
-
-impl Actor for Janitor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(ROUND, |janitor, ctx| {
-            if std::mem::replace(&mut janitor.at_work, true) {
-                return;
-            }
-            let engine = janitor.engine.clone();
-            let round = actix_rt::task::spawn_blocking(move || round(&engine));
-            ctx.spawn(round.into_actor(janitor).map(|result, janitor, _| {
-                janitor.at_work = false;
-                match result {
-                    Ok(free_bytes) => janitor.watch(free_bytes),
-                    Err(e) => log::error!("a round failed and is tried again: {e}"),
+    /// Begins the rounds on an arbiter; they end with it.
+    pub fn start(rooms: Arc<Rooms>, arbiter: &actix_rt::ArbiterHandle) {
+        arbiter.spawn(async move {
+            let clock = rooms.clock.moment();
+            let dedupe = rooms.budget.hold(Part::Dedupe, 0);
+            let mut janitor = Janitor { rooms, untold: Vec::new(), is_low: false, clock, dedupe };
+            let mut timer = actix_rt::time::interval(ROUND);
+            loop {
+                timer.tick().await;
+                if AssertUnwindSafe(janitor.round()).catch_unwind().await.is_err() {
+                    log::error!("a round of the janitor panicked; the next one comes all the same");
                 }
-            }));
+            }
         });
     }
-}
 
-impl Janitor {
+    async fn round(&mut self) {
+        let rooms = self.rooms.clone();
+        let now = rooms.clock.moment();
+        match actix_rt::task::spawn_blocking(move || look(&rooms, now)).await {
+            Ok(look) => {
+                self.dedupe.resize(look.dedupe_bytes);
+                self.watch_disk(look.free_bytes, now);
+                if look.notes_were_lost {
+                    self.tell_loss(now).await;
+                }
+            }
+            Err(e) => log::error!("a look at the disk failed and is tried again: {e}"),
+        }
+        self.watch_clock(now);
+        self.publish().await;
+    }
+
     /// Says that the disk is low when it has just become so. Not known, it is not low.
-    fn watch(&mut self, free_bytes: Option<u64>) {
-        let floor_bytes = self.engine.limits.min_free_bytes;
+    fn watch_disk(&mut self, free_bytes: Option<u64>, now: Moment) {
+        let floor_bytes = self.rooms.limits.min_free_bytes;
         let Some(free_bytes) = free_bytes.filter(|free| *free < floor_bytes) else {
-            self.low = false;
+            self.is_low = false;
             return;
         };
-        if std::mem::replace(&mut self.low, true) {
+        if std::mem::replace(&mut self.is_low, true) {
             return;
         }
-        log::warn!(free_bytes, floor_bytes; "the disk is low; the server is not ready until there is room");
-        let at = timestamp::to_iso(clock::now_ms());
-        let payload = serde_json::json!({ "free_bytes": free_bytes, "floor_bytes": floor_bytes, "at": at });
-        let engine = self.engine.clone();
-        actix_rt::spawn(async move {
+        log::warn!(free_bytes, floor_bytes; "the disk is low; publishes and changes are refused until there is room");
+        self.tell("storage.low_disk", json!({ "free_bytes": free_bytes, "floor_bytes": floor_bytes, "at": iso(now) }));
+    }
+
+    /// Says that somebody has set the wall clock.
+    fn watch_clock(&mut self, now: Moment) {
+        let before = std::mem::replace(&mut self.clock, now);
+        let passed = |from: u64, to: u64| to as i64 - from as i64;
+        let by_ms = passed(before.wall_ms, now.wall_ms) - passed(before.elapsed_ms, now.elapsed_ms);
+        if before.boot != now.boot || by_ms.abs() < CLOCK_JUMP_MS {
+            return;
+        }
+        log::warn!(by_ms; "the wall clock was set; what is kept is judged by the time that has really passed");
+        self.tell("clock.jumped", json!({ "by_ms": by_ms, "at": iso(now) }));
+    }
+
+    /// The delivery log, counters and dead letters are gone.
+    async fn tell_loss(&mut self, now: Moment) {
+        self.rooms.counters.notes_were_lost().await;
+        self.tell("storage.notes_lost", json!({ "at": iso(now) }));
+        if let Err(e) = self.rooms.notes.announced() {
+            log::warn!("that the notes were lost is told again after the next start: {e}");
+        }
+    }
+
+    fn tell(&mut self, kind: &'static str, payload: Value) {
+        self.untold.retain(|(other, _)| *other != kind);
+        self.untold.push((kind, payload));
+    }
+
+    async fn publish(&mut self) {
+        for (kind, payload) in std::mem::take(&mut self.untold) {
             // the name is one of the catalogue, which a test holds to what event types are
-            let Ok(kind) = EventType::new("storage.low_disk") else { return };
-            if let Err(e) = engine.system.announce(kind, &payload, None).await {
-                log::error!("the event that the disk is low could not be published: {e}");
+            let Ok(event_type) = EventType::new(kind) else { continue };
+            if let Err(e) = self.rooms.system.announce_urgently(event_type, &payload).await {
+                log::warn!("{kind} could not be published, which is tried again: {e}");
+                self.tell(kind, payload);
             }
-        });
+        }
     }
 }
 
-impl Supervised for Janitor {}
+fn iso(now: Moment) -> String {
+    timestamp::to_iso(now.wall_ms as i64)
+}
 
-/// Returns the bytes that are free; none when the system does not say.
-fn round(engine: &Engine) -> Option<u64> {
-    match engine.log.retain(clock::now_ms()) {
-        Ok(dropped) if dropped.segments > 0 => {
-            let (segments, events, bytes) = (dropped.segments, dropped.events, dropped.bytes);
-            log::info!(segments, events, bytes; "retention dropped the oldest part of the log");
-        }
-        Ok(_) => {}
-        Err(e) => log::error!("retention failed: {e}"),
-    }
-    let (stats, metrics) = (engine.log.stats(), &engine.metrics);
+/// Measures. Blocks.
+fn look(rooms: &Rooms, now: Moment) -> Look {
+    rooms.notes.step(now.wall_ms);
+    let (stats, metrics) = (rooms.log.stats(), &rooms.metrics);
     metrics.log_bytes.set(stats.bytes as i64);
     metrics.log_events.set(stats.events as i64);
     metrics.log_segments.set(stats.segments as i64);
     metrics.log_quarantined.set(stats.quarantined.len() as i64);
-    metrics.queue_events.set(engine.journal.queued() as i64);
-    metrics.channels_running.set(engine.feed.open_channels() as i64);
-    let free = engine.free_disk_bytes();
-    if let Some(free) = free {
+    metrics.log_damaged_ranges.set(stats.damaged_ranges as i64);
+    metrics.queue_events.set(rooms.journal.queued() as i64);
+    metrics.channels_running.set(rooms.feed.open_channels() as i64);
+    let free_bytes = rooms.disk.free_bytes(&rooms.data_dir);
+    if let Some(free) = free_bytes {
         metrics.disk_free_bytes.set(free as i64);
     }
-    free
+    Look { free_bytes, notes_were_lost: rooms.notes.was_lost(), dedupe_bytes: stats.dedupe_bytes }
 }

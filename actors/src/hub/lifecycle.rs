@@ -1,54 +1,51 @@
 //! Start and stop of the engine, and how it is.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use actix::Supervisor;
 use zeroize::Zeroizing;
 
-use super::Hub;
+use super::data_folder::{self, DataFolder, FolderError};
+use super::janitor::Janitor;
+use super::rooms::Rooms;
 use super::webhooks::Updates;
-use super::{ChannelError, effects};
+use super::{ChannelError, Hub, Limits, effects};
+use crate::budget::Budget;
 use crate::catalog::Catalog;
 use crate::catalog::reader::FrameReader;
 use crate::catalog::source::Source;
 use crate::catalog::system::SystemEvents;
-use crate::clock;
+use crate::clock::Clock;
+use crate::delivery::delivery_log::DeliveryLog;
+use crate::delivery::handles::{Handles as DeliveryHandles, LateWrites, Settings as DeliverySettings};
 use crate::delivery::http::client::tls_config;
 use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
-use crate::delivery::registry::{WebhookConfig, WebhookRegistry};
-use crate::delivery::supervisor::{StopAll, Supervisor as WebhookSupervisor};
-use crate::documents::DocumentError;
-use crate::engine::Engine;
+use crate::delivery::registry::WebhookActors;
+use crate::disk::{Disk, DiskError, Point};
+use crate::documents::{DocumentError, KeyChance, secret_key};
 use crate::feed::trace::DeliveryTrace;
 use crate::feed::{Announcer, Feed};
-use crate::hub::janitor::Janitor;
-use crate::ingest::counters::{SourceCounters, WriteDown};
-use crate::ingest::dead_letters::{self, DeadLetters};
-use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRegistry, SourceStats};
-use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Urgency, Worker};
-use crate::limits::Limits;
+use crate::ingest::counters::{self, SourceCounters};
+use crate::ingest::registry::{ActiveSource, SourceLimits, SourceRegistry, SourceStats};
+use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Rest, Store, Upkeep, Urgency, Worker};
+use crate::log::LogOptions;
 use crate::metrics::Metrics;
 use crate::model::access::{TokenHash, secret_text};
 use crate::model::id::IdSource;
-use crate::store::{self, DataLock, Log, State, StoreError, Table};
-use crate::streams::registry::Registry;
-use crate::streams::shard::CloseAll;
-use crate::streams::slots::Slots;
-use crate::streams::tickets::Tickets;
+use crate::streams::{Handles as StreamHandles, Streams, View};
+use crate::wal;
 
 /// What the engine needs to know to start.
 #[derive(Clone)]
 pub struct Config {
     pub data_dir: PathBuf,
-    pub log: store::Options,
+    pub log: LogOptions,
+    pub durability: wal::Durability,
     pub journal: JournalLimits,
     pub limits: Limits,
-    pub webhooks: WebhookConfig,
+    pub delivery: DeliverySettings,
     pub sources: SourceLimits,
     /// The key that seals secrets, as base64; without it the one in the data folder counts, which the first start makes.
     pub secret_key: Option<Zeroizing<String>>,
@@ -59,17 +56,19 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("{what} {path}: {source}")]
-    Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    Folder(#[from] FolderError),
+    #[error("cannot start a thread: {0}; raise the limits of processes and memory (ulimit -u, ulimit -v)")]
+    Thread(std::io::Error),
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("the engine's thread did not start")]
-    Arbiter,
-    #[error(transparent)]
-    Document(#[from] DocumentError),
     #[error("the first organizations cannot be made: {0}")]
     FirstChannels(#[from] ChannelError),
+}
+
+impl From<DocumentError> for HubError {
+    fn from(e: DocumentError) -> HubError {
+        FolderError::from(e).into()
+    }
 }
 
 /// A running engine.
@@ -83,65 +82,74 @@ pub struct Started {
 #[derive(Clone, Debug)]
 pub struct Health {
     pub journal_writable: bool,
+    /// Publishes and changes are refused because the disk is full, or nearly.
+    pub storage_full: bool,
     pub disk_free_bytes: Option<u64>,
+    /// Damaged segments of which something could not be recovered.
     pub quarantined: Vec<String>,
+    /// Ranges of ids in which events are missing because of damage.
+    pub damaged_ranges: usize,
+    /// The delivery log, counters and dead letters were lost, and nobody was told yet.
+    pub notes_lost: bool,
     pub queue_events: usize,
+}
+
+/// The threads of the store, in the order in which they end.
+pub(super) struct StoreThreads {
+    journal: std::thread::JoinHandle<()>,
+    upkeep: std::thread::JoinHandle<()>,
 }
 
 impl Hub {
     /// Opens the data folder and starts the engine. To be called within a running [`actix::System`]. `admin_token` is the
     /// operator's own; without it the one in the data folder counts, which the first start makes.
     pub async fn start(config: Config, admin_token: Option<String>) -> Result<Started, HubError> {
-        let Config { data_dir, log: options, journal: journal_limits, limits, webhooks, sources, secret_key, resolver } =
-            config;
-        let lock = DataLock::take(&data_dir)?;
-        store::backup::refuse_half(&data_dir)?;
-        let state = Arc::new(State::open(&data_dir, options.durability)?);
-        let (log, _) = Log::open(options, clock::now_ms())?;
-        let log = Arc::new(log);
-
+        let (disk, clock) = (Disk::real(), Clock::system());
+        let Config { data_dir, log: log_options, durability, journal: journal_limits, limits, .. } = config.clone();
+        let options = data_folder::Options {
+            log: log_options,
+            wal: wal::Options { durability, ..wal::Options::new(u64::from_le_bytes(clock.random())) },
+            min_free_bytes: limits.min_free_bytes,
+        };
+        let DataFolder { lock, store, notes } = data_folder::open(&disk, &data_dir, options, &clock)?;
+        let Store { wal, log, documents, generations } = store;
+        let (log, documents, notes) = (Arc::new(log), Arc::new(documents), Arc::new(notes));
         let (admin, is_new) = match admin_token {
             Some(token) => (token, false),
-            None => admin_token_file(&data_dir)?,
+            None => admin_token_file(&disk, &data_dir).map_err(FolderError::from)?,
         };
-        let documents = Arc::new(state.documents()?);
         let (journal, queue) = Journal::new(&journal_limits);
         let catalog = Arc::new(Catalog::open(journal.clone(), documents.clone(), TokenHash::of(&admin))?);
+        let own_key = config.secret_key.as_ref().map(|text| text.as_str());
+        let chance = KeyChance { key: clock.random(), nonce: clock.random() };
+        let sealed = catalog.sealed_example();
+        let sealed = sealed.as_ref().map(|(sealed, place)| (sealed, place.as_str()));
+        let key = secret_key(&disk, &data_dir, own_key, &documents, sealed, chance);
+        let (seal_key, key_check) = key.map_err(FolderError::from)?;
 
-        let key = store::secret_key(&data_dir, secret_key.as_ref().map(|text| text.as_str()))?;
-        let threads: Vec<_> = (0..webhooks.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
-        let target_check = TargetCheck::new(webhooks.policy.clone(), resolver);
-        let webhook_registry = WebhookRegistry::new(webhooks, target_check, tls_config(&[])?, key);
-        let source_registry = SourceRegistry::new(sources);
-        for source in catalog.sources() {
-            let counts = state.get::<Counts>(Table::SourceCounts, &*source.id)?.unwrap_or_default();
-            let letters = DeadLetters::of(&dead_letters::heads(&state, &source.id)?);
-            source_registry.put(ActiveSource::new(
-                Source::clone(&source),
-                Arc::new(SourceStats::restored(counts, letters)),
-                &webhook_registry.key,
-            ));
-        }
-
-        let arbiter = actix_rt::Arbiter::new().handle();
-        let metrics = Arc::new(Metrics::default());
+        let budget = Arc::new(Budget::new(limits.memory_bytes));
+        let metrics = Arc::new(Metrics::new(budget.clone()));
         let feed = Arc::new(Feed::default());
-        let registry = {
-            let (feed, log, ring, idle) = (feed.clone(), log.clone(), limits.ring, limits.channel_idle);
-            Supervisor::start_in_arbiter(&arbiter, move |_| Registry::new(feed, log, ring, idle))
-        };
-        let tickets = {
-            let (ttl, most) = (limits.ticket_ttl, limits.tickets);
-            Supervisor::start_in_arbiter(&arbiter, move |_| Tickets::new(ttl, most))
-        };
         let trace = Arc::new(DeliveryTrace::new(limits.traced_events));
+        let (tasks, taken) = mpsc::channel();
+        let upkeep = Upkeep::new(
+            taken,
+            wal.pieces().clone(),
+            log.clone(),
+            documents.clone(),
+            generations,
+            journal.clone(),
+            clock.clone(),
+        );
         let for_worker = Arc::downgrade(&catalog);
+        let announcer = Announcer::new(feed.clone(), trace.clone());
         let worker = Worker {
             queue,
+            ids: IdSource::after(log.head()),
+            wal,
             log: log.clone(),
-            state: state.clone(),
             documents: documents.clone(),
-            announcer: Announcer::new(feed.clone(), trace.clone()),
+            announcer: announcer.with_budget(budget.clone()).with_faults(disk.faults().clone()),
             // held weakly: the catalog holds the queue's other end, by whose loss the worker ends
             applied: Box::new(move |changes| {
                 if let Some(catalog) = for_worker.upgrade() {
@@ -149,140 +157,189 @@ impl Hub {
                 }
             }),
             metrics: metrics.clone(),
-            limits: journal_limits,
-            ids: IdSource::after(log.head()),
+            limits: journal_limits.clone(),
+            clock: clock.clone(),
+            disk: disk.clone(),
+            data_dir: data_dir.clone(),
+            upkeep: tasks,
+            rest: Rest::default(),
         };
-        let thread = journal::spawn(worker).map_err(|source| HubError::Io {
-            what: "cannot start the journal of",
-            path: data_dir.clone(),
-            source,
-        })?;
+        let threads = StoreThreads {
+            upkeep: upkeep.spawn().map_err(HubError::Thread)?,
+            journal: journal::spawn(worker).map_err(HubError::Thread)?,
+        };
         Hub::first_channels(&catalog, &documents).await?;
-        delete_orphans(&catalog, &journal).await?;
-        let slots = Slots::new(limits.streams);
-        let engine = Arc::new(Engine {
-            limits,
+        store_at_start(&catalog, &journal, key_check).await?;
+
+        let arbiter = actix_rt::Arbiter::new().handle();
+        let delivering: Vec<_> = (0..config.delivery.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
+        let seal_key = Arc::new(seal_key);
+        let handles = StreamHandles {
+            view: View::new(log.clone(), catalog.clone()),
+            feed: feed.clone(),
+            trace: trace.clone(),
+            metrics: metrics.clone(),
+            budget: budget.clone(),
+            faults: disk.faults().clone(),
+        };
+        let streams = Streams::start(handles, limits.streams.clone(), &arbiter);
+        let system = SystemEvents::new(journal.clone(), catalog.clone());
+        let settings = config.delivery.clone();
+        let delivery = Arc::new(DeliveryHandles {
+            log: log.clone(),
+            documents: documents.clone(),
+            journal: journal.clone(),
+            feed: feed.clone(),
+            catalog: catalog.clone(),
+            system: system.clone(),
+            delivery_log: DeliveryLog::new(notes.clone(), &settings),
+            metrics: metrics.clone(),
+            target_check: Arc::new(TargetCheck::new(settings.policy.clone(), config.resolver.clone())),
+            settings,
+            tls: tls_config(&[])?,
+            seal_key: seal_key.clone(),
+            page_bytes: limits.page_bytes,
+            answer_timeout: journal_limits.answer_timeout,
+            late_writes: LateWrites::default(),
+            faults: disk.faults().clone(),
+        });
+        let webhook_actors = WebhookActors::new(delivery.clone(), delivering.clone());
+        let sources = Arc::new(SourceRegistry::new(config.sources));
+        for source in catalog.sources() {
+            let counts = counters::stored(&notes, &source.id).map_err(FolderError::from)?;
+            sources.put(ActiveSource::new(Source::clone(&source), Arc::new(SourceStats::restored(counts)), &seal_key));
+        }
+        let counters = SourceCounters::new(sources.clone(), catalog.clone(), notes.clone(), system.clone());
+        let rooms = Arc::new(Rooms {
             frames: FrameReader::new(log.clone(), catalog.clone()),
-            system: SystemEvents::new(journal.clone(), catalog.clone()),
-            log,
-            state,
+            limits,
+            clock,
+            disk,
+            log: log.clone(),
             documents,
+            notes,
             journal,
             feed,
-            registry,
-            tickets,
-            catalog,
-            slots,
+            catalog: catalog.clone(),
+            system,
+            streams,
+            delivery,
+            webhook_actors: webhook_actors.clone(),
+            sources,
+            counters,
             metrics,
+            budget,
             trace,
-            webhook_registry,
-            source_registry,
             data_dir,
             lock,
         });
-        let for_janitor = engine.clone();
-        Supervisor::start_in_arbiter(&arbiter, move |_| Janitor::new(for_janitor));
-        let for_keeper = engine.clone();
-        let counters = Supervisor::start_in_arbiter(&arbiter, move |_| SourceCounters::new(for_keeper));
-        let (for_webhooks, delivering) = (engine.clone(), threads.clone());
-        let webhooks =
-            Supervisor::start_in_arbiter(&arbiter, move |_| WebhookSupervisor::new(for_webhooks, delivering));
-        let updates = Updates::new(engine.clone(), webhooks.clone(), arbiter.clone());
-        let registry = engine.registry.clone();
-        engine.catalog.set_sink(effects::sink(&engine, registry, &updates, arbiter.clone()));
+        let updates = Updates::new(catalog.clone(), log, webhook_actors, arbiter.clone());
+        catalog.set_sink(effects::sink(&rooms, &updates, arbiter.clone()));
+        rooms.counters.start(&arbiter);
+        Janitor::start(rooms.clone(), &arbiter);
         let hub = Hub {
-            engine,
+            rooms,
             updates,
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             arbiter: Arc::new(arbiter),
-            supervisor: webhooks,
-            counters,
-            threads: threads.into(),
-            journal_thread: Arc::new(parking_lot::Mutex::new(Some(thread))),
+            delivering: delivering.into(),
+            store_threads: Arc::new(parking_lot::Mutex::new(Some(threads))),
         };
         Ok(Started { hub, new_admin_token: is_new.then_some(admin) })
     }
 
     pub async fn health(&self) -> Health {
-        let engine = self.engine.clone();
-        let free = actix_rt::task::spawn_blocking(move || engine.free_disk_bytes()).await;
+        let rooms = self.rooms.clone();
+        let free = actix_rt::task::spawn_blocking(move || rooms.disk.free_bytes(&rooms.data_dir)).await;
+        let stats = self.rooms.log.stats();
         Health {
-            journal_writable: self.engine.journal.writable(),
+            journal_writable: self.rooms.journal.writable(),
+            storage_full: self.rooms.journal.storage_full(),
             // a system that does not answer is one whose disk is not known
             disk_free_bytes: free.ok().flatten(),
-            quarantined: self.engine.log.stats().quarantined,
-            queue_events: self.engine.journal.queued(),
+            quarantined: stats.quarantined,
+            damaged_ranges: stats.damaged_ranges,
+            notes_lost: self.rooms.notes.was_lost(),
+            queue_events: self.rooms.journal.queued(),
         }
     }
 
     /// Ends all sessions with a clean close.
     pub async fn end_sessions(&self) {
-        // without a registry there are no sessions
-        let _ = self.engine.registry.send(CloseAll).await;
+        self.rooms.streams.close_all().await;
     }
 
     /// Lets the attempts in flight end and makes no new ones; gives up waiting after `patience`, and what was in flight is
     /// made again at the next start.
     pub async fn end_deliveries(&self, patience: Duration) {
-        let ended = self.supervisor.send(StopAll);
-        if tokio::time::timeout(patience, ended).await.is_err() {
+        if tokio::time::timeout(patience, self.rooms.webhook_actors.stop()).await.is_err() {
             log::warn!("attempts of webhooks were still under way and will be made again");
         }
     }
 
-    /// Commits what is queued, flushes the store and ends the engine's threads. To be called when nothing listens any
+    /// Commits what is queued, writes the documents and ends the engine's threads. To be called when nothing listens any
     /// more; gives up waiting after `patience`.
     pub async fn stop(&self, patience: Duration) {
-        self.engine.journal.stop();
-        let thread = self.journal_thread.lock().take();
-        if let Some(thread) = thread {
-            let ended = actix_rt::task::spawn_blocking(move || thread.join());
-            if tokio::time::timeout(patience, ended).await.is_err() {
-                log::error!("the last commit takes too long; what was acknowledged is durable");
+        if tokio::time::timeout(patience, self.rooms.counters.write_down()).await.is_err() {
+            log::error!("the counters of sources of the last second are lost: the disk takes too long");
+        }
+        self.rooms.journal.stop();
+        let threads = self.store_threads.lock().take();
+        if let Some(StoreThreads { journal, upkeep }) = threads {
+            let ended = actix_rt::task::spawn_blocking(move || (journal.join(), upkeep.join()));
+            match tokio::time::timeout(patience, ended).await {
+                Ok(Ok((Ok(()), Ok(())))) => {}
+                Ok(_) => log::error!("a thread of the store panicked at the end; what was acknowledged is durable"),
+                Err(_) => log::error!("the end of the store takes too long; what was acknowledged is durable"),
             }
         }
-        // without its actor the counters of the last second are lost, and nothing else
-        let _ = tokio::time::timeout(patience, self.counters.send(WriteDown)).await;
-        if let Err(e) = self.blocking(|engine| engine.state.sync()).await {
-            log::error!("the last flush failed: {e}");
+        let rooms = self.rooms.clone();
+        let closed = actix_rt::task::spawn_blocking(move || rooms.notes.close());
+        match tokio::time::timeout(patience, closed).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(e))) => log::error!("the notes were not closed in order: {e}"),
+            Ok(Err(_)) | Err(_) => log::error!("the notes were not closed in order"),
         }
-        for thread in self.threads.iter() {
+        for thread in self.delivering.iter() {
             thread.stop();
         }
         self.arbiter.stop();
     }
 }
 
-/// Deletes what a crash left of webhooks that were being deleted. The journal's errors are no reason not to start.
-async fn delete_orphans(catalog: &Catalog, journal: &Journal) -> Result<(), DocumentError> {
-    let changes = catalog.orphans()?;
+/// Stores what follows from the start itself: the proof of the secret key, and the deletion of what a crash left of webhooks
+/// that were being deleted. The journal's errors are no reason not to start.
+async fn store_at_start(
+    catalog: &Catalog,
+    journal: &Journal,
+    key_check: Option<crate::documents::Change>,
+) -> Result<(), DocumentError> {
+    let mut changes = catalog.orphans()?;
+    changes.extend(key_check);
     if changes.is_empty() {
         return Ok(());
     }
-    let count = changes.len();
-    let deletion = DocumentChanges { changes, urgency: Urgency::Reserve, ..DocumentChanges::default() };
-    match journal.persist(deletion).await {
-        Ok(()) => log::info!(count; "what was left of deleted webhooks is deleted"),
-        Err(e) => log::warn!(count; "what is left of deleted webhooks is deleted at the next start: {e}"),
+    let request = DocumentChanges { changes, urgency: Urgency::Reserve, ..DocumentChanges::default() };
+    if let Err(e) = journal.persist(request).await {
+        log::warn!("what the start has to store is stored at the next one: {e}");
     }
     Ok(())
 }
 
-/// The token in the data folder, made when there is none: (token, made now).
-fn admin_token_file(data_dir: &Path) -> Result<(String, bool), HubError> {
+/// The token in the data folder, made when there is none: (token, made now). Blocks.
+fn admin_token_file(disk: &Disk, data_dir: &Path) -> Result<(String, bool), DiskError> {
     let path = data_dir.join("admin-token");
-    match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok((text.trim().into(), false)),
-        Ok(_) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(HubError::Io { what: "cannot read", path, source }),
+    match disk.read(Point::SecretKeyRead, &path) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+            if !text.is_empty() {
+                return Ok((text, false));
+            }
+        }
+        Err(e) if e.is_missing() => {}
+        Err(e) => return Err(e),
     }
-    let token = secret_text("sta_", clock::random());
-    let write = || {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        file.write_all(token.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|source| HubError::Io { what: "cannot write", path: path.clone(), source })?;
+    let token = secret_text("sta_", crate::clock::random());
+    disk.replace(Point::SecretKeyWrite, &path, token.as_bytes())?;
     Ok((token, true))
 }

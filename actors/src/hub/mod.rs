@@ -2,10 +2,13 @@
 
 pub mod backup;
 mod channels;
+mod data_folder;
 mod effects;
 mod history;
 mod janitor;
 mod lifecycle;
+mod limits;
+mod rooms;
 pub mod sources;
 mod stats;
 mod tokens;
@@ -20,22 +23,23 @@ use futures_util::Stream;
 
 pub use channels::{ChannelError, MapChange, NewMap, NewOrganization};
 pub use history::{HistoryPage, HistoryQuery, Order};
+pub use data_folder::FolderError;
 pub use lifecycle::{Config, Health, HubError, Started};
+pub use limits::{Limits, WebhookLimits};
 pub use stats::{Bucket, Stats, StatsQuery};
 pub use tokens::{NewToken, TokenError};
 pub use trace::{Publisher, PublisherKind, Trace};
 
 use crate::catalog::{ChangeError, View};
-use crate::delivery::supervisor::Supervisor;
 use crate::documents::Change;
-use crate::engine::Engine;
-use crate::ingest::counters::SourceCounters;
+use self::rooms::Rooms;
 use crate::journal::{AppendError, Receipt, Urgency};
 use crate::metrics::Metrics;
 use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft};
-use crate::store::{DedupeKey, StoreError};
+use crate::catalog::reader::ReadError;
+use crate::log::DedupeKey;
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
 use crate::streams::tickets::{Grant, Spent};
@@ -45,39 +49,37 @@ use crate::streams::{sse, websocket};
 /// The engine, as the edge holds it.
 #[derive(Clone)]
 pub struct Hub {
-    engine: Arc<Engine>,
+    rooms: Arc<Rooms>,
     updates: Arc<webhooks::Updates>,
     /// Held by the one backup that may be under way.
     backups: Arc<tokio::sync::Semaphore>,
     /// The thread on which the registry, the channels, the tickets and the janitor live.
     arbiter: Arc<actix_rt::ArbiterHandle>,
-    supervisor: actix::Addr<Supervisor>,
-    counters: actix::Addr<SourceCounters>,
     /// The threads that deliver webhooks.
-    threads: Arc<[actix_rt::ArbiterHandle]>,
-    journal_thread: Arc<parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>>,
+    delivering: Arc<[actix_rt::ArbiterHandle]>,
+    store_threads: Arc<parking_lot::Mutex<Option<lifecycle::StoreThreads>>>,
 }
 
 impl Hub {
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.engine.metrics
+        &self.rooms.metrics
     }
 
     // ---- who calls -----------------------------------------------------------------------------------------------
 
     /// Whose token this is.
     pub fn principal(&self, token: &str) -> Option<Arc<Principal>> {
-        self.engine.catalog.principal(token)
+        self.rooms.catalog.principal(token)
     }
 
     /// Whether a principal that was let in before would be let in now.
     pub fn holds(&self, principal: &Principal) -> bool {
-        self.engine.catalog.holds(principal)
+        self.rooms.catalog.holds(principal)
     }
 
     /// A channel by what clients call it.
     pub fn find(&self, kind: ChannelKind, id_or_slug: &str) -> Option<Arc<Channel>> {
-        self.engine.catalog.find(kind, id_or_slug)
+        self.rooms.catalog.find(kind, id_or_slug)
     }
 
     /// A channel by `map:<id or slug>` or `organization:<id>`.
@@ -87,11 +89,11 @@ impl Hub {
     }
 
     pub fn channel(&self, no: ChannelNo) -> Option<Arc<Channel>> {
-        self.engine.catalog.channel(no)
+        self.rooms.catalog.channel(no)
     }
 
     pub fn list(&self, kind: ChannelKind) -> Vec<Arc<Channel>> {
-        self.engine.catalog.channels(kind)
+        self.rooms.catalog.channels(kind)
     }
 
     // ---- publishing ----------------------------------------------------------------------------------------------
@@ -106,14 +108,14 @@ impl Hub {
         key: Option<&str>,
         by: Arc<str>,
     ) -> Result<Receipt, AppendError> {
-        self.engine.journal.append(channel, drafts, key.map(DedupeKey::of_request), by).await
+        self.rooms.journal.append(channel, drafts, key.map(DedupeKey::of_request), by).await
     }
 
     // ---- streams -------------------------------------------------------------------------------------------------
 
     /// A place among the open streams, to be taken before the first header is written.
     pub fn slot(&self, channel: ChannelNo, principal: &Principal) -> Result<Slot, StreamRefusal> {
-        self.engine.streams.slot(channel, principal)
+        self.rooms.streams.slot(channel, principal)
     }
 
     /// Opens an SSE stream. None while the channel cannot be reached, which passes within a second.
@@ -121,7 +123,7 @@ impl Hub {
         &self,
         opening: Opening,
     ) -> Option<impl Stream<Item = Result<Bytes, actix_web::Error>> + use<>> {
-        sse::stream(&self.engine.streams, opening).await
+        sse::stream(&self.rooms.streams, opening).await
     }
 
     /// Answers a WebSocket handshake with a session.
@@ -131,29 +133,29 @@ impl Hub {
         payload: Payload,
         opening: Opening,
     ) -> Result<HttpResponse, UpgradeError> {
-        websocket::upgrade(&self.engine.streams, request, payload, opening).await
+        websocket::upgrade(&self.rooms.streams, request, payload, opening).await
     }
 
     // ---- tickets -------------------------------------------------------------------------------------------------
 
     /// Mints a ticket; none when too many are open.
     pub async fn mint(&self, grant: Grant) -> Option<String> {
-        self.engine.streams.mint(grant).await
+        self.rooms.streams.mint(grant).await
     }
 
     /// What a ticket is good for, without spending it.
     pub async fn look(&self, ticket: &str) -> Option<Grant> {
-        self.engine.streams.look(ticket).await
+        self.rooms.streams.look(ticket).await
     }
 
     /// Spends a ticket. Some for exactly one caller.
     pub async fn spend(&self, ticket: &str) -> Option<Spent> {
-        self.engine.streams.spend(ticket).await
+        self.rooms.streams.spend(ticket).await
     }
 
     /// Gives a ticket back that was spent in vain.
     pub async fn restore(&self, spent: Spent) {
-        self.engine.streams.restore(spent).await;
+        self.rooms.streams.restore(spent).await;
     }
 
     /// Changes what is configured, see [`Catalog::change`](crate::catalog::Catalog::change).
@@ -162,16 +164,16 @@ impl Hub {
         urgency: Urgency,
         decide: impl Fn(&View<'_>) -> Result<(Vec<Change>, T), E>,
     ) -> Result<T, E> {
-        self.engine.catalog.change(urgency, decide).await.map_err(ChangeError::into_error)
+        self.rooms.catalog.change(urgency, decide).await.map_err(ChangeError::into_error)
     }
 
     /// Runs work that blocks on a thread made for it.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let engine = self.engine.clone();
-        let result = actix_rt::task::spawn_blocking(move || work(&engine)).await;
-        result.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string())))
+        work: impl FnOnce(&Rooms) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let rooms = self.rooms.clone();
+        let result = actix_rt::task::spawn_blocking(move || work(&rooms)).await;
+        result.unwrap_or_else(|e| Err(ReadError::Panicked(e.to_string())))
     }
 }

@@ -6,7 +6,8 @@ use super::Hub;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
+use crate::catalog::reader::ReadError;
+use crate::log::{Direction, PageLimit};
 
 #[derive(Clone, Debug)]
 pub struct StatsQuery {
@@ -34,8 +35,8 @@ pub struct Stats {
 
 impl Hub {
     /// Counts the events of a channel, or of all, that were appended within the window.
-    pub async fn stats(&self, no: ChannelNo, query: StatsQuery) -> Result<Stats, StoreError> {
-        self.blocking(move |engine| {
+    pub async fn stats(&self, no: ChannelNo, query: StatsQuery) -> Result<Stats, ReadError> {
+        self.blocking(move |rooms| {
             let StatsQuery { filter, now_ms, window_ms, bucket_ms } = query;
             // buckets begin at whole multiples, so that two requests in a row agree on them
             let since_ms = (now_ms - window_ms).div_euclid(bucket_ms) * bucket_ms;
@@ -49,9 +50,9 @@ impl Hub {
                 buckets: (0..count).map(start).collect(),
             };
             let mut after = EventId::at_time(since_ms.max(0) as u64).before();
-            let limit = PageLimit { events: engine.limits.page_events, bytes: engine.limits.page_bytes };
+            let limit = PageLimit { events: rooms.limits.page_events, bytes: rooms.limits.page_bytes };
             loop {
-                let page = engine.frames.page(no, after, limit, Direction::Forward)?;
+                let page = rooms.frames.page(no, after, limit, Direction::Forward)?;
                 after = page.last.unwrap_or(after);
                 for frame in page.frames {
                     let at = (frame.event.id.time_ms() as i64 - since_ms).div_euclid(bucket_ms);

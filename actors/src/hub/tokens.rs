@@ -93,7 +93,7 @@ impl Hub {
     pub async fn create_token(&self, channel: &Channel, new: NewToken) -> Result<(TokenRecord, String), TokenError> {
         let fresh = FreshToken::new(new)?;
         let no = channel.no();
-        let tokens_per_channel = self.engine.limits.tokens_per_channel;
+        let tokens_per_channel = self.rooms.limits.tokens_per_channel;
         let record = self
             .change::<_, TokenError>(Urgency::Normal, |view| {
                 view.channel(no).ok_or(TokenError::Gone)?;
@@ -106,7 +106,7 @@ impl Hub {
 
     /// The tokens of a channel, or all of them.
     pub fn tokens(&self, channel: Option<ChannelNo>) -> Vec<(Arc<TokenRecord>, Arc<Channel>)> {
-        self.engine.catalog.read(|tables| {
+        self.rooms.catalog.read(|tables| {
             let with_channel =
                 |token: Arc<TokenRecord>| Some((token.clone(), tables.channel(ChannelNo(token.channel))?.clone()));
             tables.tokens(channel).into_iter().filter_map(with_channel).collect()
@@ -114,7 +114,7 @@ impl Hub {
     }
 
     pub fn token(&self, id: &str) -> Option<Arc<TokenRecord>> {
-        self.engine.catalog.token(id)
+        self.rooms.catalog.token(id)
     }
 
     /// Revokes a token; its streams end within a second. False when there is none.

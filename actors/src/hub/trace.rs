@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::Hub;
+use super::rooms::Rooms;
 use super::webhooks::EventOutcome;
 use crate::feed::trace::Remembered;
 use crate::model::channel::Channel;
 use crate::model::event::{ChannelNo, Event, Origin};
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
+use crate::catalog::reader::ReadError;
+use crate::log::{Direction, PageLimit};
 
 /// Who published an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +44,10 @@ pub struct Trace {
 
 impl Hub {
     /// An event of the log, with its channel.
-    pub async fn event(&self, id: EventId) -> Result<Option<(Event, Arc<Channel>)>, StoreError> {
-        let read = move |engine: &crate::engine::Engine| {
-            let limit = PageLimit { events: 1, bytes: engine.limits.page_bytes };
-            engine.log.read(ChannelNo::ALL, id.before(), limit, Direction::Forward)
+    pub async fn event(&self, id: EventId) -> Result<Option<(Event, Arc<Channel>)>, ReadError> {
+        let read = move |rooms: &Rooms| {
+            let limit = PageLimit { events: 1, bytes: rooms.limits.page_bytes };
+            Ok(rooms.log.read(ChannelNo::ALL, id.before(), limit, Direction::Forward)?)
         };
         let found = self.blocking(read).await?.events.into_iter().find(|event| event.id == id);
         // the events of a deleted channel are not read any more
@@ -53,11 +55,11 @@ impl Hub {
     }
 
     /// What is known of an event of this channel.
-    pub async fn trace(&self, event: &Event, channel: &Channel) -> Result<Trace, StoreError> {
-        self.engine.streams.settle(event.channel).await;
+    pub async fn trace(&self, event: &Event, channel: &Channel) -> Result<Trace, ReadError> {
+        self.rooms.streams.settle(event.channel).await;
         Ok(Trace {
             publisher: self.publisher(&event.origin),
-            remembered: self.engine.trace.find(event.id),
+            remembered: self.rooms.trace.find(event.id),
             webhooks: self.event_outcomes(event, channel).await?,
         })
     }

@@ -12,7 +12,7 @@ use actix_rt::ArbiterHandle;
 use futures_util::FutureExt;
 use serde_json::json;
 
-use crate::catalog::channels::Directory;
+use crate::catalog::Catalog;
 use crate::catalog::system::SystemEvents;
 use crate::clock;
 use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError};
@@ -26,7 +26,7 @@ const REASON_CHARS_MAX: usize = 1000;
 
 pub struct SourceCounters {
     sources: Arc<SourceRegistry>,
-    directory: Arc<Directory>,
+    catalog: Arc<Catalog>,
     notes: Arc<Notes>,
     system: SystemEvents,
     /// The counters could not be written.
@@ -44,11 +44,11 @@ pub fn stored(notes: &Notes, source: &str) -> Result<Counts, NotesError> {
 impl SourceCounters {
     pub fn new(
         sources: Arc<SourceRegistry>,
-        directory: Arc<Directory>,
+        catalog: Arc<Catalog>,
         notes: Arc<Notes>,
         system: SystemEvents,
     ) -> Arc<SourceCounters> {
-        Arc::new(SourceCounters { sources, directory, notes, system, is_failing: AtomicBool::new(false) })
+        Arc::new(SourceCounters { sources, catalog, notes, system, is_failing: AtomicBool::new(false) })
     }
 
     /// Begins the rounds, on an arbiter; they end with it.
@@ -117,7 +117,7 @@ impl SourceCounters {
     async fn report(&self) {
         let now_ms = clock::now_ms();
         for live in self.sources.list(None) {
-            let Some(channel) = self.directory.get(live.source.channel_no()) else { continue };
+            let Some(channel) = self.catalog.channel(live.source.channel_no()) else { continue };
             let Some(refusals) = live.stats.report_due(now_ms) else { continue };
             let (source, content, unauthenticated) = (&*live.source.id, refusals.content, refusals.unauthenticated);
             log::warn!(source, content, unauthenticated; "a source refused requests: {}", refusals.reason);

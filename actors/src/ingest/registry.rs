@@ -12,6 +12,7 @@ use crate::catalog::source::Source;
 use crate::documents::notes::Notes;
 use crate::ingest::dead_letters::{DeadLetters, LetterLimits, LockedLetters};
 use crate::model::event::{ChannelNo, Origin};
+use crate::model::record_id::SourceId;
 use crate::model::seal::SealKey;
 use crate::model::source::body::takes_forms;
 use crate::model::source::{Headers, Proof, Untrusted, Verifier, Window};
@@ -137,7 +138,7 @@ pub struct ActiveSource {
     pub by: Arc<str>,
 }
 
-/// Why a request gets no further than the family.
+/// Why a request gets no further than the address of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceRefusal {
     #[error("too many requests; wait {wait_ms} ms")]
@@ -167,7 +168,7 @@ impl ActiveSource {
     /// The dead letters of the source, for one at a time.
     pub async fn letters(&self, notes: &Arc<Notes>) -> LockedLetters {
         let letters = self.stats.letters.clone().lock_owned().await;
-        LockedLetters { letters, source: self.source.id.clone(), notes: notes.clone() }
+        LockedLetters { letters, source: self.source.id.clone().into(), notes: notes.clone() }
     }
 
     /// How many dead letters there are; none where that cannot be read.
@@ -199,7 +200,7 @@ impl ActiveSource {
 
 pub struct SourceRegistry {
     pub limits: SourceLimits,
-    sources: RwLock<HashMap<Arc<str>, Arc<ActiveSource>>>,
+    sources: RwLock<HashMap<SourceId, Arc<ActiveSource>>>,
 }
 
 impl SourceRegistry {
@@ -219,8 +220,9 @@ impl SourceRegistry {
         live
     }
 
-    pub fn remove(&self, id: &str) {
-        self.sources.write().remove(id);
+    /// Takes a source out, and returns it.
+    pub fn remove(&self, id: &str) -> Option<Arc<ActiveSource>> {
+        self.sources.write().remove(id)
     }
 
     /// The sources of a channel, or all, the oldest first.

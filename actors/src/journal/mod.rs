@@ -7,7 +7,10 @@
 //!
 //! If the process dies, what was not answered may or may not be there; what was answered is.
 
+mod commit;
 mod plan;
+mod recovery;
+mod upkeep;
 mod worker;
 
 use std::pin::Pin;
@@ -20,12 +23,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use self::plan::Append;
-pub use self::worker::Worker;
-use crate::documents::{Change, Table};
+pub use self::recovery::{RecoveryError, Store, recover};
+pub use self::upkeep::{Upkeep, UpkeepCounts};
+pub use self::worker::{Applied, Rest, Round, Worker};
+use crate::documents::{Change, DocumentError, Table, encode_changes};
 use crate::model::channel::Channel;
 use crate::model::event::Draft;
 use crate::model::id::EventId;
-use crate::store::DedupeKey;
+use crate::log::{DedupeKey, LossChange, LossDocument};
 
 /// The journal's bounds.
 #[derive(Clone, Debug)]
@@ -135,6 +140,8 @@ struct Shown {
     stopping: AtomicBool,
     /// Grows when changes of documents failed, see [`DocumentChanges::epoch`].
     epoch: AtomicU64,
+    /// Upkeep wants the documents, to write them as a generation.
+    generation_due: AtomicBool,
 }
 
 impl Shown {
@@ -168,15 +175,15 @@ pub struct Queue {
     shown: Arc<Shown>,
 }
 
-/// Changes that wait for their commit. Resolves when they are durable and applied.
-#[must_use = "whether the changes were stored is known only by this"]
-pub struct Pending {
-    answer: oneshot::Receiver<Result<(), AppendError>>,
+/// A request that waits for its commit. Resolves when it is durable and in effect.
+#[must_use = "whether it was stored is known only by this"]
+pub struct Pending<T> {
+    answer: oneshot::Receiver<Result<T, AppendError>>,
     shown: Arc<Shown>,
 }
 
-impl Future for Pending {
-    type Output = Result<(), AppendError>;
+impl<T> Future for Pending<T> {
+    type Output = Result<T, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = Pin::new(&mut self.answer).poll(context);
@@ -204,7 +211,7 @@ impl Journal {
         (journal, Queue { orders: taken, shown })
     }
 
-    /// Queues drafts as one atomic batch. The answer comes when they are durable.
+    /// Queues drafts as one atomic batch and waits until they are durable.
     ///
     /// # Errors
     /// [`AppendError::OutcomeUnknown`] after the answer's timeout: then the events may still appear, once. With every other
@@ -216,23 +223,50 @@ impl Journal {
         key: Option<DedupeKey>,
         by: Arc<str>,
     ) -> Result<Receipt, AppendError> {
-        self.admit(Urgency::Normal)?;
-        let load = Load { events: drafts.len(), bytes: drafts.iter().map(Draft::bytes).sum() };
+        self.within_timeout(self.submit(channel, drafts, key, by)?).await
+    }
+
+    /// Queues drafts as one atomic batch, without waiting: what was queued first is committed first.
+    ///
+    /// # Errors
+    /// They cannot be queued; nothing will be stored.
+    pub fn submit(
+        &self,
+        channel: Arc<Channel>,
+        drafts: Vec<Draft>,
+        key: Option<DedupeKey>,
+        by: Arc<str>,
+    ) -> Result<Pending<Receipt>, AppendError> {
+        self.submit_append(Append { channel, drafts, key, by, urgency: Urgency::Normal })
+    }
+
+    /// Queues drafts that use the reserve when the disk is nearly full: what the server itself has to tell, once in a while.
+    ///
+    /// # Errors
+    /// They cannot be queued; nothing will be stored.
+    pub fn submit_urgent(
+        &self,
+        channel: Arc<Channel>,
+        drafts: Vec<Draft>,
+        by: Arc<str>,
+    ) -> Result<Pending<Receipt>, AppendError> {
+        self.submit_append(Append { channel, drafts, key: None, by, urgency: Urgency::Reserve })
+    }
+
+    fn submit_append(&self, append: Append) -> Result<Pending<Receipt>, AppendError> {
+        self.admit(append.urgency)?;
+        let load = Load { events: append.drafts.len(), bytes: append.drafts.iter().map(Draft::bytes).sum() };
         self.reserve(load)?;
         let (answer, answered) = oneshot::channel();
-        self.queue(Order::Append(Append { channel, drafts, key, by }, load, answer))?;
-        match tokio::time::timeout(self.answer_timeout, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(unanswered(&self.shown)),
-            Err(_) => Err(AppendError::OutcomeUnknown),
-        }
+        self.queue(Order::Append(append, load, answer))?;
+        Ok(Pending { answer: answered, shown: self.shown.clone() })
     }
 
     /// Queues changes of documents, without waiting: what was queued first is committed first.
     ///
     /// # Errors
     /// They cannot be queued; nothing will be stored.
-    pub fn change(&self, changes: DocumentChanges) -> Result<Pending, AppendError> {
+    pub fn change(&self, changes: DocumentChanges) -> Result<Pending<()>, AppendError> {
         self.admit(changes.urgency)?;
         let load = Load { events: 1, bytes: changes.changes.iter().map(Change::encoded_bytes).sum() };
         match changes.urgency {
@@ -257,7 +291,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`AppendError::OutcomeUnknown`] after it.
-    pub async fn within_timeout(&self, pending: Pending) -> Result<(), AppendError> {
+    pub async fn within_timeout<T>(&self, pending: Pending<T>) -> Result<T, AppendError> {
         tokio::time::timeout(self.answer_timeout, pending).await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
 
@@ -290,15 +324,15 @@ impl Journal {
         })
     }
 
+    /// How long an answer is waited for.
+    pub fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
+
     /// Which generation of queued changes is valid: it grows when changes failed, and those that were computed on them
     /// are answered by [`AppendError::Conflict`].
     pub fn epoch(&self) -> u64 {
         self.shown.epoch.load(Ordering::Acquire)
-    }
-
-    /// How long an answer is waited for before it is given as not known.
-    pub fn answer_timeout(&self) -> Duration {
-        self.answer_timeout
     }
 
     /// Requests that wait for a commit, in events.
@@ -324,13 +358,41 @@ impl Journal {
     }
 }
 
+/// A loss of the log as a document.
+fn loss_document(loss: &LossChange) -> Result<Change, DocumentError> {
+    match &loss.document {
+        Some(document) => Change::put(Table::Losses, &loss.key, document),
+        None => Ok(Change::delete(Table::Losses, &loss.key)),
+    }
+}
+
+/// What the migration of an older data folder has found to be lost, as a change of documents.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn loss_of_migration(loss: LossDocument) -> Result<Change, DocumentError> {
+    loss_document(&LossChange::of(loss))
+}
+
+/// The payload of a commit that holds only documents, for the migration of an older data folder.
+pub fn documents_payload(changes: &[Change], now_ms: i64, documents_changed_at: u64) -> Vec<u8> {
+    let mut payload = commit::Payload::default();
+    payload.begin(now_ms, documents_changed_at);
+    payload.add_documents(&encode_changes(changes));
+    payload.bytes().to_vec()
+}
+
 /// Runs the worker on a thread of its own: it blocks on the disk, and actors share single-threaded runtimes.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn spawn(mut worker: Worker) -> std::io::Result<JoinHandle<()>> {
+pub fn spawn(worker: Worker) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("journal".into()).spawn(move || worker.run())
 }
 
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+pub mod test_store;
 #[cfg(test)]
 mod tests;

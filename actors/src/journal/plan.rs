@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{AppendError, Receipt};
+use super::{DocumentChanges, Receipt, Urgency};
 use crate::documents::{Change, Documents, Table};
 use crate::model::channel::{Channel, Owner};
 use crate::model::event::{ChannelNo, Draft, Event, Origin};
 use crate::model::id::{EventId, IdSource};
-use crate::store::{Commit, Dedupe, DedupeKey, Log, StoreError};
+use crate::log::{Dedupe, DedupeKey, Log};
 
 /// Events that somebody publishes as one atomic batch.
 pub(super) struct Append {
@@ -19,12 +19,15 @@ pub(super) struct Append {
     pub key: Option<DedupeKey>,
     /// Who publishes.
     pub by: Arc<str>,
+    pub urgency: Urgency,
 }
 
 /// A commit that is being put together.
 #[derive(Default)]
 pub(super) struct Plan {
-    pub commit: Commit,
+    /// In the order of their ids, which follow everything before.
+    pub events: Vec<Event>,
+    pub dedupe: Vec<Dedupe>,
     pub changes: Vec<Change>,
     /// Whose channel the events belong to.
     pub owners: HashMap<ChannelNo, Owner>,
@@ -36,13 +39,10 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        self.commit.events.is_empty() && self.commit.dedupe.is_empty() && self.changes.is_empty()
+        self.events.is_empty() && self.dedupe.is_empty() && self.changes.is_empty()
     }
 
     /// Adds the events of a request, save those that an idempotency key shows to be known.
-    ///
-    /// # Errors
-    /// A key cannot be looked up; then nothing of the request is added.
     pub fn append(
         &mut self,
         append: Append,
@@ -50,30 +50,21 @@ impl Plan {
         ids: &mut IdSource,
         now_ms: i64,
         random: impl Fn() -> u128,
-    ) -> Result<Receipt, AppendError> {
-        let Append { channel, drafts, key, by } = append;
+    ) -> Receipt {
+        let Append { channel, drafts, key, by, .. } = append;
         let no = channel.no();
-        let failed = |e: StoreError| AppendError::Store(e.to_string());
         if let Some(key) = key
-            && let Some(ids) = self.first_answer(no, key, log, now_ms).map_err(failed)?
+            && let Some(ids) = self.first_answer(no, key, log, now_ms)
         {
-            return Ok(Receipt { ids, repeated: true });
-        }
-        // looked up before anything is added, so that a lookup that fails leaves nothing of the request behind
-        let mut repeats = Vec::with_capacity(drafts.len());
-        for draft in &drafts {
-            let key = draft.dedupe_id.as_deref().map(DedupeKey::of_event);
-            let known = key.map(|key| self.known(no, key, log, now_ms)).transpose().map_err(failed)?.flatten();
-            repeats.push((key, known));
+            return Receipt { ids, repeated: true };
         }
         self.owners.entry(no).or_insert_with(|| channel.owner());
         let mut receipt = Receipt { ids: Vec::with_capacity(drafts.len()), repeated: false };
         // events of one request get consecutive ids, so that a dedupe record is a first id and a count
         let mut stored = 0;
-        for (draft, (event_key, known)) in drafts.into_iter().zip(repeats) {
-            // a key may come twice within one batch
-            let within = event_key.and_then(|key| self.fresh.get(&(no, key)).copied());
-            if let Some((first, _)) = known.or(within) {
+        for draft in drafts {
+            let event_key = draft.dedupe_id.as_deref().map(DedupeKey::of_event);
+            if let Some((first, _)) = event_key.and_then(|key| self.known(no, key, log, now_ms)) {
                 receipt.ids.push(first);
                 continue;
             }
@@ -89,67 +80,53 @@ impl Plan {
             let ts_ms = draft.ts_ms.unwrap_or(id.time_ms() as i64);
             let Draft { kind, session, payload, validated, .. } = draft;
             let origin = Origin { by: by.clone(), validated };
-            self.commit.events.push(Event { id, channel: no, kind, ts_ms, session, origin, payload });
+            self.events.push(Event { id, channel: no, kind, ts_ms, session, origin, payload });
         }
         if let Some(key) = key {
             for (n, (first, count)) in runs(&receipt.ids).into_iter().enumerate() {
                 self.remember(no, key.nth(n as u32), first, count);
             }
         }
-        Ok(receipt)
+        receipt
     }
 
     /// Adds changes of documents. False, and nothing is added: the document that they depend on is not there.
-    pub fn change(&mut self, changes: Vec<Change>, requires: Option<&(Table, Vec<u8>)>, documents: &Documents) -> bool {
-        if let Some(required) = requires {
+    pub fn change(&mut self, request: &DocumentChanges, documents: &Documents) -> bool {
+        if let Some(required) = &request.requires {
             let within = self.documents.get(required).copied();
             if !within.unwrap_or_else(|| documents.contains(required.0, &required.1)) {
                 return false;
             }
         }
-        for change in &changes {
+        for change in &request.changes {
             // only what others may depend on needs to be known here
             if change.table() == Table::Webhooks {
                 self.documents.insert((change.table(), change.own_key().to_vec()), !change.is_deletion());
             }
         }
-        self.changes.extend(changes);
+        self.changes.extend(request.changes.iter().cloned());
         true
     }
 
     /// The ids of an earlier request with this key.
-    fn first_answer(
-        &self,
-        no: ChannelNo,
-        key: DedupeKey,
-        log: &Log,
-        now_ms: i64,
-    ) -> Result<Option<Vec<EventId>>, StoreError> {
+    fn first_answer(&self, no: ChannelNo, key: DedupeKey, log: &Log, now_ms: i64) -> Option<Vec<EventId>> {
         let mut ids = Vec::new();
         let mut run = 0;
-        while let Some((first, count)) = self.known(no, key.nth(run), log, now_ms)? {
+        while let Some((first, count)) = self.known(no, key.nth(run), log, now_ms) {
             ids.extend((0..count).map(|n| first.plus(n)));
             run += 1;
         }
-        Ok((!ids.is_empty()).then_some(ids))
+        (!ids.is_empty()).then_some(ids)
     }
 
-    fn known(
-        &self,
-        no: ChannelNo,
-        key: DedupeKey,
-        log: &Log,
-        now_ms: i64,
-    ) -> Result<Option<(EventId, u32)>, StoreError> {
-        match self.fresh.get(&(no, key)) {
-            Some(known) => Ok(Some(*known)),
-            None => log.known(no, key, now_ms),
-        }
+    /// What a key stands for, in this very commit or before.
+    fn known(&self, no: ChannelNo, key: DedupeKey, log: &Log, now_ms: i64) -> Option<(EventId, u32)> {
+        self.fresh.get(&(no, key)).copied().or_else(|| log.known(no, key, now_ms.max(0) as u64))
     }
 
     fn remember(&mut self, no: ChannelNo, key: DedupeKey, first: EventId, count: u32) {
         self.fresh.insert((no, key), (first, count));
-        self.commit.dedupe.push(Dedupe { channel: no, key, first, count });
+        self.dedupe.push(Dedupe { channel: no, key, first, count });
     }
 }
 

@@ -1,71 +1,18 @@
-//! The journal on a real log, with nobody listening.
-
-use std::path::Path;
+//! The journal on a real store, with nobody listening.
 
 use futures_util::future::{join, join_all};
 use tempfile::TempDir;
 
+use super::test_store::{LIMITS, TestStore};
 use super::*;
-use crate::clock;
-use crate::feed::Announcer;
+use crate::log::{Direction, Log, PageLimit};
 use crate::model::channel::ChannelKind;
-use crate::model::event::EventType;
-use crate::model::event::{ChannelNo, Event};
-use crate::model::id::IdSource;
+use crate::model::event::{ChannelNo, Event, EventType};
 use crate::model::json::Canonical;
-use crate::store::{Direction, Durability, Options, PageLimit, Retention};
-use crate::store::{Log, State};
+use crate::wal::Durability;
 
-const LIMITS: JournalLimits = JournalLimits {
-    queue_events: 100_000,
-    queue_bytes: 1 << 30,
-    batch_events: 64,
-    batch_bytes: 1 << 20,
-    answer_timeout: Duration::from_secs(60),
-    min_free_bytes: 0,
-};
-
-struct Running {
-    log: Arc<Log>,
-    journal: Journal,
-    thread: JoinHandle<()>,
-    _dir: TempDir,
-}
-
-fn open(dir: &Path, durability: Durability) -> Arc<Log> {
-    let options = Options {
-        data_dir: dir.to_path_buf(),
-        durability,
-        segment_max_bytes: 1 << 30,
-        segment_max_age_ms: 1 << 40,
-        cache_bytes: 4 << 20,
-        open_segments: 1,
-        retention: Retention::default(),
-        dedupe_window_ms: 60_000,
-        dedupe_keys: 10_000,
-    };
-    Arc::new(Log::open(options, clock::now_ms()).unwrap().0)
-}
-
-fn start(dir: &TempDir, limits: JournalLimits) -> Running {
-    start_on(open(dir.path(), Durability::Flush), limits)
-}
-
-fn start_on(log: Arc<Log>, limits: JournalLimits) -> Running {
-    let dir = TempDir::new().unwrap();
-    let (journal, queue) = Journal::new(&limits);
-    let worker = Worker {
-        queue,
-        log: log.clone(),
-        state: Arc::new(State::open(dir.path(), Durability::Flush).unwrap()),
-        documents: Arc::default(),
-        announcer: Announcer::new(Arc::default(), Arc::default()),
-        applied: Box::new(|_| {}),
-        metrics: Arc::default(),
-        limits,
-        ids: IdSource::after(log.head()),
-    };
-    Running { log, journal, thread: spawn(worker).unwrap(), _dir: dir }
+fn start(dir: &TempDir, limits: JournalLimits) -> TestStore {
+    TestStore::start(dir.path(), Durability::Flush, limits)
 }
 
 fn channel(no: u32) -> Arc<Channel> {
@@ -200,8 +147,8 @@ async fn the_key_of_a_request_that_stored_nothing_new_is_kept_too() {
 #[actix::test]
 async fn stopping_commits_what_is_queued_and_refuses_what_comes_later() {
     let dir = TempDir::new().unwrap();
-    for durability in [Durability::Flush, Durability::Fsync, Durability::Interval { ms: 3_600_000 }] {
-        let running = start_on(open(dir.path(), durability), LIMITS);
+    for durability in [Durability::Flush, Durability::Fsync, Durability::Interval { every_ms: 3_600_000 }] {
+        let running = TestStore::start(dir.path(), durability, LIMITS);
         let before = stored(&running.log).len();
         let appends: Vec<_> = (0..50)
             .map(|n| {
@@ -218,15 +165,16 @@ async fn stopping_commits_what_is_queued_and_refuses_what_comes_later() {
             running.journal.append(channel(1), vec![draft(0, None)], None, "tok_1".into()).await,
             Err(AppendError::Stopping)
         );
-        running.thread.join().unwrap();
+        running.join();
         let mut acknowledged = usize::from(last.is_ok());
         for append in appends {
             acknowledged += usize::from(append.await.unwrap().is_ok());
         }
-        drop((running.log, running.journal));
-        let log = open(dir.path(), durability);
-        assert_eq!(stored(&log).len(), before + acknowledged, "{durability:?}");
+        let again = TestStore::start(dir.path(), durability, LIMITS);
+        assert_eq!(stored(&again.log).len(), before + acknowledged, "{durability:?}");
         assert_eq!(acknowledged, 51);
+        again.journal.stop();
+        again.join();
     }
 }
 
@@ -240,6 +188,6 @@ async fn ids_grow_over_a_restart() {
         assert!(receipt.ids[0] > last);
         last = receipt.ids[2];
         running.journal.stop();
-        running.thread.join().unwrap();
+        running.join();
     }
 }

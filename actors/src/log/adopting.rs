@@ -14,7 +14,7 @@ use super::repair::put_aside;
 use super::sealed::Trouble;
 use super::segment_writer::{self, MANIFEST_FILE};
 use super::shelf::folder;
-use super::{LogError, format_1};
+use super::{LogError, file_check, format_1};
 use crate::disk::database::Database;
 use crate::disk::{Disk, Point};
 use crate::model::event::ChannelNo;
@@ -39,12 +39,14 @@ pub struct Surveyed {
     pub is_sealed: bool,
 }
 
-/// Reads a segment through and makes its manifest. Blocks.
-pub fn survey(database: &Database, segment: u64) -> Result<Surveyed, Trouble> {
+/// Reads a segment through, closes it, and makes its manifest. Blocks.
+pub fn survey(disk: &Disk, dir: &Path, database: Database, segment: u64) -> Result<Surveyed, Trouble> {
     let mut manifest = Manifest { format: FORMAT_1, segment, ..Manifest::default() };
-    format_1::survey(database, &mut manifest)?;
-    manifest.db_bytes = database.bytes()?;
-    Ok(Surveyed { manifest, is_sealed: format_1::is_sealed(database)? })
+    format_1::survey(&database, &mut manifest)?;
+    let is_sealed = format_1::is_sealed(&database)?;
+    drop(database);
+    manifest.set_file(file_check::sum(disk, dir)?);
+    Ok(Surveyed { manifest, is_sealed })
 }
 
 /// Writes manifests for the segments of an older server, also for the one that it was still writing, and returns what it knew
@@ -129,8 +131,8 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
 /// Writes the manifest of one segment, unless it has one. None for one that only tells that the segment was damaged.
 fn adopt(disk: &Disk, dir: &Path, segment: u64) -> Result<Option<Surveyed>, Trouble> {
     let path = dir.join(MANIFEST_FILE);
-    if disk.exists(&path).map_err(failed)? {
-        let text = disk.read(Point::ManifestRead, &path).map_err(failed)?;
+    if disk.exists(&path)? {
+        let text = disk.read(Point::ManifestRead, &path)?;
         match Manifest::decode(&text) {
             Ok(manifest) if manifest.format != FORMAT_1 => return Ok(None),
             Ok(manifest) => {
@@ -141,14 +143,9 @@ fn adopt(disk: &Disk, dir: &Path, segment: u64) -> Result<Option<Surveyed>, Trou
         }
     }
     let database = Database::open(disk, dir, None)?;
-    let surveyed = survey(&database, segment)?;
-    drop(database);
-    segment_writer::write_manifest(disk, dir, &surveyed.manifest).map_err(failed)?;
+    let surveyed = survey(disk, dir, database, segment)?;
+    segment_writer::write_manifest(disk, dir, &surveyed.manifest)?;
     Ok(Some(surveyed))
-}
-
-fn failed(e: crate::disk::DiskError) -> Trouble {
-    Trouble::Failed(e.into())
 }
 
 /// What the older server knew to be lost, and false when that cannot be read.

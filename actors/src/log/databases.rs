@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::file_check;
+use super::manifest::Manifest;
 use crate::disk::database::{Database, DatabaseError};
 use crate::disk::Disk;
 
@@ -65,8 +67,9 @@ impl Databases {
     /// by others. Blocks.
     ///
     /// # Errors
-    /// Those of [`Database::open`].
-    pub fn lease(&self, segment: u64, dir: &Path, expected_bytes: u64) -> Result<Lease<'_>, DatabaseError> {
+    /// Those of [`open`].
+    pub fn lease(&self, dir: &Path, manifest: &Manifest) -> Result<Lease<'_>, DatabaseError> {
+        let segment = manifest.segment;
         let mut slots = self.slots.lock();
         loop {
             slots.asked += 1;
@@ -87,7 +90,7 @@ impl Databases {
             if slots.slots.len() < self.open_max {
                 slots.slots.push(Slot { segment, database: None, users: 1, asked });
                 drop(slots);
-                return self.open(segment, dir, expected_bytes);
+                return self.open(dir, manifest);
             }
             let idle = slots.slots.iter_mut().filter(|slot| slot.users == 0 && slot.database.is_some());
             let Some(idle) = idle.min_by_key(|slot| slot.asked) else {
@@ -103,8 +106,9 @@ impl Databases {
         }
     }
 
-    fn open(&self, segment: u64, dir: &Path, expected_bytes: u64) -> Result<Lease<'_>, DatabaseError> {
-        let opened = Database::open(&self.disk, dir, Some(expected_bytes)).map(Arc::new);
+    fn open(&self, dir: &Path, manifest: &Manifest) -> Result<Lease<'_>, DatabaseError> {
+        let segment = manifest.segment;
+        let opened = open(&self.disk, dir, manifest).map(Arc::new);
         let mut slots = self.slots.lock();
         self.changed.notify_all();
         match opened {
@@ -144,6 +148,15 @@ impl Databases {
         }
         Claim { databases: self, segment }
     }
+}
+
+/// Opens the database of a segment when its file is what the manifest says. Blocks.
+///
+/// # Errors
+/// Those of [`Database::open`].
+pub fn open(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<Database, DatabaseError> {
+    file_check::check(disk, dir, &manifest.file())?;
+    Database::open(disk, dir, Some(manifest.db_bytes))
 }
 
 impl std::ops::Deref for Lease<'_> {

@@ -62,6 +62,11 @@ pub struct LossChange {
 }
 
 impl LossChange {
+    /// The document under its key.
+    pub fn of(document: LossDocument) -> LossChange {
+        LossChange::put(document)
+    }
+
     fn put(document: LossDocument) -> LossChange {
         let key = match &document {
             LossDocument::Expired { channel, .. } => [b"e".as_slice(), &channel.to_be_bytes()].concat(),
@@ -99,6 +104,15 @@ impl LossLedger {
                     self.head = self.head.max(head);
                 }
             }
+        }
+    }
+
+    /// Takes over what was stored before, after damage was found already: what of that was known is not unsaved.
+    pub fn recover(&mut self, documents: impl IntoIterator<Item = LossDocument>) {
+        let found = std::mem::take(self).damaged;
+        self.restore(documents);
+        for range in found {
+            self.damage(range);
         }
     }
 
@@ -150,18 +164,15 @@ impl LossLedger {
         let mut changes = Vec::new();
         // an id in a damaged range may have been given out, and none is given out twice
         self.head = self.head.max(range.through);
-        self.damaged.retain(|known| {
-            let touches = known.channel == range.channel && known.after <= range.through && range.after <= known.through;
-            if touches {
+        // one that grows may touch others
+        while let Some(at) = self.damaged.iter().position(|known| touch(known, &range) || range.covers(known)) {
+            let known = self.damaged.remove(at);
+            if known.channel == range.channel {
                 range.after = range.after.min(known.after);
                 range.through = range.through.max(known.through);
             }
-            let is_kept = !touches && !range.covers(known);
-            if !is_kept {
-                changes.push(LossChange::remove(known));
-            }
-            is_kept
-        });
+            changes.push(LossChange::remove(&known));
+        }
         self.damaged.push(range);
         self.damaged.sort_unstable();
         changes.push(LossChange::put(LossDocument::Damaged(range)));
@@ -226,6 +237,11 @@ impl LossLedger {
     pub fn damaged(&self) -> &[DamagedRange] {
         &self.damaged
     }
+}
+
+/// Whether two ranges are one.
+fn touch(a: &DamagedRange, b: &DamagedRange) -> bool {
+    a.channel == b.channel && a.after <= b.through && b.after <= a.through
 }
 
 #[cfg(test)]
@@ -320,6 +336,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
         #[test]
         fn nothing_that_was_damaged_is_ever_forgotten(ranges in proptest::collection::vec((0u32..4, 0u32..3000, 1u32..3), 1..600)) {
             let (mut ledger, mut stored) = (LossLedger::default(), Stored::default());

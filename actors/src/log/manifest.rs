@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::file_check::FileSum;
 use super::losses::DamagedRange;
 use super::{Moment, Span};
 use crate::model::event::ChannelNo;
@@ -50,8 +51,10 @@ pub struct Manifest {
     /// Entries of the database before the manifest's own, and the CRC-32C over them in their order.
     pub entries: u64,
     pub checksum: u32,
-    /// Length of the database; 0 when there is none because nothing of the segment is left.
+    /// Length of the database's file; 0 when there is none because nothing of the segment is left.
     pub db_bytes: u64,
+    /// Its checksums, see [`FileSum`]. sled leaves the file as it is when it opens it again.
+    pub db_crcs: Vec<u32>,
 }
 
 /// Why a manifest cannot be used.
@@ -86,6 +89,16 @@ impl Manifest {
             return Err(BadManifest::Newer(format));
         }
         serde_json::from_slice(json).map_err(|e| BadManifest::Damaged(e.to_string()))
+    }
+
+    /// The file of the database as it should be.
+    pub fn file(&self) -> FileSum {
+        FileSum { bytes: self.db_bytes, crcs: self.db_crcs.clone() }
+    }
+
+    /// Takes over what the file of the database is.
+    pub fn set_file(&mut self, file: FileSum) {
+        (self.db_bytes, self.db_crcs) = (file.bytes, file.crcs);
     }
 
     /// What the segment holds of a channel, or of all.

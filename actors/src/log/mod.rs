@@ -22,6 +22,7 @@ mod block;
 mod chunks;
 mod databases;
 mod dedupe;
+mod file_check;
 mod format_1;
 mod losses;
 mod manifest;
@@ -49,6 +50,8 @@ pub use self::sealing::SealStep;
 pub use self::section::{MalformedSection, encode_events, encode_keys};
 pub use self::shelf::{Admission, CommitPart, Log};
 pub use self::types::{
-    Dedupe, DedupeKey, Direction, LogError, LogOptions, LogPage, LogStats, Moment, PageLimit, Retention, Span,
+    Dedupe, DedupeKey, Direction, LogError, LogOptions, LogPage, LogStats, PageLimit, Retention, Span,
 };
+pub use crate::clock::Moment;
+
 pub use self::view::{LogView, UsedKey};

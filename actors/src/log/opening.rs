@@ -12,14 +12,14 @@ use parking_lot::{Mutex, RwLock};
 
 use super::active::Active;
 use super::block::{self, Part};
-use super::databases::Databases;
+use super::databases::{self, Databases};
 use super::dedupe::DedupeTable;
 use super::losses::{DamagedRange, LossDocument, LossLedger};
 use super::manifest::{BadManifest, FORMAT_1, Manifest};
 use super::sealed::{Sealed, Trouble, Values};
 use super::segment_writer::{self, Checksum, KEYS_FILE, MANIFEST_FILE, decode_keys};
 use super::shelf::{Log, Shelf, folder};
-use super::{Dedupe, LogError, LogOptions, Moment, adopting, format_1};
+use super::{Dedupe, LogError, LogOptions, Moment, adopting, file_check, format_1};
 use crate::disk::database::{Database, DatabaseError};
 use crate::disk::{Disk, Open, Point};
 use crate::model::event::ChannelNo;
@@ -76,7 +76,7 @@ impl Log {
         for name in &names {
             let path = self.dir.join(name);
             let fresh = name.strip_suffix(".new").and_then(|name| name.parse::<u64>().ok());
-            let is_leftover = fresh.is_some() || name.ends_with(".old") || name.starts_with(DROPPED);
+            let is_leftover = fresh.is_some() || name.ends_with(".old") || name.ends_with(".copy") || name.starts_with(DROPPED);
             match fresh {
                 Some(segment) if !segments.contains(&segment) => {
                     if let Ok(Some(Ok(_))) = self.manifest_in(&path) {
@@ -126,6 +126,9 @@ impl Log {
             shelf.head = shelf.head.max(manifest.last.unwrap_or_default());
             shelf.sequence = shelf.sequence.max(manifest.through);
             shelf.next_segment = segment + 1;
+            if manifest.db_bytes == 0 && disk_bytes > 0 {
+                shelf.leftovers.push(dir.clone());
+            }
             shelf.add(Arc::new(Sealed::new(dir, manifest, disk_bytes)));
         }
         let newest = self.shelf.read().sealed.last().map_or(0, |sealed| sealed.segment());
@@ -156,7 +159,7 @@ impl Log {
     fn manifest_of_database(&self, dir: &Path, segment: u64) -> Result<Manifest, Trouble> {
         let database = Database::open(&self.disk, dir, None)?;
         if format_1::is_begun(&database)? {
-            return adopting::survey(&database, segment).map(|surveyed| surveyed.manifest);
+            return adopting::survey(&self.disk, dir, database, segment).map(|surveyed| surveyed.manifest);
         }
         let own = block::manifest_key(0)..=block::manifest_key(u16::MAX);
         let text = match Values::new(database.range(own)).next() {
@@ -172,7 +175,10 @@ impl Log {
         if (sum.entries, sum.crc) != (manifest.entries, manifest.checksum) {
             return Err(Trouble::Damaged("the database is damaged as well".into()));
         }
-        Ok(Manifest { db_bytes: database.bytes()?, ..manifest })
+        drop(database);
+        let mut manifest = manifest;
+        manifest.set_file(file_check::sum(&self.disk, dir)?);
+        Ok(manifest)
     }
 
     /// Looks whether each database can be used, and rebuilds those whose length is wrong.
@@ -181,7 +187,7 @@ impl Log {
         for sealed in sealed.iter().filter(|sealed| sealed.manifest.db_bytes > 0) {
             match self.check_database(sealed) {
                 Ok(()) => {}
-                Err(e) if e.is_damage() => self.repair(sealed, &e.to_string())?,
+                Err(e) if e.is_damage() => self.repair(sealed, &e.to_string(), 0)?,
                 Err(e) => return Err(e.into()),
             }
         }
@@ -227,13 +233,13 @@ impl Log {
     }
 
     fn keys_of_format_1(&self, sealed: &Arc<Sealed>) -> Result<Vec<(Dedupe, u64)>, LogError> {
-        let database = Database::open(&self.disk, &sealed.dir, Some(sealed.manifest.db_bytes));
+        let database = databases::open(&self.disk, &sealed.dir, &sealed.manifest);
         let keys = database.map_err(Trouble::from).and_then(|database| format_1::keys(&database));
         let mut keys = match keys {
             Ok(keys) => keys,
             Err(Trouble::Failed(e)) => return Err(e),
             Err(Trouble::Damaged(why)) => {
-                self.repair(sealed, &why)?;
+                self.repair(sealed, &why, 1)?;
                 let rebuilt = self.shelf.read().sealed.iter().find(|s| s.segment() == sealed.segment()).cloned();
                 return rebuilt.filter(|s| s.manifest.keys > 0).map_or(Ok(Vec::new()), |s| self.keys_of(&s));
             }
@@ -255,7 +261,7 @@ impl Log {
         }
         ::log::error!(file:display = path.display(); "dedupe keys are damaged and are read from the database");
         let from_database = || -> Result<Vec<u8>, Trouble> {
-            let database = Database::open(&self.disk, &sealed.dir, Some(sealed.manifest.db_bytes))?;
+            let database = databases::open(&self.disk, &sealed.dir, &sealed.manifest)?;
             let mut values = Vec::new();
             for entry in database.range(block::keys_key(0)..=block::keys_key(u32::MAX)) {
                 values.extend_from_slice(&entry?.1);
@@ -270,7 +276,7 @@ impl Log {
             Err(Trouble::Failed(e)) => Err(e),
             Err(Trouble::Damaged(why)) => {
                 // with what both of them have
-                self.repair(sealed, &why)?;
+                self.repair(sealed, &why, 1)?;
                 Ok(split(&self.disk.read(Point::CopyRead, &path).unwrap_or(bytes)))
             }
         }
@@ -283,7 +289,7 @@ impl Log {
     pub fn recovered(&self, losses: impl IntoIterator<Item = LossDocument>, now: Moment) -> Result<(), LogError> {
         let (dropped, lost_head) = {
             let mut ledger = self.losses.write();
-            ledger.restore(losses);
+            ledger.recover(losses);
             (ledger.dropped_segment(), ledger.head())
         };
         let mut shelf = self.shelf.write();

@@ -38,14 +38,14 @@ impl Log {
         direction: Direction,
     ) -> Result<LogPage, LogError> {
         let mut damaged = None;
-        for _ in 0..REPAIRS_MAX {
+        for attempt in 0..REPAIRS_MAX {
             let snapshot = self.snapshot();
             let mut page = PageBuilder::new(no, cursor, head.min(snapshot.head), limit, direction);
             match self.fill(&snapshot, &mut page) {
                 Ok(()) => return Ok(page.finish()),
                 Err(Unread::Failed(e)) => return Err(e),
                 Err(Unread::Damaged(sealed, why)) => {
-                    self.repair(&sealed, &why)?;
+                    self.repair(&sealed, &why, attempt)?;
                     damaged = Some((sealed, why));
                 }
             }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{self, Head, Kind, MAGIC, Part};
+use super::file_check::{self, Healed};
 use super::losses::DamagedRange;
 use super::manifest::{ChannelSpan, FORMAT_1, Manifest};
 use super::page::Source;
@@ -24,16 +25,28 @@ use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
 impl Log {
-    /// Puts a rebuilt segment into the place of a damaged one. Does nothing when that has been done meanwhile. Blocks.
+    /// Puts a damaged segment right: single flipped bits in its file, or else by a rebuilt one in its place. Does nothing when
+    /// that has been done meanwhile, nor at the first attempt when its file turns out to be whole. Blocks.
     ///
     /// # Errors
     /// What the disk says. Then the damaged one is still there.
-    pub(super) fn repair(&self, damaged: &Arc<Sealed>, why: &str) -> Result<(), LogError> {
+    pub(super) fn repair(&self, damaged: &Arc<Sealed>, why: &str, attempt: usize) -> Result<(), LogError> {
         let segment = damaged.segment();
         let claim = self.databases.claim(segment);
         let is_current = self.shelf.read().sealed.iter().any(|sealed| Arc::ptr_eq(sealed, damaged));
         if !is_current {
             return Ok(());
+        }
+        match file_check::heal(&self.disk, &damaged.dir, &damaged.manifest.file())? {
+            Healed::Intact if attempt == 0 => {
+                ::log::warn!(segment:display = damaged.dir.display(); "a segment of the log could not be read, though its file is whole: {why}");
+                return Ok(());
+            }
+            Healed::Bits(bits) => {
+                ::log::error!(segment:display = damaged.dir.display(), bits; "flipped bits of a segment were put right: {why}");
+                return Ok(());
+            }
+            Healed::Intact | Healed::No => {}
         }
         ::log::error!(segment:display = damaged.dir.display(); "a segment of the log is damaged and is rebuilt: {why}");
         let fresh = self.dir.join(format!("{}.new", folder(segment)));
@@ -254,34 +267,51 @@ fn hole(channel: ChannelNo, after: EventId, through: EventId) -> Run {
 /// Writes what can be read of a segment that is older than the write-ahead log. Its values cannot be found in the raw file, so
 /// each channel is read from both ends up to where that fails. Blocks.
 fn rescue(disk: &Disk, dir: &Path, fresh: &Path, known: &Manifest) -> Result<Manifest, LogError> {
-    let database = match Database::open(disk, dir, None) {
-        Ok(database) => Some(database),
+    // sled changes what it opens, and the damaged file is kept as it is
+    let copy = fresh.with_extension("copy");
+    disk.remove_dir_all(&copy)?;
+    copy_files(disk, dir, &copy)?;
+    let rescued = match Database::open(disk, &copy, None) {
+        Ok(database) => rescue_from(disk, &database, fresh, known)?,
         Err(e) if e.is_damage() => None,
         Err(e) => return Err(e.into()),
     };
-    let manifest = known.clone();
-    let lost_all = |manifest: Manifest| {
-        let damaged = known.damaged.iter().copied().chain(known.channels.iter().map(whole)).collect();
-        segment_writer::write_empty(disk, fresh, Manifest { damaged, ..manifest })
-    };
-    let Some(database) = database else { return lost_all(manifest) };
-    let runs = known.channels.iter().flat_map(|span| match rescue_channel(&database, span) {
+    disk.remove_dir_all(&copy)?;
+    if let Some(manifest) = rescued {
+        return Ok(manifest);
+    }
+    disk.remove_dir_all(fresh)?;
+    let damaged = known.damaged.iter().copied().chain(known.channels.iter().map(whole)).collect();
+    segment_writer::write_empty(disk, fresh, Manifest { damaged, ..known.clone() })
+}
+
+fn copy_files(disk: &Disk, from: &Path, to: &Path) -> Result<(), DiskError> {
+    disk.create_dir_all(to)?;
+    for entry in disk.list(from)?.into_iter().filter(|entry| !entry.is_dir) {
+        let bytes = disk.read(Point::SalvageRead, &from.join(&entry.name))?;
+        let copy = disk.open(Point::DatabaseWrite, &to.join(&entry.name), Open::CreateNew)?;
+        copy.write_at(Point::DatabaseWrite, &bytes, 0)?;
+    }
+    Ok(())
+}
+
+/// None when there is nothing left.
+fn rescue_from(
+    disk: &Disk,
+    database: &Database,
+    fresh: &Path,
+    known: &Manifest,
+) -> Result<Option<Manifest>, LogError> {
+    let runs = known.channels.iter().flat_map(|span| match rescue_channel(database, span) {
         Ok(runs) => runs.into_iter().map(Ok).collect(),
         Err(e) => vec![Err(e)],
     });
-    let mut keys = format_1::keys_as_far_as_possible(&database)?;
+    let mut keys = format_1::keys_as_far_as_possible(database)?;
     keys.sort_by_key(|(_, time_ms)| *time_ms);
-    let stripes = format_1::stripes(&database, known)?;
-    let written = segment_writer::write(
-        disk,
-        fresh,
-        Content { runs, stripes, keys: keys.into_iter().map(Ok), manifest: manifest.clone() },
-    )?;
-    if written.events > 0 || written.keys > 0 {
-        return Ok(written);
-    }
-    disk.remove_dir_all(fresh)?;
-    lost_all(manifest)
+    let stripes = format_1::stripes(database, known)?;
+    let keys = keys.into_iter().map(Ok);
+    let written = segment_writer::write(disk, fresh, Content { runs, stripes, keys, manifest: known.clone() })?;
+    Ok((written.events > 0 || written.keys > 0).then_some(written))
 }
 
 fn rescue_channel(database: &Database, span: &ChannelSpan) -> Result<Vec<Run>, LogError> {

@@ -8,6 +8,7 @@ use super::losses::LossChange;
 use super::manifest::Manifest;
 use super::opening::{DROPPED, dropped};
 use super::sealed::Sealed;
+use super::segment_writer::{self, MANIFEST_FILE};
 use super::shelf::{Log, Snapshot};
 use super::{LogError, Moment, Retention};
 use crate::model::id::EventId;
@@ -21,6 +22,9 @@ pub struct Expiry {
     pub events: u64,
     /// On disk.
     pub bytes: u64,
+    /// The newest sealed segment is among them. Its manifest stays, without what it told of events, because it says up to
+    /// where the write-ahead log is not needed.
+    emptied: Option<u64>,
 }
 
 impl Log {
@@ -29,19 +33,25 @@ impl Log {
     pub fn retention_step(&self, now: Moment) -> Option<Expiry> {
         self.shelf.write().clock = now;
         let stats = self.stats();
-        let Snapshot { sealed, rolled, active, .. } = self.snapshot();
+        let Snapshot { sealed: sealed_all, rolled, active, .. } = self.snapshot();
         let Retention { max_age_ms, max_bytes, max_events } = self.options.retention;
         let (mut events, mut bytes) = (stats.events, stats.bytes);
         let has_newer = |n: usize| {
-            sealed[n + 1..].iter().any(|sealed| sealed.manifest.events > 0)
+            sealed_all[n + 1..].iter().any(|sealed| sealed.manifest.events > 0)
                 || rolled.iter().chain([&active]).any(|active| active.sums().events > 0)
         };
-        let mut expiry = Expiry { changes: Vec::new(), segments: Vec::new(), events: 0, bytes: 0 };
+        let mut expiry = Expiry { changes: Vec::new(), segments: Vec::new(), events: 0, bytes: 0, emptied: None };
         let mut newest: BTreeMap<u32, EventId> = BTreeMap::new();
-        for (n, sealed) in sealed.iter().enumerate() {
+        for (n, sealed) in sealed_all.iter().enumerate() {
             let is_too_much = max_events > 0 && events > max_events || max_bytes > 0 && bytes > max_bytes;
-            if !(is_too_old(&sealed.manifest, max_age_ms, now) || is_too_much && has_newer(n)) {
+            let is_last = n + 1 == sealed_all.len();
+            if is_last && sealed.manifest.db_bytes == 0
+                || !(is_too_old(&sealed.manifest, max_age_ms, now) || is_too_much && has_newer(n))
+            {
                 break;
+            }
+            if is_last {
+                expiry.emptied = Some(sealed.segment());
             }
             (events, bytes) = (events - sealed.manifest.events, bytes - sealed.disk_bytes);
             for span in &sealed.manifest.channels {
@@ -53,7 +63,8 @@ impl Log {
             expiry.bytes += sealed.disk_bytes;
         }
         let last = *expiry.segments.last()?;
-        expiry.changes = self.losses.read().plan_expiry(last, &newest);
+        let gone = if expiry.emptied.is_some() { last - 1 } else { last };
+        expiry.changes = self.losses.read().plan_expiry(gone, &newest);
         Some(expiry)
     }
 
@@ -64,10 +75,15 @@ impl Log {
     /// [`Log::remove_leftovers`] tries it again.
     pub fn drop_segments(&self, expiry: &Expiry) -> Result<(), LogError> {
         self.losses.write().apply(&expiry.changes);
+        if let Some(segment) = expiry.emptied {
+            self.empty(segment)?;
+        }
         {
             let mut shelf = self.shelf.write();
-            let (gone, kept): (Vec<Arc<Sealed>>, Vec<_>) =
-                shelf.sealed.iter().cloned().partition(|sealed| expiry.segments.contains(&sealed.segment()));
+            let is_gone = |sealed: &Arc<Sealed>| {
+                expiry.segments.contains(&sealed.segment()) && expiry.emptied != Some(sealed.segment())
+            };
+            let (gone, kept): (Vec<Arc<Sealed>>, Vec<_>) = shelf.sealed.iter().cloned().partition(is_gone);
             for sealed in gone {
                 sealed.drop_it();
                 shelf.leftovers.push(sealed.dir.clone());
@@ -75,6 +91,19 @@ impl Log {
             shelf.sealed = Arc::new(kept);
         }
         self.remove_leftovers()
+    }
+
+    /// Leaves of a segment only that it was there.
+    fn empty(&self, segment: u64) -> Result<(), LogError> {
+        let _claim = self.databases.claim(segment);
+        let sealed = self.shelf.read().sealed.iter().find(|sealed| sealed.segment() == segment).cloned();
+        let Some(sealed) = sealed else { return Ok(()) };
+        let manifest = segment_writer::write_empty(&self.disk, &sealed.dir, sealed.manifest.clone())?;
+        sealed.drop_it();
+        let mut shelf = self.shelf.write();
+        shelf.add(Arc::new(Sealed::new(sealed.dir.clone(), manifest, 0)));
+        shelf.leftovers.push(sealed.dir.clone());
+        Ok(())
     }
 
     /// Removes folders of segments that were dropped, and what a crash left while one was rebuilt. Called once in a while, as
@@ -96,9 +125,13 @@ impl Log {
             if let Some(segment) = name.strip_suffix(".old").and_then(|name| name.parse().ok()) {
                 return self.remove_damaged(dir, segment);
             }
-            debug_assert!(name.starts_with(DROPPED) || name.ends_with(".new"));
+            debug_assert!(name.starts_with(DROPPED) || name.ends_with(".new") || name.ends_with(".copy"));
             return Ok(self.disk.remove_dir_all(dir)?);
         };
+        let is_emptied = self.shelf.read().sealed.iter().any(|sealed| sealed.segment() == segment);
+        if is_emptied {
+            return self.remove_all_but_the_manifest(dir);
+        }
         // closed when its readers have left it, and opened by nobody
         let _claim = self.databases.claim(segment);
         let gone = self.dir.join(dropped(segment));
@@ -107,6 +140,14 @@ impl Log {
             self.disk.sync_dir(&self.dir)?;
         }
         Ok(self.disk.remove_dir_all(&gone)?)
+    }
+
+    fn remove_all_but_the_manifest(&self, dir: &Path) -> Result<(), LogError> {
+        for entry in self.disk.list(dir)?.into_iter().filter(|entry| entry.name != MANIFEST_FILE) {
+            let path = dir.join(&entry.name);
+            if entry.is_dir { self.disk.remove_dir_all(&path)? } else { self.disk.remove_file(&path)? }
+        }
+        Ok(())
     }
 
     /// A segment that was rebuilt when the process died: the damaged one is kept when anything is missing.

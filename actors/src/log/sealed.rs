@@ -11,6 +11,7 @@ use super::manifest::{FORMAT_1, Manifest};
 use super::page::{PageBuilder, Source};
 use super::section::{id_at, u32_at};
 use super::{LogError, Span, format_1, record};
+use crate::disk::DiskError;
 use crate::disk::database::{Database, DatabaseError, Range};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
@@ -29,6 +30,12 @@ pub enum Trouble {
 impl From<DatabaseError> for Trouble {
     fn from(e: DatabaseError) -> Trouble {
         if e.is_damage() { Trouble::Damaged(e.to_string()) } else { Trouble::Failed(e.into()) }
+    }
+}
+
+impl From<DiskError> for Trouble {
+    fn from(e: DiskError) -> Trouble {
+        Trouble::Failed(e.into())
     }
 }
 
@@ -66,7 +73,7 @@ impl Sealed {
     /// Adds what the page wants from here; nothing once retention has taken the segment, which the ledger of losses
     /// knows. Blocks.
     pub fn read(&self, databases: &Databases, page: &mut PageBuilder) -> Result<(), Trouble> {
-        let lease = databases.lease(self.segment(), &self.dir, self.manifest.db_bytes);
+        let lease = databases.lease(&self.dir, &self.manifest);
         if self.is_dropped.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -9,9 +9,9 @@ use super::block::{self, Head, Kind, PART_BYTES};
 use super::manifest::{ChannelSpan, FORMAT, Manifest};
 use super::page::{self, Source};
 use super::sealed::STRIPE_ENTRY_BYTES;
-use super::{Dedupe, LogError, section};
+use super::{Dedupe, LogError, file_check, section};
 use crate::disk::database::{Database, DatabaseError};
-use crate::disk::{Disk, DiskError, Open, Point};
+use crate::disk::{Disk, DiskError, Point};
 use crate::model::id::EventId;
 
 pub const MANIFEST_FILE: &str = "manifest";
@@ -58,7 +58,8 @@ pub fn write(
     }
     written?;
     let mut manifest = entries.manifest;
-    manifest.db_bytes = verify(disk, dir, &manifest)?;
+    verify(disk, dir, &manifest)?;
+    manifest.set_file(file_check::sum(disk, dir)?);
     if !entries.key_values.is_empty() {
         disk.replace(Point::CopyWrite, &dir.join(KEYS_FILE), &entries.key_values)?;
     }
@@ -71,7 +72,7 @@ pub fn write(
 /// # Errors
 /// What the disk says.
 pub fn write_empty(disk: &Disk, dir: &Path, mut manifest: Manifest) -> Result<Manifest, LogError> {
-    manifest = Manifest { format: FORMAT, db_bytes: 0, entries: 0, checksum: 0, keys: 0, keys_ms: 0, ..manifest };
+    manifest = Manifest { format: FORMAT, db_bytes: 0, db_crcs: Vec::new(), entries: 0, checksum: 0, keys: 0, keys_ms: 0, ..manifest };
     manifest.bytes = 0;
     manifest.channels.clear();
     manifest.sum_up();
@@ -91,8 +92,8 @@ pub fn write_manifest(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<()
     disk.replace(Point::ManifestWrite, &dir.join(MANIFEST_FILE), &manifest.encode())
 }
 
-/// Opens a database that was written and compares all of it with its manifest; returns its length from now on. Blocks.
-fn verify(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<u64, LogError> {
+/// Opens a database that was written and compares all of it with its manifest. Blocks.
+fn verify(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<(), LogError> {
     let unverified = |why: String| LogError::Unverified { path: dir.to_path_buf(), why };
     let database = match Database::open(disk, dir, None) {
         Err(e @ DatabaseError::Damaged { .. }) => return Err(unverified(e.to_string())),
@@ -111,20 +112,7 @@ fn verify(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<u64, LogError>
     if (sum.entries, sum.crc) != (manifest.entries, manifest.checksum) {
         return Err(unverified(format!("{} of {} entries are right", sum.entries, manifest.entries)));
     }
-    // sled has written into its file when it opened it; that becomes durable too, and with it the length
-    let bytes = database.bytes()?;
-    drop(database);
-    sync_files(disk, dir)?;
-    Ok(bytes)
-}
-
-fn sync_files(disk: &Disk, dir: &Path) -> Result<(), DiskError> {
-    for entry in disk.list(dir)? {
-        if !entry.is_dir {
-            disk.open(Point::DatabaseSync, &dir.join(&entry.name), Open::ReadWrite)?.sync_data(Point::DatabaseSync)?;
-        }
-    }
-    disk.sync_dir(dir)
+    Ok(())
 }
 
 /// The checksum over entries in their order.
@@ -208,6 +196,7 @@ where
             entries: 0,
             checksum: 0,
             db_bytes: 0,
+            db_crcs: Vec::new(),
             ..manifest
         };
         Entries {

@@ -1,7 +1,5 @@
 //! What the log is told and what it answers.
 
-use serde::{Deserialize, Serialize};
-
 use crate::disk::DiskError;
 use crate::disk::database::DatabaseError;
 use crate::model::event::{ChannelNo, Event};
@@ -27,17 +25,6 @@ pub struct LogOptions {
     pub dedupe_window_ms: u64,
     /// Dedupe keys that are remembered; beyond it the oldest are forgotten.
     pub dedupe_keys: usize,
-}
-
-/// A reading of both clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moment {
-    /// Unix milliseconds.
-    pub wall_ms: u64,
-    /// Which boot of the machine it is, as a number that no other boot has.
-    pub boot: u64,
-    /// Milliseconds since that boot, whatever happens to the wall clock.
-    pub elapsed_ms: u64,
 }
 
 /// A key under which the same request or event is known again: `count` consecutive ids from `first` on.

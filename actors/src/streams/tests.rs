@@ -1,7 +1,6 @@
 //! Streams on a real log and journal, read as a client reads them, while actors die and memory is short.
 
 use std::pin::Pin;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_web::Error;
@@ -15,22 +14,23 @@ use super::session::{Opening, StreamTarget};
 use super::shard::ShardCore;
 use super::*;
 use crate::budget::Part;
-use crate::catalog::channels::Directory;
-use crate::catalog::credentials::Credentials;
+use crate::catalog::Catalog;
 use crate::clock;
 use crate::disk::Point;
 use crate::disk::failure::Fault;
 use crate::feed::Announcer;
 use crate::feed::frame::{Carrier, Encoding};
-use crate::journal::{self, AppendError, Journal, JournalLimits, Worker};
+use crate::documents::{Change, Table};
+use crate::journal::test_store::{OpenStore, TestStore};
+use crate::journal::{AppendError, Journal, JournalLimits};
 use crate::model::access::{Reach, Scope, TokenRecord};
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::envelope::Envelope;
 use crate::model::event::{Draft, EventType};
 use crate::model::filter::Filter;
-use crate::model::id::{EventId, IdSource};
+use crate::model::id::EventId;
 use crate::model::json::Canonical;
-use crate::store::{Durability, Log, Options, Retention, State};
+use crate::wal::Durability;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Everything that a test waits for happens long before.
@@ -40,20 +40,17 @@ const MEMORY_BYTES: usize = 8 << 20;
 struct World {
     streams: Arc<Streams>,
     journal: Journal,
-    directory: Arc<Directory>,
-    credentials: Arc<Credentials>,
+    catalog: Arc<Catalog>,
     faults: Faults,
     budget: Arc<Budget>,
     arbiter: actix_rt::Arbiter,
-    thread: Option<JoinHandle<()>>,
+    store: Option<TestStore>,
     _folder: TempDir,
 }
 
 impl World {
     fn start() -> World {
         let folder = TempDir::new().unwrap();
-        let log = open_log(&folder);
-        let (directory, credentials) = (Arc::<Directory>::default(), Arc::<Credentials>::default());
         let (budget, faults) = (Arc::new(Budget::new(MEMORY_BYTES)), Faults::default());
         let (feed, trace) = (Arc::<Feed>::default(), Arc::new(DeliveryTrace::new(100)));
         let limits = JournalLimits {
@@ -64,22 +61,16 @@ impl World {
             answer_timeout: DEADLINE,
             min_free_bytes: 0,
         };
-        let (journal, queue) = Journal::new(&limits);
-        let worker = Worker {
-            queue,
-            state: Arc::new(State::open(folder.path(), Durability::Flush).unwrap()),
-            documents: Arc::default(),
-            announcer: Announcer::new(feed.clone(), trace.clone())
-                .with_budget(budget.clone())
-                .with_faults(faults.clone()),
-            applied: Box::new(|_| {}),
-            metrics: Arc::default(),
-            limits,
-            ids: IdSource::after(log.head()),
-            log: log.clone(),
-        };
+        let store = OpenStore::open(folder.path(), Durability::Flush, limits);
+        let journal = store.journal.clone();
+        let admin = TokenHash::of("admin");
+        let catalog = Arc::new(Catalog::open(journal.clone(), store.documents.clone(), admin).unwrap());
+        let applied = catalog.clone();
+        let announcer =
+            Announcer::new(feed.clone(), trace.clone()).with_budget(budget.clone()).with_faults(faults.clone());
+        let store = store.run(announcer, Box::new(move |changes| applied.apply(changes)));
         let handles = Handles {
-            view: View::new(log, directory.clone(), credentials.clone()),
+            view: View::new(store.log.clone(), catalog.clone()),
             feed,
             trace,
             metrics: Arc::default(),
@@ -88,12 +79,11 @@ impl World {
         };
         let arbiter = actix_rt::Arbiter::new();
         let streams = Streams::start(handles, stream_limits(), &arbiter.handle());
-        let thread = Some(journal::spawn(worker).unwrap());
-        World { streams, journal, directory, credentials, faults, budget, arbiter, thread, _folder: folder }
+        World { streams, journal, catalog, faults, budget, arbiter, store: Some(store), _folder: folder }
     }
 
     fn channel(&self, no: u32) -> Arc<Channel> {
-        self.directory.put(Channel {
+        let channel = Channel {
             no,
             kind: ChannelKind::Map,
             id: format!("map-{no}").into(),
@@ -103,7 +93,13 @@ impl World {
             updated_ms: 0,
             event_names: None,
             webhooks_enabled: false,
-        })
+        };
+        self.catalog.apply(&[Change::put(Table::Channels, no.to_be_bytes(), &channel).unwrap()]);
+        self.catalog.channel(ChannelNo(no)).unwrap()
+    }
+
+    fn delete(&self, channel: &Channel) {
+        self.catalog.apply(&[Change::delete(Table::Channels, channel.no.to_be_bytes())]);
     }
 
     async fn publish(&self, channel: &Arc<Channel>, payload_bytes: usize) -> Result<EventId, AppendError> {
@@ -150,11 +146,10 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.journal.stop();
-        let ended = self.thread.take().map(JoinHandle::join);
-        self.arbiter.stop();
-        if !std::thread::panicking() {
-            assert!(ended.is_some_and(|ended| ended.is_ok()));
+        if let Some(store) = self.store.take().filter(|_| !std::thread::panicking()) {
+            store.join();
         }
+        self.arbiter.stop();
     }
 }
 
@@ -208,21 +203,6 @@ impl Client {
         self.task.abort();
         let _ = self.task.await;
     }
-}
-
-fn open_log(folder: &TempDir) -> Arc<Log> {
-    let options = Options {
-        data_dir: folder.path().to_path_buf(),
-        durability: Durability::Flush,
-        segment_max_bytes: 1 << 30,
-        segment_max_age_ms: 1 << 40,
-        cache_bytes: 4 << 20,
-        open_segments: 1,
-        retention: Retention::default(),
-        dedupe_window_ms: 60_000,
-        dedupe_keys: 10_000,
-    };
-    Arc::new(Log::open(options, clock::now_ms()).unwrap().0)
 }
 
 fn stream_limits() -> StreamLimits {
@@ -366,9 +346,9 @@ async fn a_token_that_was_revoked_before_its_session_was_placed_gets_no_stream()
         expires_ms: None,
         inserted_ms: 0,
     };
-    world.credentials.add(token);
-    let principal = world.credentials.principal("st_1").expect("it is let in");
-    world.credentials.remove("tok_1");
+    world.catalog.apply(&[Change::put(Table::Tokens, "tok_1", &token).unwrap()]);
+    let principal = world.catalog.principal("st_1").expect("it is let in");
+    world.catalog.apply(&[Change::delete(Table::Tokens, "tok_1")]);
     let mut client = Client::read(world.open(StreamTarget::Channel(channel), principal).await.unwrap()).await;
     assert_eq!(client.next().await, None, "the stream ends");
 }
@@ -377,7 +357,7 @@ async fn a_token_that_was_revoked_before_its_session_was_placed_gets_no_stream()
 async fn a_channel_that_was_deleted_before_a_session_was_placed_gets_no_stream() {
     let world = World::start();
     let channel = world.channel(1);
-    world.directory.remove(channel.no());
+    world.delete(&channel);
     world.streams.close_channel(channel.no());
     assert_eq!(world.follow(&channel).await.next().await, None, "the stream ends");
 }
@@ -387,7 +367,7 @@ async fn streams_of_a_deleted_channel_end_even_if_their_shard_was_not_told() {
     let world = World::start();
     let channel = world.channel(1);
     let mut client = world.follow(&channel).await;
-    world.directory.remove(channel.no());
+    world.delete(&channel);
     assert_eq!(client.next().await, None, "the stream ends");
 }
 

@@ -5,37 +5,27 @@
 
 use std::sync::Arc;
 
-use crate::catalog::channels::Directory;
-use crate::catalog::credentials::Credentials;
-use crate::feed::frame::Frame;
+use crate::catalog::Catalog;
+use crate::catalog::reader::FrameReader;
 use crate::model::access::Principal;
-use crate::model::channel::Owner;
-use crate::model::event::{ChannelNo, Event};
+use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
-use crate::store::{Direction, Log, PageLimit, StoreError};
+use crate::log::{Direction, Log, PageLimit};
 
-/// Why the log could not be read.
-pub(super) type LogError = StoreError;
+pub(super) use crate::log::LogError;
 
 #[derive(Clone)]
 pub struct View {
     log: Arc<Log>,
-    directory: Arc<Directory>,
-    credentials: Arc<Credentials>,
+    catalog: Arc<Catalog>,
+    frames: FrameReader,
 }
 
-/// A page of the log as frames.
-pub(super) struct FramePage {
-    pub frames: Vec<Frame>,
-    /// The last event that was looked at, also when it is not among the frames.
-    pub last: Option<EventId>,
-    /// Whether there are events behind the last one.
-    pub more: bool,
-}
+pub(super) use crate::catalog::reader::FramePage;
 
 impl View {
-    pub fn new(log: Arc<Log>, directory: Arc<Directory>, credentials: Arc<Credentials>) -> View {
-        View { log, directory, credentials }
+    pub fn new(log: Arc<Log>, catalog: Arc<Catalog>) -> View {
+        View { frames: FrameReader::new(log.clone(), catalog.clone()), log, catalog }
     }
 
     /// The newest event of the log.
@@ -64,33 +54,21 @@ impl View {
         events: usize,
         bytes: usize,
     ) -> Result<FramePage, LogError> {
-        let read = self.log.read(no, after, PageLimit { events, bytes }, Direction::Forward)?;
-        let last = read.events.last().map(|event| event.id);
-        let mut known: Option<(ChannelNo, Option<Owner>)> = None;
-        let frame = |event: Event| {
-            // events of one channel come in runs
-            if known.as_ref().is_none_or(|(no, _)| *no != event.channel) {
-                let owner = self.directory.get(event.channel).map(|channel| channel.owner());
-                known = Some((event.channel, owner));
-            }
-            let owner = known.as_ref()?.1.clone()?;
-            Some(Frame::new(event, owner))
-        };
-        Ok(FramePage { frames: read.events.into_iter().filter_map(frame).collect(), last, more: read.more })
+        self.frames.page(no, after, PageLimit { events, bytes }, Direction::Forward)
     }
 
     /// Whether the channel has not been deleted.
     pub(super) fn has_channel(&self, no: ChannelNo) -> bool {
-        no == ChannelNo::ALL || self.directory.get(no).is_some()
+        no == ChannelNo::ALL || self.catalog.channel(no).is_some()
     }
 
     /// Whether a principal that was let in before would be let in now.
     pub(super) fn still_admits(&self, principal: &Principal) -> bool {
-        self.credentials.holds(principal)
+        self.catalog.holds(principal)
     }
 
     /// Grows with every revocation, so that sessions are checked again only when there was one.
     pub(super) fn revocations(&self) -> u64 {
-        self.credentials.revocations()
+        self.catalog.revocations()
     }
 }

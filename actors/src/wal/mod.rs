@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 pub use error::{CommitError, WalError};
 pub use piece::Piece;
 pub use pool::{PieceCounts, Pieces};
-pub use recovery::{Found, Recovered, inspect};
+pub use recovery::{Begin, Found, Recovered, begin, inspect};
 
 use crate::disk::{Disk, DiskError, Point};
 use header::{HEADER_AREA_BYTES, PieceHeader, VERSION};

@@ -144,7 +144,29 @@ pub fn inspect(
     Ok(chain.found)
 }
 
+/// Which log a folder holds, and the first commit that it can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    pub log_id: LogId,
+    pub sequence: u64,
+}
+
+/// Looks where a log begins, from the headers of its pieces. Writes nothing. Blocks.
+///
+/// # Errors
+/// As [`Wal::recover`].
+pub fn begin(disk: &Disk, dir: &Path) -> Result<Begin, WalError> {
+    let survey = Survey::read(disk, dir, Open::Read)?;
+    Ok(Begin { log_id: survey.manifest.log_id, sequence: survey.first_sequence() })
+}
+
 impl Survey {
+    /// The first commit that was not given up when the newest headers were written. Every file is used again only with a new
+    /// header, so all later commits are here.
+    fn first_sequence(&self) -> u64 {
+        self.manifest.first_sequence.max(self.freed() + 1)
+    }
+
     /// Reads the manifest and all headers.
     fn read(disk: &Disk, dir: &Path, how: Open) -> Result<Survey, WalError> {
         let (mut manifest, manifest_is_damaged) = Manifest::read(disk, dir)?;

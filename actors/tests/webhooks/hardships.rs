@@ -11,7 +11,7 @@ use actors::hub::{HistoryQuery, Order};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::envelope::Envelope;
 use actors::model::filter::Filter;
-use actors::store::Retention;
+use actors::log::Retention;
 use log::{Log, Metadata, Record};
 use serde_json::{Value, json};
 

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actors::delivery::http::resolver::Resolver;
-use actors::delivery::registry::WebhookConfig;
+use actors::delivery::handles::Settings as DeliverySettings;
 use actors::hub::sources::SourceLimits;
 use actors::hub::webhooks::{ApiFamily, RetryPolicyForm, Webhook, WebhookSpec};
-use actors::hub::{Config, Hub, NewMap};
+use actors::hub::{Config, Hub, Limits, NewMap, WebhookLimits};
 use actors::journal::JournalLimits;
-use actors::limits::Limits;
+use actors::log::{LogOptions, Retention};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::delivery::RetryPolicy;
 use actors::model::event::{Draft, EventType};
 use actors::model::id::EventId;
 use actors::model::json::Canonical;
 use actors::model::target::Policy;
-use actors::store::{Durability, Options, Retention};
 use actors::streams::limits::{RingLimits, SlotLimits, StreamLimits};
+use actors::wal::Durability;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,12 +34,10 @@ fn config(folder: &Path) -> Config {
     let second = Duration::from_secs(1);
     Config {
         data_dir: folder.into(),
-        log: Options {
-            data_dir: folder.into(),
-            durability: Durability::Flush,
+        durability: Durability::Flush,
+        log: LogOptions {
             segment_max_bytes: 1 << 28,
             segment_max_age_ms: 86_400_000,
-            cache_bytes: 1 << 24,
             open_segments: 4,
             retention: Retention::default(),
             dedupe_window_ms: 86_400_000,
@@ -74,17 +72,19 @@ fn config(folder: &Path) -> Config {
             traced_events: 1_000,
             channels: 100,
             tokens_per_channel: 10,
+            webhooks: WebhookLimits {
+                schedule: RetryPolicy::map_default(),
+                per_map: 5,
+                per_organization: 100,
+                per_document: 100,
+            },
             min_free_bytes: 0,
         },
-        webhooks: WebhookConfig {
+        delivery: DeliverySettings {
             policy: Policy { dev: true, ..Policy::default() },
             attempt_timeout: 5 * second,
             connect_timeout: 2 * second,
-            schedule: RetryPolicy::map_default(),
             disable_after: 432_000 * second,
-            per_map: 5,
-            per_organization: 100,
-            per_document: 100,
             max_in_flight: 16,
             log_deliveries: 100,
             log_max_age: 86_400 * second,

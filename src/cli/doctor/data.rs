@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use actors::store::{Lock, Survey, free_bytes};
+use actors::backup::{Lock, Survey, free_bytes};
 use indicatif::HumanBytes;
 
 use super::server::disk;

@@ -14,7 +14,7 @@ use crate::delivery::{attempt, notices, pages, storage};
 use crate::journal::AppendError;
 use crate::model::delivery::{Attempt, Endpoint, Input, LogEntry, Notice, NoticeKey, Opened, Standing, Trigger};
 use crate::model::event::Draft;
-use crate::store::StoreError;
+use crate::catalog::reader::ReadError;
 
 /// A read or an event about the webhook that failed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ impl WebhookActor {
             while me.connected() {
                 let (handles, ready, wanted) = (handles.clone(), ready.clone(), wanted.clone());
                 let read = actix_rt::task::spawn_blocking(move || pages::read(&handles, &ready, wanted));
-                match read.await.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
+                match read.await.unwrap_or_else(|e| Err(ReadError::Panicked(e.to_string()))) {
                     Ok(page) => return me.do_send(Read { page }),
                     Err(e) => log::error!("a webhook cannot read the log, which is tried again: {e}"),
                 }

@@ -152,7 +152,7 @@ impl WebhookActor {
         let history = History::new(handles.settings.log_deliveries, now_ms(), handles.delivery_log.held.clone());
         WebhookActor {
             history,
-            log_writer: Arc::new(LogWriter::new(ready.webhook.id.clone()).into()),
+            log_writer: Arc::new(LogWriter::new(ready.webhook.id.clone().into()).into()),
             gauges: Gauges::new(handles.metrics.clone(), &ready.webhook.id),
             handles,
             ready,

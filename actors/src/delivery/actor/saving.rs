@@ -36,7 +36,7 @@ impl WebhookActor {
     }
 
     /// Hands the next batch to the journal; none where there is none to write.
-    fn queue(&mut self) -> Option<Result<Pending, AppendError>> {
+    fn queue(&mut self) -> Option<Result<Pending<()>, AppendError>> {
         let webhook = &*self.ready.webhook.id;
         let batch = self.unsaved.begin()?;
         let changes = storage::changes(webhook, batch).map_err(|e| AppendError::Store(e.to_string()));

@@ -8,10 +8,9 @@ use parking_lot::{Condvar, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::channels::Directory;
+use crate::catalog::Catalog;
 use crate::catalog::system::SystemEvents;
 use crate::catalog::webhook::{ApiFamily, Webhook};
-use crate::catalog::webhooks::{WebhookConfig, WebhookRegistry};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{LateWrites, Settings};
 use crate::delivery::http::client::tls_config;
@@ -21,18 +20,19 @@ use crate::delivery::registry::{AskError, WebhookActors};
 use crate::disk::failure::Fault;
 use crate::disk::{Disk, Faults};
 use crate::documents::notes::{Notes, NotesOptions};
-use crate::documents::{Change, Documents, Table};
+use crate::documents::{Change, Table};
 use crate::feed::{Announcer, Feed};
-use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Worker};
+use crate::journal::test_store::OpenStore;
+use crate::journal::{DocumentChanges, JournalLimits};
 use crate::metrics::Metrics;
+use crate::model::access::TokenHash;
 use crate::model::channel::{Channel, ChannelKind, SYSTEM_ORGANIZATION};
 use crate::model::delivery::RetryPolicy;
 use crate::model::event::{Draft, EventType};
-use crate::model::id::IdSource;
 use crate::model::json::Canonical;
 use crate::model::seal::SealKey;
 use crate::model::target::Policy;
-use crate::store::{Durability, Log, Options, Retention, State};
+use crate::wal::Durability;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -157,21 +157,6 @@ fn channel(no: u32, kind: ChannelKind, id: &str) -> Channel {
     }
 }
 
-fn log_in(folder: &TempDir) -> Arc<Log> {
-    let options = Options {
-        data_dir: folder.path().into(),
-        durability: Durability::Flush,
-        segment_max_bytes: 1 << 28,
-        segment_max_age_ms: 1 << 40,
-        cache_bytes: 4 << 20,
-        open_segments: 1,
-        retention: Retention::default(),
-        dedupe_window_ms: 60_000,
-        dedupe_keys: 1_000,
-    };
-    Arc::new(Log::open(options, clock::now_ms()).expect("a log").0)
-}
-
 fn notes_in(folder: &TempDir) -> Arc<Notes> {
     let options = NotesOptions { is_new_folder: true, now_ms: 1, min_free_bytes: 0 };
     Arc::new(Notes::open(&Disk::real(), folder.path(), options).expect("notes"))
@@ -181,7 +166,7 @@ impl World {
     /// A webhook with a receiver that does not answer yet, and threads for its actor.
     async fn start(threads: usize, change: impl FnOnce(&mut Webhook)) -> World {
         let folder = tempfile::tempdir().expect("a folder");
-        let (log, documents, feed) = (log_in(&folder), Arc::<Documents>::default(), Arc::<Feed>::default());
+        let feed = Arc::<Feed>::default();
         let limits = JournalLimits {
             // one change waits, and the next one is refused
             queue_events: 1,
@@ -191,29 +176,26 @@ impl World {
             answer_timeout: PATIENCE,
             min_free_bytes: 0,
         };
-        let (journal, queue) = Journal::new(&limits);
+        let store = OpenStore::open(folder.path(), Durability::Flush, limits);
+        let journal = store.journal.clone();
+        let admin = TokenHash::of("admin");
+        let catalog = Arc::new(Catalog::open(journal.clone(), store.documents.clone(), admin).expect("a catalog"));
         let (gate, saved) = (Arc::<Gate>::default(), Arc::<Mutex<usize>>::default());
         let (passing, counting) = (gate.clone(), saved.clone());
+        let in_catalog = catalog.clone();
         let applied = move |changes: &[Change]| {
+            in_catalog.apply(changes);
             *counting.lock() += changes.iter().filter(|change| change.table() == Table::Endpoints).count();
             passing.pass();
         };
-        let worker = Worker {
-            queue,
-            log: log.clone(),
-            state: Arc::new(State::open(folder.path(), Durability::Flush).expect("a state")),
-            documents: documents.clone(),
-            announcer: Announcer::new(feed.clone(), Arc::default()),
-            applied: Box::new(applied),
-            metrics: Arc::default(),
-            limits,
-            ids: IdSource::after(log.head()),
-        };
-        journal::spawn(worker).expect("a thread");
+        let store = store.run(Announcer::new(feed.clone(), Arc::default()), Box::new(applied));
+        let (log, documents) = (store.log.clone(), store.documents.clone());
 
-        let directory = Arc::<Directory>::default();
-        directory.put(channel(2, ChannelKind::Organization, SYSTEM_ORGANIZATION));
-        let channel = directory.put(channel(1, ChannelKind::Map, "0b7a2b0c-3d8e-4b1f-9a63-5f1c2d3e4f50"));
+        let system = channel(2, ChannelKind::Organization, SYSTEM_ORGANIZATION);
+        let channel = channel(1, ChannelKind::Map, "0b7a2b0c-3d8e-4b1f-9a63-5f1c2d3e4f50");
+        let put = |channel: &Channel| Change::put(Table::Channels, channel.no.to_be_bytes(), channel).expect("a document");
+        catalog.apply(&[put(&system), put(&channel)]);
+        let channel = catalog.channel(channel.no()).expect("it was put there");
         let (receiver, url) = Receiver::start();
         let schedule = RetryPolicy::map_default();
         let id = "6f1d8a52-94c3-4f0e-8d27-b35a1c9e7042".into();
@@ -224,10 +206,6 @@ impl World {
         let endpoint = EndpointState::new(log.head(), now_ms());
         let changes = storage::create(&webhook, &endpoint).expect("documents");
         journal.persist(DocumentChanges { changes, ..DocumentChanges::default() }).await.expect("a webhook");
-        let config = WebhookConfig { schedule, per_map: 5, per_organization: 5, per_document: 5 };
-        let webhooks = Arc::new(WebhookRegistry::new(config));
-        webhooks.put(webhook.clone());
-
         let settings = Settings {
             policy: Policy { dev: true, ..Policy::default() },
             attempt_timeout: PATIENCE,
@@ -242,11 +220,10 @@ impl World {
         let handles = Handles {
             log,
             documents,
-            system: SystemEvents::new(directory.clone(), journal.clone()),
+            system: SystemEvents::new(journal.clone(), catalog.clone()),
             journal,
             feed,
-            webhooks,
-            directory,
+            catalog,
             delivery_log: DeliveryLog::new(notes_in(&folder), &settings),
             metrics: Arc::new(Metrics::default()),
             target_check: Arc::new(TargetCheck::new(settings.policy.clone(), Resolver::system())),
@@ -365,7 +342,6 @@ async fn the_late_write_of_a_webhook_that_was_deleted_is_refused_and_ends_its_ac
     let changes = storage::delete(documents, &world.webhook.id);
     let deletion = DocumentChanges { changes, ..DocumentChanges::default() };
     world.handles().journal.persist(deletion).await.expect("it is deleted");
-    world.handles().webhooks.remove(&world.webhook.id);
     world.receiver.answer(Some(500));
     until("its end", || !actor.connected()).await;
     for table in [Table::Endpoints, Table::Rows] {

@@ -158,8 +158,8 @@ impl Hub {
     /// Keeps a letter, unless the same request is among the letters already. The sender was refused either way, so a store
     /// that fails is the operator's to know.
     async fn keep_letter(&self, live: &ActiveSource, letter: Letter, body: &[u8]) {
-        let (limits, body) = (self.engine.source_registry.limits.letters(), body.to_vec());
-        let letters = live.letters(&self.engine.notes).await;
+        let (limits, body) = (self.rooms.sources.limits.letters(), body.to_vec());
+        let letters = live.letters(&self.rooms.notes).await;
         let kept = letters.run(move |letters, notes, source| letters.keep(notes, source, letter, &body, limits)).await;
         match kept {
             Ok((_, true)) => drop(self.metrics().source_dead_letters.inc()),
@@ -175,7 +175,7 @@ impl Hub {
         after: u64,
         limit: usize,
     ) -> Result<(Vec<Letter>, bool), SourceError> {
-        let letters = live.letters(&self.engine.notes).await;
+        let letters = live.letters(&self.rooms.notes).await;
         let page = letters.run(move |_, notes, source| dead_letters::page(notes, source, after, limit + 1));
         let (_, mut heads) = page.await?;
         let more = heads.len() > limit;
@@ -185,7 +185,7 @@ impl Hub {
 
     /// A dead letter and as much of its body as is kept.
     pub async fn dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(Letter, Vec<u8>), SourceError> {
-        let letters = live.letters(&self.engine.notes).await;
+        let letters = live.letters(&self.rooms.notes).await;
         let (_, found) = letters.run(move |_, notes, source| dead_letters::find(notes, source, n)).await?;
         found.ok_or(SourceError::LetterNotFound)
     }
@@ -194,7 +194,7 @@ impl Hub {
     /// reason when it is refused again.
     pub async fn retry_dead_letter(&self, live: &ActiveSource, n: u64, limits: Limits) -> Result<TakenIn, SourceError> {
         // held to the end, so that two who ask at once do not both publish
-        let letters = live.letters(&self.engine.notes).await;
+        let letters = live.letters(&self.rooms.notes).await;
         let (letters, found) = letters.run(move |_, notes, source| dead_letters::find(notes, source, n)).await?;
         let (mut letter, body) = found.ok_or(SourceError::LetterNotFound)?;
         if !letter.is_whole() {
@@ -224,20 +224,20 @@ impl Hub {
     }
 
     pub async fn remove_dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(), SourceError> {
-        let letters = live.letters(&self.engine.notes).await;
+        let letters = live.letters(&self.rooms.notes).await;
         let (_, was_there) = letters.run(move |letters, notes, source| letters.remove(notes, source, n)).await?;
         if was_there { Ok(()) } else { Err(SourceError::LetterNotFound) }
     }
 
     pub async fn clear_dead_letters(&self, live: &ActiveSource) -> Result<(), SourceError> {
-        let letters = live.letters(&self.engine.notes).await;
+        let letters = live.letters(&self.rooms.notes).await;
         letters.run(|letters, notes, source| letters.clear(notes, source)).await?;
         Ok(())
     }
 
     /// How many dead letters a source has.
     pub async fn count_dead_letters(&self, live: &ActiveSource) -> usize {
-        live.count_letters(&self.engine.notes).await
+        live.count_letters(&self.rooms.notes).await
     }
 }
 

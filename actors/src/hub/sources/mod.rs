@@ -12,18 +12,20 @@ use super::Hub;
 use crate::catalog::source::SealedKeys;
 pub use crate::catalog::source::Source;
 use crate::catalog::{View, record};
+use crate::catalog::reader::ReadError;
 use crate::clock;
 use crate::documents::DocumentError;
-use crate::engine::Engine;
+use crate::hub::rooms::Rooms;
 pub use crate::ingest::dead_letters::{Detail, Letter};
 pub use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRefusal};
+use crate::documents::notes::NotesError;
+use crate::ingest::dead_letters::LetterError;
 use crate::journal::{AppendError, Urgency};
 use crate::model::channel::{Channel, check_name};
 use crate::model::draft::DraftError;
 use crate::model::event::ChannelNo;
 use crate::model::record_id::SourceId;
 use crate::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme};
-use crate::store::{self, StoreError, Table};
 
 /// The longest that the key before a rotation may count beside the new one, in seconds.
 pub const OVERLAP_MAX_S: u64 = 604_800;
@@ -74,7 +76,16 @@ pub enum SourceError {
     #[error(transparent)]
     Document(#[from] DocumentError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] ReadError),
+}
+
+impl From<LetterError> for SourceError {
+    fn from(e: LetterError) -> SourceError {
+        match e {
+            LetterError::Notes(NotesError::Full { .. } | NotesError::Closed { .. }) => AppendError::StorageFull.into(),
+            e => AppendError::Store(e.to_string()).into(),
+        }
+    }
 }
 
 fn invalid(field: &'static str) -> impl FnOnce(String) -> SourceError {
@@ -160,7 +171,7 @@ impl Hub {
             }
             (true, given) => {
                 let (key, made) = key_of(&scheme, given)?;
-                (Some(SealedKeys::new(&self.engine.webhook_registry.key, &id, &key)), made.then_some(key))
+                (Some(SealedKeys::new(&self.rooms.delivery.seal_key, &id, &key)), made.then_some(key))
             }
         };
         let now_ms = clock::now_ms();
@@ -177,7 +188,7 @@ impl Hub {
             inserted_ms: now_ms,
             updated_ms: now_ms,
         };
-        let most = self.engine.source_registry.limits.per_channel;
+        let most = self.rooms.sources.limits.per_channel;
         let live = self
             .write_source(|view| {
                 let channel = view.channel(source.channel_no()).ok_or(SourceError::NotFound)?;
@@ -195,12 +206,12 @@ impl Hub {
 
     /// A source by its id, whoever it belongs to.
     pub fn source(&self, id: &str) -> Option<Arc<ActiveSource>> {
-        self.engine.source_registry.get(id)
+        self.rooms.sources.get(id)
     }
 
     /// The sources of a channel, or all of them, the oldest first.
     pub fn sources(&self, channel: Option<ChannelNo>) -> Vec<Arc<ActiveSource>> {
-        self.engine.source_registry.list(channel)
+        self.rooms.sources.list(channel)
     }
 
     /// Changes what `change` names.
@@ -226,7 +237,7 @@ impl Hub {
         given: Option<Zeroizing<String>>,
         overlap_s: u64,
     ) -> Result<(Arc<ActiveSource>, Option<Zeroizing<String>>), SourceError> {
-        let seal = &self.engine.webhook_registry.key;
+        let seal = &self.rooms.delivery.seal_key;
         // a source keeps the scheme by which a key is judged and made
         let source = self.source(id).ok_or(SourceError::NotFound)?;
         let no_key = || invalid("authentication")("is none: there is no secret to rotate".into());
@@ -279,21 +290,10 @@ impl Hub {
     }
 }
 
-/// Deletes what was counted at a source that is gone, and its dead letters.
-pub(super) async fn forget(engine: Arc<Engine>, live: Arc<ActiveSource>) {
-    // whoever keeps a letter holds them, and looks then whether the source is still there
-    let mut letters = live.stats.letters.clone().lock_owned().await;
-    let id = live.source.id.clone();
-    let forget = move || {
-        letters.clear(&id);
-        let mut changes = vec![store::Change::delete(Table::SourceCounts, &*id)];
-        for table in [Table::DeadLetters, Table::DeadLetterParts] {
-            changes.extend(engine.state.clear(table, id.as_bytes())?);
-        }
-        engine.state.write(&changes)
-    };
-    let forgotten = actix_rt::task::spawn_blocking(forget).await;
-    if let Err(e) = forgotten.unwrap_or_else(|e| Err(StoreError::Panicked(e.to_string()))) {
-        log::error!(source = &*live.source.id; "the dead letters of a deleted source could not be deleted: {e}");
+/// Forgets the counters and the dead letters of a source that is gone.
+pub(super) async fn forget(rooms: Arc<Rooms>, live: Arc<ActiveSource>) {
+    let letters = live.letters(&rooms.notes).await;
+    if let Err(e) = letters.run(|letters, notes, source| letters.end(notes, source)).await {
+        log::error!(source = &*live.source.id; "the dead letters of a source that was deleted stay: {e}");
     }
 }

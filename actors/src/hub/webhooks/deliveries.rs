@@ -22,7 +22,8 @@ use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
 use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
+use crate::catalog::reader::ReadError;
+use crate::log::{Direction, PageLimit};
 
 /// Most events that one dry run counts.
 const SCAN_EVENTS: usize = 1_000_000;
@@ -113,14 +114,14 @@ impl Hub {
         let webhook = self.webhook(channel, id)?;
         let seen = self.seen(&webhook).await?;
         let owner = channel.owner();
-        let page = self.blocking(move |engine| {
+        let page = self.blocking(move |rooms| {
             let before = after.unwrap_or(DeliveryId::MAX);
             let rows: HashMap<_, _> = seen.rows.iter().map(|row| (row.delivery, row)).collect();
-            let logged = engine.delivery.delivery_log.read(&webhook.id, clock::now_ms().max(0) as u64);
+            let logged = rooms.delivery.delivery_log.read(&webhook.id, clock::now_ms().max(0) as u64);
             let mut all = merged(logged, &rows);
             all.retain(|delivery| status.is_none_or(|status| delivery.status == status) && delivery.id < before);
             if status == Some(DeliveryStatus::Pending) && webhook.batch.is_none() {
-                all.extend(pending::list(&engine.delivery, &webhook, &owner, &seen, before, limit)?);
+                all.extend(pending::list(&rooms.delivery, &webhook, &owner, &seen, before, limit)?);
             }
             all.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
             all.dedup_by(|a, b| a.id == b.id);
@@ -139,7 +140,7 @@ impl Hub {
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let ready = self.ready(&webhook, channel)?;
         let events = found.events.clone();
-        let body = self.blocking(move |engine| body(&engine.delivery, &ready, &events)).await?;
+        let body = self.blocking(move |rooms| body(&rooms.delivery, &ready, &events)).await?;
         for attempt in &mut found.attempts {
             if attempt.request_body.is_none() {
                 attempt.request_body.clone_from(&body);
@@ -163,14 +164,14 @@ impl Hub {
     /// Sends a range of the log again, as a job that survives a restart; or counts what that would send.
     pub async fn replay(&self, channel: &Channel, id: &str, ask: ReplayAsk) -> Result<ReplayAnswer, WebhookError> {
         let webhook = self.webhook(channel, id)?;
-        let head = self.engine.log.head();
+        let head = self.rooms.log.head();
         let until = ask.until.unwrap_or(head).min(head);
         let request = ReplayRequest { after: ask.after, until, events: ask.events, dead_only: ask.dead_only };
         if ask.dry_run {
             let seen = self.observe(&webhook, request.dead_only).await?;
             let owner = channel.owner();
             let counted =
-                self.blocking(move |engine| count(&engine.delivery, &webhook, &owner, &seen, &request)).await?;
+                self.blocking(move |rooms| count(&rooms.delivery, &webhook, &owner, &seen, &request)).await?;
             return Ok(ReplayAnswer::Counted(counted));
         }
         let job = self.ask(&webhook, Ask::Replay(request)).await?;
@@ -195,11 +196,11 @@ impl Hub {
         let seen = self.seen(webhook).await?;
         let webhook = webhook.clone();
         let owner = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?.owner();
-        let found = self.blocking(move |engine| {
-            let logged = engine.delivery.delivery_log.find(&webhook.id, delivery);
+        let found = self.blocking(move |rooms| {
+            let logged = rooms.delivery.delivery_log.find(&webhook.id, delivery);
             let rows = seen.rows.iter().filter(|row| row.delivery == delivery).map(|row| (row.delivery, row)).collect();
             match merged(logged.into_iter().collect(), &rows).pop() {
-                None if webhook.batch.is_none() => pending::find(&engine.delivery, &webhook, &owner, &seen, delivery),
+                None if webhook.batch.is_none() => pending::find(&rooms.delivery, &webhook, &owner, &seen, delivery),
                 found => Ok(found),
             }
         });
@@ -253,7 +254,7 @@ fn count(
     owner: &Owner,
     seen: &Seen,
     request: &ReplayRequest,
-) -> Result<u64, StoreError> {
+) -> Result<u64, ReadError> {
     let until = request.until.min(seen.observed.cursor);
     if request.dead_only {
         let free = |row: &&Row| row.state == RowState::Dead && row.requested.is_none();
@@ -284,7 +285,7 @@ fn count(
 }
 
 /// What is posted for these events; none when they are gone.
-fn body(delivery: &DeliveryHandles, ready: &Ready, events: &[EventId]) -> Result<Option<String>, StoreError> {
+fn body(delivery: &DeliveryHandles, ready: &Ready, events: &[EventId]) -> Result<Option<String>, ReadError> {
     let frames = pages::read_all(delivery, &ready.channel, events)?;
     if frames.is_empty() {
         return Ok(None);

@@ -64,7 +64,7 @@ impl Draft {
 impl Hub {
     /// The webhooks of the channel's document, in its order.
     pub fn document(&self, channel: &Channel) -> Vec<Arc<Webhook>> {
-        self.engine.catalog.read(|tables| tables.document(channel.no()))
+        self.rooms.catalog.read(|tables| tables.document(channel.no()))
     }
 
     /// Replaces the document. Entries that it had before are known again by their id and go on where they were; those
@@ -78,7 +78,7 @@ impl Hub {
         channel: &Channel,
         entries: Vec<Entry>,
     ) -> Result<Vec<Arc<Webhook>>, WebhookError> {
-        let most = self.engine.webhook_registry.config.per_document;
+        let most = self.rooms.limits.webhooks.per_document;
         for _ in 0..JUDGED_AGAIN_MAX {
             let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
             if entries.len() > most {
@@ -115,7 +115,7 @@ impl Hub {
         before: &[Arc<Webhook>],
         drafts: &[Draft],
     ) -> Result<Vec<Change>, WebhookError> {
-        let endpoint = EndpointState::new(self.engine.log.head(), clock::now_ms().max(0) as u64);
+        let endpoint = EndpointState::new(self.rooms.log.head(), clock::now_ms().max(0) as u64);
         let mut changes = Vec::new();
         for draft in drafts.iter().filter(|draft| draft.is_changed()) {
             match draft.old {
@@ -172,7 +172,7 @@ impl Hub {
             return (id, None, bad);
         };
         let now_ms = clock::now_ms();
-        let schedule = &self.engine.webhook_registry.config.schedule;
+        let schedule = &self.rooms.limits.webhooks.schedule;
         let own = old.as_ref().map_or_else(|| channel::uuid_from(clock::random()).into(), |old| old.id.clone());
         let mut webhook = Webhook::new(own, channel, ApiFamily::Feed, schedule, now_ms);
         let position = u32::try_from(index).unwrap_or(u32::MAX);
@@ -204,7 +204,7 @@ impl Hub {
 
     /// Whether this is the secret that the webhook has, so that it need not be stored (and an old one forgotten) anew.
     fn signs_with(&self, webhook: &Webhook, secret: &Secret) -> bool {
-        let open = |sealed| webhook::open_keys(&self.engine.webhook_registry.key, &webhook.id, sealed).ok();
+        let open = |sealed| webhook::open_keys(&self.rooms.delivery.seal_key, &webhook.id, sealed).ok();
         webhook.secrets.as_ref().and_then(open).is_some_and(|keys: Keys| keys.current == *secret)
     }
 

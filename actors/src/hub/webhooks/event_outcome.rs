@@ -13,7 +13,7 @@ use crate::model::channel::Channel;
 use crate::model::event::Event;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::store::StoreError;
+use crate::catalog::reader::ReadError;
 
 /// How an event fared at a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -73,7 +73,7 @@ impl Hub {
         &self,
         event: &Event,
         channel: &Channel,
-    ) -> Result<Vec<EventOutcome>, StoreError> {
+    ) -> Result<Vec<EventOutcome>, ReadError> {
         let mut event_outcomes = Vec::new();
         for webhook in self.list_webhooks(channel) {
             let Ok(seen) = self.seen(&webhook).await else {
@@ -87,9 +87,9 @@ impl Hub {
             };
             let (id, of) = (event.id, webhook.id.clone());
             let rows = seen.rows.clone();
-            let deliveries = self.blocking(move |engine| {
+            let deliveries = self.blocking(move |rooms| {
                 let rows: HashMap<_, _> = rows.iter().map(|row| (row.delivery, row)).collect();
-                let mut all = merged(engine.delivery.delivery_log.read(&of, clock::now_ms().max(0) as u64), &rows);
+                let mut all = merged(rooms.delivery.delivery_log.read(&of, clock::now_ms().max(0) as u64), &rows);
                 all.retain(|delivery| delivery.events.contains(&id));
                 all.sort_by_key(|delivery| (delivery.updated_ms, delivery.id));
                 Ok(all)

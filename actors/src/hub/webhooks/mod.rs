@@ -25,6 +25,7 @@ use crate::clock;
 use crate::delivery::actor::{Ask, Observe, Seen, WebhookActor};
 pub use crate::delivery::history::{AttemptRecord, Delivery, DeliveryStatus};
 pub use crate::delivery::http::headers::Headers;
+use crate::delivery::registry::AskError;
 use crate::delivery::http::target::Refusal as TargetRefusal;
 pub use crate::delivery::outcome::Timings;
 use crate::documents::{Change, DocumentError, Table};
@@ -37,7 +38,7 @@ pub use crate::model::delivery::{
 };
 pub use crate::model::format::Format;
 use crate::model::signature::{Keys, Secret};
-use crate::store::StoreError;
+use crate::catalog::reader::ReadError;
 
 /// The longest that an old secret may sign beside a new one, in seconds.
 pub const GRACE_MAX_S: u64 = 604_800;
@@ -66,11 +67,21 @@ pub enum WebhookError {
     #[error(transparent)]
     Document(#[from] DocumentError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] ReadError),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the webhook's deliveries are not running; change the webhook, or see the server's log")]
     Unavailable,
+}
+
+impl From<AskError> for WebhookError {
+    fn from(e: AskError) -> WebhookError {
+        match e {
+            AskError::NotRunning => WebhookError::Unavailable,
+            AskError::Refused(refusal) => refusal.into(),
+            AskError::Append(e) => e.into(),
+        }
+    }
 }
 
 /// How a webhook does.
@@ -143,7 +154,7 @@ impl Hub {
         spec: WebhookSpec,
     ) -> Result<(Arc<Webhook>, Option<Secret>), WebhookError> {
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
-        let schedule = &self.engine.webhook_registry.config.schedule;
+        let schedule = &self.rooms.limits.webhooks.schedule;
         let id = channel::uuid_from(clock::random());
         let now_ms = clock::now_ms();
         let choice = secret_choice(family, &spec);
@@ -157,7 +168,7 @@ impl Hub {
             let channel = view.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?;
             check_twice(view, &webhook)?;
             self.find_room(view, channel)?;
-            let endpoint = EndpointState::new(self.engine.log.head(), now_ms.max(0) as u64);
+            let endpoint = EndpointState::new(self.rooms.log.head(), now_ms.max(0) as u64);
             Ok((make(&webhook, &endpoint)?.into(), ()))
         })
         .await?;
@@ -167,7 +178,7 @@ impl Hub {
 
     /// The webhooks of a channel, the oldest first.
     pub fn list_webhooks(&self, channel: &Channel) -> Vec<Arc<Webhook>> {
-        self.engine.catalog.webhooks(Some(channel.no()))
+        self.rooms.catalog.webhooks(Some(channel.no()))
     }
 
     /// A webhook of this channel; that of another one does not exist.
@@ -175,7 +186,7 @@ impl Hub {
     /// # Errors
     /// There is none.
     pub fn webhook(&self, channel: &Channel, id: &str) -> Result<Arc<Webhook>, WebhookError> {
-        let webhook = self.engine.catalog.webhook(id).filter(|webhook| webhook.channel == channel.no);
+        let webhook = self.rooms.catalog.webhook(id).filter(|webhook| webhook.channel == channel.no);
         webhook.ok_or(WebhookError::NotFound)
     }
 
@@ -184,7 +195,7 @@ impl Hub {
     /// # Errors
     /// There is none.
     pub fn find_webhook(&self, id: &str) -> Result<(Arc<Channel>, Arc<Webhook>), WebhookError> {
-        let found = self.engine.catalog.read(|tables| {
+        let found = self.rooms.catalog.read(|tables| {
             let webhook = tables.webhook(id)?;
             Some((tables.channel(webhook.channel_no())?.clone(), webhook.clone()))
         });
@@ -268,7 +279,7 @@ impl Hub {
             let message = format!("must be a number from 0 to {GRACE_MAX_S}");
             return Err(WebhookError::Invalid(vec![InvalidField { field: "grace_seconds".into(), message }]));
         }
-        let key = &self.engine.webhook_registry.key;
+        let key = &self.rooms.delivery.seal_key;
         let secret = given.unwrap_or_else(|| Secret::from_random(clock::random()));
         let webhook = self
             .change::<_, WebhookError>(Urgency::Normal, |view| {
@@ -349,21 +360,21 @@ impl Hub {
         channel: &Channel,
         fresh: bool,
     ) -> Vec<InvalidField> {
-        let webhook_registry = &self.engine.webhook_registry;
+        let delivery = &self.rooms.delivery;
         let basis = webhook_validate::Basis {
             channel,
-            policy: &webhook_registry.target_check.policy,
-            schedule: &webhook_registry.config.schedule,
+            policy: &delivery.target_check.policy,
+            schedule: &self.rooms.limits.webhooks.schedule,
             fresh,
         };
         let mut bad = webhook_validate::apply(spec, webhook, basis);
         bad.extend(self.unfit_secret(webhook));
         if bad.is_empty()
-            && let Ok(target) = webhook_registry.target_check.judge_url(&webhook.url)
+            && let Ok(target) = delivery.target_check.judge_url(&webhook.url)
         {
             let admitted = tokio::time::timeout(
-                webhook_registry.config.connect_timeout,
-                webhook_registry.target_check.admit(&target),
+                delivery.settings.connect_timeout,
+                delivery.target_check.admit(&target),
             )
             .await;
             // a name that nobody knows yet may be known when the first event is delivered
@@ -378,19 +389,19 @@ impl Hub {
     /// The format `standard` has no other signature than one that takes a certain kind of key.
     fn unfit_secret(&self, webhook: &Webhook) -> Option<InvalidField> {
         let sealed = webhook.secrets.as_ref().filter(|_| webhook.format == Format::Standard)?;
-        let keys = webhook::open_keys(&self.engine.webhook_registry.key, &webhook.id, sealed).ok()?;
+        let keys = webhook::open_keys(&self.rooms.delivery.seal_key, &webhook.id, sealed).ok()?;
         let message = "the format standard signs with base64 of 24 to 64 bytes behind whsec_; have a secret made, or \
             choose such a one";
         (!keys.current.signs_standard()).then(|| InvalidField { field: "secret".into(), message: message.into() })
     }
 
     fn seal(&self, webhook: &str, secret: Secret) -> webhook::SealedKeys {
-        webhook::seal_keys(&self.engine.webhook_registry.key, webhook, &Keys::new(secret))
+        webhook::seal_keys(&self.rooms.delivery.seal_key, webhook, &Keys::new(secret))
     }
 
     /// Whether the channel may have one more webhook beside those of its document.
     fn find_room(&self, view: &View<'_>, channel: &Channel) -> Result<(), WebhookError> {
-        let config = &self.engine.webhook_registry.config;
+        let config = &self.rooms.limits.webhooks;
         let (setting, most) = match channel.kind {
             ChannelKind::Map => ("limits.webhooks_per_map", config.per_map),
             ChannelKind::Organization => ("limits.webhooks_per_organization", config.per_organization),
@@ -404,17 +415,16 @@ impl Hub {
         self.updates.ready(webhook.clone(), channel).ok_or(WebhookError::Unavailable)
     }
 
-    async fn actor(&self, webhook: &Arc<Webhook>) -> Result<actix::Addr<WebhookActor>, WebhookError> {
-        self.updates.actor(&webhook.id).await.ok_or(WebhookError::Unavailable)
+    fn actor(&self, webhook: &Webhook) -> Result<actix::Addr<WebhookActor>, WebhookError> {
+        self.rooms.webhook_actors.get(&webhook.id).ok_or(WebhookError::Unavailable)
     }
 
-    async fn ask(&self, webhook: &Arc<Webhook>, ask: Ask) -> Result<Option<JobId>, WebhookError> {
-        let answer = self.actor(webhook).await?.send(ask).await.map_err(|_| WebhookError::Unavailable)?;
-        Ok(answer?)
+    async fn ask(&self, webhook: &Webhook, ask: Ask) -> Result<Option<JobId>, WebhookError> {
+        Ok(self.rooms.webhook_actors.ask(&webhook.id, ask).await?)
     }
 
     async fn observe(&self, webhook: &Arc<Webhook>, rows: bool) -> Result<Seen, WebhookError> {
-        let seen = self.actor(webhook).await?.send(Observe { rows }).await;
+        let seen = self.actor(webhook)?.send(Observe { rows }).await;
         seen.ok().flatten().ok_or(WebhookError::Unavailable)
     }
 

@@ -10,7 +10,8 @@ use crate::feed::frame::Frame;
 use crate::model::channel::Owner;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::store::{Direction, PageLimit, StoreError};
+use crate::catalog::reader::ReadError;
+use crate::log::{Direction, PageLimit};
 
 /// Most events that one look reads.
 const SCAN_EVENTS: usize = 1_000_000;
@@ -23,7 +24,7 @@ pub fn list(
     seen: &Seen,
     before: DeliveryId,
     limit: usize,
-) -> Result<Vec<Delivery>, StoreError> {
+) -> Result<Vec<Delivery>, ReadError> {
     let from = match before {
         DeliveryId::MAX => EventId::MAX,
         before => EventId::at_time(before.time_ms() + 1),
@@ -42,7 +43,7 @@ pub fn find(
     owner: &Owner,
     seen: &Seen,
     wanted: DeliveryId,
-) -> Result<Option<Delivery>, StoreError> {
+) -> Result<Option<Delivery>, ReadError> {
     let from = EventId::at_time(wanted.time_ms().saturating_add(1));
     let enough = |found: &[Delivery], at: EventId| !found.is_empty() || at.time_ms() < wanted.time_ms();
     Ok(scan(delivery, webhook, owner, seen, from, |id| id == wanted, enough)?.pop())
@@ -57,7 +58,7 @@ fn scan(
     from: EventId,
     wanted: impl Fn(DeliveryId) -> bool,
     enough: impl Fn(&[Delivery], EventId) -> bool,
-) -> Result<Vec<Delivery>, StoreError> {
+) -> Result<Vec<Delivery>, ReadError> {
     let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(Vec::new()) };
     let covered: HashSet<_> = seen.rows.iter().flat_map(|row| &row.events).collect();
     let (mut at, mut found, mut scanned) = (from, Vec::new(), 0);

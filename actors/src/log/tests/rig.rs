@@ -97,6 +97,7 @@ impl Rig {
     ) -> Result<Rig, LogError> {
         if !disk.exists(data_dir)? {
             disk.create_dir_all(data_dir)?;
+            disk.sync_dir(data_dir.parent().unwrap())?;
         }
         let log = Log::open(disk, data_dir, options.clone(), now)?;
         let dir = data_dir.join("wal");
@@ -108,7 +109,10 @@ impl Rig {
                 Recovered::Damaged { .. } => log.admit_damage(),
                 Recovered::Healed { .. } => {}
             };
-            Wal::recover(disk, &dir, wal_options(), log.sealed_through() + 1, tell).unwrap()
+            match Wal::recover(disk, &dir, wal_options(), log.sealed_through() + 1, tell) {
+                Err(wal::WalError::Disk(e)) => return Err(e.into()),
+                recovered => recovered.unwrap(),
+            }
         } else {
             Wal::create(disk, &dir, LogId([7; 16]), log.sealed_through() + 1, wal_options()).unwrap()
         };

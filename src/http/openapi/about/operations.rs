@@ -22,8 +22,10 @@ pub fn live(place: &Place<'_>) -> Operation {
 pub fn ready(place: &Place<'_>) -> Operation {
     let report = |status: &str| {
         json!({
-            "status": status, "stopping": status != "ready", "journal_writable": true, "journal_queue_events": 0,
+            "status": status,
+            "reason": (status != "ready").then_some("the server is stopping"), "stopping": status != "ready", "journal_writable": true, "journal_queue_events": 0,
             "disk_free_bytes": 51_539_607_552_u64, "disk_floor_bytes": 268_435_456, "quarantined_segments": [],
+            "damaged_ranges": 0, "notes_lost": false,
         })
     };
     let schema = place.answer::<ops::ReadyView>();

@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{StoreError, io};
+use crate::disk::DiskError;
+fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> DiskError + 'a { move |e| DiskError::new(what, path, e) }
 
 /// What is in a data folder.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Survey {
     ///
     /// # Errors
     /// What cannot be read.
-    pub fn of(data_dir: &Path) -> Result<Survey, StoreError> {
+    pub fn of(data_dir: &Path) -> Result<Survey, DiskError> {
         let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode() & MODE);
         let mut survey = Survey { lock: lock(&data_dir.join("lock"))?, ..Survey::default() };
         survey.mode = mode(data_dir).map_err(io("look at", data_dir))?;
@@ -76,7 +77,7 @@ impl Survey {
 }
 
 /// Asks for the lock without keeping it: shared, so that a server that starts meanwhile is refused for this moment only.
-fn lock(path: &Path) -> Result<Lock, StoreError> {
+fn lock(path: &Path) -> Result<Lock, DiskError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Lock::Absent),
@@ -88,7 +89,7 @@ fn lock(path: &Path) -> Result<Lock, StoreError> {
 }
 
 /// The names and paths in a folder; none when there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskError> {
     let read = match fs::read_dir(folder) {
         Ok(read) => read,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -102,11 +103,11 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
 }
 
 /// Bytes on disk of a file, or of everything below a folder. What goes meanwhile counts as gone.
-fn bytes_below(path: &Path) -> Result<u64, StoreError> {
+fn bytes_below(path: &Path) -> Result<u64, DiskError> {
     use std::os::unix::fs::MetadataExt;
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
-            entries(path)?.iter().map(|(_, inner)| bytes_below(inner)).sum::<Result<u64, StoreError>>()
+            entries(path)?.iter().map(|(_, inner)| bytes_below(inner)).sum::<Result<u64, DiskError>>()
         }
         Ok(metadata) => Ok(metadata.blocks() * 512),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
@@ -125,39 +126,3 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
     done.then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::DataLock;
-    use super::*;
-
-    #[test]
-    fn a_folder_is_described_without_touching_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dir = folder.path();
-        assert_eq!(Survey::of(dir).expect("an empty folder").lock, Lock::Absent);
-        for (path, text) in [
-            ("log/0000000002/db", "x"),
-            ("log/0000000001/db", "x"),
-            ("log/lost.json", "{}"),
-            ("quarantine/0000000003-17/reason", "it is damaged\n"),
-            ("state/db", "x"),
-            ("secret-key", "k"),
-        ] {
-            let path = dir.join(path);
-            fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
-            fs::write(path, text).expect("written");
-        }
-        fs::set_permissions(dir.join("secret-key"), fs::Permissions::from_mode(0o644)).expect("set");
-        let held = DataLock::take(dir).expect("it is free");
-        let survey = Survey::of(dir).expect("it can be read");
-        assert_eq!(survey.lock, Lock::Held);
-        assert_eq!(survey.segments.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2]);
-        assert!(survey.segments.iter().all(|(_, bytes)| *bytes >= 512));
-        assert_eq!(survey.quarantine, [("0000000003-17".to_owned(), "it is damaged".to_owned())]);
-        assert!(survey.state_bytes.is_some());
-        assert_eq!(survey.secrets, [(dir.join("secret-key"), 0o644)]);
-        drop(held);
-        assert_eq!(Survey::of(dir).expect("it can be read").lock, Lock::Free);
-        assert!(free_bytes(dir).is_some_and(|free| free > 0));
-    }
-}

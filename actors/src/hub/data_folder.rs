@@ -1,0 +1,215 @@
+//! Opening the data folder: which format it has, what is migrated, and in which order its parts are read.
+//!
+//! `format` names the version of the layout and is written last, when a folder is made or migrated. A folder of format 1 (one sled
+//! database for documents, one for each segment) is migrated: manifests for its segments, a generation of its documents, notes,
+//! a write-ahead log; then `format`; then what is left of the old documents is removed. Before `format` is written
+//! everything can be done again.
+
+use std::path::{Path, PathBuf};
+
+use crate::backup;
+use crate::clock::Clock;
+use crate::disk::{DataLock, Disk, DiskError, LockError, Point};
+use crate::documents::notes::{Notes, NotesError, NotesOptions};
+use crate::documents::migrate::{MIGRATED_SEQUENCE, MigrateError, migrate as migrate_documents, remove_format_1};
+use crate::documents::{Change, DocumentError, GenerationError, SecretKeyError};
+use crate::journal::{self, RecoveryError, Store};
+use crate::log::{self, LogError, LogOptions};
+use crate::wal::{self, CommitError, LogId, Wal, WalError};
+
+/// The version of the layout that this program reads and writes.
+const FORMAT: u32 = 2;
+const FORMAT_FILE: &str = "format";
+
+/// Why a data folder cannot be opened: what is wrong, with the file, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}; {cure}")]
+pub struct FolderError {
+    reason: String,
+    cure: String,
+}
+
+macro_rules! with_cure {
+    ($($error:ty),*) => {
+        $(impl From<$error> for FolderError {
+            fn from(e: $error) -> FolderError {
+                FolderError { reason: e.to_string(), cure: e.cure().to_string() }
+            }
+        })*
+    };
+}
+
+with_cure!(DiskError, LockError, WalError, LogError, GenerationError, NotesError, MigrateError, RecoveryError, SecretKeyError);
+
+impl From<DocumentError> for FolderError {
+    fn from(e: DocumentError) -> FolderError {
+        RecoveryError::from(e).into()
+    }
+}
+
+impl From<CommitError> for FolderError {
+    fn from(e: CommitError) -> FolderError {
+        FolderError { reason: e.to_string(), cure: "make room on the file system, or look into its errors (dmesg)".into() }
+    }
+}
+
+/// An open data folder.
+pub struct DataFolder {
+    pub lock: DataLock,
+    pub store: Store,
+    pub notes: Notes,
+}
+
+/// How it is opened.
+pub struct Options {
+    pub log: LogOptions,
+    pub wal: wal::Options,
+    pub min_free_bytes: u64,
+}
+
+/// Opens a data folder, or makes one. Blocks.
+///
+/// # Errors
+/// Whatever keeps it from being read whole; then nothing was moved, renamed or removed.
+pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Result<DataFolder, FolderError> {
+    disk.create_dir_all(data_dir)?;
+    let lock = DataLock::take(disk, data_dir)?;
+    refuse_half_restored(disk, data_dir)?;
+    let is_new = match read_format(disk, data_dir)? {
+        Some(_) => false,
+        None => {
+            let is_new = !is_format_1(disk, data_dir)?;
+            let log_id = LogId(clock.random());
+            match is_new {
+                true => make(disk, data_dir, log_id, &options)?,
+                false => migrate(disk, data_dir, log_id, &options, clock)?,
+            }
+            write_format(disk, data_dir)?;
+            is_new
+        }
+    };
+    // also after a crash behind the last step, which is harmless to repeat
+    remove_format_1(disk, data_dir)?;
+    restrict(data_dir);
+    let store = journal::recover(disk, data_dir, options.log, options.wal, clock)?;
+    let notes = NotesOptions {
+        is_new_folder: is_new,
+        now_ms: clock.moment().wall_ms,
+        min_free_bytes: options.min_free_bytes,
+    };
+    let notes = Notes::open(disk, data_dir, notes)?;
+    Ok(DataFolder { lock, store, notes })
+}
+
+fn refuse_half_restored(disk: &Disk, data_dir: &Path) -> Result<(), FolderError> {
+    match disk.exists(&data_dir.join(backup::MARK))? {
+        true => Err(FolderError {
+            reason: format!("the data folder {} holds half of a backup", data_dir.display()),
+            cure: "empty it and restore the backup again".into(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// The version in `format`; none when the file is missing.
+fn read_format(disk: &Disk, data_dir: &Path) -> Result<Option<u32>, FolderError> {
+    let path = data_dir.join(FORMAT_FILE);
+    let text = match disk.read(Point::FormatRead, &path) {
+        Ok(text) => text,
+        Err(e) if e.is_missing() => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    match number {
+        Some(FORMAT) => Ok(number),
+        Some(newer) if newer > FORMAT => Err(FolderError {
+            reason: format!("{} has format {newer}, and this version of Stentor knows format {FORMAT}", data_dir.display()),
+            cure: "start the version that wrote it, or a newer one".into(),
+        }),
+        _ => Err(FolderError {
+            reason: format!("{} is damaged", path.display()),
+            cure: format!("write the line {FORMAT} into it, if this version of Stentor was the last one on the folder"),
+        }),
+    }
+}
+
+fn write_format(disk: &Disk, data_dir: &Path) -> Result<(), FolderError> {
+    Ok(disk.replace(Point::FormatWrite, &data_dir.join(FORMAT_FILE), format!("{FORMAT}\n").as_bytes())?)
+}
+
+/// Whether an older version has written the folder: its documents are a database in `state` itself.
+fn is_format_1(disk: &Disk, data_dir: &Path) -> Result<bool, FolderError> {
+    if disk.exists(&data_dir.join("state/db"))? {
+        return Ok(true);
+    }
+    // without `format` and without anything of format 1 there must not be any data: what is there was not made by a start
+    // that was interrupted
+    for (name, inner) in [("state", "manifest"), ("log", "db"), ("log", "manifest")] {
+        let dir = data_dir.join(name);
+        if !disk.exists(&dir)? {
+            continue;
+        }
+        for entry in disk.list(&dir)? {
+            if entry.is_dir && disk.exists(&dir.join(&entry.name).join(inner))? {
+                return Err(missing(data_dir, &dir.join(&entry.name)));
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn missing(data_dir: &Path, found: &Path) -> FolderError {
+    FolderError {
+        reason: format!("{} is missing, but there is {}", data_dir.join(FORMAT_FILE).display(), found.display()),
+        cure: "put the files of the data folder back as they were, together, or restore a backup into a new folder with stentor \
+               restore"
+            .into(),
+    }
+}
+
+/// A new folder. What an interrupted start has left holds nothing.
+fn make(disk: &Disk, data_dir: &Path, log_id: LogId, options: &Options) -> Result<(), FolderError> {
+    let dir = data_dir.join("wal");
+    let mut commits = 0;
+    match wal::inspect(disk, &dir, 1, |_| commits += 1) {
+        // no commit is made before `format` is written
+        Ok(_) if commits > 0 => return Err(missing(data_dir, &dir)),
+        Ok(_) => return Ok(()),
+        Err(WalError::Missing { path }) if path == dir.join("manifest") => {}
+        Err(e) => return Err(e.into()),
+    }
+    drop(Wal::create(disk, &dir, log_id, 1, options.wal.clone())?);
+    Ok(())
+}
+
+/// Brings a folder of format 1 into this one.
+fn migrate(disk: &Disk, data_dir: &Path, log_id: LogId, options: &Options, clock: &Clock) -> Result<(), FolderError> {
+    ::log::info!(folder:display = data_dir.display(); "a data folder of an older version is brought into the new form");
+    let now_ms = clock.moment().wall_ms;
+    // of an attempt that was interrupted; it holds nothing that the old files do not
+    disk.remove_dir_all(&data_dir.join("wal"))?;
+    let lost = log::adopt_format_1(disk, data_dir, now_ms)?;
+    let migrated = migrate_documents(disk, data_dir, &log_id.0, now_ms)?;
+    let mut wal = Wal::create(disk, &data_dir.join("wal"), log_id, MIGRATED_SEQUENCE + 1, options.wal.clone())?;
+    let losses: Result<Vec<Change>, _> = lost.into_iter().map(journal::loss_of_migration).collect();
+    let losses = losses?;
+    if !losses.is_empty() {
+        wal.commit(&[&journal::documents_payload(&losses, clock.now_ms(), MIGRATED_SEQUENCE)], wal::Urgency::Reserve)?;
+    }
+    wal.close()?;
+    ::log::info!(documents = migrated.documents, notes = migrated.notes; "the data folder is in the new form");
+    Ok(())
+}
+
+/// Only the server's user may look into the folder.
+fn restrict(data_dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let is_open = |metadata: std::fs::Metadata| metadata.permissions().mode() & 0o077 != 0;
+    if !std::fs::metadata(data_dir).is_ok_and(is_open) {
+        return;
+    }
+    match std::fs::set_permissions(data_dir, std::fs::Permissions::from_mode(0o700)) {
+        Ok(()) => ::log::info!(folder:display = data_dir.display(); "others could look into the data folder; now only its owner can"),
+        Err(e) => ::log::warn!(folder:display = data_dir.display(); "others can look into the data folder: {e}"),
+    }
+}

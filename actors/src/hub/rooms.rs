@@ -1,0 +1,49 @@
+//! The rooms of the engine, as the hub's verbs reach them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Limits;
+use crate::budget::Budget;
+use crate::catalog::Catalog;
+use crate::catalog::reader::FrameReader;
+use crate::catalog::system::SystemEvents;
+use crate::clock::Clock;
+use crate::delivery::handles::Handles as DeliveryHandles;
+use crate::delivery::registry::WebhookActors;
+use crate::disk::{DataLock, Disk};
+use crate::documents::Documents;
+use crate::documents::notes::Notes;
+use crate::feed::Feed;
+use crate::feed::trace::DeliveryTrace;
+use crate::ingest::counters::SourceCounters;
+use crate::ingest::registry::SourceRegistry;
+use crate::journal::Journal;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::streams::Streams;
+
+pub(super) struct Rooms {
+    pub limits: Limits,
+    pub clock: Clock,
+    pub disk: Disk,
+    pub log: Arc<Log>,
+    pub documents: Arc<Documents>,
+    pub notes: Arc<Notes>,
+    pub journal: Journal,
+    pub feed: Arc<Feed>,
+    pub catalog: Arc<Catalog>,
+    pub frames: FrameReader,
+    pub system: SystemEvents,
+    pub streams: Arc<Streams>,
+    pub delivery: Arc<DeliveryHandles>,
+    pub webhook_actors: Arc<WebhookActors>,
+    pub sources: Arc<SourceRegistry>,
+    pub counters: Arc<SourceCounters>,
+    pub metrics: Arc<Metrics>,
+    pub budget: Arc<Budget>,
+    pub trace: Arc<DeliveryTrace>,
+    pub data_dir: PathBuf,
+    /// Held as long as the rooms lives, so that no second server writes into the folder.
+    pub lock: DataLock,
+}

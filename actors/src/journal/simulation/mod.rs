@@ -1,0 +1,60 @@
+//! The whole store (queue, worker, upkeep, write-ahead log, segments, documents) on a simulated disk and clock. Everything
+//! that happens is drawn from a seed: requests, faults of the disk, power cuts, steps of the worker and of upkeep. After
+//! each start what is there is held against what was answered.
+//!
+//! `STENTOR_SEEDS=1000 cargo test -p actors simulation` runs more seeds than usual; `STENTOR_SEED=7` runs that one.
+
+mod world;
+
+use world::World;
+
+/// Seeds of a usual run.
+const SEEDS: u64 = 40;
+/// What happens in one run.
+const STEPS: usize = 400;
+
+fn seeds() -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match number("STENTOR_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("STENTOR_SEEDS").unwrap_or(SEEDS)).collect(),
+    }
+}
+
+fn run(seed: u64, steps: usize) -> World {
+    let mut world = World::new(seed);
+    for _ in 0..steps {
+        world.step();
+    }
+    world.end();
+    world
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_refused_appears_whatever_the_disk_does() {
+    for seed in seeds() {
+        let result = std::panic::catch_unwind(|| run(seed, STEPS));
+        if let Err(panic) = result {
+            eprintln!("seed {seed} fails; run it alone by STENTOR_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [3, 11] {
+        assert_eq!(run(seed, STEPS).trace, run(seed, STEPS).trace);
+    }
+}
+
+#[test]
+fn the_runs_reach_what_they_are_for() {
+    let mut reached = world::Reached::default();
+    for seed in 1..=SEEDS {
+        reached.add(&run(seed, STEPS).reached);
+    }
+    let world::Reached { acknowledged, refused, unknown, crashes, sealed, dropped, generations } = reached;
+    let events = acknowledged > 1000 && refused > 20 && unknown > 20;
+    assert!(events && crashes > 100 && sealed > 50 && dropped > 5 && generations > 20, "{reached:?}");
+}

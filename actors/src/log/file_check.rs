@@ -1,0 +1,184 @@
+//! Checksums over the file of a database, and putting right what they show.
+//!
+//! sled clears what lies behind a damaged place when it opens a file, so a file is compared with its manifest before sled
+//! sees it. A CRC-32C also tells where a single bit was flipped: each place has a remainder of its own, as long as the message is
+//! shorter than 2^31 - 1 bits.
+
+use std::path::Path;
+
+use crate::disk::database::DatabaseError;
+use crate::disk::{Disk, DiskError, DiskFile, Open, Point};
+
+/// One checksum covers so much of a file, so that a flipped bit is found within a fraction of a second.
+const CHUNK_BYTES: usize = 16 * 1024 * 1024;
+/// Read at once.
+const STEP_BYTES: usize = 1024 * 1024;
+/// CRC-32C (RFC 3720, appendix B.4), bits reflected.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+
+const _: () = assert!(CHUNK_BYTES < (1 << 31) / 8 && CHUNK_BYTES.is_multiple_of(STEP_BYTES));
+
+/// What a file is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSum {
+    pub bytes: u64,
+    /// Of each [`CHUNK_BYTES`].
+    pub crcs: Vec<u32>,
+}
+
+/// What was found when a file was put right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Healed {
+    /// The file is as it should be.
+    Intact,
+    /// So many bits were flipped, each alone in its chunk, and are right again.
+    Bits(usize),
+    /// More is wrong.
+    No,
+}
+
+/// Length and checksums of a database's file. Blocks.
+///
+/// # Errors
+/// What the file system says.
+pub fn sum(disk: &Disk, dir: &Path) -> Result<FileSum, DiskError> {
+    sum_of(&disk.open(Point::DatabaseOpen, &dir.join("db"), Open::Read)?)
+}
+
+fn sum_of(file: &DiskFile) -> Result<FileSum, DiskError> {
+    let mut buffer = vec![0; STEP_BYTES];
+    let mut sum = FileSum::default();
+    loop {
+        let read = file.read_at(Point::DatabaseRead, &mut buffer, sum.bytes)?;
+        if sum.bytes.is_multiple_of(CHUNK_BYTES as u64) && read > 0 {
+            sum.crcs.push(0);
+        }
+        if let Some(crc) = sum.crcs.last_mut() {
+            *crc = crc32c::crc32c_append(*crc, &buffer[..read]);
+        }
+        sum.bytes += read as u64;
+        if read < buffer.len() {
+            return Ok(sum);
+        }
+    }
+}
+
+/// Compares a database's file with what it should be. Blocks.
+///
+/// # Errors
+/// [`DatabaseError::Damaged`] when it differs; else what the file system says.
+pub fn check(disk: &Disk, dir: &Path, expected: &FileSum) -> Result<(), DatabaseError> {
+    let found = sum(disk, dir)?;
+    if found == *expected {
+        return Ok(());
+    }
+    let why = match found.bytes == expected.bytes {
+        true => "its checksum is another".to_owned(),
+        false => format!("it has {} bytes instead of {}", found.bytes, expected.bytes),
+    };
+    Err(DatabaseError::Damaged { path: dir.join("db"), why })
+}
+
+/// Puts single flipped bits right, if that is all that is wrong. Blocks.
+///
+/// # Errors
+/// What the file system says.
+pub fn heal(disk: &Disk, dir: &Path, expected: &FileSum) -> Result<Healed, DiskError> {
+    let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::ReadWrite)?;
+    let found = sum_of(&file)?;
+    if found == *expected {
+        return Ok(Healed::Intact);
+    }
+    if found.bytes != expected.bytes || found.crcs.len() != expected.crcs.len() {
+        return Ok(Healed::No);
+    }
+    let mut flips = Vec::new();
+    for (chunk, (found, expected)) in found.crcs.iter().zip(&expected.crcs).enumerate() {
+        if found == expected {
+            continue;
+        }
+        let start = chunk * CHUNK_BYTES;
+        let len = CHUNK_BYTES.min(expected_len(&file, start)?);
+        let Some((byte, bit)) = flipped(found ^ expected, len) else { return Ok(Healed::No) };
+        flips.push(((start + byte) as u64, bit));
+    }
+    for (offset, bit) in &flips {
+        let mut byte = [0];
+        file.read_exact_at(Point::DatabaseRead, &mut byte, *offset)?;
+        file.write_at(Point::DatabaseWrite, &[byte[0] ^ 1 << bit], *offset)?;
+    }
+    file.sync_data(Point::DatabaseSync)?;
+    Ok(if sum_of(&file)? == *expected { Healed::Bits(flips.len()) } else { Healed::No })
+}
+
+fn expected_len(file: &DiskFile, start: usize) -> Result<usize, DiskError> {
+    Ok((file.len()? as usize).saturating_sub(start))
+}
+
+/// Which bit of `len` bytes was flipped when that changed their CRC by `difference`: the byte, and the bit in it. None when it
+/// was not one bit.
+fn flipped(difference: u32, len: usize) -> Option<(usize, u32)> {
+    // what a bit does to the register, one step later for each bit that comes after it
+    let mut register = 1u32;
+    for after in 1..=8 * len {
+        register = if register & 1 == 1 { (register >> 1) ^ POLYNOMIAL } else { register >> 1 };
+        if register == difference {
+            let bytes = after.div_ceil(8);
+            return Some((len - bytes, (8 * bytes - after) as u32));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_is_found_wherever_it_is() {
+        let message: Vec<u8> = (0..3000u32).map(|n| (n * n % 251) as u8).collect();
+        let crc = crc32c::crc32c(&message);
+        for bit in (0..8 * message.len()).step_by(7) {
+            let mut bad = message.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(flipped(crc ^ crc32c::crc32c(&bad), message.len()), Some((bit / 8, bit as u32 % 8)), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn two_flipped_bits_are_not_taken_for_one() {
+        let message = vec![7; 3000];
+        let crc = crc32c::crc32c(&message);
+        for (a, b) in [(0, 1), (5, 1000), (8, 23_999)] {
+            let mut bad = message.clone();
+            for bit in [a, b] {
+                bad[bit / 8] ^= 1 << (bit % 8);
+            }
+            assert_eq!(flipped(crc ^ crc32c::crc32c(&bad), message.len()), None);
+        }
+    }
+
+    #[test]
+    fn bits_in_different_chunks_are_put_right_together() {
+        let disk = Disk::simulated(1);
+        let dir = Path::new("/x");
+        disk.create_dir_all(dir).unwrap();
+        let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::CreateNew).unwrap();
+        let len = CHUNK_BYTES + 1000;
+        file.write_at(Point::DatabaseWrite, &vec![3; len], 0).unwrap();
+        let expected = sum(&disk, dir).unwrap();
+        assert_eq!((expected.bytes, expected.crcs.len()), (len as u64, 2));
+        assert_eq!(heal(&disk, dir, &expected).unwrap(), Healed::Intact);
+        let damage = |offset: usize| disk.simulation().unwrap().damage(&dir.join("db"), offset as u64, 16).unwrap();
+        damage(CHUNK_BYTES - 20_000);
+        damage(len - 1);
+        assert!(check(&disk, dir, &expected).unwrap_err().is_damage());
+        assert_eq!(heal(&disk, dir, &expected).unwrap(), Healed::Bits(2));
+        check(&disk, dir, &expected).unwrap();
+        damage(len - 1);
+        damage(len - 3);
+        assert_eq!(heal(&disk, dir, &expected).unwrap(), Healed::No);
+        file.set_len(Point::DatabaseWrite, 10).unwrap();
+        assert_eq!(heal(&disk, dir, &expected).unwrap(), Healed::No);
+    }
+}
