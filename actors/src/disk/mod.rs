@@ -12,7 +12,6 @@ pub mod database;
 mod error;
 pub mod failure;
 pub mod lock;
-pub mod mend;
 mod real;
 pub mod simulated;
 #[cfg(test)]

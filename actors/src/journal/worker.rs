@@ -300,7 +300,10 @@ impl Worker {
         if !plan.dedupe.is_empty() {
             payload.add_keys(&log::encode_keys(&plan.dedupe));
         }
-        let committed = self.wal.commit(&[payload.bytes()], urgency)?;
+        let committed = self.wal.commit(&[payload.bytes()], urgency);
+        // it waits no longer, whatever came of it
+        self.queue.shown.subtract(std::mem::take(&mut self.rest.in_hand));
+        let committed = committed?;
         let admission = Admission {
             sequence: committed.sequence,
             time_ms: now_ms.max(0) as u64,

@@ -43,7 +43,8 @@ pub struct Databases {
 pub struct Lease<'a> {
     databases: &'a Databases,
     segment: u64,
-    database: Arc<Database>,
+    /// None only while it is dropped.
+    database: Option<Arc<Database>>,
 }
 
 /// A segment whose database is closed, and stays so until this is dropped.
@@ -85,7 +86,7 @@ impl Databases {
                 };
                 slot.users += 1;
                 slot.asked = asked;
-                return Ok(Lease { databases: self, segment, database });
+                return Ok(Lease { databases: self, segment, database: Some(database) });
             }
             if slots.slots.len() < self.open_max {
                 slots.slots.push(Slot { segment, database: None, users: 1, asked });
@@ -116,7 +117,7 @@ impl Databases {
                 if let Some(slot) = slots.slots.iter_mut().find(|slot| slot.segment == segment) {
                     slot.database = Some(database.clone());
                 }
-                Ok(Lease { databases: self, segment, database })
+                Ok(Lease { databases: self, segment, database: Some(database) })
             }
             Err(e) => {
                 slots.slots.retain(|slot| slot.segment != segment);
@@ -163,12 +164,14 @@ impl std::ops::Deref for Lease<'_> {
     type Target = Database;
 
     fn deref(&self) -> &Database {
-        &self.database
+        self.database.as_deref().expect("it is there until it is dropped")
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
+        // before the slot counts as unused, because who closes it then opens it anew
+        self.database = None;
         let mut slots = self.databases.slots.lock();
         if let Some(slot) = slots.slots.iter_mut().find(|slot| slot.segment == self.segment) {
             slot.users -= 1;

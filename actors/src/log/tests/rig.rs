@@ -136,9 +136,7 @@ impl Rig {
     }
 
     pub fn append_with(&mut self, events: &[Event], keys: &[Dedupe]) {
-        let payload = payload(self.now.wall_ms, events, keys);
-        let committed = self.wal.commit(&[&payload], Urgency::Normal).unwrap();
-        admit(&self.log, committed.sequence, &committed.piece, committed.offset, &payload);
+        commit(&self.log, &mut self.wal, self.now.wall_ms, events, keys);
     }
 
     /// Lets time pass, as the janitor and the sealing thread see it.
@@ -191,6 +189,12 @@ impl Rig {
     pub fn segment(&self, segment: u64) -> PathBuf {
         self.data_dir.join("log").join(format!("{segment:010}"))
     }
+}
+
+pub fn commit(log: &Log, wal: &mut Wal, time_ms: u64, events: &[Event], keys: &[Dedupe]) {
+    let payload = payload(time_ms, events, keys);
+    let committed = wal.commit(&[&payload], Urgency::Normal).unwrap();
+    admit(log, committed.sequence, &committed.piece, committed.offset, &payload);
 }
 
 fn payload(time_ms: u64, events: &[Event], keys: &[Dedupe]) -> Vec<u8> {
