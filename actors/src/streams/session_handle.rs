@@ -137,9 +137,10 @@ impl SessionHandle {
 
     /// Ends the session: its slot is free at once, and its actor writes the end.
     pub fn end(&self, end: SessionEnd) {
-        if self.ending.replace(Some(end)).is_some() {
+        if self.ending.get().is_some() {
             return;
         }
+        self.ending.set(Some(end));
         self.slot.borrow_mut().take();
         self.ask(Ask::End(end));
     }
