@@ -41,6 +41,8 @@ pub struct ReadyView {
     damaged_ranges: usize,
     /// The delivery log, counters and dead letters were lost a moment ago; nothing else depends on them.
     notes_lost: bool,
+    /// By how much the wall clock was set since the start, in milliseconds; negative: back.
+    clock_jumped_ms: i64,
 }
 
 /// `GET /health/ready`: the journal can be written and the disk has room.
@@ -67,6 +69,7 @@ pub async fn ready(context: web::Data<Context>) -> HttpResponse {
         quarantined_segments: health.quarantined,
         damaged_ranges: health.damaged_ranges,
         notes_lost: health.notes_lost,
+        clock_jumped_ms: health.clock_jumped_ms,
     };
     if ready { HttpResponse::Ok().json(report) } else { HttpResponse::ServiceUnavailable().json(report) }
 }

@@ -52,6 +52,10 @@ export function sayNotice({ type, payload: of }) {
       return `${of.name ?? of.source_id} refused ${plural(of.rejected, "request")}: ${of.reason}`;
     case "storage.low_disk":
       return `The disk is almost full: ${bytes(of.free_bytes)} are free, ${bytes(of.floor_bytes)} are needed`;
+    case "storage.notes_lost":
+      return "The delivery log, counters and dead letters were damaged and begin anew; nothing else was lost";
+    case "clock.jumped":
+      return `The server's clock was set ${of.by_ms < 0 ? "back" : "forward"} by ${Math.round(Math.abs(of.by_ms) / 1000)} s`;
     default:
       return undefined;
   }

@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -95,6 +96,7 @@ impl Janitor {
         if before.boot != now.boot || by_ms.abs() < CLOCK_JUMP_MS {
             return;
         }
+        self.rooms.clock_jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
         log::warn!(by_ms; "the wall clock was set; what is kept is judged by the time that has really passed");
         self.tell("clock.jumped", json!({ "by_ms": by_ms, "at": iso(now) }));
     }

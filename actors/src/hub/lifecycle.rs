@@ -1,6 +1,7 @@
 //! Start and stop of the engine, and how it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -91,6 +92,8 @@ pub struct Health {
     pub damaged_ranges: usize,
     /// The delivery log, counters and dead letters were lost, and nobody was told yet.
     pub notes_lost: bool,
+    /// By how much the wall clock was set since the start, in milliseconds; negative: back.
+    pub clock_jumped_ms: i64,
     pub queue_events: usize,
 }
 
@@ -230,6 +233,7 @@ impl Hub {
             metrics,
             budget,
             trace,
+            clock_jumped_ms: AtomicI64::new(0),
             data_dir,
             lock,
         });
@@ -260,6 +264,7 @@ impl Hub {
             quarantined: stats.quarantined,
             damaged_ranges: stats.damaged_ranges,
             notes_lost: self.rooms.notes.was_lost(),
+            clock_jumped_ms: self.rooms.clock_jumped_ms.load(Ordering::Relaxed),
             queue_events: self.rooms.journal.queued(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use super::Limits;
 use crate::budget::Budget;
@@ -43,6 +44,8 @@ pub(super) struct Rooms {
     pub metrics: Arc<Metrics>,
     pub budget: Arc<Budget>,
     pub trace: Arc<DeliveryTrace>,
+    /// By how much the wall clock was set since the start, in milliseconds.
+    pub clock_jumped_ms: AtomicI64,
     pub data_dir: PathBuf,
     /// Held as long as the rooms lives, so that no second server writes into the folder.
     pub lock: DataLock,

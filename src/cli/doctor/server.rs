@@ -140,11 +140,25 @@ async fn readiness(remote: &Remote) -> Vec<Finding> {
     let aside = report["quarantined_segments"].as_array().map_or(&[][..], Vec::as_slice);
     if !aside.is_empty() {
         let text = format!(
-            "{} segments of the log did not open and were put aside: their events are missing; the server's log says why",
+            "{} segments of the log were damaged, and not all of them could be recovered; the server's log says why",
             aside.len()
         );
         let names = aside.iter().filter_map(Json::as_str).map(str::to_owned).collect();
         findings.push(Finding::doubtful("quarantine", text).with_details(names));
+    }
+    let ranges = report["damaged_ranges"].as_u64().unwrap_or(0);
+    if ranges > 0 {
+        let text = format!("{ranges} parts of the log are damaged and events are missing there; readers are told by a gap");
+        findings.push(Finding::doubtful("damage", text));
+    }
+    let jumped_ms = report["clock_jumped_ms"].as_i64().unwrap_or(0);
+    if jumped_ms != 0 {
+        let text = format!(
+            "the server's clock jumped by {} s since its start; ids and times of events follow it, retention does not; \
+             synchronise it (NTP)",
+            jumped_ms / 1000
+        );
+        findings.push(Finding::doubtful("clock jump", text));
     }
     findings
 }

@@ -430,7 +430,7 @@ fn readers_meet_neither_holes_nor_errors_while_segments_are_sealed_and_dropped()
             scope.spawn(move || {
                 let (no, step) = if reader == 0 { (ChannelNo::ALL, 1) } else { (ChannelNo(reader), 2) };
                 let mut at = EventId::ZERO;
-                while !done.load(Ordering::Relaxed) || at < log.head() {
+                while !done.load(Ordering::Relaxed) || log.newest(no).is_some_and(|newest| at < newest) {
                     let limit = PageLimit { events: 30, bytes: usize::MAX };
                     let page = log.read(no, at, limit, Direction::Forward).unwrap();
                     for event in page.events {

@@ -94,7 +94,7 @@ files! {
     ]
     "system": [
         "webhook.disabled" "webhook.enabled" "webhook.dead_letter" "webhook.gap"
-        "source.rejected" "storage.low_disk"
+        "source.rejected" "storage.low_disk" "storage.notes_lost" "clock.jumped"
     ]
 }
 
