@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use actors::delivery::handles::Settings as DeliverySettings;
 use actors::delivery::http::resolver::Resolver;
-use actors::hub::{Config, Limits, WebhookLimits};
 use actors::hub::sources::SourceLimits;
+use actors::hub::{Config, Limits, WebhookLimits};
 use actors::journal::JournalLimits;
 use actors::log::{LogOptions, Retention};
 use actors::model::delivery::RetryPolicy;

@@ -361,9 +361,9 @@ export class StreamOpenEvent extends Event {
   }
 }
 
-/** Events between the last one seen and the next are gone. */
+/** Events are missing here. */
 export class StreamGapEvent extends Event {
-  /** @param {{requested: string, oldest: string | null, reason: "expired" | "ahead"}} detail */
+  /** @param {{requested: string, oldest: string | null, reason: "expired" | "damaged" | "ahead"}} detail */
   constructor(detail) {
     super("gap");
     this.detail = detail;

@@ -36,7 +36,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// The code of a file without its tests and comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    let until = text.find("#[cfg(test)]\nmod ").filter(|at| text[*at..].lines().nth(1).is_some_and(|l| l.ends_with('{')));
+    let until =
+        text.find("#[cfg(test)]\nmod ").filter(|at| text[*at..].lines().nth(1).is_some_and(|l| l.ends_with('{')));
     text[..until.unwrap_or(text.len())].lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
@@ -91,12 +92,17 @@ fn the_edge_knows_no_database() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     let mut files = Vec::new();
     sources(&root, &mut files);
-    let uses_sled = |path: &&PathBuf| fs::read_to_string(path).is_ok_and(|text| code(&text).any(|line| line.contains("sled::")));
+    let uses_sled =
+        |path: &&PathBuf| fs::read_to_string(path).is_ok_and(|text| code(&text).any(|line| line.contains("sled::")));
     let found: Vec<_> = files.iter().filter(uses_sled).collect();
     assert!(found.is_empty(), "{found:?}");
     let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&engine, &mut files);
-    let outside: Vec<_> = files.iter().filter(|path| !path.starts_with(engine.join("disk")) && !path.ends_with("floors.rs")).filter(uses_sled).collect();
+    let outside: Vec<_> = files
+        .iter()
+        .filter(|path| !path.starts_with(engine.join("disk")) && !path.ends_with("floors.rs"))
+        .filter(uses_sled)
+        .collect();
     assert!(outside.is_empty(), "only the disk knows sled: {outside:?}");
 }

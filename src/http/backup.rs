@@ -14,7 +14,7 @@ use super::problem::{Code, Problem};
 /// it, which a reader of the archive sees.
 pub async fn take(context: web::Data<Context>, _: Admin) -> Result<HttpResponse, Problem> {
     let under_way = || Problem::new(Code::Conflict, "Another backup is under way; try again when it has ended");
-    let backup = context.hub.backup(env!("CARGO_PKG_VERSION")).ok_or_else(under_way)?;
+    let backup = context.hub.backup(env!("CARGO_PKG_VERSION")).await?.ok_or_else(under_way)?;
     let pieces = backup.map(move |piece| match context.stopping() {
         true => Err(io::Error::other("the server is stopping")),
         false => piece,

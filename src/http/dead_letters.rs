@@ -9,15 +9,9 @@ use serde_json::{Value, json};
 use super::Context;
 use super::guard::Manages;
 use super::ingest::accepted;
-use super::problem::{Code, Problem};
-use super::query::Pairs;
+use super::problem::{Answer, Code, Problem};
+use super::query::{PAGE_DEFAULT, Pairs};
 use super::sources::OnSource;
-
-type Answer = Result<HttpResponse, Problem>;
-
-/// Most dead letters of a page.
-const PAGE_MAX: usize = 1000;
-const PAGE_DEFAULT: usize = 100;
 
 #[derive(Deserialize)]
 pub struct LetterPath {
@@ -46,7 +40,7 @@ fn shown(letter: &Letter) -> Value {
 
 /// `GET /api/webhooks/{source}/dead-letters`
 pub async fn list(context: web::Data<Context>, on: OnSource<Manages>, pairs: Pairs) -> Answer {
-    let limit = pairs.number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+    let limit = pairs.page_limit(PAGE_DEFAULT)?;
     let after = pairs.number("after", 0..=usize::MAX)?.unwrap_or(0) as u64;
     let (letters, more) = context.hub.dead_letters(&on.live, after, limit).await?;
     let next = letters.last().filter(|_| more).map(|letter| letter.n);

@@ -16,12 +16,10 @@ use utoipa::ToSchema;
 
 use super::family::ApiFamily;
 use super::guard::{self, On, Publishes, Reading};
-use super::problem::{Code, Problem};
-use super::query::{self, Pairs};
+use super::problem::{Answer, Code, Problem};
+use super::query::{self, PAGE_DEFAULT, PAGE_MAX, Pairs};
 use super::streams::{self, TicketRequest};
 use super::{Context, now_ms};
-
-type Answer = Result<HttpResponse, Problem>;
 
 /// `POST .../events`: one event, a list or lines, into one channel.
 pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: HttpRequest, body: web::Bytes) -> Answer {
@@ -49,22 +47,18 @@ pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: Ht
     Ok(answer.content_type("application/json").body(text))
 }
 
-/// Most events of a page of history.
-const PAGE_MAX: usize = 1000;
-const PAGE_DEFAULT: usize = 100;
-
 /// `GET .../events`: a page of a channel, or all of it as lines.
 pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequest, pairs: Pairs) -> Answer {
     let (no, family) = (of.target.no(), ApiFamily::of(&request));
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
-    let limit = pairs.number("limit", 1..=PAGE_MAX)?;
+    let limit = pairs.page_limit(if all { PAGE_MAX } else { PAGE_DEFAULT })?;
     let query = HistoryQuery {
         filter: Filter::compile(&guard::filter(&request, &pairs)?)?,
         since_ms: pairs.time("since")?,
         until_ms: pairs.time("until")?,
         after: pairs.get("after").filter(|text| !text.is_empty()).map(str::parse).transpose()?,
-        limit: limit.unwrap_or(if all { PAGE_MAX } else { PAGE_DEFAULT }),
+        limit,
         order: match pairs.get("order") {
             None | Some("asc") => Order::OldestFirst,
             Some("desc") => Order::NewestFirst,

@@ -16,11 +16,9 @@ use actors::model::source::{Content, Headers};
 use futures_util::StreamExt;
 use serde_json::json;
 
-use super::problem::{Code, Problem};
+use super::problem::{Answer, Code, Problem};
 use super::query::{self, Pairs};
 use super::{Context, guard};
-
-type Answer = Result<HttpResponse, Problem>;
 
 /// The headers as a source reads them: one that was sent twice, or is not visible ASCII, is none.
 struct Once<'a>(&'a HeaderMap);

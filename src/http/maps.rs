@@ -12,10 +12,8 @@ use utoipa::ToSchema;
 
 use super::Context;
 use super::guard::{Admin, Caller, Manages, On, Reads};
-use super::problem::Problem;
+use super::problem::Answer;
 use super::query;
-
-type Answer = Result<HttpResponse, Problem>;
 
 /// A map as clients see it.
 #[derive(Serialize, ToSchema)]

@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
+use actors::catalog::reader::ReadError;
 use actors::documents::DocumentError;
 use actors::hub::sources::{SourceError, SourceRefusal};
 use actors::hub::webhooks::{InvalidEntry, Refusal, WebhookError};
@@ -21,13 +22,15 @@ use actors::model::channel::ChannelKind;
 use actors::model::draft::DraftError;
 use actors::model::filter::FilterError;
 use actors::model::id::MalformedId;
-use actors::catalog::reader::ReadError;
 use actors::streams::slots::StreamRefusal;
 use actors::streams::websocket::UpgradeError;
 use serde_json::{Value, json};
 
 use super::Context;
 use super::family::ApiFamily;
+
+/// What a handler answers.
+pub type Answer = Result<HttpResponse, Problem>;
 
 /// The table of errors: its code as clients see it, and its status.
 macro_rules! codes {

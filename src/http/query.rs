@@ -12,6 +12,11 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
 
+/// Most entries of a page of a list, and how many it has unless the request says otherwise.
+pub const PAGE_MAX: usize = 1000;
+/// See [`PAGE_MAX`].
+pub const PAGE_DEFAULT: usize = 100;
+
 /// The pairs of the query, in order.
 pub struct Pairs(Vec<(String, String)>);
 
@@ -61,6 +66,11 @@ impl Pairs {
             Some("false" | "0") => Ok(Some(false)),
             Some(_) => Err(Problem::parameter(name, "true or false is expected")),
         }
+    }
+
+    /// `limit`: how many entries of a list are asked for.
+    pub fn page_limit(&self, default: usize) -> Result<usize, Problem> {
+        Ok(self.number("limit", 1..=PAGE_MAX)?.unwrap_or(default))
     }
 
     pub fn number(&self, name: &str, range: std::ops::RangeInclusive<usize>) -> Result<Option<usize>, Problem> {

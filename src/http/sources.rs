@@ -17,10 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::guard::{self, Act, Manages, On};
-use super::problem::Problem;
+use super::problem::{Answer, Problem};
 use super::{Context, now_ms, query};
-
-type Answer = Result<HttpResponse, Problem>;
 
 /// The source in the path, if the caller may do `A` with its channel.
 pub struct OnSource<A> {

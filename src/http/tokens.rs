@@ -15,10 +15,8 @@ use utoipa::ToSchema;
 
 use super::Context;
 use super::guard::{self, Caller};
-use super::problem::{Code, Problem};
+use super::problem::{Answer, Code, Problem};
 use super::query;
-
-type Answer = Result<HttpResponse, Problem>;
 
 /// A token as clients see it.
 #[derive(Serialize, ToSchema)]

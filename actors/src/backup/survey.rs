@@ -1,128 +1,156 @@
-//! The data folder as it lies there, for people who look after it. Nothing is opened that a running server holds.
+//! A data folder as it lies there, for whoever looks after it: what is in it, what is damaged or missing, which channels and how
+//! many events that concerns, and what to do. Nothing is changed, no database is opened, and of a folder that a running server
+//! holds only that is read which the server does not change in place.
 
-use std::fs::{self, File};
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+mod found;
+mod words;
 
-use crate::disk::DiskError;
-fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> DiskError + 'a { move |e| DiskError::new(what, path, e) }
+use std::collections::BTreeMap;
+use std::path::Path;
 
-/// What is in a data folder.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Survey {
-    pub lock: Lock,
-    /// The segments of the log, the oldest first: their number and their bytes on disk.
-    pub segments: Vec<(u64, u64)>,
-    /// Segments that did not open: the name of the folder, and why.
-    pub quarantine: Vec<(String, String)>,
-    /// Bytes of the state database; none when there is none.
-    pub state_bytes: Option<u64>,
-    /// Permissions of the files that hold secrets, of those that exist.
-    pub secrets: Vec<(PathBuf, u32)>,
-    /// Permissions of the folder itself.
-    pub mode: u32,
+use self::found::Found;
+use super::{BackupError, MARK};
+use crate::disk::{DataFormat, Disk, DiskError, FORMAT, Open, Point};
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Fine,
+    /// Something is lost or will be mended; a server starts all the same.
+    Doubtful,
+    /// No server starts, or it should not.
+    Bad,
 }
 
-/// Whether a server holds the folder.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Lock {
-    /// No server has ever been started on it.
-    #[default]
-    Absent,
-    Free,
-    Held,
+/// What was found about one subject. The text of one that is not fine says what to do as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub verdict: Verdict,
+    pub subject: &'static str,
+    pub text: String,
+    pub details: Vec<String>,
 }
 
-/// The files beside the log that only the server's user may read.
-const SECRETS: [&str; 2] = ["admin-token", "secret-key"];
-/// The permissions of a file, without its kind.
-const MODE: u32 = 0o7777;
+impl Finding {
+    fn new(verdict: Verdict, subject: &'static str, text: impl Into<String>) -> Finding {
+        Finding { verdict, subject, text: text.into(), details: Vec::new() }
+    }
 
-impl Survey {
-    /// Looks at a data folder that exists.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub fn of(data_dir: &Path) -> Result<Survey, DiskError> {
-        let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode() & MODE);
-        let mut survey = Survey { lock: lock(&data_dir.join("lock"))?, ..Survey::default() };
-        survey.mode = mode(data_dir).map_err(io("look at", data_dir))?;
-        for (name, path) in entries(&data_dir.join("log"))? {
-            if let Ok(seq) = name.parse() {
-                survey.segments.push((seq, bytes_below(&path)?));
-            }
-        }
-        survey.segments.sort_unstable();
-        for (name, path) in entries(&data_dir.join("quarantine"))? {
-            // the note may be missing; the segment counts without it
-            let reason = fs::read_to_string(path.join("reason")).unwrap_or_default();
-            survey.quarantine.push((name, reason.trim().to_owned()));
-        }
-        survey.quarantine.sort_unstable();
-        let state = data_dir.join("state");
-        if state.exists() {
-            survey.state_bytes = Some(bytes_below(&state)?);
-        }
-        for path in SECRETS.map(|name| data_dir.join(name)) {
-            match mode(&path) {
-                Ok(mode) => survey.secrets.push((path, mode)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(io("look at", &path)(e)),
-            }
-        }
-        Ok(survey)
+    fn fine(subject: &'static str, text: impl Into<String>) -> Finding {
+        Finding::new(Verdict::Fine, subject, text)
+    }
+
+    fn doubtful(subject: &'static str, text: impl Into<String>) -> Finding {
+        Finding::new(Verdict::Doubtful, subject, text)
+    }
+
+    fn bad(subject: &'static str, text: impl Into<String>) -> Finding {
+        Finding::new(Verdict::Bad, subject, text)
+    }
+
+    fn with(mut self, details: Vec<String>) -> Finding {
+        self.details = details;
+        self
     }
 }
 
-/// Asks for the lock without keeping it: shared, so that a server that starts meanwhile is refused for this moment only.
-fn lock(path: &Path) -> Result<Lock, DiskError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Lock::Absent),
-        Err(e) => return Err(io("open", path)(e)),
-    };
-    // SAFETY: the descriptor is open for as long as `file` lives
-    let free = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0;
-    Ok(if free { Lock::Free } else { Lock::Held })
+/// What the settings of the server say.
+#[derive(Clone, Debug, Default)]
+pub struct SurveyOptions {
+    /// The operator's own key, which is not in the folder.
+    pub secret_key: Option<String>,
+    /// `retention.max_bytes`; 0 = no limit.
+    pub max_bytes: u64,
 }
 
-/// The names and paths in a folder; none when there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskError> {
-    let read = match fs::read_dir(folder) {
-        Ok(read) => read,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(io("read", folder)(e)),
-    };
-    let entry = |entry: std::io::Result<fs::DirEntry>| {
-        let entry = entry.map_err(io("read", folder))?;
-        Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
-    };
-    read.map(entry).collect()
-}
+/// Events by the numbers of their channels.
+type Counts = BTreeMap<u32, u64>;
 
-/// Bytes on disk of a file, or of everything below a folder. What goes meanwhile counts as gone.
-fn bytes_below(path: &Path) -> Result<u64, DiskError> {
-    use std::os::unix::fs::MetadataExt;
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            entries(path)?.iter().map(|(_, inner)| bytes_below(inner)).sum::<Result<u64, DiskError>>()
+/// Looks at a data folder that exists. Blocks.
+///
+/// # Errors
+/// What cannot be read at all.
+pub fn survey(disk: &Disk, data_dir: &Path, options: &SurveyOptions) -> Result<Vec<Finding>, BackupError> {
+    let mut findings = Vec::new();
+    let is_held = match is_held(disk, data_dir)? {
+        Some(true) => {
+            findings.push(Finding::fine("lock", "a running server holds the folder"));
+            true
         }
-        Ok(metadata) => Ok(metadata.blocks() * 512),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(e) => Err(io("look at", path)(e)),
+        Some(false) => {
+            findings.push(Finding::fine("lock", "no server is running on the folder"));
+            false
+        }
+        None => {
+            findings.push(Finding::doubtful("lock", "no server has ever run on the folder; check --data"));
+            false
+        }
+    };
+    if disk.exists(&data_dir.join(MARK))? {
+        let text = "a restore into the folder has not come to its end, and no server starts on it; empty the folder and restore the \
+                    backup again";
+        findings.push(Finding::bad("restore", text));
+        return Ok(findings);
+    }
+    let found = Found { disk, data_dir, options, is_held };
+    let format = DataFormat::read(disk, data_dir)?;
+    match format {
+        DataFormat::Current => findings.push(Finding::fine("format", FORMAT.to_string())),
+        DataFormat::Newer(newer) => {
+            let text = format!(
+                "the folder has format {newer}, and this version knows format {FORMAT}; use the version that wrote it, or a newer one"
+            );
+            findings.push(Finding::bad("format", text));
+            return Ok(findings);
+        }
+        DataFormat::Damaged => {
+            let text = format!(
+                "the file {} is damaged; write the line {FORMAT} into it, if this version was the last one on the folder",
+                data_dir.join(crate::disk::FORMAT_FILE).display()
+            );
+            findings.push(Finding::bad("format", text));
+        }
+        DataFormat::Missing if disk.exists(&data_dir.join("state/db"))? => {
+            let text = "the folder is of an older version; the first start of this version brings it into the new form, so take a \
+                        copy before";
+            findings.push(Finding::doubtful("format", text));
+            findings.extend(found.format_1()?);
+            return Ok(findings);
+        }
+        DataFormat::Missing if !disk.exists(&data_dir.join("wal/manifest"))? && !has_segments(disk, data_dir)? => {
+            findings.push(Finding::doubtful("format", "there is no data in the folder; check --data"));
+            return Ok(findings);
+        }
+        DataFormat::Missing => {
+            let text = format!(
+                "the file {} is missing, and there is data; put the files of the folder back as they were, together, or restore a \
+                 backup into a new folder (stentor restore)",
+                data_dir.join(crate::disk::FORMAT_FILE).display()
+            );
+            findings.push(Finding::bad("format", text));
+        }
+    }
+    findings.extend(found.format_2()?);
+    Ok(findings)
+}
+
+/// Whether a server holds the folder; none when none ever did. Asks without keeping it, so that a server that starts in this moment
+/// may be refused.
+fn is_held(disk: &Disk, data_dir: &Path) -> Result<Option<bool>, DiskError> {
+    let file = match disk.open(Point::LockOpen, &data_dir.join("lock"), Open::Read) {
+        Err(e) if e.is_missing() => return Ok(None),
+        file => file?,
+    };
+    let is_free = file.try_lock()?;
+    if is_free {
+        file.unlock()?;
+    }
+    Ok(Some(!is_free))
+}
+
+fn has_segments(disk: &Disk, data_dir: &Path) -> Result<bool, DiskError> {
+    match disk.list(&data_dir.join("log")) {
+        Err(e) if e.is_missing() => Ok(false),
+        entries => Ok(entries?.iter().any(|entry| entry.is_dir)),
     }
 }
-
-/// Bytes that are free for a folder; none when the system does not say.
-pub fn free_bytes(folder: &Path) -> Option<u64> {
-    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
-    // SAFETY: statvfs is plain data for which all zeroes is a value
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends in NUL and the struct is ours to write
-    let done = unsafe { libc::statvfs(path.as_ptr(), &mut stat) } == 0;
-    #[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other systems")]
-    done.then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
-}
-

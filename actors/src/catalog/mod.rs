@@ -38,16 +38,16 @@ use self::tables::Tables;
 use self::webhook::Webhook;
 use crate::documents::{Change, DocumentError, Documents, Table};
 use crate::journal::{DocumentChanges, Journal, Urgency};
-use crate::model::seal::Sealed;
 use crate::model::access::{Principal, Reach, TokenHash, TokenRecord};
 use crate::model::channel::{Channel, ChannelKind, is_uuid};
 use crate::model::event::ChannelNo;
+use crate::model::seal::Sealed;
 
 /// The id under which the admin token's requests and streams are counted.
 pub const ADMIN: &str = "admin";
 
 /// The length of a webhook's id, a UUID, with which the keys of all that belongs to it begin.
-const WEBHOOK_ID_BYTES: usize = 36;
+pub const WEBHOOK_ID_BYTES: usize = 36;
 
 /// The tables of what belongs to a webhook beside its own document.
 const OF_WEBHOOKS: [Table; 3] = [Table::Endpoints, Table::Rows, Table::Replays];
@@ -234,9 +234,9 @@ impl Catalog {
     pub fn sealed_example(&self) -> Option<(Sealed, String)> {
         let applied = self.applied.read();
         let webhooks = applied.webhooks(None);
-        let of_webhook = webhooks.iter().find_map(|webhook| {
-            Some((webhook.secrets.as_ref()?.current.clone(), webhook::place(&webhook.id)))
-        });
+        let of_webhook = webhooks
+            .iter()
+            .find_map(|webhook| Some((webhook.secrets.as_ref()?.current.clone(), webhook::place(&webhook.id))));
         let of_source = || {
             let sources = applied.sources();
             sources.iter().find_map(|source| Some((source.keys.as_ref()?.current.clone(), source::place(&source.id))))

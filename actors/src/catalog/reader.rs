@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::feed::frame::Frame;
+use crate::log::{Direction, Log, LogError, PageLimit};
 use crate::model::channel::Owner;
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
-use crate::log::{Direction, Log, LogError, PageLimit};
 
 /// Why the log could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -49,7 +49,11 @@ impl SystemEvents {
     ///
     /// # Errors
     /// As [`SystemEvents::publish`].
-    pub async fn announce_urgently(&self, kind: EventType, payload: &serde_json::Value) -> Result<Receipt, Unannounced> {
+    pub async fn announce_urgently(
+        &self,
+        kind: EventType,
+        payload: &serde_json::Value,
+    ) -> Result<Receipt, Unannounced> {
         let channel = self.catalog.find(ChannelKind::Organization, SYSTEM_ORGANIZATION);
         let channel = channel.ok_or(Unannounced::NoChannel)?;
         let payload = Canonical::parse(&payload.to_string()).unwrap_or(Canonical::EMPTY_OBJECT);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::catalog::reader::ReadError;
 use crate::catalog::webhook::Ready;
 use crate::clock;
 use crate::delivery::handles::Handles;
@@ -17,7 +18,6 @@ use crate::feed::frame::Frame;
 use crate::model::delivery::{Attempt, FailureCode, Outcome};
 use crate::model::format::{self, ChannelLabel, Format, Rendered, Subject, TemplateError};
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
 
 /// Shown in place of the value of a custom header, which may be a credential.
 const HIDDEN: &str = "(hidden)";

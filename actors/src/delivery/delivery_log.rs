@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::catalog::WEBHOOK_ID_BYTES;
 use crate::delivery::handles::Settings;
 use crate::delivery::history::{Delivery, UnwrittenBytes};
 use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError, PageFrom};
@@ -53,6 +54,13 @@ impl DeliveryLog {
     pub fn clear(&self, webhook: &str) {
         let cleared = self.notes.clear(NoteTable::Deliveries, webhook.as_bytes());
         self.note(cleared.and_then(|changes| self.notes.write(&changes)));
+    }
+
+    /// Forgets the logs of webhooks that do not exist: of those that were deleted while nothing could be written, or shortly
+    /// before a crash. Blocks.
+    pub fn sweep(&self, exists: impl Fn(&str) -> bool) {
+        let owners = self.or_nothing(self.notes.owners(NoteTable::Deliveries, WEBHOOK_ID_BYTES));
+        owners.iter().filter(|webhook| !exists(webhook)).for_each(|webhook| self.clear(webhook));
     }
 
     fn is_old(&self, delivery: DeliveryId, now_ms: u64) -> bool {
@@ -253,5 +261,18 @@ mod tests {
         writers[0].write(&log, vec![delivery(2, 1)], 20);
         assert_eq!(log.read("w1", 20), []);
         assert_eq!(log.read("w2", 20).len(), 1);
+    }
+
+    #[test]
+    fn the_log_of_a_webhook_that_was_deleted_while_nothing_could_be_written_goes_at_the_next_start() {
+        let folder = TempDir::new().expect("a folder");
+        let log = log(&folder, 3, 100_000);
+        let webhooks: Vec<String> = (1..=3).map(|n| format!("6f1d8a52-94c3-4f0e-8d27-b35a1c9e704{n}")).collect();
+        for webhook in &webhooks {
+            LogWriter::new(webhook.as_str().into()).write(&log, vec![delivery(1, 1), delivery(2, 1)], 10);
+        }
+        log.sweep(|webhook| webhook == webhooks[1]);
+        let kept: Vec<_> = webhooks.iter().map(|webhook| log.read(webhook, 10).len()).collect();
+        assert_eq!(kept, [0, 2, 0]);
     }
 }

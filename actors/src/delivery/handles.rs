@@ -15,12 +15,12 @@ use crate::disk::Faults;
 use crate::documents::Documents;
 use crate::feed::Feed;
 use crate::journal::Journal;
+use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::model::channel::Channel;
 use crate::model::delivery::{EndpointConfig, Limits};
 use crate::model::seal::SealKey;
 use crate::model::target::Policy;
-use crate::log::Log;
 
 /// The settings of deliveries.
 #[derive(Clone, Debug)]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::catalog::reader::ReadError;
 use crate::catalog::webhook::Ready;
 use crate::delivery::handles::Handles;
 use crate::feed::frame::Frame;
+use crate::log::{Direction, PageLimit};
 use crate::model::channel::Channel;
 use crate::model::delivery::{JobId, Offer, Ticket};
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
-use crate::log::{Direction, PageLimit};
 
 /// What an envelope adds to a payload, near enough for the size of a batch.
 const ENVELOPE_BYTES: u64 = 200;

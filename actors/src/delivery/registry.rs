@@ -20,8 +20,8 @@ use crate::delivery::actor::{Ask, Discard, Shutdown, WebhookActor};
 use crate::delivery::handles::Handles;
 use crate::delivery::http::client::DeliveryClient;
 use crate::journal::AppendError;
-use crate::model::record_id::WebhookId;
 use crate::model::delivery::{JobId, Refusal};
+use crate::model::record_id::WebhookId;
 
 /// Why nothing came of what an actor was asked.
 #[derive(Debug, thiserror::Error)]
@@ -163,9 +163,20 @@ impl WebhookActors {
             return Err(AppendError::StorageFull.into());
         }
         let actor = self.get(webhook).ok_or(AskError::NotRunning)?;
-        let asked = tokio::time::timeout(self.handles.answer_timeout, actor.send(ask)).await;
-        let answer = asked.map_err(|_| AppendError::OutcomeUnknown)?;
-        Ok(answer.map_err(|_| AskError::NotRunning)??)
+        self.ask_actor(&actor, ask).await
+    }
+
+    /// The same of an actor that is at hand. The question is in its mailbox when this returns, unless that is full.
+    pub fn ask_actor(
+        &self,
+        actor: &Addr<WebhookActor>,
+        ask: Ask,
+    ) -> impl Future<Output = Result<Option<JobId>, AskError>> + use<> {
+        let asked = tokio::time::timeout(self.handles.answer_timeout, actor.send(ask));
+        async {
+            let answer = asked.await.map_err(|_| AppendError::OutcomeUnknown)?;
+            Ok(answer.map_err(|_| AskError::NotRunning)??)
+        }
     }
 
     /// Starts the actors of all webhooks, on a thread that delivers.

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use crate::catalog::webhook::Webhook;
 use crate::delivery::unsaved::{Batch, Stored};
 use crate::documents::{Change, DocumentError, Documents, Table};
 use crate::model::delivery::{DeliveryId, EndpointState, Job, JobId, Row};
@@ -52,27 +51,6 @@ pub fn changes(webhook: &str, batch: &Batch) -> Result<Vec<Change>, DocumentErro
             .map_or_else(|| Ok(Change::delete(Table::Replays, &key)), |job| Change::put(Table::Replays, &key, job))
     });
     state.chain(rows).chain(jobs).collect()
-}
-
-/// A new webhook that gets the events after the cursor in `endpoint`.
-///
-/// # Errors
-/// A document is too large.
-pub fn create(webhook: &Webhook, endpoint: &EndpointState) -> Result<Vec<Change>, DocumentError> {
-    Ok(vec![
-        Change::put(Table::Webhooks, &*webhook.id, webhook)?,
-        Change::put(Table::Endpoints, &*webhook.id, endpoint)?,
-    ])
-}
-
-/// The deletion of a webhook and of everything that belongs to it. Its actor must have ended, so that none of its writes is
-/// under way.
-pub fn delete(documents: &Documents, webhook: &str) -> Vec<Change> {
-    let mut changes = vec![Change::delete(Table::Webhooks, webhook), Change::delete(Table::Endpoints, webhook)];
-    for table in [Table::Rows, Table::Replays] {
-        changes.extend(documents.clear(table, webhook.as_bytes()));
-    }
-    changes
 }
 
 /// The documents of one webhook.

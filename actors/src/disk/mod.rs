@@ -5,12 +5,14 @@
 //! - [`database`]: ordered keys and values that are written once; the only place that knows sled
 //! - [`failure`]: the failure points
 //! - [`lock`]: one server per data folder
+//! - [`DataFormat`]: which version of the layout it has
 //!
 //! Nothing here retries or hides an error: each one names the path and the reason.
 
 pub mod database;
 mod error;
 pub mod failure;
+mod format;
 pub mod lock;
 mod real;
 pub mod simulated;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 pub use database::{Database, DatabaseError};
 pub use error::DiskError;
 pub use failure::{Faults, Point};
+pub use format::{DataFormat, FORMAT, FORMAT_FILE};
 pub use lock::{DataLock, LockError};
 pub use simulated::SimulatedDisk;
 
@@ -289,6 +292,18 @@ impl Disk {
             Files::Real => real::free_bytes(folder),
             Files::Simulated(disk) => Some(disk.free_bytes()),
         }
+    }
+
+    /// Takes a folder from the eyes of other users, and what is in it. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says: it belongs to another user, for one.
+    pub fn restrict_folder(&self, path: &Path) -> Result<(), DiskError> {
+        match &self.files {
+            Files::Real => real::restrict_folder(path),
+            Files::Simulated(_) => Ok(()),
+        }
+        .map_err(failed("set the permissions of", path))
     }
 
     /// Takes a file from the eyes of other users.

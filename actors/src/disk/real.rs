@@ -44,6 +44,11 @@ pub fn restrict(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(FILE_MODE))
 }
 
+/// Takes a folder from the eyes of other users.
+pub fn restrict_folder(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
+}
+
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
     // SAFETY: statvfs is plain data for which all zeroes is a value

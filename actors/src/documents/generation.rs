@@ -10,6 +10,7 @@
 
 mod files;
 mod reading;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use self::files::Folder;
+pub use self::survey::GenerationSurvey;
 use super::chunks::Chunks;
 pub use super::manifest::LogId;
 use super::manifest::{FORMAT, Manifest, log_id_text};
@@ -87,19 +89,6 @@ pub enum Step {
         /// On disk.
         bytes: u64,
     },
-}
-
-/// What [`Generations::survey`] could read.
-pub struct Survey {
-    pub path: PathBuf,
-    /// The last commit in it, if anything says so.
-    pub sequence: Option<u64>,
-    /// How many documents there have to be, if anything says so.
-    pub expected: Option<u64>,
-    /// Those that could be read.
-    pub documents: Documents,
-    /// What is damaged, in words; a start heals what only one of the two files lacks.
-    pub faults: Vec<String>,
 }
 
 /// The generations of a data folder.
@@ -178,41 +167,6 @@ impl Generations {
         }
         generations.latest.lock().needs_rewrite = !damage.is_empty();
         Ok((generations, Documents::default()))
-    }
-
-    /// What can be read of the newest generation, whatever is damaged, for people who decide what to do. Neither needs nor
-    /// opens a database. None: there is no generation at all. Blocks.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn survey(disk: &Disk, data_dir: &Path) -> Result<Option<Survey>, GenerationError> {
-        let dir = data_dir.join(STATE);
-        let mut newest = None;
-        for number in files::numbers(disk, &dir)?.into_iter().rev() {
-            let folder = Folder::new(disk, &dir, number);
-            let is_unfinished = folder.is_unfinished()?;
-            if newest.is_none() || !is_unfinished {
-                newest = Some(folder);
-            }
-            if !is_unfinished {
-                break;
-            }
-        }
-        let Some(folder) = newest else { return Ok(None) };
-        let (manifest, fault) = match folder.manifest()? {
-            Ok((manifest, fault)) => (Some(manifest), fault),
-            Err(fault) => (None, Some(fault)),
-        };
-        let (found, mut faults) = reading::survey(&folder, manifest.as_ref())?;
-        faults.extend(fault);
-        let sequence = manifest.as_ref().map(|manifest| manifest.sequence);
-        Ok(Some(Survey {
-            path: folder.path().into(),
-            sequence,
-            expected: manifest.map(|manifest| manifest.documents),
-            documents: Documents::of(found, sequence.unwrap_or(0)),
-            faults,
-        }))
     }
 
     /// A generation with its documents, or why it cannot be used.

@@ -36,9 +36,11 @@ use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 
 pub use self::change::{Change, DOCUMENT_BYTES_MAX, DecodeError, KEY_BYTES_MAX, decode_changes, encode_changes};
-pub use self::generation::{CHANGE_AGE_MS, GenerationError, Generations, LOG_BYTES, LogId, STATE, Step, Survey};
+pub use self::generation::{
+    CHANGE_AGE_MS, GenerationError, GenerationSurvey, Generations, LOG_BYTES, LogId, STATE, Step,
+};
 pub use self::guard::refuse_older_versions;
-pub use self::secret_key::{KeyChance, SecretKeyError, secret_key};
+pub use self::secret_key::{KeyChance, SecretKeyError, is_right_key, secret_key};
 pub use self::table::Table;
 use self::table::{ShownKey, full_key};
 

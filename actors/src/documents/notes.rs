@@ -12,6 +12,7 @@
 //! a checksum, and after a start [`Notes::step`] walks through all of them once and compares.
 
 mod books;
+mod copying;
 mod entry;
 mod lifecycle;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::books::Books;
+pub use self::copying::NotesPage;
 pub use self::entry::{NOTE_BYTES_MAX, NoteChange, NoteTable};
 use crate::disk::database::Batch;
 use crate::disk::{Database, DatabaseError, Disk, DiskError};
@@ -38,6 +40,8 @@ const FRESH: &str = "notes.new";
 const CLOSED: &str = "closed";
 /// Room that has to be free before a database is opened again: opening one writes up to 20 MB.
 const ROOM_BYTES: u64 = 32 * 1024 * 1024;
+/// What follows in a key after the id of whom the note belongs to, at most.
+const KEY_REST_BYTES_MAX: usize = 16;
 /// Between two attempts to open the database again.
 const RETRY_MS: u64 = 2_000;
 
@@ -279,6 +283,27 @@ impl Notes {
             }
             Ok(found)
         })
+    }
+
+    /// Whose notes there are in a table: the ids, of `id_bytes` bytes, with which the own keys begin, each once. Blocks.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn owners(&self, table: NoteTable, id_bytes: usize) -> Result<Vec<String>, NotesError> {
+        let (mut owners, mut from) = (Vec::new(), Vec::new());
+        loop {
+            let from_where = if from.is_empty() { PageFrom::Start } else { PageFrom::After(&from) };
+            let Some(key) = self.keys(table, b"", from_where, 1)?.pop() else { return Ok(owners) };
+            // what is stored under another kind of key belongs to nobody
+            match key.get(..id_bytes).and_then(|id| std::str::from_utf8(id).ok()) {
+                Some(id) => {
+                    owners.push(id.to_owned());
+                    // no text has this byte, so every key of the same owner is before it
+                    from = [id.as_bytes(), &[u8::MAX; KEY_REST_BYTES_MAX]].concat();
+                }
+                None => from = key,
+            }
+        }
     }
 
     /// The deletion of all notes of a table whose own key begins with `prefix`. Blocks.

@@ -94,6 +94,16 @@ pub fn secret_key(
     Ok((key, change))
 }
 
+/// Whether a key is the one that has sealed the stored secrets; none when no document tells.
+///
+/// # Errors
+/// The document that tells cannot be read.
+pub fn is_right_key(text: &str, documents: &Documents) -> Result<Option<bool>, DocumentError> {
+    let check: Option<Sealed> = documents.get(Table::Numbers, CHECK)?;
+    let opens = |check: Sealed| SealKey::from_text(text).is_ok_and(|key| key.open(&check, CHECK).is_ok());
+    Ok(check.map(opens))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -141,6 +151,14 @@ mod tests {
         let key = room.key(None).expect("the same key");
         assert_eq!(key.open(&sealed, "here").as_deref().map(String::as_str), Ok("secret"));
         assert_eq!(std::fs::metadata(room.file()).expect("a file").permissions().mode() & 0o777, 0o600);
+        // whoever only looks is told the same
+        let is_right = |text: &str| is_right_key(text, &room.documents).expect("it can be read");
+        let own = std::fs::read_to_string(room.file()).expect("a key");
+        assert_eq!(
+            (is_right(&own), is_right(&SealKey::text_of([9; KEY_BYTES])), is_right("")),
+            (Some(true), Some(false), Some(false))
+        );
+        assert_eq!(is_right_key(&own, &Documents::default()).expect("it can be read"), None);
         // the operator gives the same key
         let text = std::fs::read_to_string(room.file()).expect("a key");
         std::fs::remove_file(room.file()).expect("a file");

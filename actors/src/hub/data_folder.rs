@@ -5,21 +5,17 @@
 //! a write-ahead log; then `format`; then what is left of the old documents is removed. Before `format` is written
 //! everything can be done again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::backup;
+use crate::backup::{self, BackupError};
 use crate::clock::Clock;
-use crate::disk::{DataLock, Disk, DiskError, LockError, Point};
-use crate::documents::notes::{Notes, NotesError, NotesOptions};
+use crate::disk::{DataFormat, DataLock, Disk, DiskError, FORMAT, FORMAT_FILE, LockError};
 use crate::documents::migrate::{MIGRATED_SEQUENCE, MigrateError, migrate as migrate_documents, remove_format_1};
+use crate::documents::notes::{Notes, NotesError, NotesOptions};
 use crate::documents::{Change, DocumentError, GenerationError, SecretKeyError};
 use crate::journal::{self, RecoveryError, Store};
 use crate::log::{self, LogError, LogOptions};
 use crate::wal::{self, CommitError, LogId, Wal, WalError};
-
-/// The version of the layout that this program reads and writes.
-const FORMAT: u32 = 2;
-const FORMAT_FILE: &str = "format";
 
 /// Why a data folder cannot be opened: what is wrong, with the file, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +35,17 @@ macro_rules! with_cure {
     };
 }
 
-with_cure!(DiskError, LockError, WalError, LogError, GenerationError, NotesError, MigrateError, RecoveryError, SecretKeyError);
+with_cure!(
+    DiskError,
+    LockError,
+    WalError,
+    LogError,
+    GenerationError,
+    NotesError,
+    MigrateError,
+    RecoveryError,
+    SecretKeyError
+);
 
 impl From<DocumentError> for FolderError {
     fn from(e: DocumentError) -> FolderError {
@@ -49,42 +55,67 @@ impl From<DocumentError> for FolderError {
 
 impl From<CommitError> for FolderError {
     fn from(e: CommitError) -> FolderError {
-        FolderError { reason: e.to_string(), cure: "make room on the file system, or look into its errors (dmesg)".into() }
+        FolderError {
+            reason: e.to_string(),
+            cure: "make room on the file system, or look into its errors (dmesg)".into(),
+        }
     }
 }
 
 /// An open data folder.
 pub struct DataFolder {
-    pub lock: DataLock,
-    pub store: Store,
-    pub notes: Notes,
+    /// No second server writes into the folder as long as this is held.
+    _lock: DataLock,
+    is_new: bool,
+}
+
+impl DataFolder {
+    /// Opens the notes. Opening them writes, so it comes last, when nothing else can end the start. Blocks.
+    ///
+    /// # Errors
+    /// Whatever keeps them from being opened and is no damage.
+    pub fn open_notes(
+        &self,
+        disk: &Disk,
+        data_dir: &Path,
+        min_free_bytes: u64,
+        clock: &Clock,
+    ) -> Result<Notes, FolderError> {
+        let options = NotesOptions { is_new_folder: self.is_new, now_ms: clock.moment().wall_ms, min_free_bytes };
+        Ok(Notes::open(disk, data_dir, options)?)
+    }
 }
 
 /// How it is opened.
 pub struct Options {
     pub log: LogOptions,
     pub wal: wal::Options,
-    pub min_free_bytes: u64,
 }
 
 /// Opens a data folder, or makes one. Blocks.
 ///
 /// # Errors
 /// Whatever keeps it from being read whole; then nothing was moved, renamed or removed.
-pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Result<DataFolder, FolderError> {
+pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Result<(DataFolder, Store), FolderError> {
     disk.create_dir_all(data_dir)?;
     let lock = DataLock::take(disk, data_dir)?;
-    refuse_half_restored(disk, data_dir)?;
-    let is_new = match read_format(disk, data_dir)? {
-        Some(_) => false,
-        None => {
+    backup::refuse_half_restored(disk, data_dir).map_err(|e| match e {
+        BackupError::Disk(e) => FolderError::from(e),
+        _ => FolderError {
+            reason: format!("the data folder {} holds half of a backup", data_dir.display()),
+            cure: "empty it and restore the backup again".into(),
+        },
+    })?;
+    let is_new = match has_format(disk, data_dir)? {
+        true => false,
+        false => {
             let is_new = !is_format_1(disk, data_dir)?;
             let log_id = LogId(clock.random());
             match is_new {
                 true => make(disk, data_dir, log_id, &options)?,
                 false => migrate(disk, data_dir, log_id, &options, clock)?,
             }
-            write_format(disk, data_dir)?;
+            DataFormat::write(disk, data_dir)?;
             is_new
         }
     };
@@ -92,49 +123,26 @@ pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Re
     remove_format_1(disk, data_dir)?;
     restrict(data_dir);
     let store = journal::recover(disk, data_dir, options.log, options.wal, clock)?;
-    let notes = NotesOptions {
-        is_new_folder: is_new,
-        now_ms: clock.moment().wall_ms,
-        min_free_bytes: options.min_free_bytes,
-    };
-    let notes = Notes::open(disk, data_dir, notes)?;
-    Ok(DataFolder { lock, store, notes })
+    Ok((DataFolder { _lock: lock, is_new }, store))
 }
 
-fn refuse_half_restored(disk: &Disk, data_dir: &Path) -> Result<(), FolderError> {
-    match disk.exists(&data_dir.join(backup::MARK))? {
-        true => Err(FolderError {
-            reason: format!("the data folder {} holds half of a backup", data_dir.display()),
-            cure: "empty it and restore the backup again".into(),
-        }),
-        false => Ok(()),
-    }
-}
-
-/// The version in `format`; none when the file is missing.
-fn read_format(disk: &Disk, data_dir: &Path) -> Result<Option<u32>, FolderError> {
-    let path = data_dir.join(FORMAT_FILE);
-    let text = match disk.read(Point::FormatRead, &path) {
-        Ok(text) => text,
-        Err(e) if e.is_missing() => return Ok(None),
-        Err(e) => return Err(e.into()),
-    };
-    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());
-    match number {
-        Some(FORMAT) => Ok(number),
-        Some(newer) if newer > FORMAT => Err(FolderError {
-            reason: format!("{} has format {newer}, and this version of Stentor knows format {FORMAT}", data_dir.display()),
+/// Whether the folder says which format it has.
+fn has_format(disk: &Disk, data_dir: &Path) -> Result<bool, FolderError> {
+    match DataFormat::read(disk, data_dir)? {
+        DataFormat::Missing => Ok(false),
+        DataFormat::Current => Ok(true),
+        DataFormat::Newer(newer) => Err(FolderError {
+            reason: format!(
+                "{} has format {newer}, and this version of Stentor knows format {FORMAT}",
+                data_dir.display()
+            ),
             cure: "start the version that wrote it, or a newer one".into(),
         }),
-        _ => Err(FolderError {
-            reason: format!("{} is damaged", path.display()),
+        DataFormat::Damaged => Err(FolderError {
+            reason: format!("{} is damaged", data_dir.join(FORMAT_FILE).display()),
             cure: format!("write the line {FORMAT} into it, if this version of Stentor was the last one on the folder"),
         }),
     }
-}
-
-fn write_format(disk: &Disk, data_dir: &Path) -> Result<(), FolderError> {
-    Ok(disk.replace(Point::FormatWrite, &data_dir.join(FORMAT_FILE), format!("{FORMAT}\n").as_bytes())?)
 }
 
 /// Whether an older version has written the folder: its documents are a database in `state` itself.
@@ -209,7 +217,9 @@ fn restrict(data_dir: &Path) {
         return;
     }
     match std::fs::set_permissions(data_dir, std::fs::Permissions::from_mode(0o700)) {
-        Ok(()) => ::log::info!(folder:display = data_dir.display(); "others could look into the data folder; now only its owner can"),
+        Ok(()) => {
+            ::log::info!(folder:display = data_dir.display(); "others could look into the data folder; now only its owner can")
+        }
         Err(e) => ::log::warn!(folder:display = data_dir.display(); "others can look into the data folder: {e}"),
     }
 }

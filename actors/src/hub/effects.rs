@@ -4,20 +4,16 @@ use std::sync::{Arc, Weak};
 
 use actix_rt::ArbiterHandle;
 
+use super::rooms::Rooms;
 use super::sources;
 use super::webhooks::Updates;
 use crate::catalog::source::Source;
 use crate::catalog::{CatalogEvent, Sink};
-use super::rooms::Rooms;
 use crate::ingest::registry::ActiveSource;
 
 /// The catalog's sink. It runs on the journal's thread and hands everything that takes time to others. `updates` holds the
 /// catalog and with it this: so it is held weakly.
-pub(super) fn sink(
-    rooms: &Arc<Rooms>,
-    updates: &Arc<Updates>,
-    arbiter: ArbiterHandle,
-) -> Sink {
+pub(super) fn sink(rooms: &Arc<Rooms>, updates: &Arc<Updates>, arbiter: ArbiterHandle) -> Sink {
     let (rooms, updates) = (Arc::downgrade(rooms), Arc::downgrade(updates));
     Box::new(move |event| {
         // without them the server has ended

@@ -5,13 +5,13 @@ use futures_util::Stream;
 
 use super::Hub;
 use super::rooms::Rooms;
+use crate::catalog::reader::ReadError;
 use crate::feed::frame::Frame;
+use crate::log::{Direction, PageLimit};
 use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
-use crate::log::{Direction, PageLimit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::data_folder::{self, DataFolder, FolderError};
+use super::data_folder::{self, FolderError};
 use super::janitor::Janitor;
 use super::rooms::Rooms;
 use super::webhooks::Updates;
@@ -29,6 +29,7 @@ use crate::documents::{DocumentError, KeyChance, secret_key};
 use crate::feed::trace::DeliveryTrace;
 use crate::feed::{Announcer, Feed};
 use crate::ingest::counters::{self, SourceCounters};
+use crate::ingest::dead_letters;
 use crate::ingest::registry::{ActiveSource, SourceLimits, SourceRegistry, SourceStats};
 use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Rest, Store, Upkeep, Urgency, Worker};
 use crate::log::LogOptions;
@@ -112,11 +113,10 @@ impl Hub {
         let options = data_folder::Options {
             log: log_options,
             wal: wal::Options { durability, ..wal::Options::new(u64::from_le_bytes(clock.random())) },
-            min_free_bytes: limits.min_free_bytes,
         };
-        let DataFolder { lock, store, notes } = data_folder::open(&disk, &data_dir, options, &clock)?;
+        let (folder, store) = data_folder::open(&disk, &data_dir, options, &clock)?;
         let Store { wal, log, documents, generations } = store;
-        let (log, documents, notes) = (Arc::new(log), Arc::new(documents), Arc::new(notes));
+        let (log, documents) = (Arc::new(log), Arc::new(documents));
         let (admin, is_new) = match admin_token {
             Some(token) => (token, false),
             None => admin_token_file(&disk, &data_dir).map_err(FolderError::from)?,
@@ -129,6 +129,7 @@ impl Hub {
         let sealed = sealed.as_ref().map(|(sealed, place)| (sealed, place.as_str()));
         let key = secret_key(&disk, &data_dir, own_key, &documents, sealed, chance);
         let (seal_key, key_check) = key.map_err(FolderError::from)?;
+        let notes = Arc::new(folder.open_notes(&disk, &data_dir, limits.min_free_bytes, &clock)?);
 
         let budget = Arc::new(Budget::new(limits.memory_bytes));
         let metrics = Arc::new(Metrics::new(budget.clone()));
@@ -175,7 +176,8 @@ impl Hub {
         store_at_start(&catalog, &journal, key_check).await?;
 
         let arbiter = actix_rt::Arbiter::new().handle();
-        let delivering: Vec<_> = (0..config.delivery.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
+        let delivering: Vec<_> =
+            (0..config.delivery.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
         let seal_key = Arc::new(seal_key);
         let handles = StreamHandles {
             view: View::new(log.clone(), catalog.clone()),
@@ -219,7 +221,6 @@ impl Hub {
             clock,
             disk,
             log: log.clone(),
-            documents,
             notes,
             journal,
             feed,
@@ -235,12 +236,13 @@ impl Hub {
             trace,
             clock_jumped_ms: AtomicI64::new(0),
             data_dir,
-            lock,
+            _folder: folder,
         });
         let updates = Updates::new(catalog.clone(), log, webhook_actors, arbiter.clone());
         catalog.set_sink(effects::sink(&rooms, &updates, arbiter.clone()));
         rooms.counters.start(&arbiter);
         Janitor::start(rooms.clone(), &arbiter);
+        sweep_notes(rooms.clone());
         let hub = Hub {
             rooms,
             updates,
@@ -329,6 +331,18 @@ async fn store_at_start(
         log::warn!("what the start has to store is stored at the next one: {e}");
     }
     Ok(())
+}
+
+/// Deletes the notes of webhooks and sources that do not exist any more, beside everything else.
+fn sweep_notes(rooms: Arc<Rooms>) {
+    actix_rt::task::spawn_blocking(move || {
+        let catalog = &rooms.catalog;
+        rooms.delivery.delivery_log.sweep(|webhook| catalog.webhook(webhook).is_some());
+        let swept = dead_letters::sweep(&rooms.notes, |source| catalog.source(source).is_some());
+        if let Err(e) = swept {
+            log::warn!("the dead letters of deleted sources are deleted at the next start: {e}");
+        }
+    });
 }
 
 /// The token in the data folder, made when there is none: (token, made now). Blocks.

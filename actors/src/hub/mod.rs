@@ -22,24 +22,24 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
 
 pub use channels::{ChannelError, MapChange, NewMap, NewOrganization};
-pub use history::{HistoryPage, HistoryQuery, Order};
 pub use data_folder::FolderError;
+pub use history::{HistoryPage, HistoryQuery, Order};
 pub use lifecycle::{Config, Health, HubError, Started};
 pub use limits::{Limits, WebhookLimits};
 pub use stats::{Bucket, Stats, StatsQuery};
 pub use tokens::{NewToken, TokenError};
 pub use trace::{Publisher, PublisherKind, Trace};
 
+use self::rooms::Rooms;
+use crate::catalog::reader::ReadError;
 use crate::catalog::{ChangeError, View};
 use crate::documents::Change;
-use self::rooms::Rooms;
 use crate::journal::{AppendError, Receipt, Urgency};
+use crate::log::DedupeKey;
 use crate::metrics::Metrics;
 use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft};
-use crate::catalog::reader::ReadError;
-use crate::log::DedupeKey;
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
 use crate::streams::tickets::{Grant, Spent};

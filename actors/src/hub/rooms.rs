@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use super::Limits;
+use super::data_folder::DataFolder;
 use crate::budget::Budget;
 use crate::catalog::Catalog;
 use crate::catalog::reader::FrameReader;
@@ -12,8 +13,7 @@ use crate::catalog::system::SystemEvents;
 use crate::clock::Clock;
 use crate::delivery::handles::Handles as DeliveryHandles;
 use crate::delivery::registry::WebhookActors;
-use crate::disk::{DataLock, Disk};
-use crate::documents::Documents;
+use crate::disk::Disk;
 use crate::documents::notes::Notes;
 use crate::feed::Feed;
 use crate::feed::trace::DeliveryTrace;
@@ -29,7 +29,6 @@ pub(super) struct Rooms {
     pub clock: Clock,
     pub disk: Disk,
     pub log: Arc<Log>,
-    pub documents: Arc<Documents>,
     pub notes: Arc<Notes>,
     pub journal: Journal,
     pub feed: Arc<Feed>,
@@ -47,6 +46,6 @@ pub(super) struct Rooms {
     /// By how much the wall clock was set since the start, in milliseconds.
     pub clock_jumped_ms: AtomicI64,
     pub data_dir: PathBuf,
-    /// Held as long as the rooms lives, so that no second server writes into the folder.
-    pub lock: DataLock,
+    /// Held for as long as anything works on it.
+    pub _folder: DataFolder,
 }

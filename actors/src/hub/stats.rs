@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Hub;
+use crate::catalog::reader::ReadError;
+use crate::log::{Direction, PageLimit};
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
-use crate::log::{Direction, PageLimit};
 
 #[derive(Clone, Debug)]
 pub struct StatsQuery {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::Hub;
 use super::rooms::Rooms;
 use super::webhooks::EventOutcome;
+use crate::catalog::reader::ReadError;
 use crate::feed::trace::Remembered;
+use crate::log::{Direction, PageLimit};
 use crate::model::channel::Channel;
 use crate::model::event::{ChannelNo, Event, Origin};
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
-use crate::log::{Direction, PageLimit};
 
 /// Who published an event.
 #[derive(Clone, Debug, PartialEq, Eq)]

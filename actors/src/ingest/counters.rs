@@ -20,7 +20,7 @@ use crate::ingest::registry::{ActiveSource, Counts, SourceRegistry};
 use crate::model::event::EventType;
 use crate::model::timestamp::to_iso;
 
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1_000 });
 /// Longest reason in a report, in characters.
 const REASON_CHARS_MAX: usize = 1000;
 
@@ -59,8 +59,9 @@ impl SourceCounters {
             loop {
                 timer.tick().await;
                 let round = async {
-                    counters.report().await;
+                    // first, because a report waits for the journal
                     counters.write_down().await;
+                    counters.report().await;
                 };
                 if AssertUnwindSafe(round).catch_unwind().await.is_err() {
                     log::error!("a round over the counters of sources panicked; the next one comes all the same");
@@ -76,10 +77,11 @@ impl SourceCounters {
         if changed.is_empty() {
             return;
         }
-        let counters = self.clone();
-        let written = actix_rt::task::spawn_blocking(move || counters.write(&changed));
-        if let Err(e) = written.await {
-            log::error!("the counters of sources were not written: {e}");
+        let changed = Arc::new(changed);
+        let (counters, writing) = (self.clone(), changed.clone());
+        if let Err(e) = actix_rt::task::spawn_blocking(move || counters.write(&writing)).await {
+            changed.iter().for_each(|(live, _)| live.stats.still_changed());
+            log::error!("the counters of sources were not written, which is tried again: {e}");
         }
     }
 
@@ -137,5 +139,80 @@ impl SourceCounters {
                 log::warn!(source; "a report is missing in the organization system: {e}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::catalog::source::Source;
+    use crate::disk::failure::Fault;
+    use crate::disk::{Disk, Point};
+    use crate::documents::Documents;
+    use crate::documents::notes::NotesOptions;
+    use crate::ingest::registry::{SourceLimits, SourceStats};
+    use crate::journal::{Journal, JournalLimits};
+    use crate::model::access::TokenHash;
+    use crate::model::seal::SealKey;
+    use crate::model::source::{Authentication, HmacAlgorithm, Scheme};
+
+    const LIMITS: JournalLimits = JournalLimits {
+        queue_events: 10,
+        queue_bytes: 1 << 20,
+        batch_events: 10,
+        batch_bytes: 1 << 20,
+        answer_timeout: Duration::from_secs(1),
+        min_free_bytes: 0,
+    };
+
+    fn source() -> Source {
+        let scheme =
+            Scheme { authentication: Authentication::None, hmac_algorithm: HmacAlgorithm::default(), jwt: None };
+        Source {
+            id: "wh_01J00000000000000000000001".into(),
+            channel: 1,
+            name: None,
+            scheme,
+            keys: None,
+            event_type: Vec::new(),
+            schema: None,
+            rate_limit: None,
+            paused: false,
+            inserted_ms: 0,
+            updated_ms: 0,
+        }
+    }
+
+    #[actix::test]
+    async fn a_round_that_fails_or_panics_loses_no_counts_and_the_next_one_comes() {
+        let (folder, disk) = (tempfile::tempdir().expect("a folder"), Disk::real());
+        let options = NotesOptions { is_new_folder: true, now_ms: 1, min_free_bytes: 0 };
+        let notes = Arc::new(Notes::open(&disk, folder.path(), options).expect("notes"));
+        let (journal, _queue) = Journal::new(&LIMITS);
+        let catalog = Catalog::open(journal.clone(), Arc::<Documents>::default(), TokenHash::of("admin"));
+        let catalog = Arc::new(catalog.expect("a catalog"));
+        let limits = SourceLimits { per_channel: 1, dead_letters: 1, dead_letters_bytes: 1 };
+        let sources = Arc::new(SourceRegistry::new(limits));
+        let seal = SealKey::from_text(&SealKey::text_of([1; 32])).expect("a key");
+        let live = sources.put(ActiveSource::new(source(), Arc::<SourceStats>::default(), &seal));
+        let system = SystemEvents::new(journal, catalog.clone());
+        let counters = SourceCounters::new(sources, catalog, notes.clone(), system);
+        let arbiter = actix_rt::Arbiter::new();
+        counters.start(&arbiter.handle());
+        for (n, fault) in (1..).zip([Fault::panic().times(2), Fault::errno(libc::EIO).times(1)]) {
+            disk.faults().set(Point::DatabaseWrite, fault);
+            live.stats.took(3, n);
+            let begun = Instant::now();
+            while stored(&notes, &live.source.id).unwrap_or_default() != (Counts { received: 3 * n as u64, last_ms: n })
+            {
+                assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain for counts number {n}");
+                // as the janitor does, which opens again what has failed
+                notes.step(begun.elapsed().as_millis() as u64 + 1_000_000 * n as u64);
+                actix_rt::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        arbiter.stop();
     }
 }

@@ -15,6 +15,11 @@ use tokio::sync::OwnedMutexGuard;
 use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError, PageFrom};
 use crate::model::source::Content;
 
+/// The length of a source's id, with which all keys begin: `wh_` and a ULID.
+const SOURCE_ID_BYTES: usize = 29;
+/// The tables of what the notes have of a source.
+const OF_SOURCES: [NoteTable; 4] =
+    [NoteTable::SourceCounts, NoteTable::DeadLetters, NoteTable::DeadLetterParts, NoteTable::Numbers];
 /// Bytes of a body in one part.
 const PART_BYTES: usize = 32 * 1024;
 
@@ -230,12 +235,31 @@ impl DeadLetters {
     pub fn end(&mut self, notes: &Notes, source: &str) -> Result<(), NotesError> {
         self.is_over = true;
         self.index = Some(Index::default());
-        let mut changes = vec![NoteChange::delete(NoteTable::SourceCounts, source)];
-        for table in [NoteTable::DeadLetters, NoteTable::DeadLetterParts, NoteTable::Numbers] {
-            changes.extend(notes.clear(table, source.as_bytes())?);
-        }
-        notes.write(&changes)
+        forget_source(notes, source)
     }
+}
+
+/// Deletes what the notes have of a source.
+fn forget_source(notes: &Notes, source: &str) -> Result<(), NotesError> {
+    let mut changes = Vec::new();
+    for table in OF_SOURCES {
+        changes.extend(notes.clear(table, source.as_bytes())?);
+    }
+    notes.write(&changes)
+}
+
+/// Deletes what the notes have of sources that do not exist: of those that were deleted while nothing could be written, or
+/// shortly before a crash. Blocks.
+///
+/// # Errors
+/// The notes cannot be read or written.
+pub fn sweep(notes: &Notes, exists: impl Fn(&str) -> bool) -> Result<(), NotesError> {
+    for table in OF_SOURCES {
+        for source in notes.owners(table, SOURCE_ID_BYTES)?.iter().filter(|source| !exists(source)) {
+            forget_source(notes, source)?;
+        }
+    }
+    Ok(())
 }
 
 /// Why nothing could be done with dead letters.
@@ -416,6 +440,21 @@ mod tests {
         assert!(!letters.keep(&notes, "wh_1", letter(1, None), b"x", PLENTY).expect("nothing is written"));
         assert_eq!((numbers(&notes, "wh_1"), numbers(&notes, "wh_2")), (vec![], vec![1]));
         others.end(&notes, "wh_2").expect("a write");
+        assert_eq!(notes.volume().0, 0);
+    }
+
+    #[test]
+    fn what_is_left_of_sources_that_were_deleted_while_nothing_could_be_written_goes_at_the_next_start() {
+        let (_folder, notes) = notes();
+        let sources: Vec<String> = (1..=3).map(|n| format!("wh_01J0000000000000000000000{n}")).collect();
+        for source in &sources {
+            let mut letters = DeadLetters::default();
+            letters.keep(&notes, source, letter(70_000, None), &[b'x'; 70_000], PLENTY).expect("a write");
+            notes.write(&[NoteChange::put(NoteTable::SourceCounts, source, &7).expect("a note")]).expect("a write");
+        }
+        sweep(&notes, |source| source == sources[1]).expect("a write");
+        assert_eq!(sources.iter().map(|source| numbers(&notes, source).len()).collect::<Vec<_>>(), [0, 1, 0]);
+        sweep(&notes, |_| false).expect("a write");
         assert_eq!(notes.volume().0, 0);
     }
 

@@ -80,7 +80,7 @@ impl Payload {
 
 /// A payload that was read back.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Sections<'a> {
+pub(crate) struct Sections<'a> {
     pub time_ms: i64,
     pub documents_changed_at: u64,
     /// Each with its place in the payload.
@@ -91,7 +91,7 @@ pub(super) struct Sections<'a> {
 
 /// # Errors
 /// It is not what [`Payload`] makes. Its checksum was right, so it is of a newer version.
-pub(super) fn read(payload: &[u8]) -> Result<Sections<'_>, MalformedCommit> {
+pub(crate) fn read(payload: &[u8]) -> Result<Sections<'_>, MalformedCommit> {
     let malformed = |why: &str| MalformedCommit { why: why.into() };
     let (header, _) = payload.split_at_checked(HEADER_BYTES).ok_or_else(|| malformed("it has no header"))?;
     if header[0] != VERSION {
@@ -102,8 +102,7 @@ pub(super) fn read(payload: &[u8]) -> Result<Sections<'_>, MalformedCommit> {
         bytes.copy_from_slice(&header[at..at + 8]);
         u64::from_be_bytes(bytes)
     };
-    let mut sections =
-        Sections { time_ms: number(1) as i64, documents_changed_at: number(9), ..Sections::default() };
+    let mut sections = Sections { time_ms: number(1) as i64, documents_changed_at: number(9), ..Sections::default() };
     let mut at = HEADER_BYTES;
     while at < payload.len() {
         let head = payload.get(at..at + SECTION_HEADER_BYTES).ok_or_else(|| malformed("a section has no header"))?;

@@ -22,15 +22,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub(crate) use self::commit::read as read_commit;
 use self::plan::Append;
-pub use self::recovery::{RecoveryError, Store, recover};
+pub use self::recovery::{CHANNEL_NUMBERS, RecoveryError, Store, recover};
 pub use self::upkeep::{Upkeep, UpkeepCounts};
 pub use self::worker::{Applied, Rest, Round, Worker};
-use crate::documents::{Change, DocumentError, Table, encode_changes};
+use crate::documents::{Change, DocumentError, Frozen, Table, encode_changes};
+use crate::log::{DedupeKey, LogView, LossChange, LossDocument};
 use crate::model::channel::Channel;
 use crate::model::event::Draft;
 use crate::model::id::EventId;
-use crate::log::{DedupeKey, LossChange, LossDocument};
 
 /// The journal's bounds.
 #[derive(Clone, Debug)]
@@ -106,9 +107,17 @@ pub struct DocumentChanges {
 
 type Answer<T> = oneshot::Sender<Result<T, AppendError>>;
 
+/// All documents and the log of one moment between two commits: everything that was acknowledged before is in it.
+pub struct Snapshot {
+    pub documents: Frozen,
+    pub log: LogView,
+}
+
 enum Order {
     Append(Append, Load, Answer<Receipt>),
     Change(DocumentChanges, Load, Answer<()>),
+    /// Is done between two commits.
+    Snapshot(Answer<Snapshot>),
     Stop,
 }
 
@@ -116,7 +125,7 @@ impl Order {
     fn load(&self) -> Load {
         match self {
             Order::Append(_, load, _) | Order::Change(_, load, _) => *load,
-            Order::Stop => Load::default(),
+            Order::Snapshot(_) | Order::Stop => Load::default(),
         }
     }
 }
@@ -277,6 +286,16 @@ impl Journal {
         let (answer, answered) = oneshot::channel();
         self.queue(Order::Change(changes, load, answer))?;
         Ok(Pending { answer: answered, shown: self.shown.clone() })
+    }
+
+    /// Waits for what was queued before, and takes a snapshot behind it.
+    ///
+    /// # Errors
+    /// The journal is stopping, or does not answer in time.
+    pub async fn snapshot(&self) -> Result<Snapshot, AppendError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(Order::Snapshot(answer))?;
+        self.within_timeout(Pending { answer: answered, shown: self.shown.clone() }).await
     }
 
     /// Queues changes and waits until they are durable and applied, or it is not known in time.

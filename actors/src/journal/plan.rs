@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::{DocumentChanges, Receipt, Urgency};
 use crate::documents::{Change, Documents, Table};
+use crate::log::{Dedupe, DedupeKey, Log};
 use crate::model::channel::{Channel, Owner};
 use crate::model::event::{ChannelNo, Draft, Event, Origin};
 use crate::model::id::{EventId, IdSource};
-use crate::log::{Dedupe, DedupeKey, Log};
 
 /// Events that somebody publishes as one atomic batch.
 pub(super) struct Append {

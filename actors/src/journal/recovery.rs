@@ -81,9 +81,14 @@ pub fn recover(
     let begin = wal::begin(disk, &dir)?;
     let (generations, documents) = Generations::open(disk, data_dir, &begin.log_id.0, begin.sequence)?;
     let log = Log::open(disk, data_dir, log_options, clock.moment())?;
-    let needed_from = generations.needed_from().min(log.sealed_through() + 1);
-    let mut replay =
-        Replay { documents: &documents, log: &log, documents_from: generations.needed_from(), damaged: None, error: None };
+    let needed_from = generations.needed_from().min(log.recovers_from(begin.sequence)?);
+    let mut replay = Replay {
+        documents: &documents,
+        log: &log,
+        documents_from: generations.needed_from(),
+        damaged: None,
+        error: None,
+    };
     let wal = Wal::recover(disk, &dir, wal_options, needed_from, |recovered| replay.take(recovered))?;
     replay.end()?;
     let losses: Vec<(Vec<u8>, LossDocument)> = documents.scan(Table::Losses, b"")?;
@@ -153,8 +158,7 @@ impl Replay<'_> {
                 return Err(RecoveryError::DocumentsLost { at });
             }
             let changes = sections.documents.map(documents::decode_changes).transpose();
-            let changes =
-                changes.map_err(|source| RecoveryError::Changes { path: path.into(), sequence, source })?;
+            let changes = changes.map_err(|source| RecoveryError::Changes { path: path.into(), sequence, source })?;
             self.documents.apply(&changes.unwrap_or_default(), sequence);
         }
         self.log.admit(&admission(sections.time_ms.max(0) as u64, sections.events, sections.keys))?;

@@ -51,7 +51,8 @@ impl OpenStore {
     pub fn open(dir: &Path, durability: Durability, limits: JournalLimits) -> OpenStore {
         let (disk, clock) = (Disk::real(), Clock::system());
         let wal_dir = dir.join("wal");
-        let options = || Options { durability, piece_bytes: 1 << 20, ..Options::new(u64::from_le_bytes(clock.random())) };
+        let options =
+            || Options { durability, piece_bytes: 1 << 20, ..Options::new(u64::from_le_bytes(clock.random())) };
         if !disk.exists(&wal_dir).expect("a folder") {
             let mut wal = Wal::create(&disk, &wal_dir, LogId([1; 16]), 1, options()).expect("a new log");
             let numbers = Change::put(Table::Numbers, "channels", &CHANNELS).expect("a document");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::commit::Payload;
 use super::plan::{Append, Plan};
 use super::upkeep::Task;
-use super::{Answer, AppendError, DocumentChanges, JournalLimits, Load, Order, Queue, Receipt, Urgency};
+use super::{Answer, AppendError, DocumentChanges, JournalLimits, Load, Order, Queue, Receipt, Snapshot, Urgency};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::documents::{self, Change, Documents};
@@ -163,9 +163,21 @@ impl Worker {
         let in_hand = &mut self.rest.in_hand;
         let mut next = self.rest.held.take().or_else(|| self.queue.orders.try_recv().ok());
         while let Some(order) = next.take() {
-            if matches!(order, Order::Stop) {
-                return (batch, true);
-            }
+            let order = match order {
+                Order::Stop => return (batch, true),
+                Order::Snapshot(answer) if batch.is_empty() => {
+                    let snapshot = Snapshot { documents: self.documents.freeze(), log: self.log.view() };
+                    // whoever asked may have given up
+                    drop(answer.send(Ok(snapshot)));
+                    next = self.queue.orders.try_recv().ok();
+                    continue;
+                }
+                Order::Snapshot(_) => {
+                    self.rest.held = Some(order);
+                    break;
+                }
+                order => order,
+            };
             let more = order.load();
             let fits = in_hand.events + more.events <= self.limits.batch_events
                 && in_hand.bytes + more.bytes <= self.limits.batch_bytes;
@@ -192,7 +204,8 @@ impl Worker {
             match order {
                 Order::Append(append, _, answer) => appends.push((append, answer)),
                 Order::Change(change, _, answer) => changes.push((change, answer)),
-                Order::Stop => {}
+                // `take` leaves none of these in a batch
+                Order::Snapshot(_) | Order::Stop => {}
             }
         }
         let has_room = !self.rest.out_of_room && !self.queue.shown.full.load(Ordering::Relaxed);
@@ -485,7 +498,7 @@ impl Worker {
     }
 
     /// After the last request: everything becomes durable, and the log notes its end.
-    pub(super) fn stop(mut self) {
+    pub fn stop(mut self) {
         self.settle();
         self.pay();
         if let Err(e) = self.wal.sync() {

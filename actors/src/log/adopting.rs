@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::losses::{DamagedRange, LossDocument};
 use super::manifest::{FORMAT_1, Manifest};
+use super::newest::{self, Newest};
 use super::repair::put_aside;
 use super::sealed::Trouble;
 use super::segment_writer::{self, MANIFEST_FILE};
@@ -21,7 +22,7 @@ use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
 /// Present in the folder of a segment that was begun completely; before that it holds nothing.
-const BEGUN_FILE: &str = "begun";
+pub(super) const BEGUN_FILE: &str = "begun";
 /// What retention and damage took, as the older server kept it.
 const LOST_FILE: &str = "lost.json";
 
@@ -32,21 +33,14 @@ struct Lost {
     head: EventId,
 }
 
-/// What a segment was found to hold.
-pub struct Surveyed {
-    pub manifest: Manifest,
-    /// It was sealed: nothing that was appended to it is missing.
-    pub is_sealed: bool,
-}
-
 /// Reads a segment through, closes it, and makes its manifest. Blocks.
-pub fn survey(disk: &Disk, dir: &Path, database: Database, segment: u64) -> Result<Surveyed, Trouble> {
+pub fn survey(disk: &Disk, dir: &Path, database: Database, segment: u64) -> Result<Manifest, Trouble> {
     let mut manifest = Manifest { format: FORMAT_1, segment, ..Manifest::default() };
     format_1::survey(&database, &mut manifest)?;
-    let is_sealed = format_1::is_sealed(&database)?;
+    manifest.was_unsealed = !format_1::is_sealed(&database)?;
     drop(database);
     manifest.set_file(file_check::sum(disk, dir)?);
-    Ok(Surveyed { manifest, is_sealed })
+    Ok(manifest)
 }
 
 /// Writes manifests for the segments of an older server, also for the one that it was still writing, and returns what it knew
@@ -93,13 +87,13 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
                 // damaged, noted by an attempt before this one
                 hole.get_or_insert(newest);
             }
-            Ok(Some(Surveyed { manifest, is_sealed })) => {
+            Ok(Some(manifest)) => {
                 if let Some(first) = manifest.first {
                     close(&mut hole, first, &mut ranges);
                     oldest.get_or_insert(first);
                 }
                 newest = newest.max(manifest.last.unwrap_or_default());
-                if !is_sealed && !is_last {
+                if manifest.was_unsealed && !is_last {
                     // a segment was sealed before the next one began, so the end of this one is lost
                     hole.get_or_insert(newest);
                 }
@@ -119,8 +113,15 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
     for segment in empty {
         segment_writer::write_empty(disk, &dir.join(folder(segment)), Manifest { segment, ..Manifest::default() })?;
     }
-    let expired =
-        lost.expired.into_iter().map(|(channel, through)| LossDocument::Expired { channel, through });
+    // a last one that holds nothing has no manifest
+    let mut newest = first.saturating_sub(1);
+    for segment in first..=segments.last().copied().unwrap_or(0) {
+        if disk.exists(&dir.join(folder(segment)).join(MANIFEST_FILE))? {
+            newest = segment;
+        }
+    }
+    newest::write(disk, &dir, Newest { segment: newest, through: 0 })?;
+    let expired = lost.expired.into_iter().map(|(channel, through)| LossDocument::Expired { channel, through });
     let damaged = ranges
         .into_iter()
         .map(|(after, through)| LossDocument::Damaged(DamagedRange::new(ChannelNo::ALL, after, through)));
@@ -129,23 +130,20 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
 }
 
 /// Writes the manifest of one segment, unless it has one. None for one that only tells that the segment was damaged.
-fn adopt(disk: &Disk, dir: &Path, segment: u64) -> Result<Option<Surveyed>, Trouble> {
+fn adopt(disk: &Disk, dir: &Path, segment: u64) -> Result<Option<Manifest>, Trouble> {
     let path = dir.join(MANIFEST_FILE);
     if disk.exists(&path)? {
         let text = disk.read(Point::ManifestRead, &path)?;
         match Manifest::decode(&text) {
             Ok(manifest) if manifest.format != FORMAT_1 => return Ok(None),
-            Ok(manifest) => {
-                let database = Database::open(disk, dir, None)?;
-                return Ok(Some(Surveyed { manifest, is_sealed: format_1::is_sealed(&database)? }));
-            }
+            Ok(manifest) => return Ok(Some(manifest)),
             Err(_) => {}
         }
     }
     let database = Database::open(disk, dir, None)?;
-    let surveyed = survey(disk, dir, database, segment)?;
-    segment_writer::write_manifest(disk, dir, &surveyed.manifest)?;
-    Ok(Some(surveyed))
+    let manifest = survey(disk, dir, database, segment)?;
+    segment_writer::write_manifest(disk, dir, &manifest)?;
+    Ok(Some(manifest))
 }
 
 /// What the older server knew to be lost, and false when that cannot be read.

@@ -208,7 +208,9 @@ mod tests {
 
     #[test]
     fn a_value_is_read_as_it_was_written_whatever_its_size() {
-        for content in [vec![], vec![7; 100], vec![7; 1_000_000], random(PART_BYTES), random(PART_BYTES + 1), random(200_000)] {
+        for content in
+            [vec![], vec![7; 100], vec![7; 1_000_000], random(PART_BYTES), random(PART_BYTES + 1), random(200_000)]
+        {
             let entries = entries(head(), &content);
             assert!(entries.is_sorted_by(|a, b| a.0 < b.0));
             assert!(entries.iter().all(|(_, value)| value.len() <= VALUE_BYTES));

@@ -8,8 +8,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::file_check;
 use super::manifest::Manifest;
-use crate::disk::database::{Database, DatabaseError};
 use crate::disk::Disk;
+use crate::disk::database::{Database, DatabaseError};
 
 /// One place for an open database.
 #[derive(Debug)]

@@ -233,7 +233,10 @@ mod tests {
         let page = table.page(0, end, 3);
         assert_eq!(page.iter().map(|(_, dedupe, _)| dedupe.count).collect::<Vec<_>>(), [5, 6, 7]);
         let rest = table.page(page[2].0 + 1, end, 100);
-        assert_eq!(rest.iter().map(|(_, dedupe, time_ms)| (dedupe.count, *time_ms)).collect::<Vec<_>>(), [(8, 1008), (9, 1009)]);
+        assert_eq!(
+            rest.iter().map(|(_, dedupe, time_ms)| (dedupe.count, *time_ms)).collect::<Vec<_>>(),
+            [(8, 1008), (9, 1009)]
+        );
     }
 
     #[test]

@@ -141,7 +141,11 @@ mod tests {
         for bit in (0..8 * message.len()).step_by(7) {
             let mut bad = message.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(flipped(crc ^ crc32c::crc32c(&bad), message.len()), Some((bit / 8, bit as u32 % 8)), "bit {bit}");
+            assert_eq!(
+                flipped(crc ^ crc32c::crc32c(&bad), message.len()),
+                Some((bit / 8, bit as u32 % 8)),
+                "bit {bit}"
+            );
         }
     }
 

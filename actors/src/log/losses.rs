@@ -48,10 +48,16 @@ impl DamagedRange {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LossDocument {
     /// Retention took everything of the channel up to this event.
-    Expired { channel: u32, through: EventId },
+    Expired {
+        channel: u32,
+        through: EventId,
+    },
     Damaged(DamagedRange),
     /// The newest segment that retention dropped, and the newest event of those that are gone.
-    Dropped { segment: u64, head: EventId },
+    Dropped {
+        segment: u64,
+        head: EventId,
+    },
 }
 
 /// A document that is put under a key, or removed.
@@ -128,7 +134,8 @@ impl LossLedger {
         let all = newest.values().copied().max().unwrap_or_default();
         let head = self.head.max(all);
         let mut changes = vec![LossChange::put(LossDocument::Dropped { segment, head })];
-        let expired = newest.iter().map(|(channel, through)| LossDocument::Expired { channel: *channel, through: *through });
+        let expired =
+            newest.iter().map(|(channel, through)| LossDocument::Expired { channel: *channel, through: *through });
         changes.extend(expired.map(LossChange::put));
         // an id that is known to be expired need not be known to be damaged
         let is_known = |range: &&DamagedRange| match range.channel {
@@ -233,6 +240,17 @@ impl LossLedger {
         within.filter(|(after, through)| after < through).min()
     }
 
+    /// All that is known to be gone, as documents.
+    pub fn documents(&self) -> Vec<LossDocument> {
+        let expired = self
+            .expired
+            .iter()
+            .map(|(channel, through)| LossDocument::Expired { channel: *channel, through: *through });
+        let damaged = self.damaged.iter().copied().map(LossDocument::Damaged);
+        let dropped = LossDocument::Dropped { segment: self.dropped_segment, head: self.head };
+        expired.chain(damaged).chain([dropped]).collect()
+    }
+
     /// All damaged ranges.
     pub fn damaged(&self) -> &[DamagedRange] {
         &self.damaged
@@ -242,6 +260,28 @@ impl LossLedger {
 /// Whether two ranges are one.
 fn touch(a: &DamagedRange, b: &DamagedRange) -> bool {
     a.channel == b.channel && a.after <= b.through && b.after <= a.through
+}
+
+/// What was lost before a backup was taken or while it was, as what has to be stored in the folder that is restored: as far as it
+/// concerns events up to `head`, the newest one of the backup. `dropped`: the segment of that folder before its first one.
+pub fn restored_losses(
+    documents: impl IntoIterator<Item = LossDocument>,
+    dropped: u64,
+    head: EventId,
+) -> Vec<LossChange> {
+    let mut ledger = LossLedger::default();
+    let concerned = documents.into_iter().filter_map(|document| match document {
+        LossDocument::Expired { channel, through } => {
+            Some(LossDocument::Expired { channel, through: through.min(head) })
+        }
+        LossDocument::Damaged(range) => {
+            Some(LossDocument::Damaged(DamagedRange { through: range.through.min(head), ..range }))
+        }
+        LossDocument::Dropped { .. } => None,
+    });
+    ledger.restore(concerned);
+    ledger.restore([LossDocument::Dropped { segment: dropped, head }]);
+    ledger.documents().into_iter().map(LossChange::of).collect()
 }
 
 #[cfg(test)]

@@ -46,6 +46,9 @@ pub struct Manifest {
     pub keys_ms: u64,
     /// The clocks when its newest event was appended; none for a segment that is older than the write-ahead log.
     pub newest_at: Option<Moment>,
+    /// It was not sealed when it was taken over from an older server: what was appended to it last may be missing.
+    #[serde(default)]
+    pub was_unsealed: bool,
     /// Events that were damaged before the segment was written, or that could not be recovered since.
     pub damaged: Vec<DamagedRange>,
     /// Entries of the database before the manifest's own, and the CRC-32C over them in their order.

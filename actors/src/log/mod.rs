@@ -6,6 +6,7 @@
 //! log/<number>/manifest   what it holds; written last, and durably before the pieces are used again
 //! log/<number>.new, .old  a segment that was rebuilt, and the damaged one, while the one takes the other's place
 //! log/dropped-<number>    a segment that retention is removing
+//! log/newest              which segment was sealed last, so that one that is missing is noticed
 //! quarantine/<number>-<ms>  a damaged segment from which something could not be recovered, with a file `reason`
 //! ```
 //!
@@ -24,8 +25,10 @@ mod databases;
 mod dedupe;
 mod file_check;
 mod format_1;
+mod import;
 mod losses;
 mod manifest;
+mod newest;
 mod opening;
 mod page;
 mod reading;
@@ -37,6 +40,7 @@ mod sealing;
 mod section;
 mod segment_writer;
 mod shelf;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -44,14 +48,16 @@ mod view;
 
 pub use self::adopting::adopt_format_1;
 pub use self::dedupe::KEY_BYTES_MAX;
-pub use self::losses::{DamagedRange, LossChange, LossDocument};
+pub use self::import::{ImportError, Imported, LogImport, count_events, import_format_1};
+pub use self::losses::{DamagedRange, LossChange, LossDocument, restored_losses};
 pub use self::retention::Expiry;
 pub use self::sealing::SealStep;
 pub use self::section::{MalformedSection, encode_events, encode_keys};
 pub use self::shelf::{Admission, CommitPart, Log};
+pub use self::survey::{LogSurvey, SegmentState, SegmentSurvey};
 pub use self::types::{
     Dedupe, DedupeKey, Direction, LogError, LogOptions, LogPage, LogStats, PageLimit, Retention, Span,
 };
 pub use crate::clock::Moment;
 
-pub use self::view::{LogView, UsedKey};
+pub use self::view::{LogView, UsedKey, decode_used_keys, encode_used_keys};

@@ -2,7 +2,7 @@
 //!
 //! 1. [`Log::open`] reads the manifests and looks at each database without opening it. Only damaged bytes are repaired; every
 //!    other reason why a segment cannot be used ends the start, and nothing was changed.
-//! 2. The caller recovers the write-ahead log from behind [`Log::sealed_through`] and hands its commits to [`Log::admit`].
+//! 2. The caller recovers the write-ahead log from [`Log::recovers_from`] on and hands its commits to [`Log::admit`].
 //! 3. [`Log::recovered`] is told what is known to be lost, and checks that no segment is missing.
 
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use super::databases::{self, Databases};
 use super::dedupe::DedupeTable;
 use super::losses::{DamagedRange, LossDocument, LossLedger};
 use super::manifest::{BadManifest, FORMAT_1, Manifest};
+use super::newest;
 use super::sealed::{Sealed, Trouble, Values};
 use super::segment_writer::{self, Checksum, KEYS_FILE, MANIFEST_FILE, decode_keys};
 use super::shelf::{Log, Shelf, folder};
@@ -50,6 +51,7 @@ impl Log {
                 rolled: None,
                 active: Arc::new(Active::default()),
                 next_segment: 1,
+                newest: None,
                 clock: now,
                 damaged_after: None,
                 leftovers: Vec::new(),
@@ -62,6 +64,7 @@ impl Log {
         };
         let segments = log.find()?;
         log.read_manifests(&segments)?;
+        log.read_newest()?;
         log.check_databases()?;
         log.read_keys(now.wall_ms)?;
         Ok(log)
@@ -76,7 +79,8 @@ impl Log {
         for name in &names {
             let path = self.dir.join(name);
             let fresh = name.strip_suffix(".new").and_then(|name| name.parse::<u64>().ok());
-            let is_leftover = fresh.is_some() || name.ends_with(".old") || name.ends_with(".copy") || name.starts_with(DROPPED);
+            let is_leftover =
+                fresh.is_some() || name.ends_with(".old") || name.ends_with(".copy") || name.starts_with(DROPPED);
             match fresh {
                 Some(segment) if !segments.contains(&segment) => {
                     if let Ok(Some(Ok(_))) = self.manifest_in(&path) {
@@ -143,6 +147,15 @@ impl Log {
         }
     }
 
+    fn read_newest(&self) -> Result<(), LogError> {
+        let newest = newest::read(&self.disk, &self.dir)?;
+        let mut shelf = self.shelf.write();
+        shelf.newest = newest;
+        // what retention dropped must not come back from the write-ahead log
+        shelf.sequence = shelf.sequence.max(newest.map_or(0, |newest| newest.through));
+        Ok(())
+    }
+
     /// Makes a damaged manifest again from what the database says.
     fn restore_manifest(&self, segment: u64, why: &str) -> Result<Manifest, LogError> {
         let dir = self.dir_of(segment);
@@ -159,7 +172,7 @@ impl Log {
     fn manifest_of_database(&self, dir: &Path, segment: u64) -> Result<Manifest, Trouble> {
         let database = Database::open(&self.disk, dir, None)?;
         if format_1::is_begun(&database)? {
-            return adopting::survey(&self.disk, dir, database, segment).map(|surveyed| surveyed.manifest);
+            return adopting::survey(&self.disk, dir, database, segment);
         }
         let own = block::manifest_key(0)..=block::manifest_key(u16::MAX);
         let text = match Values::new(database.range(own)).next() {
@@ -310,6 +323,10 @@ impl Log {
             if sealed.segment() != expected {
                 return Err(LogError::MissingSegment { path: self.dir_of(expected) });
             }
+        }
+        let last = kept.last().map_or(dropped, |sealed| sealed.segment());
+        if shelf.newest.is_some_and(|newest| newest.segment > last) {
+            return Err(LogError::MissingSegment { path: self.dir_of(last + 1) });
         }
         shelf.sealed = Arc::new(kept);
         Ok(())

@@ -55,13 +55,7 @@ struct Opened {
 }
 
 impl PageBuilder {
-    pub fn new(
-        no: ChannelNo,
-        cursor: EventId,
-        head: EventId,
-        limit: PageLimit,
-        direction: Direction,
-    ) -> PageBuilder {
+    pub fn new(no: ChannelNo, cursor: EventId, head: EventId, limit: PageLimit, direction: Direction) -> PageBuilder {
         PageBuilder {
             no,
             start: cursor,

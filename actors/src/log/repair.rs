@@ -134,8 +134,7 @@ fn rebuild(disk: &Disk, dir: &Path, fresh: &Path, known: &Manifest) -> Result<Ma
         let damaged = known.damaged.iter().copied().chain(lost).collect();
         return segment_writer::write_empty(disk, fresh, Manifest { damaged, ..manifest });
     }
-    let content =
-        Content { runs: found.runs(&known.channels), stripes: found.stripes(), keys: found.keys(), manifest };
+    let content = Content { runs: found.runs(&known.channels), stripes: found.stripes(), keys: found.keys(), manifest };
     segment_writer::write(disk, fresh, content)
 }
 
@@ -296,12 +295,7 @@ fn copy_files(disk: &Disk, from: &Path, to: &Path) -> Result<(), DiskError> {
 }
 
 /// None when there is nothing left.
-fn rescue_from(
-    disk: &Disk,
-    database: &Database,
-    fresh: &Path,
-    known: &Manifest,
-) -> Result<Option<Manifest>, LogError> {
+fn rescue_from(disk: &Disk, database: &Database, fresh: &Path, known: &Manifest) -> Result<Option<Manifest>, LogError> {
     let runs = known.channels.iter().flat_map(|span| match rescue_channel(database, span) {
         Ok(runs) => runs.into_iter().map(Ok).collect(),
         Err(e) => vec![Err(e)],

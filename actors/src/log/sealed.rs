@@ -220,7 +220,10 @@ impl Reader<'_> {
         let low = block::block_key(no.0, EventId::ZERO, 0);
         let cursor = block::block_key(no.0, page.cursor, 0);
         // what the block behind the cursor says of the one before it
-        let mut behind = self.values(cursor.clone()..=block::block_key(no.0, EventId::MAX, u16::MAX)).next_head()?.map(|head| head.before);
+        let mut behind = self
+            .values(cursor.clone()..=block::block_key(no.0, EventId::MAX, u16::MAX))
+            .next_head()?
+            .map(|head| head.before);
         let mut bound = cursor;
         loop {
             let first = self.last_first(low.clone()..bound)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::active::{Active, KeysPlace};
 use super::manifest::{FORMAT, Manifest};
+use super::newest::{self, Newest};
 use super::sealed::Sealed;
 use super::segment_writer::{self, Content, Run, STRIPE_BYTES};
 use super::shelf::Log;
@@ -28,7 +29,12 @@ const OVERSIZE: u64 = 2;
 pub enum SealStep {
     /// Nothing waits to be sealed.
     Idle,
-    Sealed { segment: u64, events: u64, record_bytes: u64, disk_bytes: u64 },
+    Sealed {
+        segment: u64,
+        events: u64,
+        record_bytes: u64,
+        disk_bytes: u64,
+    },
 }
 
 impl LogOptions {
@@ -110,12 +116,14 @@ impl Log {
             }
         };
         self.note_damage(&manifest.damaged);
+        let newest = Newest { segment, through: manifest.through };
+        newest::write(&self.disk, &self.dir, newest)?;
         let disk_bytes = self.disk_bytes(&dir)?;
-        let step =
-            SealStep::Sealed { segment, events: manifest.events, record_bytes: manifest.bytes, disk_bytes };
+        let step = SealStep::Sealed { segment, events: manifest.events, record_bytes: manifest.bytes, disk_bytes };
         let mut shelf = self.shelf.write();
         shelf.rolled = None;
         shelf.next_segment = segment + 1;
+        shelf.newest = Some(newest);
         shelf.add(Arc::new(Sealed::new(dir, manifest, disk_bytes)));
         Ok(step)
     }

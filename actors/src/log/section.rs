@@ -146,7 +146,12 @@ pub fn keys(section: &[u8]) -> Result<impl Iterator<Item = Dedupe>, MalformedSec
 pub(super) fn key_at(bytes: &[u8]) -> Dedupe {
     let mut key = [0; 16];
     key.copy_from_slice(&bytes[4..20]);
-    Dedupe { channel: ChannelNo(u32_at(bytes, 0)), key: DedupeKey(key), first: id_at(bytes, 20), count: u32_at(bytes, 36) }
+    Dedupe {
+        channel: ChannelNo(u32_at(bytes, 0)),
+        key: DedupeKey(key),
+        first: id_at(bytes, 20),
+        count: u32_at(bytes, 36),
+    }
 }
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {

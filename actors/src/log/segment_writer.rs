@@ -19,7 +19,7 @@ pub const KEYS_FILE: &str = "keys";
 /// What is read of all channels at once.
 pub const STRIPE_BYTES: u64 = 1024 * 1024;
 /// A dedupe key with its time.
-const KEY_BYTES: usize = 48;
+pub const KEY_BYTES: usize = 48;
 
 /// Records of one channel.
 pub struct Run {
@@ -49,7 +49,10 @@ pub struct Content<R, K> {
 pub fn write(
     disk: &Disk,
     dir: &Path,
-    content: Content<impl Iterator<Item = Result<Run, LogError>>, impl Iterator<Item = Result<(Dedupe, u64), LogError>>>,
+    content: Content<
+        impl Iterator<Item = Result<Run, LogError>>,
+        impl Iterator<Item = Result<(Dedupe, u64), LogError>>,
+    >,
 ) -> Result<Manifest, LogError> {
     let mut entries = Entries::new(content);
     let written = Database::write(disk, dir, entries.by_ref());
@@ -72,7 +75,16 @@ pub fn write(
 /// # Errors
 /// What the disk says.
 pub fn write_empty(disk: &Disk, dir: &Path, mut manifest: Manifest) -> Result<Manifest, LogError> {
-    manifest = Manifest { format: FORMAT, db_bytes: 0, db_crcs: Vec::new(), entries: 0, checksum: 0, keys: 0, keys_ms: 0, ..manifest };
+    manifest = Manifest {
+        format: FORMAT,
+        db_bytes: 0,
+        db_crcs: Vec::new(),
+        entries: 0,
+        checksum: 0,
+        keys: 0,
+        keys_ms: 0,
+        ..manifest
+    };
     manifest.bytes = 0;
     manifest.channels.clear();
     manifest.sum_up();
@@ -234,8 +246,7 @@ where
             Phase::Manifest => {
                 self.manifest.sum_up();
                 (self.manifest.entries, self.manifest.checksum) = (self.sum.entries, self.sum.crc);
-                let head =
-                    Head { kind: Kind::Manifest, number: 0, first: EventId::ZERO, before: EventId::ZERO };
+                let head = Head { kind: Kind::Manifest, number: 0, first: EventId::ZERO, before: EventId::ZERO };
                 self.queue.extend(block::entries(head, &self.manifest.encode()));
                 self.phase = Phase::Done;
             }
@@ -319,8 +330,7 @@ where
             self.phase = Phase::Stripes(0);
             return Ok(());
         }
-        let head =
-            Head { kind: Kind::Keys, number: self.key_number, first: EventId::ZERO, before: EventId::ZERO };
+        let head = Head { kind: Kind::Keys, number: self.key_number, first: EventId::ZERO, before: EventId::ZERO };
         self.key_number += 1;
         self.put(head, &content);
         for (_, value) in &self.queue {

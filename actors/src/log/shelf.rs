@@ -9,6 +9,7 @@ use super::active::{Active, KeysPlace};
 use super::databases::Databases;
 use super::dedupe::DedupeTable;
 use super::losses::{DamagedRange, LossChange, LossLedger};
+use super::newest::{self, Newest};
 use super::sealed::Sealed;
 use super::{DedupeKey, LogError, LogOptions, LogStats, Moment, section};
 use crate::disk::{Disk, DiskError};
@@ -45,6 +46,8 @@ pub(super) struct Shelf {
     pub rolled: Option<Arc<Active>>,
     pub active: Arc<Active>,
     pub next_segment: u64,
+    /// What is written down of the segment that was sealed last; none when that cannot be read.
+    pub newest: Option<Newest>,
     /// The clocks as they were last read.
     pub clock: Moment,
     /// Behind this event commits were damaged, and none was admitted since.
@@ -160,10 +163,37 @@ impl Log {
         shelf.rolled.as_deref().and_then(first).or_else(|| first(&shelf.active))
     }
 
-    /// The newest commit of which anything is in a sealed segment: recovery needs all commits behind it. 0 when there is no
-    /// segment.
+    /// The newest commit of which anything is in a sealed segment, or was in one that retention dropped. 0 when nothing was
+    /// sealed.
     pub fn sealed_through(&self) -> u64 {
-        self.shelf.read().sealed.iter().map(|sealed| sealed.manifest.through).max().unwrap_or(0)
+        let shelf = self.shelf.read();
+        let dropped = shelf.newest.map_or(0, |newest| newest.through);
+        shelf.sealed.iter().map(|sealed| sealed.manifest.through).max().unwrap_or(0).max(dropped)
+    }
+
+    /// The first commit that recovery has to hand to [`Log::admit`]. `begins_at`: the first one that the write-ahead log
+    /// still has. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn recovers_from(&self, begins_at: u64) -> Result<u64, LogError> {
+        let next = self.sealed_through() + 1;
+        let (newest, last) = {
+            let shelf = self.shelf.read();
+            (shelf.newest, shelf.next_segment - 1)
+        };
+        if newest.is_some() {
+            // Commits before it were given up when they were sealed or had nothing for the log. That no segment is missing
+            // is checked by `recovered`.
+            return Ok(next.max(begins_at));
+        }
+        // where nothing was given up yet, the segments that are there are all that there were
+        if begins_at == 1 {
+            let newest = Newest { segment: last, through: next - 1 };
+            newest::write(&self.disk, &self.dir, newest)?;
+            self.shelf.write().newest = Some(newest);
+        }
+        Ok(next)
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

@@ -1,7 +1,9 @@
 //! What the log holds at one moment, to be copied while it goes on.
 
-use super::shelf::Log;
-use super::{Dedupe, Direction, LogError, LogPage, PageLimit};
+use super::section;
+use super::segment_writer::{KEY_BYTES, decode_keys};
+use super::shelf::{Log, Snapshot};
+use super::{Dedupe, Direction, LogError, LogPage, LossDocument, PageLimit};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
@@ -23,6 +25,22 @@ pub struct UsedKey {
     pub time_ms: u64,
 }
 
+/// Dedupe keys as bytes, for a backup.
+pub fn encode_used_keys(keys: &[UsedKey]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(keys.len() * KEY_BYTES);
+    for UsedKey { dedupe, time_ms } in keys {
+        section::put_key(&mut out, dedupe);
+        out.extend_from_slice(&time_ms.to_be_bytes());
+    }
+    out
+}
+
+/// What [`encode_used_keys`] made; none when the bytes are something else.
+pub fn decode_used_keys(bytes: &[u8]) -> Option<Vec<UsedKey>> {
+    let keys = decode_keys(bytes)?;
+    Some(keys.into_iter().map(|(dedupe, time_ms)| UsedKey { dedupe, time_ms }).collect())
+}
+
 impl Log {
     /// The log as it is now. Taken between two commits it stands at the second one's end.
     pub fn view(&self) -> LogView {
@@ -36,6 +54,19 @@ impl Log {
     /// Those of [`Log::read`].
     pub fn view_events(&self, view: &LogView, cursor: EventId, limit: PageLimit) -> Result<LogPage, LogError> {
         self.read_until(view.head, ChannelNo::ALL, cursor, limit, Direction::Forward)
+    }
+
+    /// The last events of the segments, in the order of the log, as far as they are sealed or wait for it: where a copy of the
+    /// log is best cut, because retention drops whole segments.
+    pub fn segment_ends(&self) -> Vec<EventId> {
+        let Snapshot { sealed, rolled, .. } = self.snapshot();
+        let rolled = rolled.and_then(|rolled| rolled.span(ChannelNo::ALL)).map(|span| span.last);
+        sealed.iter().filter_map(|sealed| sealed.manifest.last).chain(rolled).collect()
+    }
+
+    /// All that is known to be gone at this moment, stored or not.
+    pub fn losses(&self) -> Vec<LossDocument> {
+        self.losses.read().documents()
     }
 
     /// Dedupe keys of the view in the order of their times, at most `count` from position `from` on, which is 0 at the

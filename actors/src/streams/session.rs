@@ -149,18 +149,22 @@ impl Start {
     }
 }
 
-/// What a reader is told before the first event when it cannot have all it asked for.
+/// What a reader is told where it cannot have all it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
+    /// The cursor behind which events are missing; of a cursor that is ahead, the cursor itself.
     pub requested: EventId,
+    /// The first event that is there behind them; none while there is none.
     pub oldest: Option<EventId>,
     pub reason: GapReason,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// Events after the cursor are lost: to retention, or to damage.
+    /// Retention took events after the cursor. Comes before the first event.
     Expired,
+    /// Events here are lost to damage. Comes where they are missing.
+    Damaged,
     /// The cursor is newer than anything in the log.
     Ahead,
 }
@@ -171,6 +175,7 @@ impl Gap {
         let oldest = self.oldest.map_or("null".into(), |id| format!("\"{}\"", envelope.shown_id(id)));
         let reason = match self.reason {
             GapReason::Expired => "expired",
+            GapReason::Damaged => "damaged",
             GapReason::Ahead => "ahead",
         };
         let requested = envelope.shown_id(self.requested);

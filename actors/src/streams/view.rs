@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::catalog::reader::FrameReader;
+use crate::log::{Direction, Log, PageLimit};
 use crate::model::access::Principal;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
-use crate::log::{Direction, Log, PageLimit};
 
 pub(super) use crate::log::LogError;
 
@@ -38,9 +38,19 @@ impl View {
         self.log.oldest(no)
     }
 
-    /// Whether events of the channel after `after` and up to `through` are lost.
-    pub(super) fn lost_between(&self, no: ChannelNo, after: EventId, through: EventId) -> bool {
-        self.log.lost_between(no, after, through)
+    /// The newest event of the channel (or of all) that retention took; zero while it took none.
+    pub(super) fn expired(&self, no: ChannelNo) -> EventId {
+        self.log.expired(no)
+    }
+
+    /// The first part of (after, through] in which events of the channel (or of any) may be missing because of damage.
+    pub(super) fn damaged_between(
+        &self,
+        no: ChannelNo,
+        after: EventId,
+        through: EventId,
+    ) -> Option<(EventId, EventId)> {
+        self.log.damaged_between(no, after, through)
     }
 
     /// A page of a channel, or of all, behind `after`. Events of channels that were deleted are left out. Blocks.

@@ -8,10 +8,10 @@ use actors::hub::webhooks::{
     ApiFamily, DeliveryId, DeliveryStatus, RetryPolicyForm, Webhook, WebhookError, WebhookSpec,
 };
 use actors::hub::{HistoryQuery, Order};
+use actors::log::Retention;
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::envelope::Envelope;
 use actors::model::filter::Filter;
-use actors::log::Retention;
 use log::{Log, Metadata, Record};
 use serde_json::{Value, json};
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::delivery::http::resolver::Resolver;
 use actors::delivery::handles::Settings as DeliverySettings;
+use actors::delivery::http::resolver::Resolver;
 use actors::hub::sources::SourceLimits;
 use actors::hub::webhooks::{ApiFamily, RetryPolicyForm, Webhook, WebhookSpec};
 use actors::hub::{Config, Hub, Limits, NewMap, WebhookLimits};

@@ -148,7 +148,8 @@ async fn readiness(remote: &Remote) -> Vec<Finding> {
     }
     let ranges = report["damaged_ranges"].as_u64().unwrap_or(0);
     if ranges > 0 {
-        let text = format!("{ranges} parts of the log are damaged and events are missing there; readers are told by a gap");
+        let text =
+            format!("{ranges} parts of the log are damaged and events are missing there; readers are told by a gap");
         findings.push(Finding::doubtful("damage", text));
     }
     let jumped_ms = report["clock_jumped_ms"].as_i64().unwrap_or(0);

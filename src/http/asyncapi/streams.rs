@@ -75,7 +75,10 @@ fn add_frames(parts: &mut Parts, envelope: Envelope) {
         json!({
             "requested": id(),
             "oldest": { "oneOf": [{ "type": "null" }, id()] },
-            "reason": one_of(&["expired", "ahead"], "Retention took events after the cursor, or the cursor is newer than the log."),
+            "reason": one_of(
+                &["expired", "damaged", "ahead"],
+                "`expired`: retention took events after the cursor. `damaged`: events are lost here because the disk damaged them. `ahead`: the cursor is newer than the log.",
+            ),
         })
     };
     let gap_example = json!({ "requested": shown, "oldest": null, "reason": "ahead" });
@@ -89,7 +92,7 @@ fn add_frames(parts: &mut Parts, envelope: Envelope) {
     let first =
         "The first frame. `id:` is the cursor from which the stream goes on, `retry:` the time before a reconnect.";
     add("sse", "connected", first, greeting(envelope), greeting_example(envelope));
-    let told = "Comes before the first event, without an id, when events after the cursor are gone.";
+    let told = "Tells that events are missing, without an id: before the first event, or with `damaged` where they are missing.";
     add("sse", "gap", told, gap(), gap_example.clone());
 
     let with_event = |event: &str, members: Value| {

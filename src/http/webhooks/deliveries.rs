@@ -13,15 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::super::family::ApiFamily;
 use super::super::guard::OnWebhook;
-use super::super::problem::{Code, Problem};
-use super::super::query::{self, Pairs};
+use super::super::problem::{Answer, Code, Problem};
+use super::super::query::{self, PAGE_DEFAULT, Pairs};
 use super::super::{Context, names};
-use super::Answer;
 use super::asked::event_types;
-
-/// Most deliveries of a page.
-const PAGE_MAX: usize = 1000;
-const PAGE_DEFAULT: usize = 100;
 
 #[derive(Deserialize)]
 pub struct DeliveryPath {
@@ -116,7 +111,7 @@ pub async fn list(context: web::Data<Context>, on: OnWebhook, request: HttpReque
         Some("dead") => Some(DeliveryStatus::Dead),
         Some(_) => return Err(Problem::parameter("status", "pending, delivered, retrying or dead is expected")),
     };
-    let limit = pairs.number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+    let limit = pairs.page_limit(PAGE_DEFAULT)?;
     let after = pairs.get("after").filter(|text| !text.is_empty()).map(str::parse::<DeliveryId>).transpose();
     let after = after.map_err(|e| Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}")))?;
     let page = context.hub.deliveries(&on.channel, id, status, limit, after).await?;

@@ -17,19 +17,14 @@ use serde_json::{Value, json};
 
 use super::family::ApiFamily;
 use super::guard::{Manages, On, OnWebhook};
-use super::problem::{Code, Problem};
-use super::query::Pairs;
+use super::problem::{Answer, Code, Problem};
+use super::query::{PAGE_DEFAULT, Pairs};
 use super::{Context, names, now_ms, query};
 use asked::Asked;
 use shown::shown;
 
-type Answer = Result<HttpResponse, Problem>;
-
 /// Seconds for which a rotated secret goes on signing when nobody says otherwise.
 const GRACE_DEFAULT_S: u64 = 86_400;
-/// Most webhooks of a page.
-const PAGE_MAX: usize = 1000;
-const PAGE_DEFAULT: usize = 100;
 
 /// An answer that is one object.
 async fn data(context: &Context, family: ApiFamily, channel: &Channel, webhook: &Webhook) -> Answer {
@@ -61,7 +56,7 @@ pub async fn list(context: web::Data<Context>, on: On<Manages>) -> Answer {
 
 /// `GET /api/v1/webhooks`: a page of them, the oldest first.
 pub async fn page(context: web::Data<Context>, on: On<Manages>, pairs: Pairs) -> Answer {
-    let limit = pairs.number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+    let limit = pairs.page_limit(PAGE_DEFAULT)?;
     let all = context.hub.list_webhooks(&on.channel);
     let begin = match pairs.get("after").filter(|after| !after.is_empty()) {
         None => 0,

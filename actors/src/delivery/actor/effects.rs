@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures_util::FutureExt;
 
+use crate::catalog::reader::ReadError;
 use crate::catalog::system::{SystemEvents, Unannounced};
 use crate::clock;
 use crate::delivery::actor::{Done, Finished, Read, WebhookActor, now_ms};
@@ -14,7 +15,6 @@ use crate::delivery::{attempt, notices, pages, storage};
 use crate::journal::AppendError;
 use crate::model::delivery::{Attempt, Endpoint, Input, LogEntry, Notice, NoticeKey, Opened, Standing, Trigger};
 use crate::model::event::Draft;
-use crate::catalog::reader::ReadError;
 
 /// A read or an event about the webhook that failed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);

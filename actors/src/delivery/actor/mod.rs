@@ -84,9 +84,10 @@ pub struct Seen {
     pub jobs: Vec<Job>,
 }
 
-/// Write the delivery log now, so that it can be read.
+/// Write the delivery log now, so that it can be read. Answered with how the deliveries stood when it was taken, with
+/// those in trouble: what is shown of them is in the log, also when the server dies the moment after.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Option<Seen>")]
 pub struct FlushHistory;
 
 /// The webhook is deleted: write nothing more. Answered when no write is under way.
@@ -234,6 +235,15 @@ impl WebhookActor {
         self.endpoint.as_ref()?.jobs().find(|known| known.id == job)?.events.clone()
     }
 
+    fn seen(&self, rows: bool) -> Option<Seen> {
+        self.endpoint.as_ref().map(|endpoint| Seen {
+            state: endpoint.state().clone(),
+            observed: endpoint.observe(),
+            rows: if rows { endpoint.rows().cloned().collect() } else { Vec::new() },
+            jobs: endpoint.jobs().cloned().collect(),
+        })
+    }
+
     fn forget_frames(&mut self) {
         self.frames.clear();
         self.frames_bytes = 0;
@@ -279,7 +289,7 @@ impl Drop for WebhookActor {
         if let Some(signal) = self.signal.take() {
             self.handles.feed.remove_signal(self.ready.webhook.channel_no(), &signal);
         }
-        if self.unsaved.failures() > 0 {
+        if self.is_late() {
             self.handles.late_writes.leave();
         }
     }
@@ -384,21 +394,20 @@ impl Handler<Observe> for WebhookActor {
     type Result = MessageResult<Observe>;
 
     fn handle(&mut self, msg: Observe, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.endpoint.as_ref().map(|endpoint| Seen {
-            state: endpoint.state().clone(),
-            observed: endpoint.observe(),
-            rows: if msg.rows { endpoint.rows().cloned().collect() } else { Vec::new() },
-            jobs: endpoint.jobs().cloned().collect(),
-        }))
+        MessageResult(self.seen(msg.rows))
     }
 }
 
 impl Handler<FlushHistory> for WebhookActor {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<Option<Seen>>;
 
     fn handle(&mut self, _: FlushHistory, _: &mut Self::Context) -> Self::Result {
-        let fresh = self.history.take_all(now_ms());
-        Box::pin(self.write_history(fresh))
+        let (seen, fresh) = (self.seen(true), self.history.take_all(now_ms()));
+        let written = self.write_history(fresh);
+        Box::pin(async move {
+            written.await;
+            seen
+        })
     }
 }
 

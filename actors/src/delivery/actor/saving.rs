@@ -9,6 +9,8 @@ use crate::documents::Table;
 use crate::journal::{AppendError, DocumentChanges, Pending, Urgency};
 use crate::model::delivery::{Change, Input};
 
+/// Writes that fail in a row before people are told: a queue that is full for a moment is no news.
+const LATE_FAILURES: u32 = 3;
 /// Writes that fail in a row while the server stops. Then the actor ends all the same: what is not durable is done again by
 /// the next start, as after a crash.
 const STOP_FAILURES_MAX: u32 = 3;
@@ -39,9 +41,14 @@ impl WebhookActor {
     fn queue(&mut self) -> Option<Result<Pending<()>, AppendError>> {
         let webhook = &*self.ready.webhook.id;
         let batch = self.unsaved.begin()?;
+        let journal = &self.handles.journal;
+        if journal.storage_full() {
+            // before anything is made of it: all webhooks try again and again
+            return Some(Err(AppendError::StorageFull));
+        }
         let changes = storage::changes(webhook, batch).map_err(|e| AppendError::Store(e.to_string()));
         Some(changes.and_then(|changes| {
-            self.handles.journal.change(DocumentChanges {
+            journal.change(DocumentChanges {
                 changes,
                 // the late write of a webhook that was deleted is refused
                 requires: Some((Table::Webhooks, webhook.into())),
@@ -65,7 +72,7 @@ impl WebhookActor {
     }
 
     fn saved(&mut self, ctx: &mut Context<Self>) {
-        if self.unsaved.failures() > 0 {
+        if self.is_late() {
             self.handles.late_writes.leave();
         }
         let through = self.unsaved.saved();
@@ -89,14 +96,19 @@ impl WebhookActor {
         }
     }
 
+    /// Whether people were told that the state of this webhook waits in memory.
+    pub(super) fn is_late(&self) -> bool {
+        self.unsaved.failures() >= LATE_FAILURES
+    }
+
     fn not_saved(&mut self, reason: &AppendError, ctx: &mut Context<Self>) {
         let webhook = &*self.ready.webhook.id;
-        if self.unsaved.failures() == 0 {
-            self.handles.late_writes.enter(webhook, &reason.to_string());
-        }
         let is_doubtful = matches!(reason, AppendError::OutcomeUnknown | AppendError::Failed);
         let stored = OfWebhook { documents: &self.handles.documents, webhook };
         let again = self.unsaved.failed(is_doubtful, &stored, random());
+        if self.unsaved.failures() == LATE_FAILURES {
+            self.handles.late_writes.enter(webhook, &reason.to_string());
+        }
         let is_at_rest =
             self.endpoint.as_ref().is_none_or(|endpoint| endpoint.observe().in_flight == Default::default());
         if !self.stopping.is_empty() && is_at_rest && self.unsaved.failures() >= STOP_FAILURES_MAX {

@@ -8,9 +8,9 @@ use parking_lot::{Condvar, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::Catalog;
 use crate::catalog::system::SystemEvents;
 use crate::catalog::webhook::{ApiFamily, Webhook};
+use crate::catalog::{Catalog, record};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{LateWrites, Settings};
 use crate::delivery::http::client::tls_config;
@@ -23,7 +23,7 @@ use crate::documents::notes::{Notes, NotesOptions};
 use crate::documents::{Change, Table};
 use crate::feed::{Announcer, Feed};
 use crate::journal::test_store::OpenStore;
-use crate::journal::{DocumentChanges, JournalLimits};
+use crate::journal::{AppendError, DocumentChanges, JournalLimits, Urgency};
 use crate::metrics::Metrics;
 use crate::model::access::TokenHash;
 use crate::model::channel::{Channel, ChannelKind, SYSTEM_ORGANIZATION};
@@ -193,7 +193,7 @@ impl World {
 
         let system = channel(2, ChannelKind::Organization, SYSTEM_ORGANIZATION);
         let channel = channel(1, ChannelKind::Map, "0b7a2b0c-3d8e-4b1f-9a63-5f1c2d3e4f50");
-        let put = |channel: &Channel| Change::put(Table::Channels, channel.no.to_be_bytes(), channel).expect("a document");
+        let put = |channel: &Channel| record::put_channel(channel).expect("a document");
         catalog.apply(&[put(&system), put(&channel)]);
         let channel = catalog.channel(channel.no()).expect("it was put there");
         let (receiver, url) = Receiver::start();
@@ -204,7 +204,8 @@ impl World {
         change(&mut webhook);
         let webhook = Arc::new(webhook);
         let endpoint = EndpointState::new(log.head(), now_ms());
-        let changes = storage::create(&webhook, &endpoint).expect("documents");
+        let made = [record::put_webhook(&webhook), Change::put(Table::Endpoints, &webhook.id, &endpoint)];
+        let changes = made.into_iter().map(|change| change.expect("a document")).collect();
         journal.persist(DocumentChanges { changes, ..DocumentChanges::default() }).await.expect("a webhook");
         let settings = Settings {
             policy: Policy { dev: true, ..Policy::default() },
@@ -339,9 +340,10 @@ async fn the_late_write_of_a_webhook_that_was_deleted_is_refused_and_ends_its_ac
     until("all are in flight", || world.receiver.got().len() == 3).await;
     let (actor, documents) = (world.actors.find(&world.webhook.id).expect("it runs"), &world.handles().documents);
     // the actor is not told
-    let changes = storage::delete(documents, &world.webhook.id);
-    let deletion = DocumentChanges { changes, ..DocumentChanges::default() };
-    world.handles().journal.persist(deletion).await.expect("it is deleted");
+    let catalog = &world.handles().catalog;
+    let deletion =
+        catalog.change::<_, AppendError>(Urgency::Reserve, |view| Ok((view.delete_webhook(&world.webhook.id), ())));
+    deletion.await.expect("it is deleted");
     world.receiver.answer(Some(500));
     until("its end", || !actor.connected()).await;
     for table in [Table::Endpoints, Table::Rows] {

@@ -3,26 +3,32 @@
 //! `getaddrinfo` blocks, for many seconds when a name server is silent. So each lookup has a thread of its own, there
 //! is one lookup per name at a time however many deliveries wait for it, and no more than [`LOOKUPS_MAX`] at once. A
 //! caller may stop waiting at any time; the lookup then ends by itself, bounded by the system's own time limits.
+//!
+//! It is `getaddrinfo` and no resolver of our own because that follows `/etc/nsswitch.conf` and changes of
+//! `/etc/resolv.conf`, as every other program of the machine does.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Lookups of the system's resolver that run at once in the process.
-pub const LOOKUPS_MAX: usize = 64;
+use crate::disk::{Disk, Faults, Point};
+
+/// Lookups of the system's resolver that run at once in the process: more than one owner has webhooks, so that names whose
+/// servers are silent do not keep those of others from being looked up.
+pub const LOOKUPS_MAX: usize = 256;
 
 /// The stack of a thread that looks up one name: glibc's resolver keeps its buffers there.
 const STACK_BYTES: usize = 256 * 1024;
 
-type Answer = io::Result<Vec<IpAddr>>;
-type Lookup = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type Addresses = io::Result<Vec<IpAddr>>;
+type Lookup = Pin<Box<dyn Future<Output = Addresses> + Send>>;
 
 /// A shareable way to look up host names.
 #[derive(Clone)]
@@ -33,14 +39,14 @@ impl Resolver {
     pub fn new<F, L>(lookup: F) -> Resolver
     where
         F: Fn(String) -> L + Send + Sync + 'static,
-        L: Future<Output = Answer> + Send + 'static,
+        L: Future<Output = Addresses> + Send + 'static,
     {
         Resolver(Arc::new(move |host| Box::pin(lookup(host))))
     }
 
     /// The system's resolver (`getaddrinfo`: `/etc/hosts`, then the name servers of `/etc/resolv.conf`).
     pub fn system() -> Resolver {
-        let system = Arc::new(System { running: Mutex::default(), slots: Arc::new(Semaphore::new(LOOKUPS_MAX)) });
+        let system = Arc::new(System::new(Disk::real().faults().clone()));
         Resolver::new(move |host| {
             let system = Arc::clone(&system);
             async move { system.lookup(host, getaddrinfo).await }
@@ -48,7 +54,7 @@ impl Resolver {
     }
 
     /// The addresses of a host, in the order in which they should be tried. An unknown host is an error.
-    pub async fn lookup(&self, host: &str) -> Answer {
+    pub async fn lookup(&self, host: &str) -> Addresses {
         (self.0)(host.to_owned()).await
     }
 }
@@ -59,10 +65,16 @@ type Shared = Option<Result<Vec<IpAddr>, (io::ErrorKind, String)>>;
 struct System {
     running: Mutex<HashMap<String, watch::Receiver<Shared>>>,
     slots: Arc<Semaphore>,
+    /// What tests let fail.
+    faults: Faults,
 }
 
 impl System {
-    async fn lookup(self: Arc<Self>, host: String, ask: fn(&str) -> Answer) -> Answer {
+    fn new(faults: Faults) -> System {
+        System { running: Mutex::default(), slots: Arc::new(Semaphore::new(LOOKUPS_MAX)), faults }
+    }
+
+    async fn lookup(self: Arc<Self>, host: String, ask: fn(&str) -> Addresses) -> Addresses {
         let mut answer = match self.running(&host) {
             Some(answer) => answer,
             None => {
@@ -79,7 +91,6 @@ impl System {
     }
 
     fn running(&self, host: &str) -> Option<watch::Receiver<Shared>> {
-        // A poisoned map is still a map: each change to it is a single insert or remove.
         self.running.lock().get(host).cloned()
     }
 
@@ -88,7 +99,7 @@ impl System {
         self: &Arc<Self>,
         host: String,
         slot: OwnedSemaphorePermit,
-        ask: fn(&str) -> Answer,
+        ask: fn(&str) -> Addresses,
     ) -> io::Result<watch::Receiver<Shared>> {
         let mut running = self.running.lock();
         if let Some(answer) = running.get(&host) {
@@ -98,7 +109,9 @@ impl System {
         running.insert(host.clone(), answer.clone());
         let (name, system) = (host.clone(), Arc::clone(self));
         let work = move || {
-            let found = catch_unwind(|| ask(&name)).unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
+            let look_up = || system.faults.check(Point::ResolveName).and_then(|()| ask(&name));
+            let found = catch_unwind(AssertUnwindSafe(look_up));
+            let found = found.unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
             let found = found.map_err(|e| (e.kind(), e.to_string()));
             system.running.lock().remove(&name);
             // The slot is free before anyone is told, so that who is told can start the next lookup.
@@ -111,7 +124,7 @@ impl System {
     }
 }
 
-fn getaddrinfo(host: &str) -> Answer {
+fn getaddrinfo(host: &str) -> Addresses {
     let mut addresses: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|a| a.ip()).collect();
     addresses.dedup();
     Ok(addresses)
@@ -124,9 +137,10 @@ mod tests {
     use futures_util::future::{join, join_all};
 
     use super::*;
+    use crate::disk::failure::Fault;
 
     fn system() -> Arc<System> {
-        Arc::new(System { running: Mutex::default(), slots: Arc::new(Semaphore::new(LOOKUPS_MAX)) })
+        Arc::new(System::new(Faults::default()))
     }
 
     #[actix::test]
@@ -164,9 +178,19 @@ mod tests {
 
     #[actix::test]
     async fn a_lookup_that_panics_leaves_its_waiters_with_an_error() {
-        let ask = |_: &str| -> Answer { panic!("a bug in the resolver") };
+        let ask = |_: &str| -> Addresses { panic!("a bug in the resolver") };
         let system = system();
         assert!(Arc::clone(&system).lookup("bad.test".to_owned(), ask).await.is_err());
         assert!(system.running("bad.test").is_none(), "the name can be asked for again");
+    }
+
+    #[actix::test]
+    async fn a_lookup_that_failed_is_made_anew_by_who_asks_next() {
+        let system = system();
+        let ask = |_: &str| Ok(vec![IpAddr::from([192, 0, 2, 1])]);
+        system.faults.set(Point::ResolveName, Fault::errno(libc::EIO).times(1));
+        let first = Arc::clone(&system).lookup("name.test".to_owned(), ask).await;
+        assert!(first.is_err());
+        assert_eq!(system.lookup("name.test".to_owned(), ask).await.unwrap().len(), 1);
     }
 }

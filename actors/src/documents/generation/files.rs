@@ -102,6 +102,11 @@ impl<'a> Folder<'a> {
         }
     }
 
+    /// The length of the database's file; none when there is none.
+    pub fn database_bytes(&self) -> Result<Option<u64>, DiskError> {
+        self.disk.len(&self.path.join("db"))
+    }
+
     /// The chunks that can be found in the raw file of the database, without opening it.
     pub fn salvage(&self) -> Result<BTreeMap<u32, Vec<u8>>, DatabaseError> {
         let mut found = BTreeMap::new();

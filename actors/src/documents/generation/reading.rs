@@ -3,8 +3,8 @@
 use super::files::{COPY_HEADER_BYTES, Folder};
 use super::{GenerationError, Manifest};
 use crate::disk::{Database, DatabaseError, DiskError, DiskFile, Point};
+use crate::documents::Documents;
 use crate::documents::chunks::{self, CHUNK_BYTES, Entries};
-use crate::documents::{Change, Documents};
 
 /// One of the two places where a generation's chunks are.
 struct Place<S> {
@@ -26,7 +26,32 @@ impl<S> Place<S> {
 /// why the documents are not all there.
 #[allow(clippy::type_complexity, reason = "the outer error is the disk's, the inner one the generation's")]
 pub fn read(folder: &Folder, manifest: &Manifest) -> Result<Result<(Documents, Vec<String>), String>, GenerationError> {
-    let mut database = open_database(folder, manifest)?;
+    read_with(folder, manifest, open_database(folder, manifest)?)
+}
+
+/// The same without opening the database: only the length of its file is looked at, and its raw bytes where the copy is damaged.
+#[allow(clippy::type_complexity, reason = "the outer error is the disk's, the inner one the generation's")]
+pub fn read_without_database(
+    folder: &Folder,
+    manifest: &Manifest,
+) -> Result<Result<(Documents, Vec<String>), String>, GenerationError> {
+    let mut database = Place { name: "database", source: None, fault: None };
+    match folder.database_bytes()? {
+        None => database.note(|| "it is missing".into()),
+        Some(bytes) if bytes < manifest.db_bytes => {
+            database.note(|| format!("it has {bytes} bytes instead of {}", manifest.db_bytes));
+        }
+        Some(_) => {}
+    }
+    read_with(folder, manifest, database)
+}
+
+#[allow(clippy::type_complexity, reason = "the outer error is the disk's, the inner one the generation's")]
+fn read_with(
+    folder: &Folder,
+    manifest: &Manifest,
+    mut database: Place<Database>,
+) -> Result<Result<(Documents, Vec<String>), String>, GenerationError> {
     let mut copy = open_copy(folder, manifest)?;
     let (mut entries, mut found) = (Entries::default(), Vec::new());
     let mut checksum = 0;
@@ -140,34 +165,6 @@ impl Place<DiskFile> {
         self.note(|| format!("chunk {number} is damaged"));
         Ok(None)
     }
-}
-
-/// What can be read of a generation, whatever is damaged. The database is not opened, only its file is searched.
-pub fn survey(folder: &Folder, manifest: Option<&Manifest>) -> Result<(Vec<Change>, Vec<String>), GenerationError> {
-    let raw = folder.salvage()?;
-    let mut copy = Place { name: "copy", source: folder.open_copy()?, fault: None };
-    let copied_bytes = copy.source.as_ref().map_or(Ok(0), DiskFile::len)?.saturating_sub(COPY_HEADER_BYTES);
-    // without a manifest there are as many chunks as can be found
-    let copied = u32::try_from(copied_bytes.div_ceil(CHUNK_BYTES as u64)).unwrap_or(u32::MAX);
-    let in_raw = raw.keys().next_back().map_or(0, |number| number.saturating_add(1));
-    let count = manifest.map_or(copied.max(in_raw), |manifest| manifest.chunks);
-    let bytes = manifest.map_or(copied_bytes, |manifest| manifest.bytes);
-    let (mut entries, mut found, mut lost) = (Entries::default(), Vec::new(), 0);
-    let mut buffer = vec![0; CHUNK_BYTES];
-    for number in 0..count {
-        let copied = copy.chunk(number, chunk_bytes(bytes, number), &mut buffer)?;
-        let chunk = copied.or(raw.get(&number).map(Vec::as_slice)).and_then(|bytes| chunks::check(number, bytes));
-        let is_read = chunk.is_some_and(|chunk| entries.push(chunk, |change| found.push(change)).is_ok());
-        if !is_read {
-            entries.skip();
-            lost += 1;
-        }
-    }
-    let mut faults: Vec<String> = copy.fault.into_iter().collect();
-    if lost > 0 {
-        faults.push(format!("{lost} of {count} chunks are lost"));
-    }
-    Ok((found, faults))
 }
 
 /// Where the files of a generation differ from the chunks that were to be written.

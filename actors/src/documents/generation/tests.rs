@@ -251,32 +251,6 @@ fn documents_that_are_damaged_beyond_healing_end_the_start_and_nothing_is_change
 }
 
 #[test]
-fn a_survey_tells_what_can_still_be_read_and_changes_nothing() {
-    let room = Room::new();
-    let survey = || Generations::survey(&room.disk, room.dir.path()).expect("a survey");
-    assert!(survey().is_none());
-    let (generations, documents) = room.start(1);
-    documents.apply(&some_changes("old"), 10);
-    generations.write_step(&documents.freeze()).expect("a write");
-    let whole = survey().expect("a generation");
-    assert_eq!((all(&whole.documents), whole.sequence, whole.expected), (all(&documents), Some(10), Some(300)));
-    assert!(whole.faults.is_empty(), "{:?}", whole.faults);
-    // one chunk is lost in both files, and the manifest as well
-    fs::write(room.path("0000000001/db"), b"nothing").expect("a write");
-    flip(&room.path("0000000001/copy"), 60_000);
-    flip(&room.path("0000000001/manifest"), 20);
-    let rest = survey().expect("a generation");
-    let read = all(&rest.documents).len();
-    assert!((200..300).contains(&read) && rest.expected == Some(300), "{read}");
-    assert!(rest.faults.join("; ").contains("1 of"), "{:?}", rest.faults);
-    for name in ["copy", "manifest"] {
-        fs::remove_file(room.path("0000000001").join(name)).expect("a file");
-    }
-    assert!(survey().is_some_and(|nothing| all(&nothing.documents).is_empty() && nothing.sequence.is_none()));
-    assert_eq!(fs::read(room.path("0000000001/db")).expect("a file"), b"nothing");
-}
-
-#[test]
 fn an_older_generation_counts_only_where_the_log_has_everything_after_it() {
     let (room, generations, documents) = Room::filled();
     let older = documents.freeze();

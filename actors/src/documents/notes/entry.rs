@@ -29,7 +29,7 @@ const HEAD_BYTES: usize = 8;
 const _: () = assert!(HEAD_BYTES + PART_BYTES <= VALUE_BYTES);
 const _: () = assert!(NOTE_BYTES_MAX / PART_BYTES < u16::MAX as usize);
 /// Letter of the parts after the first.
-const PART_LETTER: u8 = b'o';
+pub const PART_LETTER: u8 = b'o';
 
 /// A table of notes by its letter. No table of documents has one of these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +48,14 @@ pub enum NoteTable {
 }
 
 impl NoteTable {
+    pub const ALL: [NoteTable; 5] = [
+        NoteTable::Deliveries,
+        NoteTable::SourceCounts,
+        NoteTable::DeadLetters,
+        NoteTable::DeadLetterParts,
+        NoteTable::Numbers,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             NoteTable::Deliveries => "deliveries",
@@ -116,14 +124,7 @@ pub fn after_prefix(prefix: &[u8]) -> Vec<u8> {
 
 /// A whole key for people.
 pub fn shown(key: &[u8]) -> String {
-    let tables = [
-        NoteTable::Deliveries,
-        NoteTable::SourceCounts,
-        NoteTable::DeadLetters,
-        NoteTable::DeadLetterParts,
-        NoteTable::Numbers,
-    ];
-    let table = tables.into_iter().find(|table| Some(&(*table as u8)) == key.first());
+    let table = NoteTable::ALL.into_iter().find(|table| Some(&(*table as u8)) == key.first());
     format!("{} {}", table.map_or("?", NoteTable::name), ShownKey(key.get(1..).unwrap_or_default()))
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::pending;
 use super::{Delivery, DeliveryId, DeliveryStatus, Hub, Job, JobId, Webhook, WebhookError};
+use crate::catalog::reader::ReadError;
 use crate::catalog::webhook::Ready;
 use crate::catalog::webhook_validate;
 use crate::clock;
@@ -16,14 +17,13 @@ use crate::delivery::http::headers::Headers;
 use crate::delivery::outcome::Timings;
 use crate::delivery::{attempt, pages};
 use crate::feed::frame::Frame;
+use crate::log::{Direction, PageLimit};
 use crate::model::catalogue;
 use crate::model::channel::{Channel, Owner};
 use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
 use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
-use crate::log::{Direction, PageLimit};
 
 /// Most events that one dry run counts.
 const SCAN_EVENTS: usize = 1_000_000;
@@ -170,8 +170,7 @@ impl Hub {
         if ask.dry_run {
             let seen = self.observe(&webhook, request.dead_only).await?;
             let owner = channel.owner();
-            let counted =
-                self.blocking(move |rooms| count(&rooms.delivery, &webhook, &owner, &seen, &request)).await?;
+            let counted = self.blocking(move |rooms| count(&rooms.delivery, &webhook, &owner, &seen, &request)).await?;
             return Ok(ReplayAnswer::Counted(counted));
         }
         let job = self.ask(&webhook, Ask::Replay(request)).await?;
@@ -187,9 +186,8 @@ impl Hub {
 
     /// How the deliveries stand, with the delivery log on disk.
     pub(super) async fn seen(&self, webhook: &Arc<Webhook>) -> Result<Seen, WebhookError> {
-        let actor = self.actor(webhook)?;
-        actor.send(FlushHistory).await.map_err(|_| WebhookError::Unavailable)?;
-        self.observe(webhook, true).await
+        let seen = self.actor(webhook)?.send(FlushHistory).await;
+        seen.ok().flatten().ok_or(WebhookError::Unavailable)
     }
 
     async fn find_delivery(&self, webhook: &Arc<Webhook>, delivery: DeliveryId) -> Result<Delivery, WebhookError> {

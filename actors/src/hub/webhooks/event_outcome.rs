@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::deliveries::merged;
 use super::{Delivery, DeliveryStatus, Health, Hub, Webhook};
+use crate::catalog::reader::ReadError;
 use crate::clock;
 use crate::delivery::actor::Seen;
 use crate::feed::frame::Frame;
@@ -13,7 +14,6 @@ use crate::model::channel::Channel;
 use crate::model::event::Event;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
 
 /// How an event fared at a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

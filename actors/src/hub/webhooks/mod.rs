@@ -16,6 +16,7 @@ pub use preview::{Preview, PreviewAsk};
 pub(super) use updates::Updates;
 
 use super::Hub;
+use crate::catalog::reader::ReadError;
 pub use crate::catalog::webhook::ApiFamily;
 pub use crate::catalog::webhook::Webhook;
 use crate::catalog::webhook::{self, Ready};
@@ -25,9 +26,9 @@ use crate::clock;
 use crate::delivery::actor::{Ask, Observe, Seen, WebhookActor};
 pub use crate::delivery::history::{AttemptRecord, Delivery, DeliveryStatus};
 pub use crate::delivery::http::headers::Headers;
-use crate::delivery::registry::AskError;
 use crate::delivery::http::target::Refusal as TargetRefusal;
 pub use crate::delivery::outcome::Timings;
+use crate::delivery::registry::AskError;
 use crate::documents::{Change, DocumentError, Table};
 use crate::journal::{AppendError, Urgency};
 use crate::model::channel::{self, Channel, ChannelKind};
@@ -38,7 +39,6 @@ pub use crate::model::delivery::{
 };
 pub use crate::model::format::Format;
 use crate::model::signature::{Keys, Secret};
-use crate::catalog::reader::ReadError;
 
 /// The longest that an old secret may sign beside a new one, in seconds.
 pub const GRACE_MAX_S: u64 = 604_800;
@@ -372,11 +372,8 @@ impl Hub {
         if bad.is_empty()
             && let Ok(target) = delivery.target_check.judge_url(&webhook.url)
         {
-            let admitted = tokio::time::timeout(
-                delivery.settings.connect_timeout,
-                delivery.target_check.admit(&target),
-            )
-            .await;
+            let admitted =
+                tokio::time::timeout(delivery.settings.connect_timeout, delivery.target_check.admit(&target)).await;
             // a name that nobody knows yet may be known when the first event is delivered
             if let Ok(Err(refusal @ TargetRefusal::Forbidden { .. })) = admitted {
                 bad.push(InvalidField { field: "url".into(), message: refusal.to_string() });

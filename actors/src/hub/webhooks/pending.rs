@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use super::deliveries::SCAN_PAGE_EVENTS;
 use super::{Delivery, DeliveryId, DeliveryStatus, Webhook};
+use crate::catalog::reader::ReadError;
 use crate::delivery::actor::Seen;
 use crate::delivery::handles::Handles as DeliveryHandles;
 use crate::feed::frame::Frame;
+use crate::log::{Direction, PageLimit};
 use crate::model::channel::Owner;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::catalog::reader::ReadError;
-use crate::log::{Direction, PageLimit};
 
 /// Most events that one look reads.
 const SCAN_EVENTS: usize = 1_000_000;

@@ -5,6 +5,7 @@
 //! configured by then, and one actor is never told an older record after a newer one.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use actix::Addr;
@@ -31,15 +32,29 @@ pub(in crate::hub) struct Updates {
     actors: Arc<WebhookActors>,
     /// Where actors are told without anybody waiting for it.
     arbiter: ArbiterHandle,
-    told: Mutex<HashMap<WebhookId, Told>>,
+    known: Mutex<Known>,
+}
+
+/// What is known of the actors.
+#[derive(Default)]
+struct Known {
+    told: HashMap<WebhookId, Told>,
+    /// Verbs that are about to tell an actor more than the record, see [`Updates::hold`]; also of a webhook that is only
+    /// being made.
+    holds: HashMap<WebhookId, usize>,
+}
+
+impl Known {
+    /// Whether nobody has to tell the actor of this record now.
+    fn needs_nothing(&self, webhook: &Arc<Webhook>, channel: &Arc<Channel>) -> bool {
+        self.holds.contains_key(&webhook.id) || self.told.get(&webhook.id).is_none_or(|told| told.is(webhook, channel))
+    }
 }
 
 /// What the actor of a webhook was told last.
 struct Told {
     webhook: Arc<Webhook>,
     channel: Arc<Channel>,
-    /// Verbs that are about to tell it more than the record, see [`Updates::hold`].
-    holds: usize,
 }
 
 impl Told {
@@ -56,8 +71,11 @@ pub(in crate::hub) struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(told) = self.updates.told.lock().get_mut(&self.webhook) {
-            told.holds -= 1;
+        if let Entry::Occupied(mut holds) = self.updates.known.lock().holds.entry(self.webhook.clone()) {
+            *holds.get_mut() -= 1;
+            if *holds.get() == 0 {
+                holds.remove();
+            }
         }
         // what came meanwhile, also where its owner was cut off before it told anything
         self.updates.configure_soon(self.webhook.clone());
@@ -66,8 +84,13 @@ impl Drop for Hold {
 
 impl Updates {
     /// To be made before the actors are started.
-    pub fn new(catalog: Arc<Catalog>, log: Arc<Log>, actors: Arc<WebhookActors>, arbiter: ArbiterHandle) -> Arc<Updates> {
-        let updates = Updates { catalog, log, actors, arbiter, told: Mutex::default() };
+    pub fn new(
+        catalog: Arc<Catalog>,
+        log: Arc<Log>,
+        actors: Arc<WebhookActors>,
+        arbiter: ArbiterHandle,
+    ) -> Arc<Updates> {
+        let updates = Updates { catalog, log, actors, arbiter, known: Mutex::default() };
         let webhooks = updates.catalog.webhooks(None);
         webhooks.iter().for_each(|webhook| updates.made(webhook));
         Arc::new(updates)
@@ -78,15 +101,15 @@ impl Updates {
     /// A webhook is there: starts its actor.
     pub fn made(&self, webhook: &Arc<Webhook>) {
         if let Some(channel) = self.catalog.channel(webhook.channel_no()) {
-            let told = Told { webhook: webhook.clone(), channel, holds: 0 };
-            self.told.lock().insert(webhook.id.clone(), told);
+            let told = Told { webhook: webhook.clone(), channel };
+            self.known.lock().told.insert(webhook.id.clone(), told);
         }
         self.actors.start_soon(webhook.id.clone());
     }
 
     /// A webhook is gone: ends its actor.
     pub fn removed(&self, webhook: &Webhook) {
-        self.told.lock().remove(&webhook.id);
+        self.known.lock().told.remove(&webhook.id);
         self.actors.forget_soon(webhook.id.clone());
     }
 
@@ -113,9 +136,7 @@ impl Updates {
     /// Keeps the actor from hearing of changes until the hold is dropped: for a verb that switches on and has to say with
     /// it what is to become of the events that have waited.
     pub fn hold(self: &Arc<Self>, webhook: &WebhookId) -> Hold {
-        if let Some(told) = self.told.lock().get_mut(webhook) {
-            told.holds += 1;
-        }
+        *self.known.lock().holds.entry(webhook.clone()).or_default() += 1;
         Hold { updates: self.clone(), webhook: webhook.clone() }
     }
 
@@ -134,13 +155,15 @@ impl Updates {
         let Some(actor) = self.actor(webhook) else { return };
         for _ in 0..LOOKS_MAX {
             let Some((record, channel)) = self.current(webhook) else { return };
-            let is_known = |told: &Told| told.holds > 0 || told.is(&record, &channel);
-            if self.told.lock().get(webhook).is_none_or(is_known) {
+            if self.known.lock().needs_nothing(&record, &channel) {
                 return;
             }
             let Some(ready) = self.ready(record.clone(), channel.clone()) else { return };
-            let mut told = self.told.lock();
-            let Some(told) = told.get_mut(webhook).filter(|told| !is_known(told)) else { return };
+            let mut known = self.known.lock();
+            if known.needs_nothing(&record, &channel) {
+                return;
+            }
+            let Some(told) = known.told.get_mut(webhook) else { return };
             if self.is_current(&record, &channel) {
                 let new_target = told.webhook.url != record.url;
                 (told.webhook, told.channel) = (record, channel);
@@ -169,17 +192,17 @@ impl Updates {
             let actor = self.actor(webhook).ok_or(WebhookError::Unavailable)?;
             let head = self.log.head();
             let asked = {
-                let mut told = self.told.lock();
+                let mut known = self.known.lock();
                 if !self.is_current(&record, &channel) {
                     continue;
                 }
-                if let Some(told) = told.get_mut(webhook) {
+                if let Some(told) = known.told.get_mut(webhook) {
                     (told.webhook, told.channel) = (record.clone(), channel.clone());
                 }
-                actor.send(Ask::Enable { ready, resume, head })
+                self.actors.ask_actor(&actor, Ask::Enable { ready, resume, head })
             };
-            let answer = asked.await.map_err(|_| WebhookError::Unavailable)?;
-            if let Some(told) = self.told.lock().get_mut(webhook).filter(|told| !told.is(&record, &channel)) {
+            let answer = asked.await;
+            if let Some(told) = self.known.lock().told.get_mut(webhook).filter(|told| !told.is(&record, &channel)) {
                 // what was told meanwhile may have overtaken this in a full mailbox, so it is told again
                 (told.webhook, told.channel) = (record, channel);
             }

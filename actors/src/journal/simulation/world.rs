@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::clock::{Clock, SimulatedClock};
-use crate::disk::failure::{Fault, Point};
 use crate::disk::Disk;
+use crate::disk::failure::{Fault, Point};
 use crate::documents::{Change, Table};
 use crate::feed::Announcer;
 use crate::journal::{
-    AppendError, DocumentChanges, Journal, JournalLimits, Pending, Receipt, Rest, Round, Store, Upkeep, Urgency, Worker,
-    recover,
+    AppendError, DocumentChanges, Journal, JournalLimits, Pending, Receipt, Rest, Round, Store, Upkeep, Urgency,
+    Worker, recover,
 };
 use crate::log::{DedupeKey, Direction, Log, LogOptions, PageLimit, Retention};
 use crate::model::channel::{Channel, ChannelKind};
@@ -156,7 +156,8 @@ impl World {
         };
         let clock = Clock::simulated(self.clock.clone());
         let store = recover(&self.disk, Path::new(DATA), options, self.wal_options(), &clock);
-        let Store { wal, log, documents, generations } = store.unwrap_or_else(|e| panic!("it does not start: {e}; {}", e.cure()));
+        let Store { wal, log, documents, generations } =
+            store.unwrap_or_else(|e| panic!("it does not start: {e}; {}", e.cure()));
         let (log, documents) = (Arc::new(log), Arc::new(documents));
         let limits = JournalLimits {
             queue_events: 10_000,
@@ -230,7 +231,11 @@ impl World {
         self.change();
         self.work();
         self.answers();
-        assert!(self.published.values().next_back().is_some_and(|last| last.fate == Fate::Stored), "seed {}", self.seed);
+        assert!(
+            self.published.values().next_back().is_some_and(|last| last.fate == Fate::Stored),
+            "seed {}",
+            self.seed
+        );
         self.stop();
         self.start();
         self.check("after a clean stop");
@@ -317,8 +322,17 @@ impl World {
 
     fn fail(&mut self) {
         let points = [
-            Point::WalWrite, Point::WalSync, Point::WalOpen, Point::WalFill, Point::ManifestWrite, Point::DatabaseWrite,
-            Point::DatabaseSync, Point::DatabaseOpen, Point::Rename, Point::Remove, Point::SyncFolder,
+            Point::WalWrite,
+            Point::WalSync,
+            Point::WalOpen,
+            Point::WalFill,
+            Point::ManifestWrite,
+            Point::DatabaseWrite,
+            Point::DatabaseSync,
+            Point::DatabaseOpen,
+            Point::Rename,
+            Point::Remove,
+            Point::SyncFolder,
         ];
         let point = points[self.draw(points.len() as u64) as usize];
         let errno = if self.chance(2) { libc::ENOSPC } else { libc::EIO };
@@ -434,7 +448,8 @@ impl World {
         let mut cursor = EventId::ZERO;
         loop {
             let limit = PageLimit { events: 100, bytes: 1 << 20 };
-            let page = running.log.read(ChannelNo::ALL, cursor, limit, Direction::Forward).expect("the log can be read");
+            let page =
+                running.log.read(ChannelNo::ALL, cursor, limit, Direction::Forward).expect("the log can be read");
             for event in &page.events {
                 let payload: serde_json::Value = serde_json::from_slice(event.payload.as_bytes()).expect("JSON");
                 let number = payload["n"].as_u64().expect("a number");

@@ -300,7 +300,11 @@ fn an_error_that_is_no_damage_is_returned_and_changes_nothing() {
             let failed = rig.log.read(ChannelNo::ALL, EventId::ZERO, ALL, Direction::Forward);
             assert!(failed.is_err(), "{point:?} {errno}");
             let names = |files: &[(PathBuf, u64)]| {
-                files.iter().map(|(path, _)| path.clone()).filter(|path| !path.to_string_lossy().contains("snap.")).collect::<Vec<_>>()
+                files
+                    .iter()
+                    .map(|(path, _)| path.clone())
+                    .filter(|path| !path.to_string_lossy().contains("snap."))
+                    .collect::<Vec<_>>()
             };
             assert_eq!(names(&files(&path)), names(&before));
             rig.disk.faults().clear_all();

@@ -113,13 +113,19 @@ fn a_segment_that_was_taken_away_ends_the_start() {
             disk.rename(&from, aside).unwrap();
             Box::new(())
         };
-        refuses(take, |disk| disk.rename(aside, &from).unwrap(), &format!("the segment /data/log/{name} of the log is missing"));
+        refuses(
+            take,
+            |disk| disk.rename(aside, &from).unwrap(),
+            &format!("the segment /data/log/{name} of the log is missing"),
+        );
     }
 }
 
 #[test]
 fn a_manifest_or_database_that_was_taken_away_ends_the_start() {
-    for (file, text) in [("0000000002/manifest", "is missing"), ("0000000002/db", "No such file"), ("0000000003/db", "No such file")] {
+    for (file, text) in
+        [("0000000002/manifest", "is missing"), ("0000000002/db", "No such file"), ("0000000003/db", "No such file")]
+    {
         let from = Path::new("/data/log").join(file);
         let aside = Path::new("/aside");
         let take = |disk: &Disk| -> Box<dyn std::any::Any> {

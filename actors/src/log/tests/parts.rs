@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::disk::Disk;
-use crate::disk::failure::Fault;
 use crate::disk::Point;
+use crate::disk::failure::Fault;
 use crate::log::{Dedupe, Direction, LogOptions, Moment, PageLimit, Retention, SealStep};
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
@@ -151,7 +151,14 @@ fn a_segment_is_rolled_by_size_age_and_part_of_the_retention() {
 
 #[test]
 fn sealing_that_fails_is_tried_again_and_loses_nothing() {
-    for point in [Point::DatabaseWrite, Point::DatabaseSync, Point::DatabaseOpen, Point::ManifestWrite, Point::CopyWrite, Point::WalRead] {
+    for point in [
+        Point::DatabaseWrite,
+        Point::DatabaseSync,
+        Point::DatabaseOpen,
+        Point::ManifestWrite,
+        Point::CopyWrite,
+        Point::WalRead,
+    ] {
         let mut rig = simulated(options());
         let dedupe = Dedupe { channel: ChannelNo(1), key: key("a"), first: id(1), count: 1 };
         rig.append_with(&events(0, 50, 2), &[dedupe]);

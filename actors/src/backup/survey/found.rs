@@ -1,0 +1,500 @@
+//! The findings on what is in the folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Counts, Finding, SurveyOptions, words};
+use crate::backup::BackupError;
+use crate::disk::{Disk, Point};
+use crate::documents::{self, DecodeError, Documents, GenerationSurvey, Generations, STATE, Table};
+use crate::journal::{self, CHANNEL_NUMBERS, RecoveryError};
+use crate::log::{DamagedRange, LogSurvey, LossDocument, SegmentState, SegmentSurvey, count_events};
+use crate::model::channel::Channel;
+use crate::wal::{self, Recovered, WalError};
+
+const RESTORE: &str = "restore a backup into a new folder (stentor restore)";
+const PUT_BACK: &str =
+    "put all files of the folder back as they were, together, or restore a backup into a new folder (stentor restore)";
+
+pub struct Found<'a> {
+    pub disk: &'a Disk,
+    pub data_dir: &'a Path,
+    pub options: &'a SurveyOptions,
+    pub is_held: bool,
+}
+
+/// What the write-ahead log holds beyond segments and generation.
+#[derive(Default)]
+struct Replay {
+    found: wal::Found,
+    unsealed: Counts,
+    /// Places of commits that are damaged.
+    damaged: Vec<String>,
+    /// What was damaged and costs nothing.
+    healed: Vec<String>,
+    /// Changes of documents that are lost, and where.
+    documents_lost: Option<String>,
+    /// A commit that this version cannot read.
+    unreadable: Option<String>,
+}
+
+impl Found<'_> {
+    /// A folder of a version before the write-ahead log.
+    pub fn format_1(&self) -> Result<Vec<Finding>, BackupError> {
+        let log = LogSurvey::of(self.disk, self.data_dir)?;
+        let bytes = log.segments.iter().map(|segment| segment.bytes).sum();
+        let text = format!("{}, {}", words::count(log.segments.len() as u64, "segment"), words::bytes(bytes));
+        let state_bytes = self.disk.bytes_below(&self.data_dir.join(STATE))?;
+        let each = log.segments.iter().map(segment_line).collect();
+        Ok(vec![
+            Finding::fine("log", text).with(each),
+            Finding::fine("documents", words::bytes(state_bytes)),
+            self.quarantine()?,
+        ])
+    }
+
+    pub fn format_2(&self) -> Result<Vec<Finding>, BackupError> {
+        let log = LogSurvey::of(self.disk, self.data_dir)?;
+        if self.is_held {
+            let nothing = (Documents::default(), Replay::default());
+            let segments = self.segments(&log, &nothing.0, &nothing.1, &BTreeMap::new());
+            let damage = known_damage(&log, None)?;
+            let losses = losses(&damage, &BTreeMap::new());
+            let mut findings = segments;
+            findings.extend([losses, self.notes()?, self.quarantine()?]);
+            return Ok(findings);
+        }
+        let wal_dir = self.data_dir.join("wal");
+        let begin = wal::begin(self.disk, &wal_dir);
+        let begins_at = begin.as_ref().map_or(1, |begin| begin.sequence);
+        let log_id = begin.as_ref().ok().map(|begin| &begin.log_id.0);
+        let generation = Generations::survey(self.disk, self.data_dir, log_id, begins_at)?;
+        let none = Documents::default();
+        let (documents, documents_from) = match &generation {
+            Ok(generation) => (&generation.documents, generation.sequence + 1),
+            Err(_) => (&none, 1),
+        };
+        let replay = begin.and_then(|_| self.replay(&log, documents, documents_from, begins_at));
+        let names = names(documents)?;
+        let nothing = Replay::default();
+        let replayed = replay.as_ref().unwrap_or(&nothing);
+        let mut counts = events_of(&log.segments);
+        for (channel, events) in &replayed.unsealed {
+            *counts.entry(*channel).or_default() += events;
+        }
+        let mut findings =
+            vec![self.documents(&generation, replayed, begins_at, &counts, &names)?, self.wal(&replay, &names)?];
+        findings.extend(self.segments(&log, documents, replayed, &names));
+        findings.push(losses(&known_damage(&log, Some(documents))?, &names));
+        findings.extend(self.secret_key(documents)?);
+        findings.extend([self.notes()?, self.quarantine()?]);
+        Ok(findings)
+    }
+
+    /// Reads the write-ahead log through, as a start would. What it has of documents is applied to them.
+    fn replay(
+        &self,
+        log: &LogSurvey,
+        documents: &Documents,
+        documents_from: u64,
+        begins_at: u64,
+    ) -> Result<Replay, WalError> {
+        let sealed_through = log.sealed_through;
+        let log_from = if log.newest.is_some() { (sealed_through + 1).max(begins_at) } else { sealed_through + 1 };
+        let mut replay = Replay::default();
+        // where documents may be lost; the next commit tells whether they are
+        let mut in_doubt = None;
+        let wal_dir = self.data_dir.join("wal");
+        let found = wal::inspect(self.disk, &wal_dir, documents_from.min(log_from), |recovered| match recovered {
+            Recovered::Healed { at } => replay.healed.push(at),
+            Recovered::Damaged { through, at, .. } => {
+                if through >= documents_from {
+                    in_doubt.get_or_insert_with(|| at.clone());
+                }
+                replay.damaged.push(at);
+            }
+            Recovered::Record { sequence, payload, piece, .. } => {
+                let unreadable = |why: String| format!("commit {sequence} in {}: {why}", piece.path().display());
+                let sections = match journal::read_commit(payload) {
+                    Ok(sections) => sections,
+                    Err(e) => {
+                        replay.unreadable.get_or_insert_with(|| unreadable(e.to_string()));
+                        return;
+                    }
+                };
+                if sequence >= documents_from {
+                    if let Some(at) = in_doubt.take()
+                        && sections.documents_changed_at > documents.changed_at()
+                    {
+                        replay.documents_lost.get_or_insert(at);
+                    }
+                    match sections.documents.map(documents::decode_changes).transpose() {
+                        Ok(changes) => documents.apply(&changes.unwrap_or_default(), sequence),
+                        Err(DecodeError { why, .. }) => {
+                            replay.unreadable.get_or_insert(unreadable(why.into()));
+                        }
+                    }
+                }
+                if sequence > sealed_through
+                    && let Some((_, section)) = sections.events
+                {
+                    for (channel, events) in count_events(section).unwrap_or_default() {
+                        *replay.unsealed.entry(channel.0).or_default() += events;
+                    }
+                }
+            }
+        })?;
+        if let Some(at) = in_doubt {
+            replay.documents_lost.get_or_insert(at);
+        }
+        replay.found = found;
+        Ok(replay)
+    }
+
+    fn documents(
+        &self,
+        generation: &Result<GenerationSurvey, String>,
+        replay: &Replay,
+        begins_at: u64,
+        counts: &Counts,
+        names: &BTreeMap<u32, String>,
+    ) -> Result<Finding, BackupError> {
+        const SUBJECT: &str = "documents";
+        let events = words::count(counts.values().sum(), "event");
+        let channels = words::count(counts.len() as u64, "channel");
+        let concerned = || words::channels(counts, names);
+        let path = self.data_dir.join(STATE);
+        let generation = match generation {
+            Ok(generation) => generation,
+            // nothing was given up yet, so the write-ahead log has all of them
+            Err(_) if begins_at == 1 && replay.documents_lost.is_none() => {
+                return Ok(Finding::fine(SUBJECT, "all of them are in the write-ahead log so far"));
+            }
+            Err(why) => {
+                let text = format!(
+                    "channels, tokens, webhooks and sources in {} are lost ({why}), and no server starts; the log has {events} of \
+                     {channels}; {PUT_BACK}",
+                    path.display()
+                );
+                return Ok(Finding::bad(SUBJECT, text).with(concerned()));
+            }
+        };
+        if let Some(at) = &replay.documents_lost {
+            let text = format!(
+                "changes of channels, tokens, webhooks or sources are lost in {at}, and no server starts; the log has {events} of \
+                 {channels}; {RESTORE}"
+            );
+            return Ok(Finding::bad(SUBJECT, text).with(concerned()));
+        }
+        let documents = &generation.documents;
+        let known = documents.get::<u32>(Table::Numbers, CHANNEL_NUMBERS)?.unwrap_or(0);
+        let unknown: Counts = counts.iter().filter(|(no, _)| **no > known).map(|(no, count)| (*no, *count)).collect();
+        if let Some((found, _)) = unknown.last_key_value() {
+            let behind = RecoveryError::DocumentsBehind { path, known, found: *found };
+            let text = format!("{behind}; no server starts; {PUT_BACK}");
+            return Ok(Finding::bad(SUBJECT, text).with(words::channels(&unknown, names)));
+        }
+        let count = documents.freeze().len() as u64;
+        let text = format!(
+            "{} ({}), in generation {} and the write-ahead log",
+            words::count(count, "document"),
+            words::count(names.len() as u64, "channel"),
+            generation.number
+        );
+        Ok(match generation.damage.is_empty() {
+            true => Finding::fine(SUBJECT, text),
+            false => Finding::doubtful(
+                SUBJECT,
+                format!("{text}; nothing is lost, but {}; the next start writes them anew", generation.damage),
+            ),
+        })
+    }
+
+    fn wal(&self, replay: &Result<Replay, WalError>, names: &BTreeMap<u32, String>) -> Result<Finding, BackupError> {
+        const SUBJECT: &str = "wal";
+        let replay = match replay {
+            Ok(replay) => replay,
+            Err(e) => return Ok(Finding::bad(SUBJECT, format!("{e}; no server starts; {}", e.cure()))),
+        };
+        if let Some(unreadable) = &replay.unreadable {
+            let text = format!(
+                "{unreadable}; no server of this version starts; start the version that wrote it, or a newer one"
+            );
+            return Ok(Finding::bad(SUBJECT, text));
+        }
+        let bytes = self.disk.bytes_below(&self.data_dir.join("wal"))?;
+        let events = replay.unsealed.values().sum();
+        let text = format!(
+            "{} on disk, up to commit {}; {} in no segment yet",
+            words::bytes(bytes),
+            replay.found.last,
+            words::count(events, "event")
+        );
+        if !replay.damaged.is_empty() {
+            let text = format!(
+                "{text}; {} damaged: the events in them are lost, and readers are told by a gap; restore a backup if they matter",
+                words::count(replay.found.damaged, "commit")
+            );
+            return Ok(Finding::doubtful(SUBJECT, text).with(replay.damaged.clone()));
+        }
+        if !replay.healed.is_empty() {
+            let text = format!("{text}; there is damage that costs nothing; look into the system log (dmesg)");
+            return Ok(Finding::doubtful(SUBJECT, text).with(replay.healed.clone()));
+        }
+        Ok(Finding::fine(SUBJECT, text).with(words::channels(&replay.unsealed, names)))
+    }
+
+    fn segments(
+        &self,
+        log: &LogSurvey,
+        documents: &Documents,
+        replay: &Replay,
+        names: &BTreeMap<u32, String>,
+    ) -> Vec<Finding> {
+        const SUBJECT: &str = "log";
+        let bytes: u64 = log.segments.iter().map(|segment| segment.bytes).sum();
+        let events: u64 = log.segments.iter().map(|segment| segment.events).sum::<u64>();
+        let text = format!(
+            "{}, {}, {}",
+            words::count(log.segments.len() as u64, "segment"),
+            words::count(events, "event"),
+            words::bytes(bytes)
+        );
+        let each = || log.segments.iter().map(segment_line).collect::<Vec<_>>();
+        let mut findings = Vec::new();
+        if let Some(hole) = self.missing(log, documents) {
+            findings.push(hole);
+        }
+        for segment in &log.segments {
+            findings.extend(self.segment(segment, log, names));
+        }
+        let max_bytes = self.options.max_bytes;
+        let unsealed: u64 = replay.unsealed.values().sum();
+        if findings.is_empty() {
+            findings.push(match max_bytes > 0 && bytes > max_bytes.saturating_mul(2) {
+                true => {
+                    let text = format!("{text}, which is more than twice retention.max_bytes; is the server running?");
+                    Finding::doubtful(SUBJECT, text).with(each())
+                }
+                false if unsealed > 0 => {
+                    let text = format!("{text}; {} more in the write-ahead log", words::count(unsealed, "event"));
+                    Finding::fine(SUBJECT, text).with(each())
+                }
+                false => Finding::fine(SUBJECT, text).with(each()),
+            });
+        }
+        findings
+    }
+
+    /// Segments that should be there.
+    fn missing(&self, log: &LogSurvey, documents: &Documents) -> Option<Finding> {
+        let losses: Vec<(Vec<u8>, LossDocument)> = documents.scan(Table::Losses, b"").unwrap_or_default();
+        let dropped = losses.iter().find_map(|(_, loss)| match loss {
+            LossDocument::Dropped { segment, .. } => Some(*segment),
+            _ => None,
+        });
+        let there: Vec<u64> = log.segments.iter().map(|segment| segment.number).collect();
+        // a running server may have dropped more than is known here
+        let first = match self.is_held {
+            true => there.first().copied().unwrap_or(1),
+            false => dropped.unwrap_or(0) + 1,
+        };
+        let last = log.newest.unwrap_or(0).max(there.last().copied().unwrap_or(0));
+        let missing: Vec<u64> = (first..=last).filter(|number| there.binary_search(number).is_err()).collect();
+        let (one, end) = (*missing.first()?, *missing.last()?);
+        let path = |number: u64| self.data_dir.join("log").join(format!("{number:010}"));
+        let which = match missing.len() {
+            1 => format!("the segment {} is missing", path(one).display()),
+            count => format!("{count} segments from {} to {} are missing", path(one).display(), path(end).display()),
+        };
+        let after = log.segments.iter().rev().filter(|segment| segment.number < one).find_map(|segment| segment.last);
+        let before = log.segments.iter().filter(|segment| segment.number > end).find_map(|segment| segment.first);
+        let when = match (after, before) {
+            (Some(after), Some(before)) => format!("between {} and {}", words::time(after), words::time(before)),
+            (Some(after), None) => format!("from {} on", words::time(after)),
+            (None, Some(before)) => format!("before {}", words::time(before)),
+            (None, None) => "of any time".into(),
+        };
+        let text = format!("{which}, and with it events of all channels {when}; no server starts; {PUT_BACK}");
+        Some(Finding::bad("log", text))
+    }
+
+    /// What is wrong with one segment.
+    fn segment(&self, segment: &SegmentSurvey, log: &LogSurvey, names: &BTreeMap<u32, String>) -> Option<Finding> {
+        let path = self.data_dir.join("log").join(format!("{:010}", segment.number));
+        let shown = path.display();
+        let events = words::count(segment.events, "event");
+        let counts: Counts = segment.channels.iter().copied().collect();
+        let concerned = || words::channels(&counts, names);
+        let is_last = log.segments.last().is_some_and(|last| last.number == segment.number);
+        let finding = match &segment.state {
+            SegmentState::Whole => return None,
+            // the server was ended while it wrote it, and still has all of it in the write-ahead log
+            SegmentState::Unfinished if is_last && log.newest.is_none_or(|newest| newest < segment.number) => {
+                return None;
+            }
+            SegmentState::Unfinished => {
+                Finding::bad("log", format!("the manifest of {shown} is missing; no server starts; {PUT_BACK}"))
+            }
+            SegmentState::Newer(format) => Finding::bad(
+                "log",
+                format!(
+                    "{shown} has format {format}, which this version does not know; use the version that wrote it, or a newer one"
+                ),
+            ),
+            SegmentState::NoDatabase => {
+                let text = format!(
+                    "{} is missing, and with it {events}; no server starts; {PUT_BACK}",
+                    path.join("db").display()
+                );
+                Finding::bad("log", text).with(concerned())
+            }
+            SegmentState::WrongLength { bytes, expected_bytes } => {
+                let text = format!(
+                    "{shown} is damaged: its database has {bytes} bytes instead of {expected_bytes}; the next start saves what can be \
+                     found of its {events} and tells readers of the rest; restore a backup if they matter"
+                );
+                Finding::doubtful("log", text).with(concerned())
+            }
+            SegmentState::BadManifest { why, is_in_database: true } => Finding::doubtful(
+                "log",
+                format!("the manifest of {shown} is damaged ({why}); the next start makes it again from the database"),
+            ),
+            SegmentState::BadManifest { why, is_in_database: false } => {
+                let text = format!(
+                    "the manifest of {shown} is damaged ({why}), and its database as well; no server starts; {PUT_BACK}"
+                );
+                Finding::bad("log", text)
+            }
+        };
+        Some(finding)
+    }
+
+    fn secret_key(&self, documents: &Documents) -> Result<Option<Finding>, BackupError> {
+        let path = self.data_dir.join("secret-key");
+        let (text, whence) = match &self.options.secret_key {
+            Some(own) => (own.clone(), "STENTOR_SECRET_KEY".to_owned()),
+            None => match self.disk.read(Point::SecretKeyRead, &path) {
+                Ok(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), format!("the file {}", path.display())),
+                Err(e) if e.is_missing() => {
+                    let text = "the file secret-key is missing: the stored secrets of webhooks and sources cannot be read; bring it \
+                                back from a backup, or set STENTOR_SECRET_KEY";
+                    return Ok(Some(Finding::bad("secrets", text)));
+                }
+                Err(e) => return Err(e.into()),
+            },
+        };
+        let is_right = documents::is_right_key(&text, documents)?;
+        let text = format!(
+            "{whence} is not the key that has sealed the stored secrets, and no server starts with it; bring the right one back from \
+             a backup, or set STENTOR_SECRET_KEY to it"
+        );
+        Ok((is_right == Some(false)).then(|| Finding::bad("secrets", text)))
+    }
+
+    fn notes(&self) -> Result<Finding, BackupError> {
+        let dir = self.data_dir.join("notes");
+        let bytes = self.disk.bytes_below(&dir)?;
+        Ok(match self.disk.exists(&dir.join("db"))? {
+            true => {
+                Finding::fine("notes", format!("{} of delivery log, counters and dead letters", words::bytes(bytes)))
+            }
+            false => Finding::doubtful(
+                "notes",
+                "the delivery log, counters and dead letters are missing; the next start begins them anew, and everything else is \
+                 not concerned",
+            ),
+        })
+    }
+
+    fn quarantine(&self) -> Result<Finding, BackupError> {
+        let dir = self.data_dir.join("quarantine");
+        let entries = match self.disk.list(&dir) {
+            Err(e) if e.is_missing() => Vec::new(),
+            entries => entries?,
+        };
+        let mut details = Vec::new();
+        for entry in entries.into_iter().filter(|entry| entry.is_dir) {
+            let reason = match self.disk.read(Point::ManifestRead, &dir.join(&entry.name).join("reason")) {
+                Ok(reason) => String::from_utf8_lossy(&reason).trim().to_owned(),
+                // the note may be missing; the segment counts without it
+                Err(e) if e.is_missing() => String::new(),
+                Err(e) => return Err(e.into()),
+            };
+            details.push(format!("{}  {reason}", entry.name));
+        }
+        if details.is_empty() {
+            return Ok(Finding::fine("quarantine", "no segment was put aside"));
+        }
+        let text = format!(
+            "{} put aside because of damage: some of their events are lost; restore a backup if these matter, else remove the \
+             folders in {}",
+            match details.len() {
+                1 => "1 segment was".to_owned(),
+                count => format!("{count} segments were"),
+            },
+            dir.display()
+        );
+        Ok(Finding::doubtful("quarantine", text).with(details))
+    }
+}
+
+fn segment_line(segment: &SegmentSurvey) -> String {
+    let SegmentSurvey { number, bytes, events, channels, first, last, .. } = segment;
+    let size = format!("{number:010}  {}", words::bytes(*bytes));
+    match (first, last) {
+        (Some(first), Some(last)) => format!(
+            "{size}  {} of {}, {} to {}",
+            words::count(*events, "event"),
+            words::count(channels.len() as u64, "channel"),
+            words::time(*first),
+            words::time(*last)
+        ),
+        _ => size,
+    }
+}
+
+fn events_of(segments: &[SegmentSurvey]) -> Counts {
+    let mut counts = Counts::new();
+    for (channel, events) in segments.iter().flat_map(|segment| &segment.channels) {
+        *counts.entry(*channel).or_default() += events;
+    }
+    counts
+}
+
+/// The channels by their numbers.
+fn names(documents: &Documents) -> Result<BTreeMap<u32, String>, BackupError> {
+    let channels = documents.scan::<Channel>(Table::Channels, b"")?;
+    let name = |channel: &Channel| match channel.slug == channel.id {
+        true => channel.name_on_tokens(),
+        false => format!("{}:{}", channel.kind.as_str(), channel.slug),
+    };
+    Ok(channels.iter().map(|(_, channel)| (channel.no, name(channel))).collect())
+}
+
+/// Damage that is stored in documents or in manifests.
+fn known_damage(log: &LogSurvey, documents: Option<&Documents>) -> Result<Vec<DamagedRange>, BackupError> {
+    let mut ranges: Vec<DamagedRange> = log.segments.iter().flat_map(|segment| segment.damaged.clone()).collect();
+    if let Some(documents) = documents {
+        for (_, loss) in documents.scan::<LossDocument>(Table::Losses, b"")? {
+            if let LossDocument::Damaged(range) = loss {
+                ranges.push(range);
+            }
+        }
+    }
+    ranges.sort_unstable();
+    ranges.dedup();
+    Ok(ranges)
+}
+
+fn losses(damage: &[DamagedRange], names: &BTreeMap<u32, String>) -> Finding {
+    if damage.is_empty() {
+        return Finding::fine("losses", "no events are known to be lost by damage");
+    }
+    let line = |range: &DamagedRange| {
+        let (after, through) = (words::time(range.after), words::time(range.through));
+        format!("{}: events from {after} to {through}", words::channel(range.channel, names))
+    };
+    let text = "events were lost by damage, and readers are told of them by a gap; restore a backup if they matter";
+    Finding::doubtful("losses", text).with(damage.iter().map(line).collect())
+}

@@ -1,0 +1,9 @@
+//! Backups of a server, restores, and the survey of a data folder.
+
+mod broken;
+mod crash;
+mod format_1;
+mod rig;
+mod starts;
+mod survey;
+mod whole;

@@ -1,0 +1,68 @@
+//! What the folder `state` holds, for people: the documents as the next start would have them, before it reads the
+//! write-ahead log. No database is opened, because opening one writes; the flat copy has the same documents.
+
+use std::path::Path;
+
+use super::files::{self, Folder};
+use super::{GenerationError, Generations, LogId, damage, reading};
+use crate::disk::Disk;
+use crate::documents::Documents;
+
+/// The newest usable generation.
+pub struct GenerationSurvey {
+    pub number: u64,
+    /// The last commit that is in it.
+    pub sequence: u64,
+    pub documents: Documents,
+    /// What is damaged and can be made good, in words; empty when nothing is.
+    pub damage: String,
+}
+
+impl Generations {
+    /// Looks at the generations of a data folder. `log_id` and `log_begins_at` are as for [`Generations::open`]; without
+    /// them the newest one that can be read counts. The inner error says why there is none that can be used. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn survey(
+        disk: &Disk,
+        data_dir: &Path,
+        log_id: Option<&LogId>,
+        log_begins_at: u64,
+    ) -> Result<Result<GenerationSurvey, String>, GenerationError> {
+        let generations = Generations::new(disk, data_dir, log_id.unwrap_or(&[0; 16]));
+        let mut passed_over = Vec::new();
+        let mut numbers = files::numbers(disk, &generations.dir)?;
+        while let Some(number) = numbers.pop() {
+            let folder = Folder::new(disk, &generations.dir, number);
+            let mut pass_over = |why: String| passed_over.push(format!("generation {number}: {why}"));
+            let (manifest, fault) = match folder.manifest()? {
+                Ok(found) => found,
+                Err(why) => {
+                    pass_over(why);
+                    continue;
+                }
+            };
+            if log_id.is_some() && manifest.log_id != generations.log_id {
+                pass_over("it belongs to another log".into());
+                continue;
+            }
+            if manifest.sequence + 1 < log_begins_at {
+                pass_over(format!("it goes only up to commit {}", manifest.sequence));
+                continue;
+            }
+            match reading::read_without_database(&folder, &manifest)? {
+                Err(why) => pass_over(why),
+                Ok((documents, mut faults)) => {
+                    faults.extend(fault);
+                    let damage = damage(&passed_over, &faults);
+                    return Ok(Ok(GenerationSurvey { number, sequence: manifest.sequence, documents, damage }));
+                }
+            }
+        }
+        if passed_over.is_empty() {
+            passed_over.push("there is no generation".into());
+        }
+        Ok(Err(passed_over.join("; ")))
+    }
+}
