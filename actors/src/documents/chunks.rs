@@ -145,6 +145,12 @@ impl Entries {
         Ok(())
     }
 
+    /// Notes that the next chunk is lost.
+    pub fn skip(&mut self) {
+        self.rest.clear();
+        self.has_hole = true;
+    }
+
     /// Whether everything that was begun has come to its end.
     pub fn is_complete(&self) -> bool {
         self.rest.is_empty() && !self.has_hole

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use self::files::Folder;
-pub use self::survey::GenerationSurvey;
+pub use self::survey::{GenerationSurvey, LostGeneration};
 use super::chunks::Chunks;
 pub use super::manifest::LogId;
 use super::manifest::{FORMAT, Manifest, log_id_text};

@@ -149,6 +149,8 @@ struct Shown {
     stopping: AtomicBool,
     /// Grows when changes of documents failed, see [`DocumentChanges::epoch`].
     epoch: AtomicU64,
+    /// Segments cannot be sealed because the disk has no room.
+    sealing_full: AtomicBool,
     /// Upkeep wants the documents, to write them as a generation.
     generation_due: AtomicBool,
 }

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use super::{AppendError, DocumentChanges, Journal, Pending, Urgency};
 use crate::clock::Clock;
 use crate::documents::{Documents, Frozen, Generations, Step};
-use crate::log::{Expiry, Log, SealStep};
+use crate::log::{Expiry, Log, LogError, SealStep};
 use crate::wal::Pieces;
 
 /// What the worker has for upkeep.
@@ -181,7 +181,10 @@ impl Upkeep {
         if !self.may_seal || !self.is_due(Work::Sealing) {
             return;
         }
-        match self.log.seal_step() {
+        let step = self.log.seal_step();
+        let is_full = step.as_ref().is_err_and(LogError::is_full);
+        self.journal.shown.sealing_full.store(is_full, Ordering::Relaxed);
+        match step {
             Ok(SealStep::Idle) => self.may_seal = false,
             Ok(SealStep::Sealed { segment, events, disk_bytes, .. }) => {
                 self.may_seal = false;

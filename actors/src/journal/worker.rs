@@ -112,6 +112,8 @@ pub enum Round {
 impl Worker {
     /// Runs until the queue is stopped. Blocks.
     pub(super) fn run(mut self) {
+        // before the first request, which may come as soon as the server listens
+        self.look_at_the_disk();
         loop {
             let round = catch_unwind(AssertUnwindSafe(|| {
                 if self.rest.held.is_none() {
@@ -225,7 +227,9 @@ impl Worker {
             appends = other_appends;
         }
         if !appends.is_empty() && !self.wait_for_sealing(self.rest.in_hand.bytes as u64) {
-            appends.drain(..).for_each(|(_, answer)| drop(answer.send(Err(AppendError::QueueFull))));
+            let is_full = self.queue.shown.sealing_full.load(Ordering::Relaxed);
+            let reason = if is_full { AppendError::StorageFull } else { AppendError::QueueFull };
+            appends.drain(..).for_each(|(_, answer)| drop(answer.send(Err(reason.clone()))));
         }
         if !appends.is_empty() || !changes.is_empty() {
             self.commit(appends, changes, wal::Urgency::Normal, begun);
@@ -463,7 +467,7 @@ impl Worker {
                 Err(e) => ::log::debug!("the journal still takes no commits: {e}"),
             }
         }
-        let full = is_low || self.rest.out_of_room;
+        let full = is_low || self.rest.out_of_room || self.queue.shown.sealing_full.load(Ordering::Relaxed);
         if self.queue.shown.full.swap(full, Ordering::Relaxed) != full {
             let free_bytes = free_bytes.unwrap_or(0);
             match full {

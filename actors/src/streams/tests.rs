@@ -15,7 +15,6 @@ use super::shard::ShardCore;
 use super::*;
 use crate::budget::Part;
 use crate::catalog::Catalog;
-use crate::clock;
 use crate::disk::Point;
 use crate::disk::failure::Fault;
 use crate::documents::{Change, Table};

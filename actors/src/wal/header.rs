@@ -58,7 +58,7 @@ pub enum HeaderState {
         header: PieceHeader,
         /// One of the copies is damaged.
         damaged: bool,
-        /// The copies differ.
+        /// They are not the same.
         differs: bool,
     },
     /// No use of the piece ever became durable.

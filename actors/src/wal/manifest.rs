@@ -44,7 +44,7 @@ impl Manifest {
     fn decode(bytes: &[u8]) -> Option<(Result<Manifest, serde_json::Error>, bool)> {
         // by length and not by line ends, which may be damaged too
         let (first, second) = bytes.split_at(bytes.len() / 2);
-        let whole = |line: &[u8]| line_is_whole(line).map(|json| serde_json::from_slice(json));
+        let whole = |line: &[u8]| line_is_whole(line).map(serde_json::from_slice);
         match (whole(first), whole(second)) {
             (Some(manifest), second) => Some((manifest, second.is_none())),
             (None, Some(manifest)) => Some((manifest, true)),

@@ -27,21 +27,24 @@
 mod error;
 pub mod header;
 mod manifest;
+mod options;
 mod piece;
 mod pool;
 pub mod record;
 pub mod recovery;
+mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 pub use error::{CommitError, WalError};
+pub use options::{
+    COMMIT_MAX_BYTES, Durability, LogId, Options, PIECE_MAX_BYTES, PIECE_MIN_BYTES, UNSYNCED_MAX_BYTES, Urgency,
+};
 pub use piece::Piece;
 pub use pool::{PieceCounts, Pieces};
 pub use recovery::{Begin, Found, Recovered, begin, inspect};
@@ -49,120 +52,13 @@ pub use recovery::{Begin, Found, Recovered, begin, inspect};
 use crate::disk::{Disk, DiskError, Point};
 use header::{HEADER_AREA_BYTES, PieceHeader, VERSION};
 use manifest::Manifest;
+use options::LARGE_PIECE_STEP_BYTES;
 use piece::Slot;
 use pool::Sorted;
 use record::RECORD_HEADER_BYTES;
 
-/// Payload of the largest commit.
-pub const COMMIT_MAX_BYTES: usize = 256 << 20;
-/// The smallest piece: the header and room for some records.
-pub const PIECE_MIN_BYTES: u32 = 16 << 10;
-/// The largest piece that may be asked for.
-pub const PIECE_MAX_BYTES: u32 = 1 << 30;
-/// What may be asked to wait for a sync.
-pub const UNSYNCED_MAX_BYTES: usize = 256 << 20;
-/// A piece that is made for a large commit has a multiple of these.
-const LARGE_PIECE_STEP_BYTES: usize = 1 << 20;
 /// What the buffer for commits keeps between them.
 const BUFFER_KEPT_BYTES: usize = 2 << 20;
-
-const _: () = assert!(HEADER_AREA_BYTES < PIECE_MIN_BYTES as usize);
-// all that waits for a sync, with its headers and one commit more, fits into a piece, and its places into 32 bits
-const _: () = assert!(2 * UNSYNCED_MAX_BYTES + COMMIT_MAX_BYTES + 2 * LARGE_PIECE_STEP_BYTES < u32::MAX as usize);
-
-/// Which log a piece belongs to: random, so that a piece of another log is never taken for one of this.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct LogId(pub [u8; 16]);
-
-impl fmt::Display for LogId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for LogId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl From<LogId> for String {
-    fn from(id: LogId) -> String {
-        id.to_string()
-    }
-}
-
-impl TryFrom<String> for LogId {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<LogId, &'static str> {
-        let number = u128::from_str_radix(&text, 16).ok().filter(|_| text.len() == 32);
-        Ok(LogId(number.ok_or("a log id is 32 hexadecimal digits")?.to_be_bytes()))
-    }
-}
-
-/// When a commit is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// When it is synced: it survives a power cut.
-    Fsync,
-    /// When it is written: it survives a kill. Nobody syncs.
-    Flush,
-    /// When it is written; [`Wal::sync_if_due`] syncs.
-    Interval { every_ms: u64 },
-}
-
-/// Which room a commit may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
-    /// All but the reserve.
-    Normal,
-    /// The reserve too: for what must go on when the disk is full.
-    Reserve,
-}
-
-/// How the log is kept.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub durability: Durability,
-    /// Bytes of a new piece.
-    pub piece_bytes: u32,
-    /// Pieces that [`Pieces::prepare`] keeps ready, besides the reserve.
-    pub spare_pieces: usize,
-    /// Pieces that [`Urgency::Normal`] never takes.
-    pub reserve_pieces: usize,
-    /// Files there may be at most.
-    pub max_pieces: usize,
-    /// With [`Durability::Interval`]: payload that may wait for its sync. A commit that would exceed it syncs first.
-    pub unsynced_max_bytes: usize,
-    /// Random, and another one at each start: it tells the records of one use of a piece from those of another.
-    pub salt_seed: u64,
-}
-
-impl Options {
-    /// The defaults for a start with this random number.
-    pub fn new(salt_seed: u64) -> Options {
-        Options {
-            durability: Durability::Fsync,
-            piece_bytes: 8 << 20,
-            spare_pieces: 2,
-            reserve_pieces: 2,
-            max_pieces: 1024,
-            unsynced_max_bytes: 16 << 20,
-            salt_seed,
-        }
-    }
-
-    fn within_bounds(self) -> Options {
-        Options {
-            piece_bytes: self.piece_bytes.clamp(PIECE_MIN_BYTES, PIECE_MAX_BYTES),
-            // what waits for a sync is copied into one piece when the sync fails
-            unsynced_max_bytes: self.unsynced_max_bytes.min(UNSYNCED_MAX_BYTES),
-            ..self
-        }
-    }
-}
 
 /// Where a commit is.
 #[derive(Clone, Debug)]
@@ -192,8 +88,10 @@ struct Current {
     piece: Arc<Piece>,
     /// Where the next record goes.
     end: usize,
-    /// The newest sequence in it that was acknowledged, 0 = none.
+    /// The newest acknowledged sequence of which it may have the only copy, 0 = none.
     last: u64,
+    /// Its header is durable, so that what it voids may have been answered.
+    is_durable: bool,
 }
 
 /// A commit that was answered before its sync.
@@ -334,6 +232,10 @@ impl Wal {
         if let Some(current) = self.current.take() {
             current.piece.fail();
             self.retiring.push((current.piece, current.last));
+            if !current.is_durable && current.last == 0 {
+                // nothing rests on it: it may be used again, so that a disk which fails for long uses up no pieces
+                self.pieces.retire(self.retiring.pop().into_iter());
+            }
         }
         for commit in &self.unsynced {
             commit.piece.keep_unsynced(commit.offset, commit.payload.clone());
@@ -461,7 +363,7 @@ impl Wal {
         self.buffer.truncate(HEADER_AREA_BYTES);
         header.write_to(&mut self.buffer);
         let piece = Arc::new(Piece::new(slot, number, header.salt));
-        self.current = Some(Current { piece: piece.clone(), end: HEADER_AREA_BYTES, last: 0 });
+        self.current = Some(Current { piece: piece.clone(), end: HEADER_AREA_BYTES, last: 0, is_durable: false });
         self.counts.begun += 1;
         Ok(piece)
     }
@@ -486,14 +388,15 @@ impl Wal {
         let end = current.end + record::size(bytes);
         let (from, at) = if begins { (0, 0) } else { (HEADER_AREA_BYTES, current.end) };
         current.piece.file().write_at(Point::WalWrite, &self.buffer[from..], at as u64)?;
-        if self.options.durability == Durability::Fsync {
+        // without a sync of each header a power cut could leave a later piece and not the one before
+        if self.options.durability == Durability::Fsync || self.options.durability == Durability::Flush && begins {
             self.counts.syncs += 1;
             current.piece.file().sync_data(Point::WalSync)?;
         }
 
         let offset = (current.end + RECORD_HEADER_BYTES) as u32;
         let committed = Committed { sequence, piece: current.piece.clone(), offset };
-        (current.end, current.last) = (end, sequence);
+        (current.end, current.last, current.is_durable) = (end, sequence, true);
         let before = std::mem::replace(&mut self.last_crc, crc);
         self.last = sequence;
         self.settled = true;
@@ -532,6 +435,9 @@ impl Wal {
             crc = record::append(&mut self.buffer, piece.seal(), commit.sequence, crc, &[&commit.payload]);
         }
         self.write_copies(crc)?;
+        if let Some(current) = self.current.as_mut().filter(|_| !self.unsynced.is_empty()) {
+            current.last = self.last;
+        }
         self.all_is_synced();
         Ok(())
     }
@@ -544,8 +450,6 @@ impl Wal {
         let (header, records) = self.buffer.split_at(HEADER_AREA_BYTES);
         let file = current.piece.file();
         if !records.is_empty() {
-            // also if this fails: once the header is on the disk, these are the copies that count
-            current.last = self.last;
             self.counts.syncs += 1;
             file.write_at(Point::WalWrite, records, HEADER_AREA_BYTES as u64)?;
             file.sync_data(Point::WalSync)?;
@@ -554,6 +458,7 @@ impl Wal {
         file.write_at(Point::WalWrite, header, 0)?;
         file.sync_data(Point::WalSync)?;
         current.end += records.len();
+        current.is_durable = true;
         self.last_crc = last_crc;
         self.settled = true;
         self.shrink_buffer();

@@ -49,7 +49,7 @@ impl Piece {
     /// whether they are intact, is the caller's to check. Blocks.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says, and `UnexpectedEof` when the piece ends before.
     pub fn read(&self, offset: u32, len: u32) -> Result<Bytes, DiskError> {
         if self.has_unsynced.load(Ordering::Acquire)
             && let Some((start, payload)) = self.unsynced.lock().range(..=offset).next_back()
@@ -58,6 +58,10 @@ impl Piece {
             if let Some(end) = skipped.checked_add(len as usize).filter(|&end| end <= payload.len()) {
                 return Ok(payload.slice(skipped..end));
             }
+        }
+        if u64::from(offset) + u64::from(len) > u64::from(self.slot.bytes) {
+            // before memory is taken for a length that damage may have made
+            return Err(DiskError::new("read", self.path(), std::io::ErrorKind::UnexpectedEof.into()));
         }
         let mut bytes = vec![0; len as usize];
         self.slot.file.read_exact_at(Point::WalRead, &mut bytes, u64::from(offset))?;

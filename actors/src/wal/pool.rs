@@ -47,7 +47,7 @@ struct Shared {
 struct State {
     /// As it stands on the disk, save for `through`.
     manifest: Manifest,
-    /// A file beyond the manifest that a failed write of the manifest may have put into it. It is not removed.
+    /// The newest file that a write of the manifest, also one that failed, may have put into it. It is not removed.
     perhaps_listed: Option<usize>,
     /// Ready for use.
     spare: VecDeque<Slot>,
@@ -285,10 +285,8 @@ impl Shared {
             return Err(e);
         }
         manifest.pieces.push(bytes);
-        if let Err(e) = self.write(manifest.clone()) {
-            self.state.lock().perhaps_listed = Some(number);
-            return Err(e);
-        }
+        self.state.lock().perhaps_listed = Some(number);
+        self.write(manifest.clone())?;
         self.state.lock().manifest = manifest;
         Ok(slot)
     }

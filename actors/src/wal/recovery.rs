@@ -7,8 +7,9 @@
 //! either it is the end: a commit that was never acknowledged.
 //!
 //! # What is made sure before anyone sees it
-//! The last record may have been read from memory and not be on the disk yet: the process may have been killed between
-//! its write and its sync, or after a sync that failed. So it is written again, with its header, and synced.
+//! The newest records may have been read from memory and not be on the disk yet: the process may have been killed between
+//! write and sync, or after a sync that failed. Then a sync alone would do nothing. So they are written again and synced,
+//! and so are all headers of pieces that are needed, and the zeros where a header was taken away.
 //!
 //! # Where the log goes on
 //! In a new piece, so that what a torn record left behind can never become valid. The records of the newest pieces are
@@ -17,15 +18,14 @@
 //! begins it.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::header::{self, HEADER_AREA_BYTES, HeaderState, PieceHeader, VERSION};
-use super::manifest::Manifest;
+use super::header::{HEADER_AREA_BYTES, PieceHeader};
 use super::piece::{Piece, Slot};
-use super::pool::{Pieces, Sorted, file_name};
+use super::pool::{Pieces, Sorted};
 use super::record::{self, RECORD_HEADER_BYTES, Record};
+use super::survey::{Scanned, Survey, are_different, needed_part};
 use super::{LogId, Options, Urgency, Wal, WalError};
 use crate::disk::{Disk, DiskError, Open, Point};
 
@@ -58,41 +58,6 @@ pub struct Found {
     pub damaged: u64,
 }
 
-/// All files of the log, and which of them belong together.
-struct Survey {
-    dir: PathBuf,
-    manifest: Manifest,
-    /// Pieces with a header, by number.
-    pieces: Vec<Surveyed>,
-    spare: VecDeque<Slot>,
-    /// Files whose headers are both damaged.
-    unreadable: Vec<PathBuf>,
-    healed: Vec<String>,
-}
-
-struct Surveyed {
-    slot: Slot,
-    header: PieceHeader,
-    /// One of the copies of the header is damaged.
-    damaged: bool,
-    /// They differ.
-    differs: bool,
-}
-
-/// A piece whose records were read.
-struct Scanned {
-    piece: Arc<Piece>,
-    /// CRC of the record before its first one; 0 = unknown.
-    before: u32,
-    /// The piece up to the end of its last valid record.
-    bytes: Vec<u8>,
-    records: Vec<Record>,
-    /// Sequences that are missing, and where.
-    damaged: Vec<(RangeInclusive<u64>, usize)>,
-    /// The last sequence that it has or should have.
-    last: u64,
-}
-
 /// What stands in all pieces.
 struct Chain {
     found: Found,
@@ -102,8 +67,8 @@ struct Chain {
     held: VecDeque<Scanned>,
     /// Pieces that were told, each with the last sequence for which it is needed.
     told: Vec<(Arc<Piece>, u64)>,
-    /// The last record of the newest piece: where it begins, and its bytes.
-    newest: Option<(usize, Vec<u8>)>,
+    /// The records of the newest piece that may not be durable: where they begin, and their bytes.
+    unsynced: Vec<(usize, Vec<u8>)>,
 }
 
 impl Wal {
@@ -161,117 +126,6 @@ pub fn begin(disk: &Disk, dir: &Path) -> Result<Begin, WalError> {
 }
 
 impl Survey {
-    /// The first commit that was not given up when the newest headers were written. Every file is used again only with a new
-    /// header, so all later commits are here.
-    fn first_sequence(&self) -> u64 {
-        self.manifest.first_sequence.max(self.freed() + 1)
-    }
-
-    /// Reads the manifest and all headers.
-    fn read(disk: &Disk, dir: &Path, how: Open) -> Result<Survey, WalError> {
-        let (mut manifest, manifest_is_damaged) = Manifest::read(disk, dir)?;
-        // the newest name of the manifest may not be durable yet
-        if how != Open::Read {
-            disk.sync_dir(dir)?;
-        }
-        let mut healed = Vec::new();
-        if manifest_is_damaged {
-            healed.push(format!("one of the two lines of {}", Manifest::path(dir).display()));
-        }
-        let mut survey = Survey {
-            dir: dir.into(),
-            pieces: Vec::new(),
-            spare: VecDeque::new(),
-            unreadable: Vec::new(),
-            healed,
-            manifest: manifest.clone(),
-        };
-        for (number, &bytes) in (1..).zip(&manifest.pieces) {
-            survey.add(disk, dir.join(file_name(number)), how, bytes)?;
-        }
-        // files are used only after the manifest names them, so one in use that it does not name shows an older manifest
-        let mut beyond = Vec::new();
-        for entry in disk.list(dir)? {
-            let number = entry.name.parse().ok().filter(|&number| file_name(number) == entry.name && !entry.is_dir);
-            if let Some(number) = number.filter(|&number| number > manifest.pieces.len())
-                && is_in_use(disk, &dir.join(&entry.name), manifest.log_id)?
-            {
-                beyond.push(number);
-            }
-        }
-        if let Some(&newest) = beyond.iter().max() {
-            survey.healed.push(format!("{} (it is older than the pieces)", Manifest::path(dir).display()));
-            for number in manifest.pieces.len() + 1..=newest {
-                let path = dir.join(file_name(number));
-                let len = disk.len(&path)?.ok_or_else(|| WalError::Missing { path: path.clone() })?;
-                let bytes = u32::try_from(len).unwrap_or(u32::MAX);
-                manifest.pieces.push(bytes);
-                survey.add(disk, path, how, bytes)?;
-            }
-            survey.manifest = manifest;
-        }
-        survey.sort()?;
-        Ok(survey)
-    }
-
-    fn add(&mut self, disk: &Disk, path: PathBuf, how: Open, bytes: u32) -> Result<(), WalError> {
-        let file = match disk.open(Point::WalOpen, &path, how) {
-            Err(e) if e.is_missing() => return Err(WalError::Missing { path }),
-            opened => opened?,
-        };
-        let found_bytes = file.len()?;
-        if found_bytes < u64::from(bytes) {
-            return Err(WalError::Truncated { path, expected_bytes: bytes.into(), found_bytes });
-        }
-        let mut area = Box::new([0; HEADER_AREA_BYTES]);
-        file.read_at(Point::WalRead, &mut area[..], 0)?;
-        let slot = Slot { file: Arc::new(file), bytes };
-        match header::decode(&area) {
-            HeaderState::Unused => self.spare.push_back(slot),
-            HeaderState::Damaged => self.unreadable.push(path),
-            HeaderState::Valid { header, damaged, differs } => {
-                if header.log_id != self.manifest.log_id {
-                    let why = format!("it is of the log {}, not of {}", header.log_id, self.manifest.log_id);
-                    return Err(WalError::Foreign { path, why });
-                }
-                if header.version != VERSION {
-                    let why = format!("it has version {}, and this program knows version {VERSION}", header.version);
-                    return Err(WalError::Foreign { path, why });
-                }
-                self.pieces.push(Surveyed { slot, header, damaged, differs });
-            }
-        }
-        Ok(())
-    }
-
-    fn sort(&mut self) -> Result<(), WalError> {
-        self.pieces.sort_by_key(|piece| piece.header.number);
-        let twice = self.pieces.windows(2).find(|pair| pair[0].header.number == pair[1].header.number);
-        match twice {
-            None => Ok(()),
-            Some(pair) => Err(WalError::Foreign {
-                path: pair[1].slot.file.path().into(),
-                why: format!("it is a copy of {}", pair[0].slot.file.path().display()),
-            }),
-        }
-    }
-
-    /// Up to which sequence each piece's records count.
-    fn limits(&self) -> Vec<u64> {
-        let mut smallest = u64::MAX;
-        let mut limits = vec![0; self.pieces.len()];
-        for (piece, limit) in self.pieces.iter().zip(&mut limits).rev() {
-            *limit = smallest;
-            smallest = smallest.min(piece.header.after);
-        }
-        limits
-    }
-
-    /// The sequence through which records were given up when the newest headers were written.
-    fn freed(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.header.freed).max().unwrap_or(0)
-    }
-
     /// Reads the records of all pieces that are needed and tells them, except for those that stay held: the newest ones
     /// without damage, as long as all their records together take no more than `held_max_bytes`.
     fn follow(
@@ -288,7 +142,7 @@ impl Survey {
             last_crc: 0,
             held: VecDeque::new(),
             told: Vec::new(),
-            newest: None,
+            unsynced: Vec::new(),
         };
         let mut first = true;
         let mut holes = 0;
@@ -308,7 +162,11 @@ impl Survey {
             if are_different(surveyed.header.before, chain.last_crc) {
                 return Err(surveyed.foreign("its records do not follow those of the piece before".into()));
             }
-            let scanned = surveyed.scan(limit)?;
+            let mut scanned = surveyed.scan(limit)?;
+            if limit == u64::MAX {
+                scanned.mend_padding(self.manifest.through);
+                chain.unsynced = scanned.after(self.manifest.through);
+            }
             holes += usize::from(scanned.is_cut_short());
             let lost = scanned.damaged.iter().filter_map(|(range, _)| needed_part(range, needed_from));
             if let Some(lost) = lost.into_iter().find(|range| *range.start() <= self.freed()) {
@@ -348,22 +206,22 @@ impl Survey {
         let limits = self.limits();
         let log_id = self.manifest.log_id;
         let mut spare = self.spare;
+        for slot in &spare {
+            write_header(slot, None)?;
+        }
         for (surveyed, limit) in self.pieces.into_iter().zip(limits) {
-            if !surveyed.is_needed(limit, needed_from) {
+            let is_needed = surveyed.is_needed(limit, needed_from);
+            if surveyed.header.number == newest {
+                for (at, records) in std::mem::take(&mut chain.unsynced) {
+                    surveyed.slot.file.write_at(Point::WalWrite, &records, at as u64)?;
+                }
+            }
+            if is_needed || surveyed.differs {
+                write_header(&surveyed.slot, Some(&surveyed.header))?;
+            }
+            if !is_needed {
                 spare.push_back(surveyed.slot);
-                continue;
             }
-            let is_newest = surveyed.header.number == newest;
-            if is_newest && let Some((at, record)) = &chain.newest {
-                surveyed.slot.file.write_at(Point::WalWrite, record, *at as u64)?;
-            }
-            if is_newest || surveyed.differs {
-                let mut area = vec![0; HEADER_AREA_BYTES];
-                surveyed.header.write_to(&mut area);
-                surveyed.slot.file.write_at(Point::WalWrite, &area, 0)?;
-            }
-            // also what was written with a durability that does not sync; costs nothing where all was synced
-            surveyed.slot.file.sync_data(Point::WalSync)?;
         }
         let sorted = Sorted { spare, used: std::mem::take(&mut chain.told) };
         let pieces = Pieces::new(disk, self.dir, &options, self.manifest, sorted, freed_through);
@@ -392,108 +250,16 @@ impl Survey {
     }
 }
 
-impl Surveyed {
-    /// Whether it holds records at or after a sequence that are not void, or is where the log ends.
-    fn is_needed(&self, limit: u64, needed_from: u64) -> bool {
-        limit > self.header.after && limit >= needed_from
+/// Makes durable what stands in both places of a header, and all else that was written to the file. What a sync that
+/// failed has left can be read, and a crash would bring back what stood there before: a header of a piece whose number is
+/// given out again from now on.
+fn write_header(slot: &Slot, header: Option<&PieceHeader>) -> Result<(), DiskError> {
+    let mut area = vec![0; HEADER_AREA_BYTES];
+    if let Some(header) = header {
+        header.write_to(&mut area);
     }
-
-    fn foreign(&self, why: String) -> WalError {
-        WalError::Foreign { path: self.slot.file.path().into(), why }
-    }
-
-    /// Reads its records up to a sequence.
-    fn scan(&self, limit: u64) -> Result<Scanned, WalError> {
-        let mut bytes = vec![0; self.slot.bytes as usize];
-        self.slot.file.read_exact_at(Point::WalRead, &mut bytes, 0)?;
-        let piece = Arc::new(Piece::new(self.slot.clone(), self.header.number, self.header.salt));
-        let seal = piece.seal();
-        let (mut records, mut damaged) = (Vec::new(), Vec::new());
-        let (mut at, mut expected, mut before) = (HEADER_AREA_BYTES, self.header.after + 1, self.header.before);
-        while expected <= limit {
-            let record = match record::parse(&bytes, at, seal).filter(|record| record.sequence == expected) {
-                Some(record) => record,
-                None => {
-                    // no more records than fit
-                    let most = limit.min(expected.saturating_add((bytes.len() / RECORD_HEADER_BYTES) as u64));
-                    let Some(record) = record::find(&bytes, at, seal, expected + 1..=most) else { break };
-                    damaged.push((expected..=record.sequence - 1, at));
-                    before = 0;
-                    record
-                }
-            };
-            if are_different(record.before, before) {
-                return Err(self.foreign(format!("record {} does not follow the one before", record.sequence)));
-            }
-            (at, expected, before) = (record.end(), record.sequence + 1, record.crc);
-            records.push(record);
-        }
-        let is_last = limit == u64::MAX;
-        if !is_last && expected <= limit {
-            damaged.push((expected..=limit, at));
-        }
-        bytes.truncate(at);
-        let last = if is_last { expected - 1 } else { limit };
-        Ok(Scanned { piece, before: self.header.before, bytes, records, damaged, last })
-    }
-}
-
-impl Scanned {
-    /// CRC of the record with the last sequence; 0 = unknown.
-    fn last_crc(&self) -> u32 {
-        match self.records.last() {
-            _ if self.is_cut_short() => 0,
-            Some(record) => record.crc,
-            None => self.before,
-        }
-    }
-
-    /// Whether its last records are missing.
-    fn is_cut_short(&self) -> bool {
-        self.damaged.last().is_some_and(|(range, _)| *range.end() == self.last)
-    }
-
-    fn place(&self, at: usize) -> String {
-        format!("{} at byte {at}", self.piece.path().display())
-    }
-
-    fn record_bytes(&self) -> usize {
-        self.bytes.len() - HEADER_AREA_BYTES
-    }
-
-    /// Its records from a sequence on.
-    fn needed(&self, needed_from: u64) -> impl Iterator<Item = Record> {
-        self.records.iter().copied().filter(move |record| record.sequence >= needed_from)
-    }
-
-    fn payload(&self, record: Record) -> &[u8] {
-        &self.bytes[record.payload()]
-    }
-
-    /// Tells damage and records, each where it belongs.
-    fn tell(&self, needed_from: u64, tell: &mut impl FnMut(Recovered<'_>)) {
-        let mut damaged = self.damaged.iter().peekable();
-        let mut tell_damage = |before: u64, tell: &mut dyn FnMut(Recovered<'_>)| {
-            while let Some((range, at)) = damaged.next_if(|(range, _)| *range.start() < before) {
-                if let Some(range) = needed_part(range, needed_from) {
-                    tell(Recovered::Damaged { from: *range.start(), through: *range.end(), at: self.place(*at) });
-                }
-            }
-        };
-        for record in self.needed(needed_from) {
-            tell_damage(record.sequence, tell);
-            self.tell_padding(record, tell);
-            let (payload, offset) = (self.payload(record), record.payload().start as u32);
-            tell(Recovered::Record { sequence: record.sequence, payload, piece: &self.piece, offset });
-        }
-        tell_damage(u64::MAX, tell);
-    }
-
-    fn tell_padding(&self, record: Record, tell: &mut dyn FnMut(Recovered<'_>)) {
-        if !record::padding_is_intact(&self.bytes, record) {
-            tell(Recovered::Healed { at: self.place(record.payload().end) });
-        }
-    }
+    slot.file.write_at(Point::WalWrite, &area, 0)?;
+    slot.file.sync_data(Point::WalSync)
 }
 
 impl Chain {
@@ -507,7 +273,6 @@ impl Chain {
         for range in scanned.damaged.iter().filter_map(|(range, _)| needed_part(range, needed_from)) {
             self.found.damaged += range.end() - range.start() + 1;
         }
-        self.newest = scanned.records.last().map(|record| (record.at, scanned.bytes[record.at..record.end()].to_vec()));
         let is_intact = scanned.damaged.is_empty();
         self.held.push_back(scanned);
         while !self.held.is_empty()
@@ -565,6 +330,10 @@ impl Wal {
             let payload = scanned.payload(record);
             crc = record::append(&mut self.buffer, piece.seal(), record.sequence, crc, &[payload]);
         }
+        if let Some(current) = self.current.as_mut().filter(|_| !copies.is_empty()) {
+            // also if the write fails: once the header is on the disk, these are the copies that count
+            current.last = self.last;
+        }
         self.write_copies(crc)?;
         let mut at = HEADER_AREA_BYTES;
         for (scanned, record) in copies {
@@ -575,22 +344,4 @@ impl Wal {
         }
         Ok(())
     }
-}
-
-/// Whether a file that the manifest does not name was written as a piece of this log.
-fn is_in_use(disk: &Disk, path: &Path, log_id: LogId) -> Result<bool, DiskError> {
-    let mut area = Box::new([0; HEADER_AREA_BYTES]);
-    disk.open(Point::WalOpen, path, Open::Read)?.read_at(Point::WalRead, &mut area[..], 0)?;
-    Ok(matches!(header::decode(&area), HeaderState::Valid { header, .. } if header.log_id == log_id))
-}
-
-/// Whether two CRCs of the same record are known and differ.
-fn are_different(a: u32, b: u32) -> bool {
-    a != 0 && b != 0 && a != b
-}
-
-/// The part of a range that is needed.
-fn needed_part(range: &RangeInclusive<u64>, needed_from: u64) -> Option<RangeInclusive<u64>> {
-    let part = *range.start().max(&needed_from)..=*range.end();
-    (!part.is_empty()).then_some(part)
 }

@@ -53,6 +53,10 @@ fn sentence(code: Code) -> &'static str {
     }
 }
 
+/// What everything that is stored may end with, whoever asks for it.
+pub const STORING: [Code; 5] =
+    [Code::JournalFull, Code::StorageFull, Code::OutcomeUnknown, Code::Unavailable, Code::Stopping];
+
 /// The two bodies.
 fn body(place: &Place<'_>) -> Value {
     let detail = |place: &Place<'_>| {

@@ -88,6 +88,7 @@ pub struct Operation {
     body: Option<Body>,
     answers: Map<String, Value>,
     errors: Vec<Code>,
+    stores_nothing: bool,
 }
 
 impl Operation {
@@ -101,6 +102,7 @@ impl Operation {
             body: None,
             answers: Map::new(),
             errors: access.errors().to_vec(),
+            stores_nothing: false,
         }
     }
 
@@ -168,6 +170,12 @@ impl Operation {
         self
     }
 
+    /// It changes nothing that lasts, although its method is not GET.
+    pub fn stores_nothing(mut self) -> Operation {
+        self.stores_nothing = true;
+        self
+    }
+
     pub fn document(mut self, place: &Place<'_>, method: &str) -> Value {
         let mut all: Vec<Value> = parameters::of_path(place.path);
         let by_query = self.access != Access::Anyone && self.access != Access::Caller && self.access != Access::Admin;
@@ -179,6 +187,9 @@ impl Operation {
         all.append(&mut self.parameters);
         if all.iter().any(|parameter| parameter["in"] == "query") {
             self.errors.extend([Code::InvalidParameter, Code::BadRequest]);
+        }
+        if method != "get" && !self.stores_nothing {
+            self.errors.extend(errors::STORING);
         }
         if self.access != Access::Anyone {
             self.errors.push(Code::Internal);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{SETTINGS, Stopped, as_it_is, expect_refusal, expect_whole_after_start};
+use super::{SETTINGS, Stopped, as_it_is, expect_refusal, expect_whole_after_start, judge_refusal, quiet};
 use crate::support::acknowledged::{Acknowledged, Owner, Verdict, events_at, new_token};
 use crate::support::folder::{self, Bit, places};
 use crate::support::program::{Ended, Program, command};
@@ -87,6 +87,26 @@ fn spoil_each(stopped: &Stopped, ways: Vec<Way>, ways_out: &[&str], may_lose: bo
         folder::remove(&data);
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Starts a server that must have everything, or refuse as [`expect_refusal`] says. Returns the line of the refusal.
+#[track_caller]
+fn expect_whole_or_refusal(data: &Path, acknowledged: &Acknowledged, words: &[&[&str]]) -> Option<String> {
+    let before = folder::listing(data);
+    let mut server = quiet(data, as_it_is);
+    if let Err(ended) = server.try_launch() {
+        return Some(judge_refusal(data, &before, &ended, words));
+    }
+    acknowledged.expect_whole(&server);
+    server.stop();
+    None
+}
+
+/// What doctor says of a folder.
+fn doctor(data: &Path) -> Ended {
+    let mut doctor = command(&["doctor", "--data"]);
+    doctor.arg(data);
+    Program::start(doctor).wait()
 }
 
 fn way(name: impl Into<String>, spoil: impl Fn(&Path) + 'static) -> Way {
@@ -241,20 +261,30 @@ fn spoilt_files_of_what_is_configured_are_healed_or_end_the_start() {
     spoil_each(&stopped, ways, &[], false);
 }
 
+/// As long as the write-ahead log has all of it, a start makes it whole. Doctor says beforehand which of the two it will be.
 #[test]
-fn a_start_without_what_is_configured_names_the_ways_out() {
+fn a_start_without_what_is_configured_is_whole_or_names_the_ways_out() {
     let mut random = random();
     let stopped = Stopped::new(&mut random);
-    let data = stopped.copy();
-    folder::remove(&data.join("state"));
-    let line = expect_refusal(&data, as_it_is, &[&[&data.join("state").display().to_string()], &WAYS_OUT]);
-    assert!(!line.contains("panicked"), "{line}");
-    let mut doctor = command(&["doctor", "--data"]);
-    doctor.arg(&data);
-    let said = Program::start(doctor).wait();
-    let events: usize = stopped.acknowledged.events.values().map(Vec::len).sum();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.contains("channel") && said.out.contains("events"), "of {events} events: {said:?}");
+    for parts in [&["state"][..], &["state", "wal"]] {
+        let data = stopped.copy();
+        parts.iter().for_each(|part| folder::remove(&data.join(part)));
+        let said = doctor(&data);
+        let missing: Vec<_> = parts.iter().map(|part| data.join(part).display().to_string()).collect();
+        let missing: Vec<_> = missing.iter().map(String::as_str).collect();
+        let refused = expect_whole_or_refusal(&data, &stopped.acknowledged, &[&missing, &WAYS_OUT]);
+        assert!(refused.is_some() || !parts.contains(&"wal"), "nothing has what was configured");
+        match refused {
+            None => assert_eq!(said.code, Some(0), "{said:?}"),
+            Some(line) => {
+                assert!(!line.contains("panicked"), "{line}");
+                let events: usize = stopped.acknowledged.events.values().map(Vec::len).sum();
+                assert_eq!(said.code, Some(1), "{said:?}");
+                assert!(said.out.contains("channel") && said.out.contains("events"), "of {events} events: {said:?}");
+            }
+        }
+        folder::remove(&data);
+    }
 }
 
 /// An older copy knows neither of a revocation nor of a tenant whose channel number it would give out again.
@@ -316,17 +346,20 @@ fn segments_of_the_log_that_are_spoilt_are_never_silent() {
     spoil_each(&stopped, ways, &[], true);
 }
 
+/// As long as the write-ahead log has all of its events, a start makes it again.
 #[test]
-fn a_segment_that_was_removed_ends_the_start_and_is_named() {
+fn a_segment_that_was_removed_is_made_again_or_ends_the_start_and_is_named() {
     let mut random = random();
     let stopped = Stopped::new(&mut random);
     for segment in folder::numbered(&stopped.data.join("log")) {
         let data = stopped.copy();
         let gone = data.join(segment.strip_prefix(&stopped.data).expect("it is below"));
         folder::remove(&gone);
-        expect_refusal(&data, as_it_is, &[&[&gone.display().to_string()]]);
-        folder::copy_into(&stopped.data, &data);
-        expect_whole_after_start(&data, &stopped.acknowledged);
+        let words: [&[&str]; 2] = [&[&gone.display().to_string()], &WAYS_OUT];
+        if expect_whole_or_refusal(&data, &stopped.acknowledged, &words).is_some() {
+            folder::copy_into(&stopped.data, &data);
+            expect_whole_after_start(&data, &stopped.acknowledged);
+        }
         folder::remove(&data);
     }
 }
@@ -398,9 +431,7 @@ fn a_stretch_of_a_segment_that_is_lost_is_told_by_readers_readiness_and_doctor()
     let mut server = TestServer::at(&stopped.data, &SETTINGS);
     server.launch();
     eventually("doctor tells it, too", || {
-        let mut doctor = command(&["doctor", "--data"]);
-        doctor.arg(&stopped.data);
-        let said = Program::start(doctor).wait();
+        let said = doctor(&stopped.data);
         said.out.contains("warn") && said.out.contains("damage")
     });
 }

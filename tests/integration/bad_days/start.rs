@@ -69,7 +69,7 @@ fn a_lock_on_a_segment_ends_the_start_and_costs_nothing() {
         let data = stopped.copy();
         let segment = data.join(segment.strip_prefix(&stopped.data).expect("it is below"));
         let held = folder::hold_lock(&segment.join("db"));
-        expect_refusal(&data, as_it_is, &[&[&name(&segment)], &["lock", "in use"], &["stop"]]);
+        expect_refusal(&data, as_it_is, &[&[&name(&segment)], &["lock", "in use", "held"], &["stop"]]);
         drop(held);
         expect_whole_after_start(&data, &stopped.acknowledged);
         folder::remove(&data);
@@ -81,7 +81,7 @@ fn a_lock_on_what_is_configured_ends_the_start_and_costs_nothing() {
     let stopped = stopped();
     let generation = folder::newest(&stopped.data.join("state"));
     let held = folder::hold_lock(&generation.join("db"));
-    expect_refusal(&stopped.data, as_it_is, &[&[&name(&generation)], &["lock", "in use"], &["stop"]]);
+    expect_refusal(&stopped.data, as_it_is, &[&[&name(&generation)], &["lock", "in use", "held"], &["stop"]]);
     drop(held);
     expect_whole_after_start(&stopped.data, &stopped.acknowledged);
 }
@@ -155,7 +155,7 @@ fn too_few_open_files_end_the_start_whichever_is_the_first_too_many() {
                 server.kill();
             }
             Err(ended) => {
-                judge_refusal(&stopped.data, &before, &ended, &[&["open files"], &["ulimit", "LimitNOFILE"]]);
+                judge_refusal(&stopped.data, &before, &ended, &[&["files"], &["ulimit", "LimitNOFILE"]]);
                 refusals += 1;
             }
         }

@@ -8,7 +8,7 @@ use super::{run, with_token};
 use crate::support::program::{Ended, Program, command};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::server::ADMIN;
-use crate::support::{Map, TestServer};
+use crate::support::{Map, TestServer, eventually};
 
 /// The verdict on a subject, and what is said of it.
 #[track_caller]
@@ -97,18 +97,34 @@ fn a_proxy_that_holds_the_stream_back_or_cuts_it_is_recognised() {
 
 #[test]
 fn a_data_folder_is_looked_at_while_its_server_runs_and_after_it() {
-    let mut server = TestServer::start(&[]);
-    server.new_map("data").publish_many(10);
+    let mut server = TestServer::start(&[("storage.segment_max_bytes", "1048576")]);
+    server.new_map("small").publish_many(7);
+    let map = server.new_map("data");
+    let event = json!({"type": "map_kill", "payload": {"filler": "x".repeat(6_000)}});
+    for _ in 0..4 {
+        map.publish(&json!(vec![event.clone(); 100]));
+    }
     let folder = server.folder().to_owned();
     let data = folder.to_str().expect("UTF-8").to_owned();
     let doctor = |more: &[&str]| Program::start(command(&[&["doctor", "--data", &data], more].concat())).wait();
+    eventually("each segment is shown with its size", || doctor(&[]).out.contains("0000000001  "));
     let running = doctor(&[]);
     assert_eq!(running.code, Some(0), "{running:?}");
     assert_eq!(finding(&running, "lock"), ("ok", "a running server holds the folder"));
-    assert!(finding(&running, "log").1.starts_with("1 segments"), "{running:?}");
-    assert!(running.out.contains("0000000001  "), "each segment with its size: {running:?}");
+    for subject in ["folder", "secrets", "format", "log", "losses", "notes", "quarantine"] {
+        assert_eq!(finding(&running, subject).0, "ok", "{subject}: {running:?}");
+    }
+    let log = finding(&running, "log").1;
+    assert!(log.contains(" segment") && log.contains(" events, "), "{running:?}");
     server.stop();
-    assert_eq!(finding(&doctor(&[]), "lock"), ("ok", "no server is running on the folder"));
+    let stopped = doctor(&[]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert_eq!(finding(&stopped, "lock"), ("ok", "no server is running on the folder"));
+    // of a folder that nobody holds it reads the documents, too
+    for subject in ["folder", "secrets", "format", "documents", "wal", "log", "losses", "notes", "quarantine"] {
+        assert_eq!(finding(&stopped, subject).0, "ok", "{subject}: {stopped:?}");
+    }
+    assert!(finding(&stopped, "wal").1.contains("in no segment yet"), "{stopped:?}");
     let key = folder.join("secret-key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("it can be changed");
     let aside = folder.join("quarantine/0000000007-1");

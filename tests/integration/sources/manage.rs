@@ -218,20 +218,25 @@ fn a_channel_takes_its_sources_with_it_and_has_no_more_than_it_may() {
 }
 
 #[test]
-fn a_source_whose_key_cannot_be_read_any_more_lets_nobody_in_until_it_is_rotated() {
+fn with_the_secret_key_of_another_server_there_is_no_start_and_with_its_own_sources_know_their_senders() {
     let mut server = TestServer::start(&[]);
     let map = server.new_map("sealed");
     let source = Source::hmac(&map);
     let body = r#"{"event_type":"a"}"#;
     source.signed(body, now_ms()).send().expect(200);
     server.stop();
-    std::fs::remove_file(server.folder().join("secret-key")).expect("the key that seals secrets");
-    server.restart();
+    let (key, aside) = (server.folder().join("secret-key"), server.folder().join("aside"));
+    std::fs::rename(&key, &aside).expect("the key that seals secrets");
+    let other = TestServer::start(&[]);
+    std::fs::copy(other.folder().join("secret-key"), &key).expect("the key of another server");
+    let ended = server.try_launch().expect_err("no sender could be known");
+    let said = ended.err.lines().last().unwrap_or_default();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(said.contains(&key.display().to_string()) && said.contains("STENTOR_SECRET_KEY"), "{said}");
+    std::fs::rename(&aside, &key).expect("the key is back");
+    server.launch();
     let (map, source) = (map.at(&server), source.at(&server));
-    assert_eq!(source.signed(body, now_ms()).send().expect(503)["code"], "UNAVAILABLE");
-    assert_eq!(source.request("").body(body).send().status, 503);
-    let rotated = source.manage(&map.token, "POST", "/rotate-secret").json(&json!({"secretKey": KEY})).send();
-    rotated.expect(200);
     source.signed(body, now_ms()).send().expect(200);
+    assert_eq!(source.request("").body(body).send().status, 401, "and still nobody else");
     assert_eq!(map.history("").len(), 2);
 }

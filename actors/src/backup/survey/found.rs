@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Counts, Finding, SurveyOptions, words};
 use crate::backup::BackupError;
 use crate::disk::{Disk, Point};
-use crate::documents::{self, DecodeError, Documents, GenerationSurvey, Generations, STATE, Table};
+use crate::documents::{self, DecodeError, Documents, GenerationSurvey, Generations, LostGeneration, STATE, Table};
 use crate::journal::{self, CHANNEL_NUMBERS, RecoveryError};
 use crate::log::{DamagedRange, LogSurvey, LossDocument, SegmentState, SegmentSurvey, count_events};
 use crate::model::channel::Channel;
@@ -67,6 +67,7 @@ impl Found<'_> {
         let wal_dir = self.data_dir.join("wal");
         let begin = wal::begin(self.disk, &wal_dir);
         let begins_at = begin.as_ref().map_or(1, |begin| begin.sequence);
+        let has_all = begin.as_ref().is_ok_and(|begin| begin.sequence == 1);
         let log_id = begin.as_ref().ok().map(|begin| &begin.log_id.0);
         let generation = Generations::survey(self.disk, self.data_dir, log_id, begins_at)?;
         let none = Documents::default();
@@ -75,7 +76,7 @@ impl Found<'_> {
             Err(_) => (&none, 1),
         };
         let replay = begin.and_then(|_| self.replay(&log, documents, documents_from, begins_at));
-        let names = names(documents)?;
+        let names = names(generation.as_ref().map_or_else(|lost| &lost.rest, |generation| &generation.documents))?;
         let nothing = Replay::default();
         let replayed = replay.as_ref().unwrap_or(&nothing);
         let mut counts = events_of(&log.segments);
@@ -83,7 +84,7 @@ impl Found<'_> {
             *counts.entry(*channel).or_default() += events;
         }
         let mut findings =
-            vec![self.documents(&generation, replayed, begins_at, &counts, &names)?, self.wal(&replay, &names)?];
+            vec![self.documents(&generation, replayed, has_all, &counts, &names)?, self.wal(&replay, &names)?];
         findings.extend(self.segments(&log, documents, replayed, &names));
         findings.push(losses(&known_damage(&log, Some(documents))?, &names));
         findings.extend(self.secret_key(documents)?);
@@ -153,9 +154,9 @@ impl Found<'_> {
 
     fn documents(
         &self,
-        generation: &Result<GenerationSurvey, String>,
+        generation: &Result<GenerationSurvey, LostGeneration>,
         replay: &Replay,
-        begins_at: u64,
+        has_all: bool,
         counts: &Counts,
         names: &BTreeMap<u32, String>,
     ) -> Result<Finding, BackupError> {
@@ -167,10 +168,10 @@ impl Found<'_> {
         let generation = match generation {
             Ok(generation) => generation,
             // nothing was given up yet, so the write-ahead log has all of them
-            Err(_) if begins_at == 1 && replay.documents_lost.is_none() => {
+            Err(_) if has_all && replay.documents_lost.is_none() => {
                 return Ok(Finding::fine(SUBJECT, "all of them are in the write-ahead log so far"));
             }
-            Err(why) => {
+            Err(LostGeneration { why, .. }) => {
                 let text = format!(
                     "channels, tokens, webhooks and sources in {} are lost ({why}), and no server starts; the log has {events} of \
                      {channels}; {PUT_BACK}",

@@ -3,7 +3,7 @@
 use super::files::{COPY_HEADER_BYTES, Folder};
 use super::{GenerationError, Manifest};
 use crate::disk::{Database, DatabaseError, DiskError, DiskFile, Point};
-use crate::documents::Documents;
+use crate::documents::{Change, Documents};
 use crate::documents::chunks::{self, CHUNK_BYTES, Entries};
 
 /// One of the two places where a generation's chunks are.
@@ -165,6 +165,29 @@ impl Place<DiskFile> {
         self.note(|| format!("chunk {number} is damaged"));
         Ok(None)
     }
+}
+
+/// What can be read of a generation, whatever is damaged. The database is not opened, only its file is searched.
+pub fn salvage(folder: &Folder, manifest: Option<&Manifest>) -> Result<Vec<Change>, GenerationError> {
+    let raw = folder.salvage()?;
+    let mut copy = Place { name: "copy", source: folder.open_copy()?, fault: None };
+    let copied_bytes = copy.source.as_ref().map_or(Ok(0), DiskFile::len)?.saturating_sub(COPY_HEADER_BYTES);
+    // without a manifest there are as many chunks as can be found
+    let copied = u32::try_from(copied_bytes.div_ceil(CHUNK_BYTES as u64)).unwrap_or(u32::MAX);
+    let in_raw = raw.keys().next_back().map_or(0, |number| number.saturating_add(1));
+    let count = manifest.map_or(copied.max(in_raw), |manifest| manifest.chunks);
+    let bytes = manifest.map_or(copied_bytes, |manifest| manifest.bytes);
+    let (mut entries, mut found) = (Entries::default(), Vec::new());
+    let mut buffer = vec![0; CHUNK_BYTES];
+    for number in 0..count {
+        let copied = copy.chunk(number, chunk_bytes(bytes, number), &mut buffer)?;
+        let chunk = copied.or(raw.get(&number).map(Vec::as_slice)).and_then(|bytes| chunks::check(number, bytes));
+        let is_read = chunk.is_some_and(|chunk| entries.push(chunk, |change| found.push(change)).is_ok());
+        if !is_read {
+            entries.skip();
+        }
+    }
+    Ok(found)
 }
 
 /// Where the files of a generation differ from the chunks that were to be written.

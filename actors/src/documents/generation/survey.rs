@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::files::{self, Folder};
-use super::{GenerationError, Generations, LogId, damage, reading};
+use super::{GenerationError, Generations, LogId, Manifest, damage, reading};
 use crate::disk::Disk;
 use crate::documents::Documents;
 
@@ -18,6 +18,13 @@ pub struct GenerationSurvey {
     pub damage: String,
 }
 
+/// Why no generation can be used.
+pub struct LostGeneration {
+    pub why: String,
+    /// What can be read of the newest one all the same: enough to name some channels, and nothing to start on.
+    pub rest: Documents,
+}
+
 impl Generations {
     /// Looks at the generations of a data folder. `log_id` and `log_begins_at` are as for [`Generations::open`]; without
     /// them the newest one that can be read counts. The inner error says why there is none that can be used. Blocks.
@@ -29,9 +36,9 @@ impl Generations {
         data_dir: &Path,
         log_id: Option<&LogId>,
         log_begins_at: u64,
-    ) -> Result<Result<GenerationSurvey, String>, GenerationError> {
+    ) -> Result<Result<GenerationSurvey, LostGeneration>, GenerationError> {
         let generations = Generations::new(disk, data_dir, log_id.unwrap_or(&[0; 16]));
-        let mut passed_over = Vec::new();
+        let (mut passed_over, mut rest) = (Vec::new(), None);
         let mut numbers = files::numbers(disk, &generations.dir)?;
         while let Some(number) = numbers.pop() {
             let folder = Folder::new(disk, &generations.dir, number);
@@ -40,6 +47,7 @@ impl Generations {
                 Ok(found) => found,
                 Err(why) => {
                     pass_over(why);
+                    salvage(&mut rest, &folder, None)?;
                     continue;
                 }
             };
@@ -52,7 +60,10 @@ impl Generations {
                 continue;
             }
             match reading::read_without_database(&folder, &manifest)? {
-                Err(why) => pass_over(why),
+                Err(why) => {
+                    pass_over(why);
+                    salvage(&mut rest, &folder, Some(&manifest))?;
+                }
                 Ok((documents, mut faults)) => {
                     faults.extend(fault);
                     let damage = damage(&passed_over, &faults);
@@ -63,6 +74,19 @@ impl Generations {
         if passed_over.is_empty() {
             passed_over.push("there is no generation".into());
         }
-        Ok(Err(passed_over.join("; ")))
+        Ok(Err(LostGeneration { why: passed_over.join("; "), rest: rest.unwrap_or_default() }))
     }
+}
+
+/// Reads what is left of a generation, unless a newer one was read.
+fn salvage(
+    rest: &mut Option<Documents>,
+    folder: &Folder,
+    manifest: Option<&Manifest>,
+) -> Result<(), GenerationError> {
+    if rest.is_none() {
+        let found = reading::salvage(folder, manifest)?;
+        *rest = Some(Documents::of(found, manifest.map_or(0, |manifest| manifest.sequence)));
+    }
+    Ok(())
 }

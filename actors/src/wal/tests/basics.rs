@@ -12,6 +12,10 @@ fn a_commit_is_read_from_its_piece() {
     assert_eq!(committed.sequence, 1);
     assert_eq!(&committed.piece.read(committed.offset, 10).unwrap()[..], b"one commit");
     assert_eq!(&committed.piece.read(committed.offset + 4, 3).unwrap()[..], b"com");
+    for (offset, len) in [(PIECE_BYTES - 1, 2), (0, u32::MAX), (u32::MAX, u32::MAX)] {
+        let refused = committed.piece.read(offset, len).unwrap_err();
+        assert_eq!(refused.source.kind(), std::io::ErrorKind::UnexpectedEof);
+    }
 }
 
 #[rstest]
@@ -199,4 +203,25 @@ fn a_look_at_the_log_writes_nothing() {
     assert_eq!(seen.records, expected(11..=40, 500));
     assert_eq!((found.last, found.records, found.bytes, found.damaged), (40, 30, 15_000, 0));
     assert_eq!(writes(), before);
+}
+
+#[test]
+fn the_real_file_system_keeps_a_log_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("wal");
+    let disk = Disk::real();
+    let mut wal = Wal::create(&disk, &dir, LOG_ID, 1, options()).unwrap();
+    while wal.prepare().unwrap() {}
+    for _ in 0..40 {
+        commit(&mut wal, 500);
+    }
+    wal.free_through(10);
+    wal.close().unwrap();
+    for round in 0..3 {
+        let mut seen = Seen::default();
+        let options = Options { salt_seed: round, ..options() };
+        let mut wal = Wal::recover(&disk, &dir, options, 11, |recovered| seen.take(recovered)).unwrap();
+        assert_eq!(seen, Seen { records: expected(11..=40 + round, 500), ..Seen::default() });
+        commit(&mut wal, 500);
+    }
 }

@@ -299,6 +299,28 @@ fn a_failing_read_stops_the_start_and_the_next_one_finds_everything() {
     assert_eq!(recover(&disk).1.records, expected(1..=COMMITS, BYTES));
 }
 
+#[rstest]
+#[case::of_a_header(0..3, &[])]
+#[case::of_the_first_piece(3..4, &[1])]
+#[case::of_the_second_piece(4..5, &[4])]
+#[case::of_the_newest_piece(5..6, &[7])]
+fn a_bad_read_does_not_become_damage_on_the_disk(#[case] reads: std::ops::Range<u64>, #[case] lost: &[u64]) {
+    for nth in reads {
+        let disk = log(true);
+        disk.faults().set(Point::WalRead, crate::disk::failure::Fault::damage().after(nth).times(1));
+        let mut seen = Seen::default();
+        let told = |told: Recovered<'_>| match told {
+            Recovered::Record { sequence, payload, .. } => seen.records.push((sequence, payload.to_vec())),
+            Recovered::Damaged { from, through, .. } => seen.damaged.push(from..=through),
+            Recovered::Healed { at } => seen.healed.push(at),
+        };
+        drop(Wal::recover(&disk, dir(), options(), 1, told).unwrap());
+        assert_eq!(seen.damaged, lost.iter().map(|&sequence| sequence..=sequence).collect::<Vec<_>>());
+        assert_eq!(seen.sequences(), (1..=COMMITS).filter(|sequence| !lost.contains(sequence)).collect::<Vec<_>>());
+        assert_eq!(recover(&disk).1, Seen { records: expected(1..=COMMITS, BYTES), ..Seen::default() });
+    }
+}
+
 #[test]
 fn the_smallest_piece_suffices() {
     let disk = disk(1);

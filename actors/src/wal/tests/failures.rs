@@ -146,6 +146,29 @@ fn a_disk_that_fails_for_long_uses_up_pieces_but_comes_back() {
     assert_eq!(recover(&disk).1.records, expected(1..=4, 500));
 }
 
+#[rstest]
+#[case::with_fsync(Durability::Fsync)]
+#[case::with_an_interval(Durability::Interval { every_ms: 100 })]
+fn a_disk_that_syncs_no_commit_for_long_uses_up_no_files(#[case] durability: Durability) {
+    let disk = disk(1);
+    let mut wal = log(&disk, durability, 3);
+    let files = wal.pieces().counts().files;
+    disk.faults().fail(Point::WalSync, libc::EIO);
+    for _ in 0..50 {
+        let _ = wal.commit(&[&[9; 500]], Urgency::Normal);
+        wal.sync().unwrap_err();
+        let _ = wal.prepare();
+    }
+    assert!(wal.pieces().counts().files <= files + 2, "{:?}", wal.pieces().counts());
+    disk.faults().clear_all();
+    wal.settle().unwrap();
+    let last = commit(&mut wal, 500).sequence;
+    wal.sync().unwrap();
+    for seen in after_crashes(&disk) {
+        assert_eq!(seen.sequences(), (1..=last).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_full_copy_on_write_disk_is_like_any_other_failure() {
     let disk = disk(1);

@@ -85,7 +85,7 @@ impl World {
 
     fn options(&mut self) -> Options {
         let salt_seed = self.random.next();
-        Options { durability: self.durability, unsynced_max_bytes: 3_000, salt_seed, max_pieces: 40, ..options() }
+        Options { durability: self.durability, unsynced_max_bytes: 3_000, salt_seed, max_pieces: 100, ..options() }
     }
 
     fn last(&self) -> u64 {
@@ -131,6 +131,8 @@ impl World {
             self.acknowledged.push(payload.clone());
             self.perhaps.clear();
         }
+        // a write that failed within a sector may leave half a header beside a whole one
+        seen.healed.retain(|place| !place.starts_with("one of the two headers"));
         if seen.records != promised || !seen.damaged.is_empty() || !seen.healed.is_empty() {
             let (seen_last, promised) = (seen.sequences(), promised.iter().map(|(sequence, _)| *sequence));
             let promised = promised.collect::<Vec<_>>();
@@ -143,7 +145,9 @@ impl World {
         if wal.counts().begun > 0 && wal.is_settled() {
             self.perhaps.clear();
         }
-        self.durable = self.last();
+        if self.durability != Durability::Flush {
+            self.durable = self.last();
+        }
         self.wal = Some(wal);
         Ok(())
     }
@@ -219,7 +223,9 @@ impl World {
 
     fn sync(&mut self) {
         let Some(wal) = &mut self.wal else { return };
-        if let Ok(Ok(())) = catch_unwind(AssertUnwindSafe(|| wal.sync())) {
+        if let Ok(Ok(())) = catch_unwind(AssertUnwindSafe(|| wal.sync()))
+            && self.durability != Durability::Flush
+        {
             self.durable = self.last();
         }
         self.note_settled();
@@ -313,7 +319,7 @@ impl World {
     /// Whether a power cut now, which this disk does not notice, would keep the promise.
     fn check_power_cut(&mut self) -> Result<(), Broken> {
         let disk = self.disk.after_crash(self.random.next()).unwrap();
-        let copy = World {
+        let mut copy = World {
             random: Random(self.random.next()),
             disk,
             wal: None,
@@ -325,7 +331,6 @@ impl World {
             read: VecDeque::new(),
             next: self.next,
         };
-        let mut copy = copy;
         copy.start()?;
         if copy.wal.is_none() { Err("the start failed without a fault".into()) } else { Ok(()) }
     }
@@ -362,16 +367,23 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
     first..first + count
 }
 
+/// Panics that are part of the game are not shown.
 fn quiet() {
-    // panics are part of the game here
-    std::panic::set_hook(Box::new(|_| {}));
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let show = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !info.payload_as_str().is_some_and(|text| text.ends_with("was asked to panic")) {
+                show(info);
+            }
+        }));
+    });
 }
 
 #[test]
 fn with_fsync_no_promise_is_broken() {
     quiet();
-    let broken: Vec<Broken> = seeds(60).filter_map(|seed| run(seed, 400, Durability::Fsync).err()).collect();
-    let _ = std::panic::take_hook();
+    let broken: Vec<Broken> = seeds(40).filter_map(|seed| run(seed, 400, Durability::Fsync).err()).collect();
     assert!(broken.is_empty(), "{} broken, such as {:#?}", broken.len(), &broken[..broken.len().min(5)]);
 }
 
@@ -379,8 +391,14 @@ fn with_fsync_no_promise_is_broken() {
 fn with_an_interval_a_kill_breaks_no_promise_and_a_power_cut_only_what_was_not_synced() {
     quiet();
     let durability = Durability::Interval { every_ms: 1 };
-    let broken: Vec<Broken> = seeds(60).filter_map(|seed| run(seed, 400, durability).err()).collect();
-    let _ = std::panic::take_hook();
+    let broken: Vec<Broken> = seeds(40).filter_map(|seed| run(seed, 400, durability).err()).collect();
+    assert!(broken.is_empty(), "{} broken, such as {:#?}", broken.len(), &broken[..broken.len().min(5)]);
+}
+
+#[test]
+fn with_flush_a_kill_breaks_no_promise_and_a_power_cut_leaves_nothing_that_was_refused() {
+    quiet();
+    let broken: Vec<Broken> = seeds(40).filter_map(|seed| run(seed, 400, Durability::Flush).err()).collect();
     assert!(broken.is_empty(), "{} broken, such as {:#?}", broken.len(), &broken[..broken.len().min(5)]);
 }
 
@@ -395,6 +413,5 @@ fn a_log_without_syncs_breaks_the_promise() {
         })
     });
     let broken = broken.count();
-    let _ = std::panic::take_hook();
     assert!(broken > 20, "{broken}");
 }

@@ -31,14 +31,7 @@ pub fn publish(place: &Place<'_>) -> Operation {
         .with_body(true, "application/x-ndjson", lines)
         .answers(201, "The events are durable.", events::published(place), json!({ "data": { "ids": ids } }))
         .answer_header(201, "Idempotency-Replayed", "The answer to an earlier request with the same key.", replayed)
-        .fails(&[
-            Code::BadRequest,
-            Code::JournalFull,
-            Code::StorageFull,
-            Code::OutcomeUnknown,
-            Code::Unavailable,
-            Code::Stopping,
-        ])
+        .fails(&[Code::BadRequest])
 }
 
 pub fn history(place: &Place<'_>) -> Operation {

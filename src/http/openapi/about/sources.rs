@@ -271,17 +271,12 @@ fn accepted_example() -> Value {
     json!({ "accepted": 1, "ids": [format!("evt_{}", events::EXAMPLE_ULID)] })
 }
 
-/// What publishing may end with.
-const PUBLISHING: [Code; 5] =
-    [Code::JournalFull, Code::StorageFull, Code::OutcomeUnknown, Code::Unavailable, Code::Stopping];
-
 pub fn retry_letter(_: &Place<'_>) -> Operation {
     let challenge = object(json!({ "challenge": text("A letter that was no event but a challenge of its sender.") }));
     Operation::new(TAG, "Send a dead letter again", MANAGES)
         .says("It is read as the source reads now, and leaves the list when it is taken.")
         .answers(200, "It was taken.", json!({ "oneOf": [accepted(), challenge] }), accepted_example())
         .fails(&[Code::InvalidJson, Code::ValidationFailed, Code::PayloadTooLarge, Code::Conflict])
-        .fails(&PUBLISHING)
 }
 
 pub fn delete_letter(_: &Place<'_>) -> Operation {
@@ -316,5 +311,4 @@ pub fn take(place: &Place<'_>) -> Operation {
         .answers_as(200, "", "text/plain", challenge)
         .answer_header(200, "Idempotency-Replayed", "The answer to an earlier request with the same key.", json!({ "const": "true" }))
         .fails(&[Code::Unauthorized, Code::NotFound, Code::RequestTimeout, Code::RateLimited, Code::SourcePaused, Code::Internal])
-        .fails(&PUBLISHING)
 }

@@ -67,6 +67,7 @@ pub fn ticket(place: &Place<'_>) -> Operation {
         .optional_body(place.body::<streams::TicketRequest>(), json!({ "events": ["map_kill"] }))
         .answers(201, "The ticket.", data(object(members)), json!({ "data": shown }))
         .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit])
+        .stores_nothing()
 }
 
 pub fn realtime_ticket(place: &Place<'_>) -> Operation {
@@ -83,4 +84,5 @@ pub fn realtime_ticket(place: &Place<'_>) -> Operation {
         .optional_body(place.body_with_alias::<realtime::RealtimeTicketRequest>("path_prefix", "pathPrefix"), asked)
         .answers(201, "The ticket.", form, shown)
         .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit])
+        .stores_nothing()
 }

@@ -251,7 +251,7 @@ pub fn create(place: &Place<'_>) -> Operation {
         .says("It gets the events from now on. A secret that the server made is shown only here.")
         .body(asked(place), json!({ "url": "https://example.org/hook", "events": ["*"] }))
         .answers(201, "The webhook.", data(shown(place)), json!({ "data": made }))
-        .fails(&[Code::Conflict, Code::WebhookLimit, Code::Unavailable])
+        .fails(&[Code::Conflict, Code::WebhookLimit])
 }
 
 pub fn get(place: &Place<'_>) -> Operation {
@@ -265,7 +265,7 @@ pub fn change(place: &Place<'_>) -> Operation {
         .says("What the body names is changed, the rest stays. `active: true` switches on again what the server switched off.")
         .body(asked(place), json!({ "active": true, "resume": "pending" }))
         .answers(200, "The webhook as it is now.", data(shown(place)), json!({ "data": example(place) }))
-        .fails(&[Code::Conflict, Code::Unavailable, Code::Stopping])
+        .fails(&[Code::Conflict])
 }
 
 pub fn delete(_: &Place<'_>) -> Operation {
@@ -295,7 +295,6 @@ pub fn rotate_secret(place: &Place<'_>) -> Operation {
         .says("The old one signs too for a while.")
         .optional_body(asked, names::object(place.family, json!({ "grace_seconds": 3600 })))
         .answers(200, "The new secret.", data(answer), json!({ "data": names::object(place.family, shown) }))
-        .fails(&[Code::Unavailable, Code::Stopping])
 }
 
 /// The webhooks of a channel as one document.
@@ -329,13 +328,11 @@ pub fn put_document(place: &Place<'_>) -> Operation {
         .says("All at once, or nothing: every entry is checked first. Entries that are missing are removed; one without `secret` keeps it.")
         .body(document_asked, example)
         .answers(200, "The document as it is now.", document(place), document_example())
-        .fails(&[Code::Conflict, Code::WebhookLimit, Code::Unavailable, Code::Stopping])
+        .fails(&[Code::Conflict, Code::WebhookLimit])
 }
 
 pub fn delete_document(_: &Place<'_>) -> Operation {
-    Operation::new(TAG, "Remove the feed's webhooks", MANAGES)
-        .answers_nothing(204, "They are gone.")
-        .fails(&[Code::Unavailable])
+    Operation::new(TAG, "Remove the feed's webhooks", MANAGES).answers_nothing(204, "They are gone.")
 }
 
 pub fn preview(place: &Place<'_>) -> Operation {
@@ -352,4 +349,5 @@ pub fn preview(place: &Place<'_>) -> Operation {
         .says("The request that a webhook of this format would send for a sample of the type.")
         .body(place.body_with_alias::<preview::Asked>("event_type", "eventType"), json!({ "format": "discord" }))
         .answers(200, "The request.", data(form), json!({ "data": names::object(place.family, shown) }))
+        .stores_nothing()
 }
