@@ -210,9 +210,11 @@ impl<'a> Follower<'a> {
             Ok(gap) => {
                 let oldest =
                     gap.oldest.map_or_else(|| "none is left".to_owned(), |id| format!("the oldest left is {id}"));
-                output::notice(&format!(
-                    "{DOUBTFUL}events are missing here{DOUBTFUL:#}; the server keeps them no longer; {oldest}"
-                ));
+                let why = match gap.reason.as_str() {
+                    "damaged" => "they were damaged on the server's disk",
+                    _ => "the server keeps them no longer",
+                };
+                output::notice(&format!("{DOUBTFUL}events are missing here{DOUBTFUL:#}; {why}; {oldest}"));
             }
             Err(_) => output::notice(&format!("{DOUBTFUL}events are missing here{DOUBTFUL:#}")),
         }

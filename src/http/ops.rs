@@ -39,10 +39,22 @@ pub struct ReadyView {
     quarantined_segments: Vec<String>,
     /// Ranges of event ids in which events are missing because of damage.
     damaged_ranges: usize,
+    /// The newest of them, at most 20.
+    damage: Vec<DamageView>,
     /// The delivery log, counters and dead letters were lost a moment ago; nothing else depends on them.
     notes_lost: bool,
     /// By how much the wall clock was set since the start, in milliseconds; negative: back.
     clock_jumped_ms: i64,
+}
+
+/// Where events are missing because of damage.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Damage)]
+pub struct DamageView {
+    /// Events that may be missing have ids behind this one.
+    after: String,
+    /// The last id that may be missing.
+    through: String,
 }
 
 /// `GET /health/ready`: the journal can be written and the disk has room.
@@ -68,6 +80,11 @@ pub async fn ready(context: web::Data<Context>) -> HttpResponse {
         disk_floor_bytes: floor,
         quarantined_segments: health.quarantined,
         damaged_ranges: health.damaged_ranges,
+        damage: health
+            .damage
+            .iter()
+            .map(|(after, through)| DamageView { after: after.to_string(), through: through.to_string() })
+            .collect(),
         notes_lost: health.notes_lost,
         clock_jumped_ms: health.clock_jumped_ms,
     };
@@ -76,6 +93,7 @@ pub async fn ready(context: web::Data<Context>) -> HttpResponse {
 
 /// `GET /metrics` (OpenMetrics 1.0).
 pub async fn metrics(context: web::Data<Context>) -> HttpResponse {
+    context.hub.measure_damage();
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
         .body(context.hub.metrics().text())

@@ -158,13 +158,20 @@ impl Disk {
         let mut fresh = path.as_os_str().to_owned();
         fresh.push(".new");
         let fresh = PathBuf::from(fresh);
-        let file = self.open(point, &fresh, Open::CreateOrOpen)?;
+        let written = self.write_new(point, &fresh, bytes).and_then(|()| self.rename(&fresh, path));
+        if let Err(e) = written {
+            // it holds nothing that counts, and takes room that is perhaps missing
+            drop(self.remove_file(&fresh));
+            return Err(e);
+        }
+        self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    }
+
+    fn write_new(&self, point: Point, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        let file = self.open(point, path, Open::CreateOrOpen)?;
         file.set_len(point, 0)?;
         file.write_at(point, bytes, 0)?;
-        file.sync_data(point)?;
-        drop(file);
-        self.rename(&fresh, path)?;
-        self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+        file.sync_data(point)
     }
 
     /// What is in a folder, sorted by name. Blocks.

@@ -37,7 +37,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::change::{Change, DOCUMENT_BYTES_MAX, DecodeError, KEY_BYTES_MAX, decode_changes, encode_changes};
 pub use self::generation::{
-    CHANGE_AGE_MS, GenerationError, GenerationSurvey, Generations, LostGeneration, LOG_BYTES, LogId, STATE, Step,
+    CHANGE_AGE_MS, GenerationError, GenerationSurvey, Generations, LOG_BYTES, LogId, LostGeneration, STATE, Step,
 };
 pub use self::guard::refuse_older_versions;
 pub use self::secret_key::{KeyChance, SecretKeyError, is_right_key, secret_key};

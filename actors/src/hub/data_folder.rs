@@ -119,10 +119,10 @@ pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Re
             is_new
         }
     };
+    let store = journal::recover(disk, data_dir, options.log, options.wal, clock)?;
     // also after a crash behind the last step, which is harmless to repeat
     remove_format_1(disk, data_dir)?;
     restrict(data_dir);
-    let store = journal::recover(disk, data_dir, options.log, options.wal, clock)?;
     Ok((DataFolder { _lock: lock, is_new }, store))
 }
 

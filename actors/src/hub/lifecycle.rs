@@ -35,7 +35,7 @@ use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Rest, Store,
 use crate::log::LogOptions;
 use crate::metrics::Metrics;
 use crate::model::access::{TokenHash, secret_text};
-use crate::model::id::IdSource;
+use crate::model::id::{EventId, IdSource};
 use crate::streams::{Handles as StreamHandles, Streams, View};
 use crate::wal;
 
@@ -80,6 +80,9 @@ pub struct Started {
     pub new_admin_token: Option<String>,
 }
 
+/// Damaged ranges that readiness lists.
+pub const DAMAGE_SHOWN: usize = 20;
+
 /// How the engine is, for readiness.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -91,6 +94,8 @@ pub struct Health {
     pub quarantined: Vec<String>,
     /// Ranges of ids in which events are missing because of damage.
     pub damaged_ranges: usize,
+    /// The newest of them, at most [`DAMAGE_SHOWN`]: the ids before the first and of the last event that may be missing.
+    pub damage: Vec<(EventId, EventId)>,
     /// The delivery log, counters and dead letters were lost, and nobody was told yet.
     pub notes_lost: bool,
     /// By how much the wall clock was set since the start, in milliseconds; negative: back.
@@ -265,6 +270,13 @@ impl Hub {
             disk_free_bytes: free.ok().flatten(),
             quarantined: stats.quarantined,
             damaged_ranges: stats.damaged_ranges,
+            damage: self
+                .rooms
+                .log
+                .newest_damage(DAMAGE_SHOWN)
+                .iter()
+                .map(|range| (range.after, range.through))
+                .collect(),
             notes_lost: self.rooms.notes.was_lost(),
             clock_jumped_ms: self.rooms.clock_jumped_ms.load(Ordering::Relaxed),
             queue_events: self.rooms.journal.queued(),

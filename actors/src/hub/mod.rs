@@ -65,6 +65,12 @@ impl Hub {
         &self.rooms.metrics
     }
 
+    /// Measures what a reader may have found a moment ago; everything else is measured every second.
+    pub fn measure_damage(&self) {
+        let ranges = self.rooms.log.damaged_ranges();
+        self.rooms.metrics.log_damaged_ranges.set(ranges as i64);
+    }
+
     // ---- who calls -----------------------------------------------------------------------------------------------
 
     /// Whose token this is.

@@ -91,6 +91,11 @@ pub fn recover(
     };
     let wal = Wal::recover(disk, &dir, wal_options, needed_from, |recovered| replay.take(recovered))?;
     replay.end()?;
+    // both were older, so nothing else shows it
+    let (known, last) = (generations.needed_from() - 1, wal.last_sequence());
+    if last < known {
+        return Err(WalError::Behind { path: dir, last, known }.into());
+    }
     let losses: Vec<(Vec<u8>, LossDocument)> = documents.scan(Table::Losses, b"")?;
     log.recovered(losses.into_iter().map(|(_, loss)| loss), clock.moment())?;
     let known = documents.get::<u32>(Table::Numbers, CHANNEL_NUMBERS)?.unwrap_or(0);

@@ -505,10 +505,11 @@ impl Worker {
     pub fn stop(mut self) {
         self.settle();
         self.pay();
-        if let Err(e) = self.wal.sync() {
-            ::log::error!("the last sync failed: {e}");
+        match self.wal.sync() {
+            Ok(()) => self.tell_upkeep(Task::Stop(self.documents.freeze())),
+            // no generation may be ahead of the log; upkeep ends when nobody can tell it anything any more
+            Err(e) => ::log::error!("the last sync failed: {e}"),
         }
-        self.tell_upkeep(Task::Stop(self.documents.freeze()));
         if let Err(e) = self.wal.close() {
             ::log::error!("the write-ahead log was not closed cleanly: {e}");
         }

@@ -275,6 +275,18 @@ impl Log {
         first.is_none_or(|sealed| self.databases.is_open(sealed.segment()))
     }
 
+    /// How many ranges are known in which events are missing because of damage.
+    pub fn damaged_ranges(&self) -> usize {
+        self.losses.read().damaged().len()
+    }
+
+    /// The newest damaged ranges, at most `count`, in the order of the log.
+    pub fn newest_damage(&self, count: usize) -> Vec<DamagedRange> {
+        let losses = self.losses.read();
+        let damaged = losses.damaged();
+        damaged[damaged.len().saturating_sub(count)..].to_vec()
+    }
+
     pub fn stats(&self) -> LogStats {
         let Snapshot { sealed, rolled, active, .. } = self.snapshot();
         let unsealed: Vec<_> = rolled.iter().chain([&active]).map(|active| active.sums()).collect();

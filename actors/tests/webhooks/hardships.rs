@@ -163,6 +163,8 @@ async fn a_damaged_part_of_the_log_is_announced_and_what_lies_around_it_is_deliv
         world.publish_together(n * 100 + 1..=n * 100 + 100).await;
     }
     world.publish([301]).await;
+    let segment = world.folder().join("log").join(format!("{:010}", 2));
+    World::until("the second segment is sealed", async || segment.join("manifest").exists()).await;
     let world = world
         .restart_after(|folder| {
             let db = folder.join("log").join(format!("{:010}", 2)).join("db");

@@ -114,6 +114,10 @@ impl World {
         World { hub, map, config, folder }
     }
 
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Stops the hub in order and starts another one on the same folder.
     pub async fn restart(self) -> World {
         self.restart_after(|_| {}).await

@@ -61,7 +61,9 @@ impl Found<'_> {
             let damage = known_damage(&log, None)?;
             let losses = losses(&damage, &BTreeMap::new());
             let mut findings = segments;
-            findings.extend([losses, self.notes()?, self.quarantine()?]);
+            findings.push(losses);
+            findings.extend(self.secret_key(&nothing.0)?);
+            findings.extend([self.notes()?, self.quarantine()?]);
             return Ok(findings);
         }
         let wal_dir = self.data_dir.join("wal");
@@ -278,7 +280,7 @@ impl Found<'_> {
                     Finding::doubtful(SUBJECT, text).with(each())
                 }
                 false if unsealed > 0 => {
-                    let text = format!("{text}; {} more in the write-ahead log", words::count(unsealed, "event"));
+                    let text = format!("{text}, and {unsealed} more in the write-ahead log");
                     Finding::fine(SUBJECT, text).with(each())
                 }
                 false => Finding::fine(SUBJECT, text).with(each()),

@@ -10,7 +10,7 @@ use crate::disk::{Disk, Point};
 
 const COPY: &str = "/above/copy";
 /// Outcomes of each cut that are looked at.
-const OUTCOMES: u64 = 4;
+const OUTCOMES: u64 = 16;
 
 /// What a restore has left is the whole backup, or nothing, or a folder that no server starts on.
 fn expect_all_or_nothing(disk: &Disk, is_done: bool, events: &[crate::model::event::Event], at: &str) -> bool {
@@ -37,7 +37,8 @@ fn a_power_cut_at_any_step_leaves_the_whole_backup_or_nothing_that_a_server_star
     server.publish_with(2, 200, 3, Some(crate::log::DedupeKey::of_request("key")));
     server.write_note("a", "note");
     server.change(vec![crate::documents::Change::put(crate::documents::Table::Tokens, "t", &1).expect("a change")]);
-    origin.replace(Point::SecretKeyWrite, Path::new("/origin/secret-key"), b"a key").expect("a write");
+    server.seal();
+    server.publish(3, 200, 3);
     let (archive, events) = (server.back_up(), server.events());
     let (mut cuts, mut whole) = (0, 0);
     for point in Point::ALL {

@@ -70,6 +70,7 @@ impl Server {
         disk.create_dir_all(data_dir).expect("a folder");
         disk.sync_dir(data_dir.parent().expect("a folder above")).expect("a sync");
         drop(Wal::create(disk, &data_dir.join("wal"), LogId([7; 16]), 1, wal_options()).expect("a log"));
+        disk.replace(Point::SecretKeyWrite, &data_dir.join("secret-key"), b"a key").expect("a write");
         let mut server = Server::start(disk, data_dir, options, clock()).expect("a start");
         for no in 1..=3 {
             server.change(channel_document(no));
@@ -304,6 +305,5 @@ pub fn busy(disk: &Disk, data_dir: &Path) -> Server {
     server.change((0..1000).map(token).collect());
     server.write_note("short", "x");
     server.write_note("long", &"y".repeat(100_000));
-    disk.replace(Point::SecretKeyWrite, &data_dir.join("secret-key"), b"a key").expect("a write");
     server
 }

@@ -279,6 +279,11 @@ impl SledDatabase {
     fn open_any(disk: &Disk, dir: &Path, kind: Kind) -> Result<SledDatabase, DatabaseError> {
         let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::ReadWrite)?;
         let db = guarded(dir, || config(dir).open()).map_err(|e| blame(disk, dir, e))?;
+        let blobs = dir.join("blobs");
+        if disk.exists(&blobs)? {
+            // sled makes it for everybody
+            disk.restrict_folder(&blobs)?;
+        }
         let opened = RwLock::new(Opened { db: Some(db), loaded: AtomicUsize::new(0) });
         Ok(SledDatabase { opened, kind, disk: disk.clone(), dir: dir.to_path_buf(), file: Some(file) })
     }

@@ -3,8 +3,8 @@
 use super::files::{COPY_HEADER_BYTES, Folder};
 use super::{GenerationError, Manifest};
 use crate::disk::{Database, DatabaseError, DiskError, DiskFile, Point};
-use crate::documents::{Change, Documents};
 use crate::documents::chunks::{self, CHUNK_BYTES, Entries};
+use crate::documents::{Change, Documents};
 
 /// One of the two places where a generation's chunks are.
 struct Place<S> {

@@ -79,11 +79,7 @@ impl Generations {
 }
 
 /// Reads what is left of a generation, unless a newer one was read.
-fn salvage(
-    rest: &mut Option<Documents>,
-    folder: &Folder,
-    manifest: Option<&Manifest>,
-) -> Result<(), GenerationError> {
+fn salvage(rest: &mut Option<Documents>, folder: &Folder, manifest: Option<&Manifest>) -> Result<(), GenerationError> {
     if rest.is_none() {
         let found = reading::salvage(folder, manifest)?;
         *rest = Some(Documents::of(found, manifest.map_or(0, |manifest| manifest.sequence)));

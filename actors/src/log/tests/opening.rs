@@ -152,7 +152,7 @@ fn a_manifest_of_a_newer_version_ends_the_start() {
 }
 
 #[test]
-fn the_newest_segment_that_was_taken_away_is_missed_by_the_write_ahead_log() {
+fn the_newest_segment_that_was_taken_away_is_missed() {
     let disk = Disk::simulated(3);
     let path = Path::new("/data");
     let rig = scene(&disk, path);
@@ -162,7 +162,9 @@ fn the_newest_segment_that_was_taken_away_is_missed_by_the_write_ahead_log() {
     drop(rig.log);
     disk.remove_dir_all(&path.join("log/0000000003")).unwrap();
     let log = crate::log::Log::open(&disk, path, options(), after(0)).unwrap();
-    assert_eq!(log.sealed_through(), 2, "the recovery is asked for commit 3 and what follows");
+    assert_eq!(log.sealed_through(), 3, "what was sealed is not taken from the write-ahead log again");
+    let missing = log.recovered(std::iter::empty(), after(0)).unwrap_err();
+    assert!(matches!(&missing, LogError::MissingSegment { path } if path.ends_with("log/0000000003")), "{missing}");
 }
 
 #[test]
