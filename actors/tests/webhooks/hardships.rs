@@ -161,10 +161,10 @@ async fn a_damaged_part_of_the_log_is_announced_and_what_lies_around_it_is_deliv
     world.hub.toggle_webhooks(&world.map, false).await.expect("off");
     for n in 0..3 {
         world.publish_together(n * 100 + 1..=n * 100 + 100).await;
+        let manifest = world.folder().join("log").join(format!("{:010}", n + 1)).join("manifest");
+        World::until("the segment is sealed", async || manifest.exists()).await;
     }
     world.publish([301]).await;
-    let segment = world.folder().join("log").join(format!("{:010}", 2));
-    World::until("the second segment is sealed", async || segment.join("manifest").exists()).await;
     let world = world
         .restart_after(|folder| {
             let db = folder.join("log").join(format!("{:010}", 2)).join("db");

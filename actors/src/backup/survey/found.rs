@@ -75,7 +75,8 @@ impl Found<'_> {
         let none = Documents::default();
         let (documents, documents_from) = match &generation {
             Ok(generation) => (&generation.documents, generation.sequence + 1),
-            Err(_) => (&none, 1),
+            // no server starts; what the write-ahead log still has is counted
+            Err(_) => (&none, begins_at),
         };
         let replay = begin.and_then(|_| self.replay(&log, documents, documents_from, begins_at));
         let names = names(generation.as_ref().map_or_else(|lost| &lost.rest, |generation| &generation.documents))?;
@@ -167,10 +168,17 @@ impl Found<'_> {
         let channels = words::count(counts.len() as u64, "channel");
         let concerned = || words::channels(counts, names);
         let path = self.data_dir.join(STATE);
+        if let Some(at) = replay.documents_lost.as_ref().filter(|_| has_all || generation.is_ok()) {
+            let text = format!(
+                "changes of channels, tokens, webhooks or sources are lost in {at}, and no server starts; the log has {events} of \
+                 {channels}; {RESTORE}"
+            );
+            return Ok(Finding::bad(SUBJECT, text).with(concerned()));
+        }
         let generation = match generation {
             Ok(generation) => generation,
             // nothing was given up yet, so the write-ahead log has all of them
-            Err(_) if has_all && replay.documents_lost.is_none() => {
+            Err(_) if has_all => {
                 return Ok(Finding::fine(SUBJECT, "all of them are in the write-ahead log so far"));
             }
             Err(LostGeneration { why, .. }) => {
@@ -182,13 +190,6 @@ impl Found<'_> {
                 return Ok(Finding::bad(SUBJECT, text).with(concerned()));
             }
         };
-        if let Some(at) = &replay.documents_lost {
-            let text = format!(
-                "changes of channels, tokens, webhooks or sources are lost in {at}, and no server starts; the log has {events} of \
-                 {channels}; {RESTORE}"
-            );
-            return Ok(Finding::bad(SUBJECT, text).with(concerned()));
-        }
         let documents = &generation.documents;
         let known = documents.get::<u32>(Table::Numbers, CHANNEL_NUMBERS)?.unwrap_or(0);
         let unknown: Counts = counts.iter().filter(|(no, _)| **no > known).map(|(no, count)| (*no, *count)).collect();
