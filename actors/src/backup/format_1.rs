@@ -142,12 +142,15 @@ struct SegmentEntries<'f, 'a, R: Read> {
     is_ended: bool,
 }
 
+/// A key and its value.
+type StoredEntry = (Vec<u8>, Vec<u8>);
+
 impl<'f, 'a, R: Read> SegmentEntries<'f, 'a, R> {
     fn new(files: &'f mut Files<'a, R>, segment: u64) -> SegmentEntries<'f, 'a, R> {
         SegmentEntries { files, segment, last: Vec::new(), following: None, failed: None, is_ended: false }
     }
 
-    fn step(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, BackupError> {
+    fn step(&mut self) -> Result<Option<StoredEntry>, BackupError> {
         loop {
             if let Some((key, mut value)) = self.files.entry()? {
                 if key == SEALED {

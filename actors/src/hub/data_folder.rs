@@ -17,6 +17,9 @@ use crate::journal::{self, RecoveryError, Store};
 use crate::log::{self, LogError, LogOptions};
 use crate::wal::{self, CommitError, LogId, Wal, WalError};
 
+/// Room that a migration needs beside twice its documents: pieces of the write-ahead log, and what opening databases writes.
+const MIGRATION_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Why a data folder cannot be opened: what is wrong, with the file, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}; {cure}")]
@@ -193,6 +196,7 @@ fn make(disk: &Disk, data_dir: &Path, log_id: LogId, options: &Options) -> Resul
 /// Brings a folder of format 1 into this one.
 fn migrate(disk: &Disk, data_dir: &Path, log_id: LogId, options: &Options, clock: &Clock) -> Result<(), FolderError> {
     ::log::info!(folder:display = data_dir.display(); "a data folder of an older version is brought into the new form");
+    expect_room(disk, data_dir)?;
     let now_ms = clock.moment().wall_ms;
     // of an attempt that was interrupted; it holds nothing that the old files do not
     disk.remove_dir_all(&data_dir.join("wal"))?;
@@ -209,17 +213,48 @@ fn migrate(disk: &Disk, data_dir: &Path, log_id: LogId, options: &Options, clock
     Ok(())
 }
 
-/// Only the server's user may look into the folder.
+/// A migration that meets a full disk can be repeated, but nothing should be begun that is known to fail.
+fn expect_room(disk: &Disk, data_dir: &Path) -> Result<(), FolderError> {
+    let needed_bytes = MIGRATION_BYTES + 2 * disk.bytes_below(&data_dir.join("state"))?;
+    match disk.free_bytes(data_dir) {
+        Some(free_bytes) if free_bytes < needed_bytes => Err(FolderError {
+            reason: format!(
+                "bringing the data folder {} into the form of this version needs {needed_bytes} bytes of disk, and {free_bytes} \
+                 are free",
+                data_dir.display()
+            ),
+            cure: "make room on the file system; nothing was changed".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Only the server's user may look into the folder, and into what older versions left open in it.
 fn restrict(data_dir: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let is_open = |metadata: std::fs::Metadata| metadata.permissions().mode() & 0o077 != 0;
     if !std::fs::metadata(data_dir).is_ok_and(is_open) {
         return;
     }
-    match std::fs::set_permissions(data_dir, std::fs::Permissions::from_mode(0o700)) {
+    match restrict_below(data_dir) {
         Ok(()) => {
             ::log::info!(folder:display = data_dir.display(); "others could look into the data folder; now only its owner can")
         }
         Err(e) => ::log::warn!(folder:display = data_dir.display(); "others can look into the data folder: {e}"),
     }
+}
+
+/// What is in a folder first: the folder is open until all of it is closed, so that an attempt that failed is made again.
+fn restrict_below(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_dir = path.symlink_metadata()?.is_dir();
+    if is_dir {
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_symlink() && entry.file_name() != "lost+found" {
+                restrict_below(&entry.path())?;
+            }
+        }
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(if is_dir { 0o700 } else { 0o600 }))
 }

@@ -134,8 +134,7 @@ impl Databases {
             self.changed.wait(&mut slots);
         }
         slots.claimed.push(segment);
-        loop {
-            let Some(at) = slots.slots.iter().position(|slot| slot.segment == segment) else { break };
+        while let Some(at) = slots.slots.iter().position(|slot| slot.segment == segment) {
             if slots.slots[at].users > 0 || slots.slots[at].database.is_none() {
                 self.changed.wait(&mut slots);
                 continue;

@@ -216,16 +216,19 @@ fn deliveries_that_waited_or_were_in_flight_are_made_and_those_that_went_well_ar
                 server.admin("GET", &format!("{at}/deliveries?status=dead")).send().expect(200)["data"].clone();
             assert!(ids.iter().all(|id| listed.to_string().contains(&**id)), "{listed}");
         }
-        // what went well is behind the cursor; one more event, and it is the only one
+        // what went well is behind the cursor; one more event, and after a clean stop it is the only one. A kill may have cost
+        // the older server the newest cursor, and then it repeats them as well.
         let (at, _) = &fixture.told("delivered")[0];
         let channel = &fixture.webhook(at).channel;
         let [id] = &publish(&server, &fixture, channel, &json!({"type": "map_kill", "payload": {"n": 1}}))[..] else {
             panic!("one id")
         };
-        let got = good.expect(1);
-        assert_eq!(got.iter().map(|got| got.json()["id"].clone()).collect::<Vec<_>>(), [json!(id)]);
-        let secret = fixture.webhook(at).secret.as_deref().expect("a secret");
-        assert_eq!(got[0].header("x-wanderer-signature"), signature_of_map(secret, &got[0]));
+        let newest = || good.received().into_iter().find(|got| got.json()["id"] == **id);
+        eventually("the new event is delivered", || newest().is_some());
+        let repeated = good.received().len() - 1;
+        assert!(repeated == 0 || name == "killed", "{repeated} deliveries that went well are repeated");
+        let (got, secret) = (newest().expect("it came"), fixture.webhook(at).secret.as_deref().expect("a secret"));
+        assert_eq!(got.header("x-wanderer-signature"), signature_of_map(secret, &got));
     }
 }
 
@@ -388,7 +391,7 @@ fn an_old_folder_that_somebody_holds_or_that_is_damaged_is_not_touched() {
         let held = folder::hold_lock(&database.join("db"));
         let ended = quiet(&fixture.data, fixture.keys()).try_launch().expect_err("it must not start");
         drop(held);
-        let words: [&[&str]; 2] = [&[&database.display().to_string()], &["lock", "in use"]];
+        let words: [&[&str]; 2] = [&[&database.display().to_string()], &["lock", "in use", "held"]];
         judge_refusal(&fixture.data, &before, &ended, &words);
     }
     type Spoil = fn(&Path);

@@ -104,7 +104,7 @@ fn a_file_or_folder_that_may_not_be_read_ends_the_start_and_costs_nothing() {
     for path in needed(&stopped.data) {
         let before = folder::listing(&stopped.data);
         let permissions = fs::metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions();
-        fs::set_permissions(&path, Permissions::from_mode(0)).expect("it is ours");
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("it is ours");
         let ended = quiet(&stopped.data, without_override).try_launch().expect_err("it must not start");
         fs::set_permissions(&path, permissions).expect("it is ours");
         let words: [&[&str]; 3] =

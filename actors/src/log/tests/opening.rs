@@ -81,7 +81,7 @@ fn errors_that_are_no_damage_end_the_start_and_change_nothing() {
             drop(hinder(&disk));
             let before = contents(&disk, &path.join("log"));
             disk.faults().fail(point, errno);
-            let failed = crate::log::Log::open(&disk, path, options(), after(0)).err().expect("it is hindered");
+            let failed = crate::log::Log::open(&disk, path, options(), after(0)).map(drop).expect_err("it is hindered");
             let reason = std::io::Error::from_raw_os_error(errno).to_string();
             assert!(failed.to_string().contains(&reason) && failed.to_string().contains("/data/log"), "{failed}");
             disk.faults().clear_all();
