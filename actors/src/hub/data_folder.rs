@@ -116,7 +116,11 @@ pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Re
             let log_id = LogId(clock.random());
             match is_new {
                 true => make(disk, data_dir, log_id, &options)?,
-                false => migrate(disk, data_dir, log_id, &options, clock)?,
+                false => migrate(disk, data_dir, log_id, &options, clock).inspect_err(|_| {
+                    if let Err(e) = log::abandon_format_1(disk, data_dir) {
+                        ::log::warn!("what the migration has written is still there, and harmless: {e}");
+                    }
+                })?,
             }
             DataFormat::write(disk, data_dir)?;
             is_new

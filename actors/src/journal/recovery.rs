@@ -87,9 +87,11 @@ pub fn recover(
         log: &log,
         documents_from: generations.needed_from(),
         damaged: None,
+        has_hole: false,
         error: None,
     };
     let wal = Wal::recover(disk, &dir, wal_options, needed_from, |recovered| replay.take(recovered))?;
+    let has_hole = replay.has_hole;
     replay.end()?;
     // both were older, so nothing else shows it
     let (known, last) = (generations.needed_from() - 1, wal.last_sequence());
@@ -103,6 +105,10 @@ pub fn recover(
     if found > known {
         return Err(RecoveryError::DocumentsBehind { path: data_dir.join("state"), known, found });
     }
+    if has_hole && let Err(e) = generations.write_step(&documents.freeze()) {
+        // the hole may be used again from now on, and the next start must not need what was in it
+        ::log::error!("the documents cannot be written behind the damage yet: {e}");
+    }
     Ok(Store { wal, log, documents, generations })
 }
 
@@ -114,6 +120,8 @@ struct Replay<'a> {
     documents_from: u64,
     /// Where commits are damaged that may have held documents; the next commit tells whether they did.
     damaged: Option<String>,
+    /// Commits are damaged that were needed.
+    has_hole: bool,
     error: Option<RecoveryError>,
 }
 
@@ -136,6 +144,7 @@ impl Replay<'_> {
             }
             Recovered::Damaged { from, through, at } => {
                 ::log::error!(from, through, place = at.as_str(); "commits are damaged; their events are lost, and readers are told");
+                self.has_hole = true;
                 if through > self.log.sealed_through() {
                     self.log.admit_damage();
                 }

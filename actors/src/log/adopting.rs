@@ -129,6 +129,26 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
     Ok(expired.chain(damaged).chain([dropped]).collect())
 }
 
+/// Takes the manifests of a migration away that has failed: the folder is the older server's again. Blocks.
+///
+/// # Errors
+/// What the disk says. It can be called again then.
+pub fn abandon_format_1(disk: &Disk, data_dir: &Path) -> Result<(), LogError> {
+    let dir = data_dir.join("log");
+    if !disk.exists(&dir)? {
+        return Ok(());
+    }
+    let segments = disk.list(&dir)?.into_iter().filter(|entry| entry.is_dir).map(|entry| dir.join(entry.name));
+    let of_migration = segments.filter(|segment| disk.exists(&segment.join(BEGUN_FILE)).unwrap_or(false));
+    let manifests = of_migration.map(|segment| segment.join(MANIFEST_FILE)).chain([newest::path(&dir)]);
+    for path in manifests {
+        if disk.exists(&path)? {
+            disk.remove_file(&path)?;
+        }
+    }
+    Ok(disk.sync_dir(&dir)?)
+}
+
 /// Writes the manifest of one segment, unless it has one. None for one that only tells that the segment was damaged.
 fn adopt(disk: &Disk, dir: &Path, segment: u64) -> Result<Option<Manifest>, Trouble> {
     let path = dir.join(MANIFEST_FILE);

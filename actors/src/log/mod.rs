@@ -46,7 +46,7 @@ mod tests;
 mod types;
 mod view;
 
-pub use self::adopting::adopt_format_1;
+pub use self::adopting::{abandon_format_1, adopt_format_1};
 pub use self::dedupe::KEY_BYTES_MAX;
 pub use self::import::{ImportError, Imported, LogImport, count_events, import_format_1};
 pub use self::losses::{DamagedRange, LossChange, LossDocument, restored_losses};

@@ -3,7 +3,7 @@
 //!
 //! The file `newest` is a line of JSON with its CRC-32C, twice, so that a flipped bit in one of them does no harm.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,11 @@ pub struct Newest {
     pub segment: u64,
     /// The newest commit of which anything was sealed.
     pub through: u64,
+}
+
+/// Where it is in the folder `log`.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE)
 }
 
 /// Reads the file in the folder `log`; none when it is missing, or both of its lines are damaged. Blocks.

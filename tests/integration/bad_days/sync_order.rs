@@ -65,7 +65,9 @@ fn calls(trace: &str) -> Vec<Call> {
         let Some((name, arguments)) = text.split_once('(') else { continue };
         let on = arguments.split_once('<').and_then(|(_, on)| on.split_once('>')).map_or("", |(on, _)| on);
         let on = if on.contains("->") || on.contains(":[") { arguments } else { on };
-        let result = text.rsplit_once(") = ").map_or("", |(_, result)| result);
+        // short lines are filled up with spaces before the result
+        let result =
+            text.rsplit_once(" = ").filter(|(call, _)| call.trim_end().ends_with(')')).map_or("", |(_, result)| result);
         let succeeded = !result.is_empty() && !result.starts_with('-');
         let (name, on) = (name.to_owned(), on.to_owned());
         calls.push(Call { began, ended: n, name, on, text, succeeded });
