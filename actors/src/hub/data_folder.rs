@@ -175,7 +175,12 @@ fn is_format_1(disk: &Disk, data_dir: &Path) -> Result<bool, FolderError> {
 
 fn missing(data_dir: &Path, found: &Path) -> FolderError {
     FolderError {
-        reason: format!("{} is missing, but there is {}", data_dir.join(FORMAT_FILE).display(), found.display()),
+        reason: format!(
+            "{} is missing, and so is {}, which an older version would have, but there is {}",
+            data_dir.join(FORMAT_FILE).display(),
+            data_dir.join("state/db").display(),
+            found.display()
+        ),
         cure: "put the files of the data folder back as they were, together, or restore a backup into a new folder with stentor \
                restore"
             .into(),

@@ -90,7 +90,7 @@ pub fn recover(
         has_hole: false,
         error: None,
     };
-    let wal = Wal::recover(disk, &dir, wal_options, needed_from, |recovered| replay.take(recovered))?;
+    let mut wal = Wal::recover(disk, &dir, wal_options, needed_from, |recovered| replay.take(recovered))?;
     let has_hole = replay.has_hole;
     replay.end()?;
     // both were older, so nothing else shows it
@@ -105,11 +105,43 @@ pub fn recover(
     if found > known {
         return Err(RecoveryError::DocumentsBehind { path: data_dir.join("state"), known, found });
     }
-    if has_hole && let Err(e) = generations.write_step(&documents.freeze()) {
-        // the hole may be used again from now on, and the next start must not need what was in it
-        ::log::error!("the documents cannot be written behind the damage yet: {e}");
+    if has_hole && let Err(e) = leave_behind(&mut wal, &log, &documents, &generations, clock) {
+        ::log::error!("what is known of the damage is not durable yet: {e}");
     }
     Ok(Store { wal, log, documents, generations })
+}
+
+/// Notes durably what was found to be lost, and moves everything that a start needs behind it: the pieces around the damage may
+/// be used again from now on.
+fn leave_behind(
+    wal: &mut Wal,
+    log: &Log,
+    documents: &Documents,
+    generations: &Generations,
+    clock: &Clock,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let losses = log.take_unsaved();
+    let noted = losses.iter().map(super::loss_document).collect::<Result<Vec<_>, _>>().map_err(Into::into).and_then(
+        |changes| -> Result<u64, Box<dyn std::error::Error>> {
+            let payload = super::documents_payload(&changes, clock.now_ms(), documents.changed_at());
+            let sequence = wal.commit(&[&payload], wal::Urgency::Reserve)?.sequence;
+            documents.apply(&changes, sequence);
+            Ok(sequence)
+        },
+    );
+    let sequence = match noted {
+        Ok(sequence) => sequence,
+        Err(e) => {
+            log.give_back(losses);
+            return Err(e);
+        }
+    };
+    wal.sync()?;
+    generations.write_step(&documents.freeze())?;
+    if log.roll() {
+        log.seal_step()?;
+    }
+    Ok(log.skip_through(sequence)?)
 }
 
 /// Takes over what the log tells.

@@ -275,6 +275,21 @@ impl Log {
         first.is_none_or(|sealed| self.databases.is_open(sealed.segment()))
     }
 
+    /// Notes durably that commits up to `sequence` have nothing for the log that is not sealed. Blocks.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn skip_through(&self, sequence: u64) -> Result<(), LogError> {
+        let newest = {
+            let shelf = self.shelf.read();
+            debug_assert!(shelf.active.sums().sequences.is_none(), "it was sealed before");
+            Newest { segment: shelf.next_segment - 1, through: sequence }
+        };
+        newest::write(&self.disk, &self.dir, newest)?;
+        self.shelf.write().newest = Some(newest);
+        Ok(())
+    }
+
     /// How many ranges are known in which events are missing because of damage.
     pub fn damaged_ranges(&self) -> usize {
         self.losses.read().damaged().len()
