@@ -112,7 +112,7 @@ fn the_catalogue_has_every_type_of_every_family_with_example_and_schema() {
         assert!(types.iter().all(|t| t["family"] == family), "{family}");
     }
     let all = server.request("GET", "/api/event-types").send().expect(200);
-    assert_eq!(all["data"].as_array().map(Vec::len), Some(24 + 18 + 9 + 6));
+    assert_eq!(all["data"].as_array().map(Vec::len), Some(24 + 18 + 9 + 8));
     assert_eq!(server.request("GET", "/api/event-types?family=none").send().expect(400)["code"], "INVALID_PARAMETER");
 }
 
