@@ -6,17 +6,25 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::block_cache::BlockCache;
 use super::file_check;
 use super::manifest::Manifest;
 use crate::disk::Disk;
 use crate::disk::database::{Database, DatabaseError};
+
+/// A database, and what was unpacked of it.
+#[derive(Debug)]
+struct Opened {
+    database: Database,
+    blocks: BlockCache,
+}
 
 /// One place for an open database.
 #[derive(Debug)]
 struct Slot {
     segment: u64,
     /// None while it is being opened or closed, and while it is claimed.
-    database: Option<Arc<Database>>,
+    database: Option<Arc<Opened>>,
     users: usize,
     /// When it was last asked for, as a count.
     asked: u64,
@@ -44,7 +52,7 @@ pub struct Lease<'a> {
     databases: &'a Databases,
     segment: u64,
     /// None only while it is dropped.
-    database: Option<Arc<Database>>,
+    database: Option<Arc<Opened>>,
 }
 
 /// A segment whose database is closed, and stays so until this is dropped.
@@ -109,7 +117,8 @@ impl Databases {
 
     fn open(&self, dir: &Path, manifest: &Manifest) -> Result<Lease<'_>, DatabaseError> {
         let segment = manifest.segment;
-        let opened = open(&self.disk, dir, manifest).map(Arc::new);
+        let opened = open(&self.disk, dir, manifest);
+        let opened = opened.map(|database| Arc::new(Opened { database, blocks: BlockCache::default() }));
         let mut slots = self.slots.lock();
         self.changed.notify_all();
         match opened {
@@ -159,11 +168,21 @@ pub fn open(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<Database, Da
     Database::open(disk, dir, Some(manifest.db_bytes))
 }
 
+impl Lease<'_> {
+    fn opened(&self) -> &Opened {
+        self.database.as_deref().expect("it is there until it is dropped")
+    }
+
+    pub fn blocks(&self) -> &BlockCache {
+        &self.opened().blocks
+    }
+}
+
 impl std::ops::Deref for Lease<'_> {
     type Target = Database;
 
     fn deref(&self) -> &Database {
-        self.database.as_deref().expect("it is there until it is dropped")
+        &self.opened().database
     }
 }
 

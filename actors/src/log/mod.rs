@@ -20,6 +20,7 @@
 mod active;
 mod adopting;
 mod block;
+mod block_cache;
 mod chunks;
 mod databases;
 mod dedupe;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::block::{self, Head, Kind, Part};
+use super::block_cache::BlockCache;
 use super::databases::Databases;
 use super::manifest::{FORMAT_1, Manifest};
 use super::page::{PageBuilder, Source};
@@ -81,7 +82,7 @@ impl Sealed {
         if self.manifest.format == FORMAT_1 {
             return format_1::read(&database, page);
         }
-        let reader = Reader { database: &database, manifest: &self.manifest };
+        let reader = Reader { database: &database, manifest: &self.manifest, blocks: database.blocks() };
         let (known, damage) = (page.events.len(), page.damaged.len());
         match (page.no, page.is_forward()) {
             (ChannelNo::ALL, _) => reader.read_all(page)?,
@@ -159,9 +160,21 @@ impl Value {
 struct Reader<'a> {
     database: &'a Database,
     manifest: &'a Manifest,
+    blocks: &'a BlockCache,
 }
 
 impl Reader<'_> {
+    /// The records of a block that was looked up.
+    fn records(&self, block: &Value) -> Result<Bytes, Trouble> {
+        let Head { number, first, .. } = block.head;
+        if let Some(records) = self.blocks.get(number, first) {
+            return Ok(records);
+        }
+        let records = block.content()?;
+        self.blocks.put(number, first, &records);
+        Ok(records)
+    }
+
     fn values(&self, range: impl std::ops::RangeBounds<Vec<u8>>) -> Values<'_> {
         Values(self.database.range(range))
     }
@@ -205,7 +218,7 @@ impl Reader<'_> {
             if head.first > page.head || is_full(page, head.first) {
                 return Ok(());
             }
-            let records = value.content()?;
+            let records = self.records(&value)?;
             last = last_id(&records)?;
             take(page, no, head.first, last, records)?;
             if page.more {
@@ -236,7 +249,7 @@ impl Reader<'_> {
                 return Ok(());
             }
             let block = self.block(no, first)?;
-            let records = block.content()?;
+            let records = self.records(&block)?;
             let last = last_id(&records)?;
             if behind.is_none() && last != span.last {
                 return damaged("the last block of a channel is missing");
@@ -311,7 +324,13 @@ impl Reader<'_> {
             last: id_at(entry, 20),
         };
         let sources: Vec<Source> = entries.iter().map(source).collect();
-        page.merge(&sources, true, |n| self.block(sources[n].channel, sources[n].first)?.content())?;
+        page.merge(&sources, true, |n| {
+            let Source { channel, first, .. } = sources[n];
+            match self.blocks.get(channel.0, first) {
+                Some(records) => Ok(records),
+                None => self.records(&self.block(channel, first)?),
+            }
+        })?;
         Ok(sources.iter().map(|source| source.last).max().unwrap_or_default())
     }
 }

@@ -35,8 +35,8 @@ const _: () = assert!(PAGE_VALUES * (VALUE_BYTES + 1024) < SEGMENT_BYTES / 4);
 const FLUSH_BYTES: usize = 3 * 1024 * 1024;
 /// What sled may keep of a database in memory, about, before it is closed and opened again.
 const LOADED_BYTES: usize = 16 * 1024 * 1024;
-/// What sled loads to read one value: the leaf that it is in. A leaf that was split holds 9.
-const LEAF_BYTES: usize = 9 * VALUE_BYTES;
+/// Values in a leaf that was split. To read one of them sled loads the leaf.
+const LEAF_VALUES: usize = 9;
 /// sled's page cache of one database, as far as sled keeps to it.
 const CACHE_BYTES: u64 = 1024 * 1024;
 
@@ -354,7 +354,16 @@ impl SledDatabase {
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DatabaseError> {
-        Ok(self.step(Point::DatabaseRead, LEAF_BYTES, |db| db.get(key))?.map(Bytes::from_owner))
+        let value = self.step(Point::DatabaseRead, 0, |db| db.get(key))?.map(Bytes::from_owner);
+        self.count_loaded(value.iter().map(Bytes::len));
+        Ok(value)
+    }
+
+    /// Counts what sled loaded for values of these lengths: the leaves that they are in.
+    fn count_loaded(&self, values: impl Iterator<Item = usize>) {
+        let (count, longest) = values.fold((0, 0), |(count, longest), len| (count + 1, len.max(longest)));
+        let leaves = count / LEAF_VALUES + 1;
+        self.opened.read().loaded.fetch_add(leaves * LEAF_VALUES * longest, Ordering::Relaxed);
     }
 
     /// See [`Database::fetch`](super::Database::fetch).
@@ -365,7 +374,7 @@ impl SledDatabase {
         is_back: bool,
         limit: usize,
     ) -> Result<Entries, DatabaseError> {
-        self.step(Point::DatabaseRead, LEAF_BYTES + limit * VALUE_BYTES, |db| {
+        let fetched = self.step(Point::DatabaseRead, 0, |db| {
             let mut entries = db.range::<Bytes, _>((low.clone(), high.clone()));
             let mut fetched = Entries::with_capacity(limit);
             while fetched.len() < limit {
@@ -374,7 +383,9 @@ impl SledDatabase {
                 fetched.push_back((Bytes::from_owner(key), Bytes::from_owner(value)));
             }
             Ok(fetched)
-        })
+        })?;
+        self.count_loaded(fetched.iter().map(|(_, value)| value.len()));
+        Ok(fetched)
     }
 
     pub fn apply(&self, batch: Batch) -> Result<(), DatabaseError> {
