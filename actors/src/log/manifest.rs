@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::file_check::FileSum;
+use super::file_check::{self, FileSum};
 use super::losses::DamagedRange;
 use super::{Moment, Span};
 use crate::model::event::ChannelNo;
@@ -15,6 +15,9 @@ use crate::model::id::EventId;
 pub const FORMAT_1: u32 = 1;
 /// The format that is written now.
 pub const FORMAT: u32 = 2;
+
+/// The checksum before the JSON.
+const PREFIX_BYTES: usize = 9;
 
 /// What a segment holds of one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,8 @@ pub struct Manifest {
     pub db_bytes: u64,
     /// Its checksums, see [`FileSum`]. sled leaves the file as it is when it opens it again.
     pub db_crcs: Vec<u32>,
+    #[serde(default)]
+    pub db_second_crcs: Vec<u32>,
 }
 
 /// Why a manifest cannot be used.
@@ -79,7 +84,7 @@ impl Manifest {
 
     pub fn decode(text: &[u8]) -> Result<Manifest, BadManifest> {
         let damaged = |why: &str| BadManifest::Damaged(why.to_owned());
-        let (crc, json) = text.split_at_checked(9).ok_or_else(|| damaged("it is too short"))?;
+        let (crc, json) = text.split_at_checked(PREFIX_BYTES).ok_or_else(|| damaged("it is too short"))?;
         if crc != format!("{:08x} ", crc32c::crc32c(json)).as_bytes() {
             return Err(damaged("its checksum is another"));
         }
@@ -94,14 +99,30 @@ impl Manifest {
         serde_json::from_slice(json).map_err(|e| BadManifest::Damaged(e.to_string()))
     }
 
+    /// Reads a manifest in which a single bit was flipped; none when more is wrong with it.
+    pub fn heal(text: &[u8]) -> Option<Manifest> {
+        let (prefix, json) = text.split_at_checked(PREFIX_BYTES)?;
+        let crc = crc32c::crc32c(json);
+        let right = format!("{crc:08x} ");
+        let wrong_bits: u32 = prefix.iter().zip(right.as_bytes()).map(|(a, b)| (a ^ b).count_ones()).sum();
+        if wrong_bits <= 1 {
+            return Manifest::decode(&[right.as_bytes(), json].concat()).ok();
+        }
+        let stored = u32::from_str_radix(std::str::from_utf8(&prefix[..8]).ok()?, 16).ok()?;
+        let (byte, bit) = file_check::flipped(crc ^ stored, json.len())?;
+        let mut healed = text.to_vec();
+        healed[PREFIX_BYTES + byte] ^= 1 << bit;
+        Manifest::decode(&healed).ok()
+    }
+
     /// The file of the database as it should be.
     pub fn file(&self) -> FileSum {
-        FileSum { bytes: self.db_bytes, crcs: self.db_crcs.clone() }
+        FileSum { bytes: self.db_bytes, crcs: self.db_crcs.clone(), second_crcs: self.db_second_crcs.clone() }
     }
 
     /// Takes over what the file of the database is.
     pub fn set_file(&mut self, file: FileSum) {
-        (self.db_bytes, self.db_crcs) = (file.bytes, file.crcs);
+        (self.db_bytes, self.db_crcs, self.db_second_crcs) = (file.bytes, file.crcs, file.second_crcs);
     }
 
     /// What the segment holds of a channel, or of all.
@@ -161,6 +182,7 @@ mod tests {
             let mut bad = text.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(Manifest::decode(&bad), Err(BadManifest::Damaged(_))), "bit {bit}");
+            assert_eq!(Manifest::heal(&bad), Some(manifest()), "bit {bit}");
         }
         for len in 0..text.len() {
             assert!(matches!(Manifest::decode(&text[..len]), Err(BadManifest::Damaged(_))));

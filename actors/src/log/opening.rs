@@ -83,7 +83,7 @@ impl Log {
                 fresh.is_some() || name.ends_with(".old") || name.ends_with(".copy") || name.starts_with(DROPPED);
             match fresh {
                 Some(segment) if !segments.contains(&segment) => {
-                    if let Ok(Some(Ok(_))) = self.manifest_in(&path) {
+                    if let Some(Ok(_)) = self.manifest_in(&path)? {
                         self.disk.rename(&path, &self.dir_of(segment))?;
                         self.disk.sync_dir(&self.dir)?;
                         segments.push(segment);
@@ -160,7 +160,9 @@ impl Log {
     fn restore_manifest(&self, segment: u64, why: &str) -> Result<Manifest, LogError> {
         let dir = self.dir_of(segment);
         ::log::error!(segment:display = dir.display(); "the manifest of a segment is damaged and is made again: {why}");
-        let restored = match self.manifest_of_database(&dir, segment) {
+        let healed = Manifest::heal(&self.disk.read(Point::ManifestRead, &dir.join(MANIFEST_FILE))?);
+        let healed = healed.filter(|manifest| manifest.segment == segment);
+        let restored = match healed.map_or_else(|| self.manifest_of_database(&dir, segment), Ok) {
             Ok(manifest) => manifest,
             Err(Trouble::Failed(e)) => return Err(e),
             Err(Trouble::Damaged(why)) => return Err(LogError::Beyond { path: dir, why }),
@@ -197,14 +199,16 @@ impl Log {
     /// Looks whether each database can be used, and rebuilds those whose length is wrong.
     fn check_databases(&self) -> Result<(), LogError> {
         let sealed = self.shelf.read().sealed.clone();
+        let mut damaged = Vec::new();
         for sealed in sealed.iter().filter(|sealed| sealed.manifest.db_bytes > 0) {
             match self.check_database(sealed) {
                 Ok(()) => {}
-                Err(e) if e.is_damage() => self.repair(sealed, &e.to_string(), 0)?,
+                Err(e) if e.is_damage() => damaged.push((sealed, e.to_string())),
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(())
+        // only now, when nothing else keeps the log from opening
+        damaged.into_iter().try_for_each(|(sealed, why)| self.repair(sealed, &why, 0))
     }
 
     fn check_database(&self, sealed: &Sealed) -> Result<(), DatabaseError> {

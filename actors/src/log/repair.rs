@@ -72,7 +72,10 @@ impl Log {
         let disk_bytes = self.disk_bytes(&damaged.dir)?;
         let now_ms = {
             let mut shelf = self.shelf.write();
-            shelf.add(Arc::new(Sealed::new(damaged.dir.clone(), manifest, disk_bytes)));
+            // retention may have dropped it meanwhile, and then its folder goes
+            if shelf.sealed.iter().any(|sealed| Arc::ptr_eq(sealed, damaged)) {
+                shelf.add(Arc::new(Sealed::new(damaged.dir.clone(), manifest, disk_bytes)));
+            }
             shelf.clock.wall_ms
         };
         drop(claim);

@@ -79,6 +79,7 @@ pub fn write_empty(disk: &Disk, dir: &Path, mut manifest: Manifest) -> Result<Ma
         format: FORMAT,
         db_bytes: 0,
         db_crcs: Vec::new(),
+        db_second_crcs: Vec::new(),
         entries: 0,
         checksum: 0,
         keys: 0,
@@ -209,6 +210,7 @@ where
             checksum: 0,
             db_bytes: 0,
             db_crcs: Vec::new(),
+            db_second_crcs: Vec::new(),
             ..manifest
         };
         Entries {
