@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 
 use crate::catalog::Catalog;
 use crate::catalog::system::SystemEvents;
-use crate::catalog::webhook::{Ready, Unusable, Webhook};
+use crate::catalog::webhook::{Ready, Webhook};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::http::target::TargetCheck;
 use crate::disk::Faults;
@@ -72,12 +72,14 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// A webhook made ready to deliver.
-    ///
-    /// # Errors
-    /// Its secret does not open, or a field is not valid any more.
-    pub fn ready(&self, webhook: Arc<Webhook>, channel: Arc<Channel>) -> Result<Arc<Ready>, Unusable> {
-        Ready::of(webhook, channel, &self.seal_key, &self.target_check.policy).map(Arc::new)
+    /// A webhook made ready to deliver. None: it cannot deliver as it is configured, and the log says why.
+    pub fn ready(&self, webhook: Arc<Webhook>, channel: Arc<Channel>) -> Option<Arc<Ready>> {
+        let id = webhook.id.clone();
+        let ready = Ready::of(webhook, channel, &self.seal_key, &self.target_check.policy);
+        let ready = ready.inspect_err(|e| {
+            log::error!(webhook = &*id; "a webhook cannot deliver until it is changed: {e}");
+        });
+        ready.ok().map(Arc::new)
     }
 
     pub(super) fn endpoint_config(&self, ready: &Ready) -> EndpointConfig {

@@ -114,20 +114,22 @@ impl WebhookActors {
     /// The actor of a webhook, started where it is missing. None: there is no such webhook, it cannot deliver as it is, or
     /// the server stops.
     pub fn get(self: &Arc<Self>, webhook: &str) -> Option<Addr<WebhookActor>> {
+        if let Some(running) = self.find(webhook) {
+            return Some(running);
+        }
         let mut starting = self.starting.lock();
         if self.is_stopping.load(Ordering::Acquire) {
             return None;
         }
+        // whoever held the lock may have started it
         if let Some(running) = self.find(webhook) {
             return Some(running);
         }
+        // read under the lock, so that who changes it from here on finds the actor that is started with it
         let handles = &self.handles;
         let record = handles.catalog.webhook(webhook)?;
         let (id, channel) = (record.id.clone(), handles.catalog.channel(record.channel_no())?);
-        let ready = handles.ready(record, channel).inspect_err(|e| {
-            log::error!(webhook = &*id; "a webhook cannot deliver until it is changed: {e}");
-        });
-        let ready = ready.ok()?;
+        let ready = handles.ready(record, channel)?;
         let thread = self.thread()?;
         starting.lives += 1;
         let life =
@@ -177,17 +179,6 @@ impl WebhookActors {
             let answer = asked.await.map_err(|_| AppendError::OutcomeUnknown)?;
             Ok(answer.map_err(|_| AskError::NotRunning)??)
         }
-    }
-
-    /// Starts the actors of all webhooks, on a thread that delivers.
-    pub fn start_all(self: &Arc<Self>) {
-        let actors = self.clone();
-        let Some(thread) = self.thread() else { return };
-        thread.spawn_fn(move || {
-            for webhook in actors.handles.catalog.webhooks(None) {
-                actors.start(webhook.id.clone());
-            }
-        });
     }
 
     /// Starts the actor of a webhook, soon and on a thread that delivers.

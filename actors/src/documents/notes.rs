@@ -325,7 +325,8 @@ impl Notes {
         Ok(counted.max(self.books.lock().about.numbered_from))
     }
 
-    /// Writes all changes or none; durable when it returns. Writers that come while another one syncs share the next sync.
+    /// Writes all changes or none; durable when it returns. Writers that come while another one syncs share the next
+    /// sync. Deletions alone are also written below the floor.
     /// Blocks.
     ///
     /// # Errors
@@ -335,7 +336,10 @@ impl Notes {
             return Ok(());
         }
         let free_bytes = self.disk.free_bytes(&self.data_dir).unwrap_or(u64::MAX);
-        if free_bytes < self.min_free_bytes {
+        // what somebody deletes goes as long as there is room for that at all
+        let is_deletion = changes.iter().all(|change| change.text.is_none());
+        let floor_bytes = if is_deletion { self.min_free_bytes.min(ROOM_BYTES) } else { self.min_free_bytes };
+        if free_bytes < floor_bytes {
             return Err(NotesError::Full { free_bytes });
         }
         {

@@ -1,10 +1,10 @@
 //! The webhook actor: one per webhook, on a thread of those that deliver. It owns the state machine of the deliveries
 //! ([`Endpoint`]) and performs what that asks for: reads pages of the log, posts, writes, wakes itself. It decides nothing.
 //!
-//! The feed raises its [`WakeSignal`] when the log has grown; what its owner asks for comes as [`Ask`]. Its mailbox holds at most one
-//! wake, one answer per attempt and read in flight, and rare wishes, so it needs no bound of its own. When it dies, by a
-//! panic, nothing is lost: it is started again from what was stored ([`WebhookActors`](super::registry::WebhookActors)), and
-//! attempts in flight are made again.
+//! The feed raises its [`WakeSignal`] when the log has grown; what somebody wants comes as [`Ask`]. Its mailbox holds at
+//! most one wake, one answer per attempt and read in flight, and rare requests, so it needs no bound of its own. When it
+//! dies, by a panic, nothing is lost: it is started again from what was stored
+//! ([`WebhookActors`](super::registry::WebhookActors)), and attempts in flight are made again.
 
 mod effects;
 mod saving;
@@ -44,7 +44,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Events that were read and wait for their first attempt, by bytes; beyond it they are read again.
 const FRAMES_BYTES: usize = 2 << 20;
 
-/// What the owner wants. Answered when it is durable.
+/// What somebody wants. Answered when it is durable.
 #[derive(Message)]
 #[rtype(result = "Result<Option<JobId>, Refusal>")]
 pub enum Ask {

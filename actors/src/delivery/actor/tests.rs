@@ -273,7 +273,7 @@ impl World {
 async fn while_nothing_can_be_written_deliveries_go_on_and_what_changed_is_written_at_once_when_it_can_be() {
     let policy = RetryPolicy::schedule(&[1]).expect("a policy");
     let world = World::start(1, |webhook| webhook.retry_policy = policy).await;
-    world.actors.start_all();
+    world.actors.start_soon(world.webhook.id.clone());
     world.publish(0..40).await;
     until("all are in flight", || world.receiver.got().len() == 40).await;
     let (before, commits) = (world.stored(), *world.saved.lock());
@@ -335,7 +335,7 @@ async fn what_was_not_written_when_an_actor_died_is_delivered_by_its_next_life()
 #[actix::test]
 async fn the_late_write_of_a_webhook_that_was_deleted_is_refused_and_ends_its_actor() {
     let world = World::start(1, |_| {}).await;
-    world.actors.start_all();
+    world.actors.start_soon(world.webhook.id.clone());
     world.publish(0..3).await;
     until("all are in flight", || world.receiver.got().len() == 3).await;
     let (actor, documents) = (world.actors.find(&world.webhook.id).expect("it runs"), &world.handles().documents);
@@ -365,7 +365,7 @@ async fn an_actor_that_does_not_start_is_started_again_whether_it_fails_or_panic
         world.faults.set(Point::StartActor, fault);
         let before = world.faults.passed(Point::StartActor);
         world.actors.discard(&world.webhook.id).await;
-        world.actors.start_all();
+        world.actors.start_soon(world.webhook.id.clone());
         world.publish(n..n + 1).await;
         until("the delivery", || world.has_got(n)).await;
         assert_eq!(world.faults.passed(Point::StartActor) - before, 3);

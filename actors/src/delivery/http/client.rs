@@ -97,7 +97,7 @@ enum NoAnswer {
 }
 
 impl DeliveryClient {
-    /// A client whose connections pass the target_check. To be called on the arbiter that will use it.
+    /// A client whose connections pass the check of targets. To be called on the arbiter that will use it.
     pub fn new(target_check: Arc<TargetCheck>, tls: Arc<ClientConfig>) -> DeliveryClient {
         let connector = Connector::new(target_check);
         let pool = awc::Connector::new()

@@ -213,7 +213,7 @@ async fn an_endless_body_is_read_to_its_bound_and_its_connection_is_closed() {
     let client = client();
     let outcome = post(&client, &receiver.url("r.test")).await;
     assert_eq!((outcome.status, outcome.error), (Some(200), Some(FailureCode::ResponseTooLarge)));
-    assert_eq!((outcome.body_kept.len(), client.connector.links()), (BODY_KEPT_BYTES, 0));
+    assert_eq!((outcome.body_kept.len(), client.connector.connections()), (BODY_KEPT_BYTES, 0));
 }
 
 #[actix::test]
@@ -502,7 +502,7 @@ async fn idle_connections_are_closed_and_not_used_again() {
     ends.recv_timeout(Duration::from_secs(10)).expect("the receiver sees the end");
     let outcome = post(&client, &receiver.url("r.test")).await;
     assert!(outcome.succeeded() && !outcome.reused);
-    assert_eq!((receiver.accepted(), client.connector.links()), (2, 1));
+    assert_eq!((receiver.accepted(), client.connector.connections()), (2, 1));
 }
 
 #[actix::test]

@@ -1,4 +1,4 @@
-//! How awc gets its connections: through the target_check, to the addresses that the target_check judged and to no other.
+//! How awc gets its connections: through the check of targets, to the addresses that it judged and to no other.
 //!
 //! awc's own `Resolve` hook is not asked for IPv4 literals, and its connector never sets TCP_NODELAY; this one replaces
 //! both. TLS follows in awc and checks the certificate against the host name of the URL.
@@ -22,31 +22,31 @@ use crate::delivery::http::target::{Refusal, TargetCheck};
 use crate::model::delivery::FailureCode;
 
 /// Below this many remembered connections nothing is forgotten.
-const LINKS_MIN: usize = 64;
+const CONNECTIONS_MIN: usize = 64;
 
 #[derive(Clone)]
 pub(super) struct Connector(Rc<Inner>);
 
 struct Inner {
     target_check: Arc<TargetCheck>,
-    links: RefCell<Links>,
+    connections: RefCell<Connections>,
 }
 
 /// Every connection that may still be open. Those that ended are forgotten when their number has doubled.
-struct Links {
+struct Connections {
     all: Vec<Weak<Connection>>,
     forget_at: usize,
 }
 
 impl Connector {
     pub(super) fn new(target_check: Arc<TargetCheck>) -> Connector {
-        let links = Links { all: Vec::new(), forget_at: LINKS_MIN };
-        Connector(Rc::new(Inner { target_check, links: RefCell::new(links) }))
+        let connections = Connections { all: Vec::new(), forget_at: CONNECTIONS_MIN };
+        Connector(Rc::new(Inner { target_check, connections: RefCell::new(connections) }))
     }
 
     /// Closes the connections that rested for so long, to one receiver or to all.
     pub(super) fn close_idle(&self, authority: Option<&Authority>, at_least: Duration) {
-        self.0.links.borrow_mut().all.retain(|connection| {
+        self.0.connections.borrow_mut().all.retain(|connection| {
             let Some(connection) = connection.upgrade() else { return false };
             if authority.is_none_or(|a| *a == connection.authority) {
                 connection.close_if_idle(at_least);
@@ -57,17 +57,17 @@ impl Connector {
 
     /// The number of connections that have not ended, for tests.
     #[cfg(test)]
-    pub(super) fn links(&self) -> usize {
-        self.0.links.borrow().all.iter().filter(|connection| connection.strong_count() > 0).count()
+    pub(super) fn connections(&self) -> usize {
+        self.0.connections.borrow().all.iter().filter(|connection| connection.strong_count() > 0).count()
     }
 
     fn remember(&self, connection: &Rc<Connection>) {
-        let mut links = self.0.links.borrow_mut();
-        if links.all.len() >= links.forget_at {
-            links.all.retain(|connection| connection.strong_count() > 0);
-            links.forget_at = LINKS_MIN.max(links.all.len() * 2);
+        let mut connections = self.0.connections.borrow_mut();
+        if connections.all.len() >= connections.forget_at {
+            connections.all.retain(|connection| connection.strong_count() > 0);
+            connections.forget_at = CONNECTIONS_MIN.max(connections.all.len() * 2);
         }
-        links.all.push(Rc::downgrade(connection));
+        connections.all.push(Rc::downgrade(connection));
     }
 
     async fn connect(&self, uri: &Uri, port: u16, trace: &Trace) -> Result<Rc<Connection>, (FailureCode, String)> {

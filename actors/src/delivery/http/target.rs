@@ -1,6 +1,6 @@
-//! The target_check before every connection: which addresses of a target may be dialled.
+//! The check before every connection: which addresses of a target may be dialled.
 //!
-//! A webhook's URL passes the same target_check when it is saved, when it is tested and when it is delivered to. The target_check asks
+//! A webhook's URL passes the same check when it is saved, when it is tested and when it is delivered to. The check asks
 //! the resolver once and hands out the very addresses that it judged, so a name server that answers otherwise a moment
 //! later (DNS rebinding) gains nothing. One closed address closes the whole target: else a name with a public and a
 //! private address would be a matter of luck.
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gate_can_be_asked_from_any_thread() {
+    fn the_check_can_be_asked_from_any_thread() {
         fn shareable(_: &(impl Send + Sync)) {}
         let target_check = TargetCheck::new(Policy::default(), Resolver::system());
         let target = target_check.judge_url("https://example.com/").expect("a plain url");

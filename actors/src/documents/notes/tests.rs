@@ -250,7 +250,12 @@ fn nothing_is_written_on_a_nearly_full_disk_and_reading_goes_on() {
     let options = NotesOptions { is_new_folder: false, now_ms: NOW_MS, min_free_bytes: u64::MAX };
     let notes = Notes::open(&room.disk, room.dir.path(), options).expect("notes");
     assert!(matches!(notes.write(&[put("a", "a")]), Err(NotesError::Full { .. })));
+    let deletion = notes.clear(NoteTable::Deliveries, b"w00000").expect("keys");
+    assert!(matches!(notes.write(&[deletion.clone(), vec![put("a", "a")]].concat()), Err(NotesError::Full { .. })));
     assert_eq!(own_keys(&notes, "", PageFrom::Start, 100).len(), 20);
+    // but what somebody deletes goes
+    notes.write(&deletion).expect("a deletion");
+    assert_eq!(own_keys(&notes, "", PageFrom::Start, 100).len(), 19);
 }
 
 #[test]

@@ -142,11 +142,7 @@ impl Updates {
 
     /// Makes a webhook ready to deliver as it is configured. None: it cannot deliver, and the log says why.
     pub fn ready(&self, webhook: Arc<Webhook>, channel: Arc<Channel>) -> Option<Arc<Ready>> {
-        let id = webhook.id.clone();
-        let ready = self.actors.handles.ready(webhook, channel).inspect_err(|e| {
-            log::error!(webhook = &*id; "a webhook cannot deliver until it is changed: {e}");
-        });
-        ready.ok()
+        self.actors.handles.ready(webhook, channel)
     }
 
     /// Tells the actor of a webhook how it is configured, unless it knows. When this returns, whatever the actor is asked
