@@ -202,8 +202,19 @@ pub fn filter(request: &HttpRequest, pairs: &Pairs) -> Result<FilterSpec, Proble
 pub fn channel_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
     match lane_for(request, principal, scope)? {
         StreamTarget::Channel(channel) => Ok(channel),
-        StreamTarget::All => Err(Problem::parameter("channel", "say which one: map:<id or slug> or organization:<id>")),
+        StreamTarget::All => Err(which_channel()),
     }
+}
+
+/// The principal's own channel, if it has exactly one, and may do something of this scope with it.
+pub fn own_channel(
+    request: &HttpRequest,
+    principal: &Principal,
+    scope: Scope,
+) -> Result<Option<Arc<Channel>>, Problem> {
+    let Reach::Channel { no, .. } = &principal.reach else { return Ok(None) };
+    let found = context(request).hub.channel(*no);
+    permitted(found, principal, scope, || Problem::no_channel(None, "")).map(Some)
 }
 
 /// Like [`channel_for`]; an admin who names no channel means all of them.
@@ -214,6 +225,11 @@ pub fn lane_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> R
             return permitted(found, principal, scope, Problem::no_source).map(StreamTarget::Channel);
         }
         (Named::Not, Reach::Admin) => return Ok(StreamTarget::All),
+        (Named::Not, Reach::Several { .. }) => {
+            // without the scope there is no channel that it could name
+            principal.has(scope).map_err(|_| lacking(scope))?;
+            return Err(which_channel());
+        }
         // a token ends with its channel
         (Named::Not, Reach::Channel { no, .. }) => (None, String::new(), context(request).hub.channel(*no)),
     };
@@ -228,14 +244,22 @@ pub fn permitted(
     absent: impl Fn() -> Problem,
 ) -> Result<Arc<Channel>, Problem> {
     let channel = found.ok_or_else(&absent)?;
-    match principal.may(channel.no(), scope) {
+    match principal.may(&channel, scope) {
         Ok(()) => Ok(channel),
         // what the caller may not know of does not exist
         Err(Refusal::Foreign) => Err(absent()),
-        Err(Refusal::Scope(scope)) => {
-            Err(Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'")))
-        }
+        Err(Refusal::Scope(scope)) => Err(lacking(scope)),
     }
+}
+
+/// The token reaches it, and may not do this.
+fn lacking(scope: Scope) -> Problem {
+    Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'"))
+}
+
+/// A request that has to say which of several channels it means.
+fn which_channel() -> Problem {
+    Problem::parameter("channel", "say which one: map:<id or slug> or organization:<id>")
 }
 
 /// The caller by `Authorization: Bearer` or `X-API-Key`: a token or a JWT.

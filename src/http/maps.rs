@@ -74,7 +74,7 @@ pub async fn create(context: web::Data<Context>, _: Admin, request: HttpRequest,
 /// `GET /api/maps`: all for the admin, its own for a channel token.
 pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
     let maps = context.hub.list(ChannelKind::Map);
-    let data: Vec<_> = maps.iter().filter(|map| principal.reaches(map.no())).map(|map| MapView::of(map)).collect();
+    let data: Vec<_> = maps.iter().filter(|map| principal.reaches(map)).map(|map| MapView::of(map)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data })))
 }
 

@@ -64,7 +64,7 @@ pub async fn create(context: web::Data<Context>, _: Admin, request: HttpRequest,
 /// `GET /api/v1/organizations`: all for the admin, its own for a token.
 pub async fn list(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
     let organizations = context.hub.list(ChannelKind::Organization);
-    let own = organizations.iter().filter(|organization| principal.reaches(organization.no()));
+    let own = organizations.iter().filter(|organization| principal.reaches(organization));
     let data: Vec<_> = own.map(|organization| OrganizationView::of(organization)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
 }

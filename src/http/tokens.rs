@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::NewToken;
-use actors::model::access::{Principal, Reach, Refusal, Scope, TokenRecord};
-use actors::model::channel::{Channel, ChannelKind};
-use actors::model::event::ChannelNo;
+use actors::hub::{NewToken, TokenOf};
+use actors::model::access::{Reach, Scope, TokenRecord};
+use actors::model::channel::ChannelKind;
 use actors::model::timestamp;
 use actors::streams::session::StreamTarget;
 use serde::{Deserialize, Serialize};
@@ -24,8 +23,12 @@ use super::query;
 pub struct TokenView {
     /// `tok_` and a ULID.
     id: Arc<str>,
-    /// `map:<id>` or `organization:<id>`.
-    channel: String,
+    /// `map:<id>` or `organization:<id>`; null where there are several.
+    channel: Option<String>,
+    /// Of a token of several channels: those, and `map:*` or `organization:*` for all of a kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    channels: Option<Vec<String>>,
     #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
     name: Option<String>,
@@ -40,10 +43,15 @@ pub struct TokenView {
 }
 
 impl TokenView {
-    fn of(token: &TokenRecord, channel: &Channel) -> TokenView {
+    fn of(token: &TokenRecord, of: TokenOf) -> TokenView {
+        let (channel, channels) = match of {
+            TokenOf::Channel(channel) => (Some(channel), None),
+            TokenOf::Several(channels) => (None, Some(channels)),
+        };
         TokenView {
             id: token.id.clone().into(),
-            channel: channel.name_on_tokens(),
+            channel,
+            channels,
             scopes: token.scopes.clone(),
             name: token.name.clone(),
             expires_at: token.expires_ms.map(timestamp::to_iso),
@@ -53,19 +61,12 @@ impl TokenView {
     }
 }
 
-/// Whether the caller may manage the tokens of a channel. Somebody else's channel is not there.
-fn manage(principal: &Principal, no: ChannelNo, absent: impl FnOnce() -> Problem) -> Result<(), Problem> {
-    principal.may(no, Scope::Manage).map_err(|refusal| match refusal {
-        Refusal::Foreign => absent(),
-        Refusal::Scope(scope) => Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'")),
-    })
-}
-
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
-    /// `map:<id or slug>` or `organization:<id>`.
-    channel: String,
+    /// `map:<id or slug>` or `organization:<id>`. A token with the scope `manage` may leave out its own channel.
+    #[schema(nullable = false)]
+    channel: Option<String>,
     /// At least one of `subscribe`, `publish`, `manage`.
     #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
@@ -83,12 +84,17 @@ pub async fn create(
     body: web::Bytes,
 ) -> Answer {
     let asked: CreateToken = query::json(&request, &body)?;
-    let absent = || Problem::new(Code::NotFound, format!("There is no channel {}", asked.channel));
-    let Some((kind, called)) = ChannelKind::parse_name(&asked.channel) else {
-        return Err(Problem::invalid("channel", "map:<id> or organization:<id> is expected"));
+    let channel = match &asked.channel {
+        Some(name) => {
+            let absent = || Problem::new(Code::NotFound, format!("There is no channel {name}"));
+            if ChannelKind::parse_name(name).is_none() {
+                return Err(Problem::invalid("channel", "map:<id> or organization:<id> is expected"));
+            }
+            guard::permitted(context.hub.find_named(name), &principal, Scope::Manage, absent)?
+        }
+        None => guard::own_channel(&request, &principal, Scope::Manage)?
+            .ok_or_else(|| Problem::invalid("channel", "is missing: map:<id> or organization:<id>"))?,
     };
-    let channel = context.hub.find(kind, called).ok_or_else(absent)?;
-    manage(&principal, channel.no(), absent)?;
     let iso = |text: &String| {
         timestamp::from_iso(text)
             .ok_or_else(|| Problem::invalid("expires_at", "an ISO-8601 time with offset is expected"))
@@ -96,7 +102,7 @@ pub async fn create(
     let expires_ms = asked.expires_at.as_ref().map(iso).transpose()?;
     let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms };
     let (token, text) = context.hub.create_token(&channel, new).await?;
-    let shown = TokenView { token: Some(text), ..TokenView::of(&token, &channel) };
+    let shown = TokenView { token: Some(text), ..TokenView::of(&token, TokenOf::Channel(channel.name_on_tokens())) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
 
@@ -106,22 +112,23 @@ pub async fn list(context: web::Data<Context>, request: HttpRequest, Caller(prin
         StreamTarget::All => None,
         StreamTarget::Channel(channel) => Some(channel.no()),
     };
-    let data: Vec<_> =
-        context.hub.tokens(channel).iter().map(|(token, channel)| TokenView::of(token, channel)).collect();
+    let data: Vec<_> = context.hub.tokens(channel).into_iter().map(|(token, of)| TokenView::of(&token, of)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
 }
 
 /// `GET /api/v1/tokens/current`: what the caller's own credential allows, whatever its scopes.
 pub async fn current(context: web::Data<Context>, Caller(principal): Caller) -> Answer {
-    let (channel, scopes) = match &principal.reach {
-        Reach::Admin => (None, Scope::ALL.to_vec()),
-        Reach::Channel { no, scopes } => (context.hub.channel(*no), scopes.clone()),
+    let (channel, channels, scopes) = match &principal.reach {
+        Reach::Admin => (None, None, Scope::ALL.to_vec()),
+        Reach::Channel { no, scopes } => (context.hub.channel(*no), None, scopes.clone()),
+        Reach::Several { channels, scopes } => (None, Some(context.hub.names(channels)), scopes.clone()),
     };
     let record = context.hub.token(&principal.id);
     let shown = CredentialView {
         id: principal.id.clone(),
         admin: principal.is_admin(),
         channel: channel.map(|channel| channel.name_on_tokens()),
+        channels,
         scopes,
         name: record.and_then(|record| record.name.clone()),
         expires_at: principal.expires_ms.map(timestamp::to_iso),
@@ -136,8 +143,12 @@ pub struct CredentialView {
     /// The id of a token, `jwt:<sub>` or `admin`.
     id: Arc<str>,
     admin: bool,
-    /// `map:<id>` or `organization:<id>`; null for the admin.
+    /// `map:<id>` or `organization:<id>`; null for the admin and where there are several.
     channel: Option<String>,
+    /// Of a token of several channels: those, and `map:*` or `organization:*` for all of a kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    channels: Option<Vec<String>>,
     #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
     name: Option<String>,
@@ -149,7 +160,12 @@ pub struct CredentialView {
 pub async fn revoke(context: web::Data<Context>, Caller(principal): Caller, id: web::Path<String>) -> Answer {
     let absent = || Problem::new(Code::NotFound, format!("There is no token {id}"));
     let token = context.hub.token(&id).ok_or_else(absent)?;
-    manage(&principal, ChannelNo(token.channel), absent)?;
+    match &token.channels {
+        None => drop(guard::permitted(context.hub.channel(token.channel_no()), &principal, Scope::Manage, absent)?),
+        // whoever it reaches did not make it, and has nothing to do with the other channels
+        Some(_) if principal.is_admin() => {}
+        Some(_) => return Err(absent()),
+    }
     match context.hub.revoke_token(&id).await? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(absent()),

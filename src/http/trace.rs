@@ -7,7 +7,7 @@ use actors::hub::webhooks::{
     AttemptRecord, Delivery, DeliveryId, DeliveryStatus, EventOutcome, EventStatus, Format, Health, Trigger,
 };
 use actors::hub::{Publisher, PublisherKind, Trace};
-use actors::model::access::{Principal, Scope};
+use actors::model::access::Scope;
 use actors::model::channel::Channel;
 use actors::model::envelope::Envelope;
 use actors::model::event::Event;
@@ -179,12 +179,12 @@ pub async fn trace(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let absent = || Problem::new(Code::NotFound, "Event not found");
-    let may = |scope: Scope, principal: &Principal, no| principal.may(no, scope).is_ok();
     // an id that cannot be one belongs to no event
     let id: EventId = id.parse().map_err(|_| absent())?;
     let (event, channel) = context.hub.event(id).await?.ok_or_else(absent)?;
-    let manages = may(Scope::Manage, &principal, channel.no());
-    if !manages && !may(Scope::Subscribe, &principal, channel.no()) {
+    let may = |scope| principal.may(&channel, scope).is_ok();
+    let manages = may(Scope::Manage);
+    if !manages && !may(Scope::Subscribe) {
         return Err(absent());
     }
     let trace = context.hub.trace(&event, &channel).await?;

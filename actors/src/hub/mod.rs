@@ -27,7 +27,7 @@ pub use history::{HistoryPage, HistoryQuery, Order};
 pub use lifecycle::{Config, Health, HubError, Started};
 pub use limits::{Limits, WebhookLimits};
 pub use stats::{Bucket, Stats, StatsQuery};
-pub use tokens::{NewToken, TokenError};
+pub use tokens::{NewToken, TokenError, TokenOf};
 pub use trace::{Publisher, PublisherKind, Trace};
 
 use self::rooms::Rooms;
@@ -40,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft};
+use crate::model::selection::Selector;
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
 use crate::streams::tickets::{Grant, Spent};
@@ -92,6 +93,14 @@ impl Hub {
     pub fn find_named(&self, name: &str) -> Option<Arc<Channel>> {
         let (kind, called) = ChannelKind::parse_name(name)?;
         self.find(kind, called)
+    }
+
+    /// One or all of a kind by `map:<id or slug>`, `organization:<id>`, `map:*` or `organization:*`.
+    pub fn find_selector(&self, name: &str) -> Option<Selector> {
+        match ChannelKind::parse_name(name)? {
+            (kind, "*") => Some(Selector::Kind(kind)),
+            (kind, called) => self.find(kind, called).map(Selector::Channel),
+        }
     }
 
     pub fn channel(&self, no: ChannelNo) -> Option<Arc<Channel>> {

@@ -1,8 +1,9 @@
-//! Tokens of channels: create, list, revoke.
+//! Tokens of channels, of one or of several: create, list, revoke.
 
 use std::sync::Arc;
 
 use super::Hub;
+use crate::catalog::tables::Tables;
 use crate::catalog::{View, record};
 use crate::clock;
 use crate::documents::DocumentError;
@@ -10,6 +11,7 @@ use crate::journal::{AppendError, Urgency};
 use crate::model::access::{Scope, TokenHash, TokenRecord, secret_text};
 use crate::model::channel::{Channel, NameError, check_name};
 use crate::model::event::ChannelNo;
+use crate::model::selection::{CHANNELS_MAX, ChannelSet, Selector};
 
 #[derive(Clone, Debug)]
 pub struct NewToken {
@@ -29,6 +31,12 @@ pub enum TokenError {
     Expired,
     #[error("the channel has as many tokens as limits.tokens_per_channel allows; revoke some")]
     TooMany,
+    #[error("there are as many tokens of several channels as limits.tokens_per_channel allows; revoke some")]
+    TooManyOfSeveral,
+    #[error("a token of several channels has the scopes subscribe and publish; manage is for a token of one channel")]
+    ManagesSeveral,
+    #[error("give 1 to {CHANNELS_MAX} channels")]
+    Channels,
     #[error("the channel does not exist any more")]
     Gone,
     #[error(transparent)]
@@ -64,7 +72,8 @@ impl FreshToken {
         let record = TokenRecord {
             id: format!("tok_{}", clock::fresh_ulid()).into(),
             hash: TokenHash::of(&text),
-            channel: 0,
+            channel: ChannelNo::ALL.0,
+            channels: None,
             scopes,
             name: new.name,
             expires_ms: new.expires_ms,
@@ -83,6 +92,36 @@ impl FreshToken {
         }
         Ok(TokenRecord { channel: no.0, ..self.record.clone() })
     }
+
+    /// The record of the token as one of these channels.
+    ///
+    /// # Errors
+    /// It may not be, or there are as many such tokens as there may be.
+    fn of_several(
+        &self,
+        channels: &Arc<ChannelSet>,
+        view: &View<'_>,
+        tokens_per_channel: usize,
+    ) -> Result<TokenRecord, TokenError> {
+        if self.record.scopes.contains(&Scope::Manage) {
+            return Err(TokenError::ManagesSeveral);
+        }
+        if channels.listed().any(|no| view.channel(no).is_none()) {
+            return Err(TokenError::Gone);
+        }
+        if view.tokens_of(ChannelNo::ALL).len() >= tokens_per_channel {
+            return Err(TokenError::TooManyOfSeveral);
+        }
+        Ok(TokenRecord { channels: Some(channels.clone()), ..self.record.clone() })
+    }
+}
+
+/// What a token is for, by the names that tokens have for it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TokenOf {
+    Channel(String),
+    /// Without channels that were deleted.
+    Several(Vec<String>),
 }
 
 impl Hub {
@@ -104,13 +143,46 @@ impl Hub {
         Ok((record, fresh.text))
     }
 
-    /// The tokens of a channel, or all of them.
-    pub fn tokens(&self, channel: Option<ChannelNo>) -> Vec<(Arc<TokenRecord>, Arc<Channel>)> {
+    /// Creates a token of several channels. Its text is returned once and kept nowhere.
+    ///
+    /// # Errors
+    /// As [`Hub::create_token`]; or there are too many channels or none, or the scopes are not for several.
+    pub async fn create_token_of_several(
+        &self,
+        selectors: &[Selector],
+        new: NewToken,
+    ) -> Result<(TokenRecord, String), TokenError> {
+        if !(1..=CHANNELS_MAX).contains(&selectors.len()) {
+            return Err(TokenError::Channels);
+        }
+        let fresh = FreshToken::new(new)?;
+        let channels = Arc::new(ChannelSet::of(selectors));
+        let tokens_per_channel = self.rooms.limits.tokens_per_channel;
+        let record = self
+            .change::<_, TokenError>(Urgency::Normal, |view| {
+                let record = fresh.of_several(&channels, view, tokens_per_channel)?;
+                Ok((vec![record::put_token(&record)?], record))
+            })
+            .await?;
+        Ok((record, fresh.text))
+    }
+
+    /// The tokens of a channel, or all of them, each with what it is for.
+    pub fn tokens(&self, channel: Option<ChannelNo>) -> Vec<(Arc<TokenRecord>, TokenOf)> {
         self.rooms.catalog.read(|tables| {
-            let with_channel =
-                |token: Arc<TokenRecord>| Some((token.clone(), tables.channel(ChannelNo(token.channel))?.clone()));
-            tables.tokens(channel).into_iter().filter_map(with_channel).collect()
+            let with_names = |token: Arc<TokenRecord>| Some((token.clone(), token_of(tables, &token)?));
+            tables.tokens(channel).into_iter().filter_map(with_names).collect()
         })
+    }
+
+    /// What a token is for; none when its channel was deleted.
+    pub fn token_of(&self, token: &TokenRecord) -> Option<TokenOf> {
+        self.rooms.catalog.read(|tables| token_of(tables, token))
+    }
+
+    /// The channels of a set by name, without those that were deleted.
+    pub fn names(&self, channels: &ChannelSet) -> Vec<String> {
+        self.rooms.catalog.read(|tables| names(tables, channels))
     }
 
     pub fn token(&self, id: &str) -> Option<Arc<TokenRecord>> {
@@ -128,4 +200,16 @@ impl Hub {
         })
         .await
     }
+}
+
+fn token_of(tables: &Tables, token: &TokenRecord) -> Option<TokenOf> {
+    Some(match &token.channels {
+        None => TokenOf::Channel(tables.channel(ChannelNo(token.channel))?.name_on_tokens()),
+        Some(channels) => TokenOf::Several(names(tables, channels)),
+    })
+}
+
+fn names(tables: &Tables, channels: &ChannelSet) -> Vec<String> {
+    let listed = channels.listed().filter_map(|no| Some(tables.channel(no)?.name_on_tokens()));
+    listed.chain(channels.kinds().map(|kind| Selector::Kind(kind).name())).collect()
 }

@@ -8,8 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::channel::Channel;
 use super::event::ChannelNo;
 use super::record_id::TokenId;
+use super::selection::{ChannelSet, Selector};
 
 /// What a channel token allows on its channel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub enum Reach {
     Admin,
     /// One channel, within the scopes.
     Channel { no: ChannelNo, scopes: Vec<Scope> },
+    /// Several channels, within the scopes.
+    Several { channels: Arc<ChannelSet>, scopes: Vec<Scope> },
 }
 
 /// Why a principal may not.
@@ -70,20 +74,46 @@ impl Principal {
         self.reach == Reach::Admin
     }
 
-    pub fn may(&self, channel: ChannelNo, scope: Scope) -> Result<(), Refusal> {
+    /// Whether it may do something of this scope with the channel.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn may(&self, channel: &Channel, scope: Scope) -> Result<(), Refusal> {
+        if self.reaches(channel) { self.has(scope) } else { Err(Refusal::Foreign) }
+    }
+
+    /// Whether it may do something of this scope with every channel of the selector.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn may_all(&self, selector: &Selector, scope: Scope) -> Result<(), Refusal> {
+        let reaches = match (selector, &self.reach) {
+            (Selector::Channel(channel), _) => return self.may(channel, scope),
+            (Selector::Kind(_), Reach::Admin) => true,
+            (Selector::Kind(_), Reach::Channel { .. }) => false,
+            (Selector::Kind(_), Reach::Several { channels, .. }) => channels.includes(selector),
+        };
+        if reaches { self.has(scope) } else { Err(Refusal::Foreign) }
+    }
+
+    /// Whether it has the scope, on whatever it reaches.
+    ///
+    /// # Errors
+    /// [`Refusal::Scope`] when it has not.
+    pub fn has(&self, scope: Scope) -> Result<(), Refusal> {
         match &self.reach {
             Reach::Admin => Ok(()),
-            Reach::Channel { no, .. } if *no != channel => Err(Refusal::Foreign),
-            Reach::Channel { scopes, .. } if scopes.contains(&scope) => Ok(()),
-            Reach::Channel { .. } => Err(Refusal::Scope(scope)),
+            Reach::Channel { scopes, .. } | Reach::Several { scopes, .. } if scopes.contains(&scope) => Ok(()),
+            Reach::Channel { .. } | Reach::Several { .. } => Err(Refusal::Scope(scope)),
         }
     }
 
     /// Whether the channel exists for the principal at all, whatever it may do there.
-    pub fn reaches(&self, channel: ChannelNo) -> bool {
+    pub fn reaches(&self, channel: &Channel) -> bool {
         match &self.reach {
             Reach::Admin => true,
-            Reach::Channel { no, .. } => *no == channel,
+            Reach::Channel { no, .. } => *no == channel.no(),
+            Reach::Several { channels, .. } => channels.contains(channel.no(), &channel.owner()),
         }
     }
 
@@ -98,7 +128,11 @@ pub struct TokenRecord {
     /// `tok_<ULID>`.
     pub id: TokenId,
     pub hash: TokenHash,
+    /// 0 of a token of several channels.
     pub channel: u32,
+    /// What a token of several channels reaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Arc<ChannelSet>>,
     pub scopes: Vec<Scope>,
     pub name: Option<String>,
     pub expires_ms: Option<i64>,
@@ -106,8 +140,17 @@ pub struct TokenRecord {
 }
 
 impl TokenRecord {
+    /// The channel of a token of one channel; else the number that no channel has.
+    pub fn channel_no(&self) -> ChannelNo {
+        ChannelNo(self.channel)
+    }
+
     pub fn principal(&self) -> Principal {
-        let reach = Reach::Channel { no: ChannelNo(self.channel), scopes: self.scopes.clone() };
+        let scopes = self.scopes.clone();
+        let reach = match &self.channels {
+            None => Reach::Channel { no: ChannelNo(self.channel), scopes },
+            Some(channels) => Reach::Several { channels: channels.clone(), scopes },
+        };
         Principal { id: self.id.clone().into(), reach, expires_ms: self.expires_ms }
     }
 }
@@ -157,6 +200,7 @@ pub fn secret_text(prefix: &str, random: [u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::channel::ChannelKind;
 
     fn holder(scopes: &[Scope]) -> Principal {
         Principal {
@@ -166,12 +210,61 @@ mod tests {
         }
     }
 
+    fn channel(no: u32) -> Channel {
+        Channel {
+            no,
+            kind: ChannelKind::Map,
+            id: "m".into(),
+            slug: "m".into(),
+            name: "m".into(),
+            inserted_ms: 0,
+            updated_ms: 0,
+            event_names: None,
+            webhooks_enabled: false,
+        }
+    }
+
     #[test]
     fn a_foreign_channel_is_refused_before_the_scope_is_looked_at() {
         let holder = holder(&[Scope::Publish]);
-        assert_eq!(holder.may(ChannelNo(2), Scope::Publish), Err(Refusal::Foreign));
-        assert_eq!(holder.may(ChannelNo(1), Scope::Manage), Err(Refusal::Scope(Scope::Manage)));
-        assert_eq!(holder.may(ChannelNo(1), Scope::Publish), Ok(()));
+        assert_eq!(holder.may(&channel(2), Scope::Publish), Err(Refusal::Foreign));
+        assert_eq!(holder.may(&channel(1), Scope::Manage), Err(Refusal::Scope(Scope::Manage)));
+        assert_eq!(holder.may(&channel(1), Scope::Publish), Ok(()));
+        assert_eq!(holder.may_all(&Selector::Kind(ChannelKind::Map), Scope::Publish), Err(Refusal::Foreign));
+    }
+
+    #[test]
+    fn a_token_of_several_channels_reaches_those_and_no_others() {
+        let maps = Selector::Kind(ChannelKind::Map);
+        let record = |selectors: &[Selector]| TokenRecord {
+            id: "tok_1".into(),
+            hash: TokenHash::of("st_x"),
+            channel: 0,
+            channels: Some(Arc::new(ChannelSet::of(selectors))),
+            scopes: vec![Scope::Subscribe],
+            name: None,
+            expires_ms: None,
+            inserted_ms: 0,
+        };
+        let one = record(&[Selector::Channel(Arc::new(channel(1)))]).principal();
+        assert_eq!(one.may(&channel(1), Scope::Subscribe), Ok(()));
+        assert_eq!(one.may(&channel(1), Scope::Publish), Err(Refusal::Scope(Scope::Publish)));
+        assert_eq!(one.may(&channel(2), Scope::Subscribe), Err(Refusal::Foreign));
+        assert_eq!(one.may_all(&maps, Scope::Subscribe), Err(Refusal::Foreign));
+        let all = record(std::slice::from_ref(&maps)).principal();
+        assert_eq!((all.may(&channel(2), Scope::Subscribe), all.may_all(&maps, Scope::Subscribe)), (Ok(()), Ok(())));
+        assert_eq!(all.may_all(&Selector::Kind(ChannelKind::Organization), Scope::Subscribe), Err(Refusal::Foreign));
+    }
+
+    #[test]
+    fn a_token_that_was_stored_before_there_were_several_channels_reads_as_it_was() {
+        let hash = String::from(TokenHash::of("st_x"));
+        let text = format!(
+            r#"{{"id":"tok_1","hash":"{hash}","channel":7,"scopes":["publish"],"name":null,"expires_ms":null,"inserted_ms":0}}"#
+        );
+        let record: TokenRecord = serde_json::from_str(&text).expect("a record");
+        assert_eq!(record.principal().reach, Reach::Channel { no: ChannelNo(7), scopes: vec![Scope::Publish] });
+        assert_eq!(serde_json::to_string(&record).expect("JSON"), text);
     }
 
     #[test]

@@ -40,6 +40,13 @@ pub struct Owner {
     pub id: Arc<str>,
 }
 
+impl Owner {
+    /// Whether it is the server's own organization.
+    pub fn is_system(&self) -> bool {
+        self.kind == ChannelKind::Organization && &*self.id == SYSTEM_ORGANIZATION
+    }
+}
+
 /// A channel as the state database keeps it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Channel {

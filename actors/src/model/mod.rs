@@ -16,6 +16,7 @@ pub mod id;
 pub mod json;
 pub mod record_id;
 pub mod seal;
+pub mod selection;
 pub mod signature;
 pub mod source;
 pub mod target;

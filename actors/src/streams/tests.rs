@@ -340,6 +340,7 @@ async fn a_token_that_was_revoked_before_its_session_was_placed_gets_no_stream()
         id: "tok_1".into(),
         hash: TokenHash::of("st_1"),
         channel: 1,
+        channels: None,
         scopes: vec![Scope::Subscribe],
         name: None,
         expires_ms: None,

@@ -314,6 +314,11 @@ impl Map {
         self.anonymous(method, rest).bearer(&self.token)
     }
 
+    /// A request with the map's token to any address.
+    pub fn of_server(&self, method: &str, target: &str) -> Request {
+        Request::new(self.addr, method, target).bearer(&self.token)
+    }
+
     /// The same without a credential.
     pub fn anonymous(&self, method: &str, rest: &str) -> Request {
         Request::new(self.addr, method, &format!("/api/maps/{}{rest}", self.id))

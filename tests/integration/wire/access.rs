@@ -104,6 +104,21 @@ fn a_token_is_shown_once_listed_without_its_text_and_gone_when_revoked() {
 }
 
 #[test]
+fn a_token_that_manages_a_channel_need_not_name_it() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("own");
+    let create = |token: &str| {
+        map.with_token(token).of_server("POST", "/api/v1/tokens").json(&json!({"scopes": ["subscribe"]})).send()
+    };
+    let made = create(&map.token).expect(201);
+    assert_eq!(made["data"]["channel"], format!("map:{}", map.id));
+    let (_, reader) = map.new_token(json!({"scopes": ["subscribe", "publish"]}));
+    assert_eq!(create(&reader).expect(403)["error"]["code"], "forbidden");
+    let unnamed = create(ADMIN).expect(400);
+    assert_eq!(unnamed["error"]["details"]["errors"][0]["field"], "channel", "{unnamed}");
+}
+
+#[test]
 fn a_token_stays_valid_over_a_restart_and_a_revoked_one_does_not_come_back() {
     let mut server = TestServer::start(&[]);
     let map = server.new_map("restart");

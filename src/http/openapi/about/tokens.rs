@@ -23,7 +23,7 @@ pub fn create(place: &Place<'_>) -> Operation {
     let asked = json!({ "channel": "map:home", "scopes": ["subscribe"], "name": "the dashboard" });
     Operation::new(TAG, "Create a token", Access::Caller)
         .says(
-            "For the admin, or with the scope `manage` for the own channel. The text of the token is shown only here.",
+            "For the admin, or with the scope `manage` for the own channel, which need not be named. The text of the token is shown only here.",
         )
         .body(place.body::<tokens::CreateToken>(), asked)
         .answers(201, "The token.", data(place.answer::<tokens::TokenView>()), json!({ "data": made }))
