@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn what_is_no_event_is_said_without_asking_the_server() {
         assert_eq!(check_event(r#"{"type":"a","payload":{}}"#), Ok(()));
-        assert_eq!(check_event(r#"{"id":"01J","event":"a","organization":"o","timestamp":1}"#), Ok(()));
+        assert_eq!(check_event(r#"{"id":"01J","event":"a","organization":"o","timestamp":1750509296789}"#), Ok(()));
         for (json, reason) in [
             (r#"{"typ":"a"}"#, "typ is no field of an event"),
             (r#"{"payload":{}}"#, "type is required"),

@@ -28,6 +28,7 @@ pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: Ht
     if on.channel.is_system() {
         return Err(Problem::new(Code::Forbidden, "Only the server itself publishes to the organization system"));
     }
+    let body = query::unpacked(&request, &body)?;
     let drafts = draft::parse(&body, form, &context.draft_limits)?.drafts;
     let family = ApiFamily::of(&request);
     let receipt = context.hub.publish(on.channel, drafts, key, on.principal.id.clone()).await?;

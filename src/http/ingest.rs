@@ -1,11 +1,12 @@
 //! Where events come in from outside. The checks are made in the order that is promised: a known address, the size, the
 //! rate, the sender over the raw bytes, and only then what the bytes say.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::sources::{ActiveSource, Arrival, TakenIn};
@@ -36,14 +37,20 @@ impl Headers for Once<'_> {
 /// `POST /webhooks/{source}` and `POST /webhook/{source}`
 pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
     let live = guard::source(&request).ok_or_else(Problem::no_source)?;
-    let (body, _share) = whole(&context, &request, payload).await?;
+    let (body, mut share) = whole(&context, &request, payload).await?;
     context.hub.admit(&live)?;
     let headers = Once(request.headers());
+    // a sender signs what it sends, so the body is unpacked behind this
     let proof = context.hub.recognise(&live, &headers, &body)?;
+    let content = content(&request, &live)?;
+    let body = query::unpacked(&request, &body)?;
+    if let Cow::Owned(unpacked) = &body {
+        share.grow(unpacked.len())?;
+    }
     let arrival = Arrival {
         headers: &headers,
         body: &body,
-        content: content(&request, &live)?,
+        content,
         partial: Pairs::of(&request)?.flag("partial")?.unwrap_or(false),
         idempotency: query::idempotency_key(&request)?,
         limits: context.draft_limits,
@@ -154,19 +161,16 @@ async fn whole<'a>(
     }
 }
 
-/// What the headers say about the body. Nothing is ever decompressed here.
+/// What the headers say about the body. Some senders say `text/plain` of JSON; they are understood where something proves
+/// who they are, because a browser sends such a body for any page.
 fn content(request: &HttpRequest, live: &ActiveSource) -> Result<Content, Problem> {
-    let wrong = |message: &str| Err(Problem::new(Code::UnsupportedMediaType, message));
-    let encoding = request.headers().get(CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return wrong("Bodies are taken as they are, without a Content-Encoding");
-    }
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(Content::Json) };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "application/json" => Ok(Content::Json),
         kind if kind.starts_with("application/") && kind.ends_with("+json") => Ok(Content::Json),
+        "text/plain" | "text/json" if live.verifies_senders() => Ok(Content::Json),
         "application/x-www-form-urlencoded" if live.takes_forms() => Ok(Content::Form),
-        _ => wrong("Send application/json"),
+        _ => Err(Problem::new(Code::UnsupportedMediaType, "Send application/json")),
     }
 }

@@ -188,7 +188,7 @@ fn incoming(table: &mut Table) {
     table.at(at("events/ticket")).post(events::ticket, of_streams::ticket);
     table.at(at("events/history")).get(events::history, of_events::history);
     for address in ["/webhooks/{source}", "/webhook/{source}"] {
-        table.at(address).post(ingest::take, about::take);
+        table.at(address).room(BodyLimit::Batch).post(ingest::take, about::take);
     }
 }
 

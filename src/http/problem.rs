@@ -8,7 +8,9 @@ use std::fmt;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
 use actors::catalog::reader::ReadError;
@@ -22,6 +24,7 @@ use actors::model::channel::ChannelKind;
 use actors::model::draft::DraftError;
 use actors::model::filter::FilterError;
 use actors::model::id::MalformedId;
+use actors::model::unpack::UnpackError;
 use actors::streams::slots::StreamRefusal;
 use actors::streams::websocket::UpgradeError;
 use serde_json::{Value, json};
@@ -297,6 +300,10 @@ pub async fn shape(
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
+    if problem.code == Code::UnsupportedMediaType && request.headers().contains_key(CONTENT_ENCODING) {
+        // RFC 9110, 15.5.16: which codings would have been taken
+        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+    }
     if let Some(seconds) = problem.retry_after_s {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -320,6 +327,17 @@ impl From<DocumentError> for Problem {
 impl From<MalformedId> for Problem {
     fn from(e: MalformedId) -> Problem {
         Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}"))
+    }
+}
+
+impl From<UnpackError> for Problem {
+    fn from(e: UnpackError) -> Problem {
+        let code = match e {
+            UnpackError::Unknown(_) | UnpackError::TooOften => Code::UnsupportedMediaType,
+            UnpackError::TooLarge { .. } => Code::PayloadTooLarge,
+            UnpackError::Damaged(_) => Code::BadRequest,
+        };
+        Problem::new(code, format!("Content-Encoding: {e}"))
     }
 }
 

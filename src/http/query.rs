@@ -1,5 +1,6 @@
 //! What stands in a URL's query and in a body, read strictly.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::future::{Ready, ready};
 
@@ -8,6 +9,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::{FromRequest, HttpRequest, web};
 use actors::model::draft::BodyForm;
 use actors::model::timestamp;
+use actors::model::unpack::{self, UnpackError};
 use serde::de::DeserializeOwned;
 
 use super::problem::{Code, Problem};
@@ -107,16 +109,32 @@ impl Pairs {
     }
 }
 
-fn media_type(request: &HttpRequest) -> Result<Option<String>, Problem> {
-    if request.headers().contains_key(CONTENT_ENCODING) {
-        return Err(Problem::new(
-            Code::UnsupportedMediaType,
-            "Bodies are taken as they are, without a Content-Encoding",
-        ));
-    }
-    let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(None) };
+fn media_type(request: &HttpRequest) -> Option<String> {
+    let value = request.headers().get(CONTENT_TYPE)?;
     let text = value.to_str().unwrap_or_default();
-    Ok(Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()))
+    Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// How large a body of this address may be, packed and unpacked.
+#[derive(Clone, Copy)]
+pub struct BodyBytes(pub usize);
+
+/// The body as it was before it was packed; of one that was not, the body itself.
+///
+/// # Errors
+/// The coding is not known, or the body is damaged, or too large.
+pub fn unpacked<'a>(request: &HttpRequest, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Problem> {
+    let mut values = Vec::new();
+    for value in request.headers().get_all(CONTENT_ENCODING) {
+        values.push(value.to_str().map_err(|_| UnpackError::Unknown(String::new()))?);
+    }
+    let codings = unpack::codings(values)?;
+    if codings.is_empty() || body.is_empty() {
+        return Ok(body.into());
+    }
+    // every address of the table says how much it takes
+    let BodyBytes(limit) = *request.app_data::<BodyBytes>().expect("the address has its limit");
+    Ok(unpack::unpack(body, &codings, limit)?.into())
 }
 
 /// The key under which the sender knows its request.
@@ -129,7 +147,7 @@ pub fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
 
 /// Whether a body of events is JSON or NDJSON, by its content type.
 pub fn body_form(request: &HttpRequest) -> Result<BodyForm, Problem> {
-    match media_type(request)?.as_deref() {
+    match media_type(request).as_deref() {
         None | Some("application/json") => Ok(BodyForm::Json),
         Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => Ok(BodyForm::NdJson),
         Some(_) => Err(Problem::new(Code::UnsupportedMediaType, "Send application/json or application/x-ndjson")),
@@ -138,24 +156,45 @@ pub fn body_form(request: &HttpRequest) -> Result<BodyForm, Problem> {
 
 /// Reads a JSON object into a type, and says where it is wrong.
 pub fn json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
-    let is_list = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
-    if is_list && any_json::<serde::de::IgnoredAny>(request, body).is_ok() {
-        // it could be read as the fields of an object in their order, which nobody means
-        return Err(Problem::invalid("body", "a JSON object is expected"));
-    }
-    any_json(request, body)
+    with_text(request, body, |text| {
+        let is_list = text.trim_start().starts_with('[');
+        if is_list && read_json::<serde::de::IgnoredAny>(text).is_ok() {
+            // it could be read as the fields of an object in their order, which nobody means
+            return Err(Problem::invalid("body", "a JSON object is expected"));
+        }
+        read_json(text)
+    })
 }
 
 /// Reads JSON of any kind into a type, and says where it is wrong.
 pub fn any_json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
-    match media_type(request)?.as_deref() {
+    with_text(request, body, read_json)
+}
+
+/// Hands on the text of a body of JSON, which may be packed.
+fn with_text<T>(
+    request: &HttpRequest,
+    body: &[u8],
+    read: impl FnOnce(&str) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    match media_type(request).as_deref() {
         None | Some("application/json") => {}
         Some(_) => return Err(Problem::new(Code::UnsupportedMediaType, "Send application/json")),
     }
-    serde_json::from_slice(body).map_err(|e| match e.classify() {
+    let body = unpacked(request, body)?;
+    let text = actors::model::json::text(&body).map_err(|e| not_json(&e))?;
+    read(&text)
+}
+
+fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(|e| match e.classify() {
         serde_json::error::Category::Data => Problem::invalid("body", e),
-        _ => Problem::new(Code::InvalidJson, format!("The body is not JSON: {e}")),
+        _ => not_json(&e),
     })
+}
+
+fn not_json(why: &dyn std::fmt::Display) -> Problem {
+    Problem::new(Code::InvalidJson, format!("The body is not JSON: {why}"))
 }
 
 /// Like [`json`], for bodies that may be left out.

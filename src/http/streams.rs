@@ -242,7 +242,8 @@ pub async fn mint_bound(
         Some(text) => Some(text.parse()?),
         None => None,
     };
-    let ticket = hub.mint(Grant { principal, channel: no, filter: spec, cursor }).await;
+    let grant = Grant { principal: principal.carried_by_ticket(), channel: no, filter: spec, cursor };
+    let ticket = hub.mint(grant).await;
     ticket.ok_or_else(|| {
         Problem::new(Code::TicketLimit, "Too many tickets are open; use those, or wait for them to expire")
     })

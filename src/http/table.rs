@@ -5,6 +5,7 @@ use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Responder, Route, web};
 
 use super::openapi::About;
+use super::query::BodyBytes;
 use crate::settings::Limits;
 
 /// What may be sent to an address.
@@ -54,8 +55,9 @@ impl Table {
     /// Registers everything.
     pub fn serve(self, config: &mut web::ServiceConfig, limits: &Limits) {
         for address in self.addresses {
-            let room = web::PayloadConfig::new(address.room.bytes(limits));
-            let resource = web::resource(address.pattern).app_data(room);
+            let bytes = address.room.bytes(limits);
+            let resource =
+                web::resource(address.pattern).app_data(web::PayloadConfig::new(bytes)).app_data(BodyBytes(bytes));
             config.service(address.entries.into_iter().fold(resource, |resource, entry| resource.route(entry.route)));
         }
     }

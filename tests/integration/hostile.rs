@@ -115,9 +115,10 @@ fn bodies_of_the_wrong_size_or_kind_are_refused_and_leave_nothing() {
         let answer = server.admin("POST", "/api/maps").header("Content-Type", kind).body("{\"name\":\"a\"}").send();
         body_a(&answer, 415, kind);
     }
-    for coding in ["gzip", "br", "deflate", "identity, gzip"] {
+    // these bytes are not packed, whatever the header says
+    for (coding, status) in [("gzip", 400), ("deflate", 400), ("identity, gzip", 400), ("br", 415), ("compress", 415)] {
         let request = map.request("POST", "/events").header("Content-Type", "application/json");
-        body_a(&request.header("Content-Encoding", coding).body(event.clone()).send(), 415, coding);
+        body_a(&request.header("Content-Encoding", coding).body(event.clone()).send(), status, coding);
     }
     let long = "k".repeat(300);
     for key in ["", "\u{e4}", &long] {

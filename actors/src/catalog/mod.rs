@@ -141,7 +141,7 @@ impl Catalog {
     /// Whether a principal that was let in before would be let in now.
     pub fn holds(&self, principal: &Principal) -> bool {
         // the admin token and JWTs cannot be revoked one by one
-        !principal.id.starts_with("tok_") || self.read(|tables| tables.token(&principal.id).is_some())
+        !principal.is_stored_token() || self.read(|tables| tables.token(&principal.id).is_some())
     }
 
     /// Grows with every revocation, so that sessions look again only when there was one.

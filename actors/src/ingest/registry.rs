@@ -15,7 +15,7 @@ use crate::model::event::{ChannelNo, Origin};
 use crate::model::record_id::SourceId;
 use crate::model::seal::SealKey;
 use crate::model::source::body::takes_forms;
-use crate::model::source::{Headers, Proof, Untrusted, Verifier, Window};
+use crate::model::source::{Authentication, Headers, Proof, Untrusted, Verifier, Window};
 
 /// The bounds of sources.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +158,11 @@ impl ActiveSource {
         });
         let by = format!("{}{}", Origin::SOURCE, source.id).into();
         ActiveSource { verifier: verifier.ok(), source, stats, by }
+    }
+
+    /// Whether something proves who sends.
+    pub fn verifies_senders(&self) -> bool {
+        self.source.scheme.authentication != Authentication::None
     }
 
     /// Whether a body may be a form.

@@ -120,7 +120,24 @@ impl Principal {
     pub fn expired(&self, now_ms: i64) -> bool {
         self.expires_ms.is_some_and(|at| at <= now_ms)
     }
+
+    /// Whether a stored token stands behind it, and not a JWT or the admin token.
+    pub fn is_stored_token(&self) -> bool {
+        self.id.starts_with(TOKEN_ID_PREFIX)
+    }
+
+    /// The principal as a ticket carries it on. A JWT has to be valid when the ticket is minted and not after that, since a
+    /// login is short; a stored token ends by its own expiry what its tickets have opened.
+    pub fn carried_by_ticket(self: Arc<Self>) -> Arc<Principal> {
+        match self.is_stored_token() || self.expires_ms.is_none() {
+            true => self,
+            false => Arc::new(Principal { expires_ms: None, ..Principal::clone(&self) }),
+        }
+    }
 }
+
+/// What the ids of stored tokens begin with.
+const TOKEN_ID_PREFIX: &str = "tok_";
 
 /// What is kept of a token: never the token itself.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -271,6 +288,16 @@ mod tests {
     fn a_credential_is_worth_nothing_from_its_expiry_on() {
         assert!(!holder(&[]).expired(99));
         assert!(holder(&[]).expired(100));
+    }
+
+    #[test]
+    fn a_ticket_carries_a_login_beyond_its_time_and_a_stored_token_up_to_it() {
+        let stored = Arc::new(holder(&[]));
+        assert_eq!(stored.clone().carried_by_ticket(), stored);
+        let login = Arc::new(Principal { id: "jwt:tok_1".into(), ..holder(&[Scope::Subscribe]) });
+        let carried = login.clone().carried_by_ticket();
+        assert!(!carried.expired(i64::MAX));
+        assert_eq!((&carried.id, &carried.reach), (&login.id, &login.reach));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::{Iso8601, Rfc3339};
 
 use super::event::Draft;
-use super::json::{JsonError, utf8};
+use super::json::{self, JsonError};
 pub(super) use fields::payload_of;
 use fields::{Fields, Slot};
 
@@ -60,13 +60,13 @@ pub struct Drafts {
 
 /// A body of which each event was judged by itself.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sorted<'a> {
+pub struct Sorted {
     /// The good events, in the order of the body.
     pub drafts: Vec<Draft>,
     /// What is wrong with the others: up to [`EVENT_ERRORS_MAX`] fields of each.
     pub errors: Vec<FieldError>,
     /// The JSON texts of the others.
-    pub refused: Vec<&'a str>,
+    pub refused: Vec<String>,
 }
 
 /// What is wrong with one field of one event.
@@ -119,7 +119,7 @@ pub fn parse(body: &[u8], form: BodyForm, limits: &Limits) -> Result<Drafts, Dra
 
 /// Like [`parse`], for events of another shape.
 pub fn parse_as(body: &[u8], form: BodyForm, limits: &Limits, shape: Shape<'_>) -> Result<Drafts, DraftError> {
-    let body = utf8(body).map_err(|error| malformed("", "", error))?;
+    let body = &*json::text(body).map_err(|error| malformed("", "", error))?;
     let mut reader = Reader::new(body, limits, shape, false);
     match form {
         BodyForm::NdJson => {
@@ -132,12 +132,12 @@ pub fn parse_as(body: &[u8], form: BodyForm, limits: &Limits, shape: Shape<'_>) 
 }
 
 /// Like [`parse_as`] for a body of JSON, but each event is taken or not by itself. An error means the body as a whole.
-pub fn sort<'a>(body: &'a [u8], limits: &Limits, shape: Shape<'_>) -> Result<Sorted<'a>, DraftError> {
-    let body = utf8(body).map_err(|error| malformed("", "", error))?;
+pub fn sort(body: &[u8], limits: &Limits, shape: Shape<'_>) -> Result<Sorted, DraftError> {
+    let body = &*json::text(body).map_err(|error| malformed("", "", error))?;
     let mut reader = Reader::new(body, limits, shape, true);
     let drafts = reader.json(trim(body))?.drafts;
     let Reader { errors, refused, .. } = reader;
-    Ok(Sorted { drafts, errors, refused })
+    Ok(Sorted { drafts, errors, refused: refused.into_iter().map(str::to_owned).collect() })
 }
 
 /// Unix milliseconds of a moment written in ISO 8601 or RFC 3339 with its offset from UTC; smaller parts are cut off.

@@ -4,11 +4,16 @@
 //! what it reads goes straight into one buffer, and an object is put in order afterwards only where its keys ask
 //! for it. So a receiver that signs or verifies a re-serialised body agrees with one that takes the raw bytes.
 
+mod digits;
+mod text;
+
 use std::fmt::{self, Write};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use digits::Doubles;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+pub use text::{text, without_lone_surrogates};
 
 /// How deep arrays and objects may be nested. Common parsers stop at 128; eight levels are left for the envelopes
 /// around a payload, so that whatever is accepted here can be read where it arrives.
@@ -21,8 +26,8 @@ const PAIRWISE_KEYS_MAX: usize = 16;
 ///
 /// No white space; numbers in the shortest form of ES6; strings in raw UTF-8 with JavaScript's escapes; keys in
 /// JavaScript's order (array indices ascending, then the others as they appeared), the last of several values of one
-/// key at the place of the first. One exception is on purpose: an integer beyond 2^53 that fits 64 bits keeps
-/// its digits, where JavaScript would round it. So the fixed point holds for texts whose integers stay within 2^53.
+/// key at the place of the first. One exception is on purpose: an integer beyond 2^53 keeps its digits, where JavaScript
+/// would round it. So the fixed point holds for texts whose integers stay within 2^53.
 ///
 /// A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,15 +54,10 @@ impl Canonical {
 
     /// Brings any JSON text into the canonical form.
     ///
-    /// Fails for what RFC 8259 does not allow, for a number that no double can hold (`1e400`), for an escaped
-    /// surrogate without its other half, and for nesting beyond [`DEPTH_MAX`].
+    /// Fails for what RFC 8259 does not allow, for a number that no double can hold (`1e400`), for an escaped surrogate
+    /// without its other half (see [`text`]), and for nesting beyond [`DEPTH_MAX`].
     pub fn parse(text: &str) -> Result<Canonical, JsonError> {
         Self::parse_with(text, None)
-    }
-
-    /// Like [`Canonical::parse`], for bytes that may not be UTF-8, which is an error as well.
-    pub fn parse_bytes(bytes: &[u8]) -> Result<Canonical, JsonError> {
-        Self::parse(utf8(bytes)?)
     }
 
     /// Like [`Canonical::parse`] for an object that began with the member `key`, if it has no such member itself.
@@ -68,8 +68,12 @@ impl Canonical {
 
     fn parse_with(text: &str, member: Option<(&str, &str)>) -> Result<Canonical, JsonError> {
         let room = member.map_or(0, |(key, value)| key.len() + value.len() + 4);
-        let mut writer =
-            Writer { out: String::with_capacity(text.len() + room), entries: Vec::with_capacity(16), depth: 0 };
+        let mut writer = Writer {
+            out: String::with_capacity(text.len() + room),
+            entries: Vec::with_capacity(16),
+            depth: 0,
+            doubles: Doubles::of(text),
+        };
         let mut source = serde_json::Deserializer::from_str(text);
         Put { writer: &mut writer, member }.deserialize(&mut source)?;
         source.end()?;
@@ -79,7 +83,8 @@ impl Canonical {
 
     /// A string with this text.
     pub fn of_text(text: &str) -> Canonical {
-        let mut writer = Writer { out: String::with_capacity(text.len() + 2), entries: Vec::new(), depth: 0 };
+        let out = String::with_capacity(text.len() + 2);
+        let mut writer = Writer { out, entries: Vec::new(), depth: 0, doubles: None };
         writer.out.push('"');
         writer.escaped(text);
         writer.out.push('"');
@@ -123,19 +128,6 @@ impl fmt::Debug for Canonical {
     }
 }
 
-/// The bytes as text, or the place of the first byte that is not UTF-8.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, JsonError> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let before = &bytes[..error.valid_up_to()];
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        JsonError {
-            line: 1 + before.iter().filter(|b| **b == b'\n').count(),
-            column: 1 + before.len() - line_start,
-            message: "invalid UTF-8".into(),
-        }
-    })
-}
-
 impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
@@ -152,14 +144,16 @@ struct Entry {
 }
 
 /// The output, and the members of the objects that are still open.
-struct Writer {
+struct Writer<'t> {
     /// Every element and member is written with a comma behind it; the closing bracket replaces the last one.
     out: String,
     entries: Vec<Entry>,
     depth: usize,
+    /// Where the input has long numbers: its doubles that were not written yet.
+    doubles: Option<Doubles<'t>>,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn open<E: de::Error>(&mut self, bracket: char) -> Result<usize, E> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
@@ -255,12 +249,12 @@ fn array_index(key: &str) -> Option<u32> {
 }
 
 /// Writes the value that comes next. `member` is the first member of the object, unless it has one of that name.
-struct Put<'w> {
-    writer: &'w mut Writer,
+struct Put<'w, 't> {
+    writer: &'w mut Writer<'t>,
     member: Option<(&'w str, &'w str)>,
 }
 
-impl<'de> DeserializeSeed<'de> for Put<'_> {
+impl<'de> DeserializeSeed<'de> for Put<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
@@ -268,7 +262,7 @@ impl<'de> DeserializeSeed<'de> for Put<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Put<'_> {
+impl<'de> Visitor<'de> for Put<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -296,8 +290,9 @@ impl<'de> Visitor<'de> for Put<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        let integer = self.writer.doubles.as_mut().and_then(Doubles::next_integer);
         // serde_json refuses what overflows, so the number is finite
-        self.writer.out.push_str(ryu_js::Buffer::new().format_finite(value));
+        self.writer.out.push_str(integer.unwrap_or(ryu_js::Buffer::new().format_finite(value)));
         Ok(())
     }
 

@@ -21,3 +21,4 @@ pub mod signature;
 pub mod source;
 pub mod target;
 pub mod timestamp;
+pub mod unpack;

@@ -48,7 +48,7 @@ fn flags_that_make_no_event_are_wrong_usage() {
         (&["--type", "a", "--payload", "[1]"], "payload must be a JSON object"),
         (&["--type", "a", "--payload", "system.json"], "--payload is no JSON"),
         (&["--type", "a", "--payload", "system.json"], "a file is given as @FILE"),
-        (&["--type", "a", "--ts", "yesterday"], "ts must be an ISO 8601"),
+        (&["--type", "a", "--ts", "yesterday"], "ts must be an ISO-8601"),
         (&["--type", "a", "--ndjson", "-"], "cannot be used with"),
         (&["--payload", "{}"], "--type"),
         (&[], "--type"),

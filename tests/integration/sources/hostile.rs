@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::{KEY, Source, now_ms};
+use crate::support::packed::gzip;
 use crate::support::{Answer, Request, SOON, TestServer, eventually};
 
 const API_KEY: &str = "an-api-key-that-must-not-be-logged";
@@ -125,10 +126,9 @@ fn no_hostile_request_is_accepted_and_none_is_logged_with_its_secret() {
     );
     let many = format!(r#"{{"events":[{}]}}"#, [r#"{"event_type":"a"}"#; 101].join(","));
     case("too many events", 413, signed(&many));
-    // a body that would be a gigabyte when it is inflated
-    let bomb = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3].into_iter().chain([0; 2000]).collect::<Vec<u8>>();
+    let bomb = gzip(&vec![b' '; 20_000_000]);
     let bombed = sign_hmac(HmacAlgorithm::Sha256, KEY, &at, &bomb);
-    case("a compressed bomb", 415, with(&at, &bombed, &bomb).header("Content-Encoding", "gzip"));
+    case("a compressed bomb", 413, with(&at, &bombed, &bomb).header("Content-Encoding", "gzip"));
     case("a compressed bomb that does not say so", 400, with(&at, &bombed, &bomb));
     case(
         "another type",

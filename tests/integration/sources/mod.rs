@@ -1,5 +1,6 @@
 //! Events that come in from outside: sources, who is believed there, and what becomes of what is refused.
 
+mod bodies;
 mod crash;
 mod hostile;
 mod letters;

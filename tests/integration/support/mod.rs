@@ -9,6 +9,7 @@ pub mod folder;
 pub mod frames;
 pub mod http;
 pub mod organization;
+pub mod packed;
 pub mod program;
 pub mod proxy;
 pub mod random;

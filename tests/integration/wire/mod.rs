@@ -6,6 +6,7 @@ mod conformance;
 mod document;
 mod feed;
 mod history;
+mod json;
 mod limits;
 mod maps;
 mod organization_webhooks;

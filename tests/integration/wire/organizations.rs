@@ -1,12 +1,14 @@
 //! Organizations: made, listed, changed, deleted; their events by REST and by streams, in their own envelope; body B.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::access::{hs256, install_cryptography};
-use crate::support::{Organization, Sse, TestServer, Ws};
+use crate::support::{Organization, Sse, TestServer, Ws, eventually};
 
+/// Within which streams end that are to end within a second: the shard looks once a second.
+const ABOUT_A_SECOND: Duration = Duration::from_millis(2500);
 const BEGINNING: &str = "00000000000000000000000000";
 
 #[test]
@@ -241,11 +243,53 @@ fn a_jwt_may_stand_for_an_organization() {
     nowhere.below("GET", "").send().expect_problem(401, "unauthorized");
     let admin = acme.with_token(&hs256(secret, &claims("*", 60)));
     drop(admin.realtime(&json!({"scope": "firehose"})));
-    // the ticket carries the connection no longer than the token lasts
-    let short = acme.with_token(&hs256(secret, &claims(&channel, 2)));
-    let mut stream = short.realtime(&json!({}));
-    stream.patience(Duration::from_millis(4500));
-    assert_eq!(stream.end().0, 4401);
+}
+
+#[test]
+fn a_login_that_ends_leaves_what_its_tickets_opened_open_and_ends_what_it_opened_itself() {
+    install_cryptography();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let server = TestServer::start(&[("auth.jwt.key", secret)]);
+    let acme = server.new_organization("Acme");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let claims = json!({"sub": "worker", "exp": now + 3, "channel": format!("organization:{}", acme.id),
+        "scopes": ["subscribe"]});
+    let login = acme.with_token(&hs256(secret, &claims));
+    let unused = login.ticket(&json!({}));
+    let mut socket = login.realtime(&json!({}));
+    let by_ticket = |ticket: &str| server.request("GET", &format!("/api/v1/realtime/stream?ticket={ticket}"));
+    let mut events = Sse::open(by_ticket(&login.ticket(&json!({}))));
+    let stream = format!("/api/v1/organizations/{}/events/stream", acme.id);
+    let mut own = Sse::open(server.request("GET", &stream).bearer(&login.token));
+    own.ends_within(Duration::from_secs(3) + ABOUT_A_SECOND);
+    login.below("GET", "").send().expect_problem(401, "unauthorized");
+    // whoever looks after expiries has looked at the others as well when it looks again
+    let looked = Instant::now();
+    eventually("the shard has looked again", || looked.elapsed() > ABOUT_A_SECOND);
+    let id = acme.publish(&json!({"event": "message"})).remove(0);
+    assert_eq!(socket.json()["id"], id.as_str());
+    assert_eq!(events.next().id.as_deref(), Some(id.as_str()));
+    // a ticket that was not used yet is as good as those that were
+    let mut late = Sse::open(by_ticket(&unused));
+    let id = acme.publish(&json!({"event": "message"})).remove(0);
+    assert_eq!(late.next().id.as_deref(), Some(id.as_str()));
+}
+
+#[test]
+fn a_stored_token_that_ends_ends_what_its_tickets_opened() {
+    let server = TestServer::start(&[]);
+    let acme = server.new_organization("Acme");
+    let at = time::OffsetDateTime::now_utc() + Duration::from_secs(2);
+    let at = at.format(&time::format_description::well_known::Rfc3339).expect("a text");
+    let (_, token) = acme.new_token(json!({"scopes": ["subscribe"], "expires_at": at}));
+    let (id, other) = acme.new_token(json!({"scopes": ["subscribe"]}));
+    let mut expiring = acme.with_token(&token).realtime(&json!({}));
+    let mut revoked = acme.with_token(&other).realtime(&json!({}));
+    assert_eq!(server.admin("DELETE", &format!("/api/v1/tokens/{id}")).send().status, 204);
+    revoked.patience(ABOUT_A_SECOND);
+    assert_eq!(revoked.end().0, 4401);
+    expiring.patience(Duration::from_secs(2) + ABOUT_A_SECOND);
+    assert_eq!(expiring.end().0, 4401);
 }
 
 #[test]

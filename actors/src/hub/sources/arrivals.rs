@@ -8,6 +8,7 @@ use crate::metrics::SourceOutcome;
 use crate::model::draft::{DraftError, FieldError, Limits};
 use crate::model::event::Draft;
 use crate::model::id::EventId;
+use crate::model::json;
 use crate::model::source::{Config, Content, Headers, Proof, Read, Rule, Taken};
 
 /// A request whose sender was believed.
@@ -110,7 +111,7 @@ impl Hub {
             Ok(Read::Events(taken)) => taken,
             Ok(Read::Challenge(text)) => return Ok(TakenIn::Challenge(text)),
             Err(refusal) => {
-                let delivery = std::str::from_utf8(body).ok().and_then(|text| config.delivery(headers, text));
+                let delivery = json::text(body).ok().and_then(|text| config.delivery(headers, &text));
                 let (key, _) = request_key(live, delivery.as_deref(), proof, idempotency);
                 self.metrics().source_request(SourceOutcome::Refused);
                 live.stats.refused_content(&refusal.to_string());

@@ -10,6 +10,9 @@ use super::{DEDUPE_ID_BYTES_MAX, FIELD_ERRORS_MAX, Reader, Shape, YEARS_0_TO_999
 use crate::model::event::{Draft, EventType, SESSION_BYTES_MAX};
 use crate::model::json::{Canonical, JsonError};
 
+/// The smallest number that is taken for Unix milliseconds: in seconds it would be the year 5138.
+const UNIX_MS_MIN: i64 = 100_000_000_000;
+
 /// How much of a field's name an error repeats, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -221,14 +224,16 @@ fn kind(text: &str) -> Result<EventType, Reason> {
 }
 
 fn time(text: &str) -> Result<i64, Reason> {
-    let outside = "must lie in the years 0 to 9999; give Unix milliseconds or an ISO 8601 date";
+    let outside = "must lie in the years 0 to 9999; give Unix milliseconds or an ISO-8601 date";
     if text.starts_with('"') {
         let text = unquoted(text)?;
         return unix_ms(&text).ok_or_else(|| {
-            "must be an ISO 8601 date and time with an offset from UTC, for example 2026-01-31T12:00:00Z".into()
+            "must be an ISO-8601 date and time with an offset from UTC, for example 2026-01-31T12:00:00Z, or a number of Unix \
+             milliseconds"
+                .into()
         });
     }
-    let whole = "must be an integer of Unix milliseconds or an ISO 8601 text";
+    let whole = "must be an integer of Unix milliseconds or an ISO-8601 text";
     let ms = match text.parse::<i64>() {
         Ok(ms) => ms,
         // 1.7e12 and 5.0 are integers too; what a cast saturates lies outside of the years anyway
@@ -237,7 +242,15 @@ fn time(text: &str) -> Result<i64, Reason> {
             _ => return Err(whole.into()),
         },
     };
-    if YEARS_0_TO_9999_MS.contains(&ms) { Ok(ms) } else { Err(outside.into()) }
+    match ms {
+        ms if !YEARS_0_TO_9999_MS.contains(&ms) => Err(outside.into()),
+        ms if ms < UNIX_MS_MIN => {
+            Err("looks like Unix seconds, which would be 1970; give Unix milliseconds, for example \
+             1769860800000, or an ISO-8601 text, in which times before 1973-03-03 can be written too"
+                .into())
+        }
+        ms => Ok(ms),
+    }
 }
 
 fn user_id(text: &str) -> Result<Canonical, Reason> {

@@ -12,7 +12,7 @@ use super::schema::Schema;
 use super::strict;
 use crate::model::draft::{self, BodyForm, DraftError, FieldError, Limits, Shape, Sorted};
 use crate::model::event::Draft;
-use crate::model::json::{Canonical, JsonError};
+use crate::model::json::{self, Canonical, JsonError};
 
 /// What a source does with a body.
 #[derive(Clone, Copy)]
@@ -39,20 +39,20 @@ pub enum Content {
 
 /// What a body comes to.
 #[derive(Debug, PartialEq)]
-pub enum Read<'a> {
-    Events(Taken<'a>),
+pub enum Read {
+    Events(Taken),
     /// Slack asks whether somebody is there; this text is the answer.
     Challenge(String),
 }
 
 /// The events of a body.
 #[derive(Debug, PartialEq)]
-pub struct Taken<'a> {
+pub struct Taken {
     /// At least one, each marked by the schema.
     pub drafts: Vec<Draft>,
     /// What is wrong with the events that were left out of a partial batch, and their JSON texts.
     pub errors: Vec<FieldError>,
-    pub refused: Vec<&'a str>,
+    pub refused: Vec<String>,
     /// The provider's own id of this delivery, if it gave one.
     pub delivery: Option<String>,
 }
@@ -67,11 +67,11 @@ pub fn takes_forms(authentication: Authentication, rules: &[Rule]) -> bool {
 
 impl Config<'_> {
     /// Reads a body of this content.
-    pub fn read<'a>(&self, headers: &dyn Headers, body: &'a [u8], content: Content) -> Result<Read<'a>, Refused> {
+    pub fn read(&self, headers: &dyn Headers, body: &[u8], content: Content) -> Result<Read, Refused> {
         if !self.rules.is_empty() {
             return self.whole(headers, body, content);
         }
-        strict::check(text(body)?).map_err(malformed)?;
+        strict::check(&text(body)?).map_err(malformed)?;
         let shape = Shape::TakenIn(self.id);
         let Sorted { mut drafts, errors, refused } = match self.partial {
             true => draft::sort(body, &self.limits, shape)?,
@@ -85,12 +85,13 @@ impl Config<'_> {
     }
 
     /// The whole body as the properties of one event.
-    fn whole<'a>(&self, headers: &dyn Headers, body: &'a [u8], content: Content) -> Result<Read<'a>, Refused> {
-        let json: Cow<'_, str> = match content {
-            Content::Json => text(body)?.trim_matches([' ', '\t', '\r', '\n']).into(),
+    fn whole(&self, headers: &dyn Headers, body: &[u8], content: Content) -> Result<Read, Refused> {
+        let text = match content {
+            Content::Json => text(body)?,
             Content::Form => json_of_form(body)?.into(),
         };
-        strict::check(&json).map_err(malformed)?;
+        let json = text.trim_matches([' ', '\t', '\r', '\n']);
+        strict::check(json).map_err(malformed)?;
         let (bytes, limit) = (json.len(), self.limits.event_bytes);
         if bytes > limit {
             return Err(DraftError::EventTooLarge { index: 0, bytes, limit });
@@ -98,19 +99,19 @@ impl Config<'_> {
         if !json.starts_with('{') {
             return Err(wrong("", "the body must be a JSON object"));
         }
-        let found = |pointer| Some(pointer::scalar(pointer::at(&json, pointer)?)?.into_owned());
+        let found = |pointer| Some(pointer::scalar(pointer::at(json, pointer)?)?.into_owned());
         if self.authentication == Authentication::Slack && found("/type").as_deref() == Some("url_verification") {
             let challenge = found("/challenge");
             return challenge.map(Read::Challenge).ok_or_else(|| wrong("challenge", "is missing"));
         }
-        let Some(kind) = Rule::first(self.rules, headers, &json) else {
+        let Some(kind) = Rule::first(self.rules, headers, json) else {
             return Err(wrong(&Rule::described(self.rules), "names no event type"));
         };
-        let properties = Canonical::parse(&json).map_err(malformed)?;
+        let properties = Canonical::parse(json).map_err(malformed)?;
         let payload = draft::payload_of(None, &properties, self.id);
         let mut draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
         self.mark(&mut draft);
-        let delivery = self.delivery(headers, &json);
+        let delivery = self.delivery(headers, json);
         Ok(Read::Events(Taken { drafts: vec![draft], errors: Vec::new(), refused: Vec::new(), delivery }))
     }
 
@@ -151,7 +152,7 @@ fn json_of_form(body: &[u8]) -> Result<String, Refused> {
         return Err(wrong("", "the form is not UTF-8"));
     }
     if let Some((_, payload)) = fields.iter().find(|(name, _)| name == "payload") {
-        return Ok(payload.to_string());
+        return Ok(json::without_lone_surrogates(payload).into_owned());
     }
     let member = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
         format!("{}:{}", Canonical::of_text(name).as_str(), Canonical::of_text(value).as_str())
@@ -159,8 +160,8 @@ fn json_of_form(body: &[u8]) -> Result<String, Refused> {
     Ok(format!("{{{}}}", fields.iter().map(member).collect::<Vec<_>>().join(",")))
 }
 
-fn text(body: &[u8]) -> Result<&str, Refused> {
-    crate::model::json::utf8(body).map_err(malformed)
+fn text(body: &[u8]) -> Result<Cow<'_, str>, Refused> {
+    json::text(body).map_err(malformed)
 }
 
 fn malformed(error: JsonError) -> Refused {

@@ -13,7 +13,7 @@ fn generic() -> Config<'static> {
     config(Authentication::Hmac, &[])
 }
 
-fn taken<'a>(config: Config<'_>, headers: &[(&str, &str)], body: &'a str) -> Taken<'a> {
+fn taken(config: Config<'_>, headers: &[(&str, &str)], body: &str) -> Taken {
     match config.read(&headers, body.as_bytes(), Content::Json).expect("a body that is taken") {
         Read::Events(taken) => taken,
         Read::Challenge(text) => panic!("a challenge: {text}"),
@@ -83,7 +83,7 @@ fn json_that_means_two_things_or_nothing_is_refused() {
         r#"{"event_type":"a\u0000"}"#,
         r#"{"event_type":"a","unknown":1}"#,
         r#"{"event_type":"a","properties":{"n":1e999}}"#,
-        r#"{"event_type":"a","properties":{"s":"\ud800"}}"#,
+        r#"{"event_type":"a\ud800"}"#,
         r#"{"event_type":"a"}{"event_type":"b"}"#,
     ] {
         assert!(!refused(bad).is_empty());
