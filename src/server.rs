@@ -22,7 +22,7 @@ use crate::engine_config::{self, Start};
 use crate::http::guard::ApiLimit;
 use crate::http::ingest::Bodies;
 use crate::http::jwt::{JwtError, Verifier};
-use crate::http::{self, Context, guard, problem};
+use crate::http::{self, Context, bodies, compression, guard, problem};
 use crate::settings::Settings;
 use crate::tls::{self, TlsError};
 
@@ -89,7 +89,9 @@ impl Server {
             App::new()
                 .app_data(for_app.clone())
                 .configure(|config| http::routes(config, &for_app.settings.limits))
+                .wrap(from_fn(bodies::bounded))
                 .wrap(from_fn(guard::quota_headers))
+                .wrap(from_fn(compression::compress))
                 .wrap(from_fn(problem::shape))
                 .wrap(cors(&for_app.settings.cors.allowed_origins))
         })

@@ -79,6 +79,7 @@ pub struct Server {
     pub max_connections: usize,
     pub http2: bool,
     pub request_timeout_s: u64,
+    pub body_timeout_s: u64,
     pub keep_alive_s: u64,
     pub shutdown_timeout_s: u64,
     pub tls: Tls,
@@ -217,7 +218,6 @@ pub struct Webhooks {
 pub struct Sources {
     /// Of one map or organization.
     pub per_channel: usize,
-    pub body_timeout_s: u64,
     /// Of all sources together.
     pub bodies_bytes: usize,
     /// Of one source.

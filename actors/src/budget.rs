@@ -112,6 +112,14 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Takes this many bytes more unless they would exceed the limit; false: refuse what they were for. What was held stays
+    /// held.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let Some(mut more) = self.budget.reserve(self.part, bytes) else { return false };
+        self.bytes += std::mem::take(&mut more.bytes);
+        true
+    }
+
     /// Changes how many bytes are held, also beyond the limit.
     pub fn resize(&mut self, bytes: usize) {
         match bytes.checked_sub(self.bytes) {
@@ -150,6 +158,17 @@ mod tests {
         drop(first);
         assert!(budget.reserve(Part::Bodies, 60).is_some());
         drop(second);
+        assert_eq!((budget.used_bytes(), budget.used_bytes_by(Part::Bodies)), (0, 0));
+    }
+
+    #[test]
+    fn a_reservation_grows_while_there_is_room_and_is_released_as_a_whole() {
+        let budget = Arc::new(Budget::new(100));
+        let mut held = budget.hold(Part::Bodies, 0);
+        assert!(held.grow(60) && held.grow(40));
+        assert!(!held.grow(1));
+        assert_eq!((held.bytes(), budget.used_bytes_by(Part::Bodies)), (100, 100));
+        drop(held);
         assert_eq!((budget.used_bytes(), budget.used_bytes_by(Part::Bodies)), (0, 0));
     }
 

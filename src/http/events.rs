@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::{HistoryQuery, Order, Stats, StatsQuery};
-use actors::model::access::Scope;
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::timestamp::to_iso;
 use actors::model::{catalogue, draft};
@@ -15,7 +14,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::family::ApiFamily;
-use super::guard::{self, On, Publishes, Reading};
+use super::guard::{self, Minting, On, Publishes, Reading};
 use super::problem::{Answer, Code, Problem};
 use super::query::{self, PAGE_DEFAULT, PAGE_MAX, Pairs};
 use super::streams::{self, TicketRequest};
@@ -156,9 +155,8 @@ impl StatsView {
 }
 
 /// `POST .../events/ticket`: a single-use ticket for a stream of the channel, or of all.
-pub async fn ticket(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> Answer {
-    let principal = guard::caller(&request)?;
-    let target = guard::lane_for(&request, &principal, Scope::Subscribe)?;
+pub async fn ticket(context: web::Data<Context>, of: Minting, request: HttpRequest, body: web::Bytes) -> Answer {
+    let Minting { principal, target } = of;
     let asked: TicketRequest = query::optional_json(&request, &body)?;
     let ticket = streams::mint(&context.hub, principal, target.no(), request.match_info().get("source"), asked).await?;
     let path = request.path().trim_end_matches("ticket");

@@ -56,6 +56,15 @@ impl Act for Manages {
 /// A caller whose credential was good.
 pub struct Caller(pub Arc<Principal>);
 
+/// The same, of a request that does not count towards the API limit.
+pub struct Uncounted(pub Arc<Principal>);
+
+/// What a ticket is asked for: by whom, and which channel or all of them.
+pub struct Minting {
+    pub principal: Arc<Principal>,
+    pub target: StreamTarget,
+}
+
 /// A caller with the admin token.
 pub struct Admin;
 
@@ -87,6 +96,27 @@ impl FromRequest for Caller {
         ready(caller(request).and_then(|principal| {
             count(request, &principal)?;
             Ok(Caller(principal))
+        }))
+    }
+}
+
+impl FromRequest for Uncounted {
+    type Error = Problem;
+    type Future = Ready<Result<Uncounted, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(request).map(Uncounted))
+    }
+}
+
+impl FromRequest for Minting {
+    type Error = Problem;
+    type Future = Ready<Result<Minting, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(caller(request).and_then(|principal| {
+            let target = lane_for(request, &principal, Scope::Subscribe)?;
+            Ok(Minting { principal, target })
         }))
     }
 }

@@ -1,10 +1,9 @@
-//! Where events come in from outside. The checks are made in the order that is promised: a known address, the size, the
-//! rate, the sender over the raw bytes, and only then what the bytes say.
+//! Where events come in from outside. The checks are made in the order that is promised: a known address, the announced size,
+//! the rate, what the headers say of the sender, the sender over the raw bytes, and only then what the bytes say.
 
 use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
@@ -37,9 +36,11 @@ impl Headers for Once<'_> {
 /// `POST /webhooks/{source}` and `POST /webhook/{source}`
 pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
     let live = guard::source(&request).ok_or_else(Problem::no_source)?;
-    let (body, mut share) = whole(&context, &request, payload).await?;
+    announced(&context, &request)?;
     context.hub.admit(&live)?;
     let headers = Once(request.headers());
+    context.hub.foresee(&live, &headers)?;
+    let (body, mut share) = whole(&context, payload).await?;
     // a sender signs what it sends, so the body is unpacked behind this
     let proof = context.hub.recognise(&live, &headers, &body)?;
     let content = content(&request, &live)?;
@@ -119,46 +120,41 @@ impl Drop for Share<'_> {
     }
 }
 
-/// The body, if it is not too large and comes in time, and its share of the room for bodies.
-async fn whole<'a>(
-    context: &'a Context,
-    request: &HttpRequest,
-    payload: web::Payload,
-) -> Result<(Bytes, Share<'a>), Problem> {
+fn too_large(limit: usize) -> Problem {
+    Problem::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes"))
+}
+
+/// Refuses a body that says itself that it is too large.
+fn announced(context: &Context, request: &HttpRequest) -> Result<(), Problem> {
     let limit = context.settings.limits.batch_bytes;
-    let too_large = || Problem::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes"));
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > limit) {
-        return Err(too_large());
-    }
-    let settings = &context.settings.sources;
-    let mut share = Share { all: &context.bodies, most: settings.bodies_bytes, bytes: 0 };
-    let receive = async {
-        // most bodies come in one piece, which is then not copied
-        let (mut first, mut body) = (Bytes::new(), BytesMut::new());
-        let mut payload = pin!(payload);
-        while let Some(piece) = payload.next().await {
-            let cut = |_| Problem::new(Code::BadRequest, "The body ended before its announced length");
-            let piece = piece.map_err(cut)?;
-            if share.bytes + piece.len() > limit {
-                return Err(too_large());
-            }
-            share.grow(piece.len())?;
-            if first.is_empty() && body.is_empty() {
-                first = piece;
-                continue;
-            }
-            if body.is_empty() {
-                body.extend_from_slice(&first);
-            }
-            body.extend_from_slice(&piece);
+    if announced.is_some_and(|length: usize| length > limit) { Err(too_large(limit)) } else { Ok(()) }
+}
+
+/// The body, if it is not too large, and its share of the room for bodies of senders who have proved nothing yet.
+async fn whole(context: &Context, payload: web::Payload) -> Result<(Bytes, Share<'_>), Problem> {
+    let limit = context.settings.limits.batch_bytes;
+    let mut share = Share { all: &context.bodies, most: context.settings.sources.bodies_bytes, bytes: 0 };
+    // most bodies come in one piece, which is then not copied
+    let (mut first, mut body) = (Bytes::new(), BytesMut::new());
+    let mut payload = pin!(payload);
+    while let Some(piece) = payload.next().await {
+        let cut = |_| Problem::new(Code::BadRequest, "The body ended before its announced length");
+        let piece = piece.map_err(cut)?;
+        if share.bytes + piece.len() > limit {
+            return Err(too_large(limit));
         }
-        Ok(if body.is_empty() { first } else { body.freeze() })
-    };
-    match tokio::time::timeout(Duration::from_secs(settings.body_timeout_s), receive).await {
-        Ok(body) => Ok((body?, share)),
-        Err(_) => Err(Problem::new(Code::RequestTimeout, "The body did not come in time; send it again")),
+        share.grow(piece.len())?;
+        if first.is_empty() && body.is_empty() {
+            first = piece;
+            continue;
+        }
+        if body.is_empty() {
+            body.extend_from_slice(&first);
+        }
+        body.extend_from_slice(&piece);
     }
+    Ok((if body.is_empty() { first } else { body.freeze() }, share))
 }
 
 /// What the headers say about the body. Some senders say `text/plain` of JSON; they are understood where something proves

@@ -2,6 +2,8 @@
 
 mod asyncapi;
 mod backup;
+pub mod bodies;
+pub mod compression;
 mod dead_letters;
 mod events;
 mod family;

@@ -1,17 +1,97 @@
 //! What browsers get: the pages with their files, and the documents that describe the API.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::LazyLock;
+use std::task::{Context, Poll};
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, IF_NONE_MATCH};
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, VARY};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
-use rust_embed::Embed;
 use sha2::{Digest, Sha256};
 
+use super::compression::{self, Coding};
 use super::problem::{Code, Problem};
 
-#[derive(Embed)]
-#[folder = "static/"]
-struct Files;
+/// A file of the pages, as it is kept. `build.rs` makes the table.
+struct File {
+    /// Its path in `static/`.
+    name: &'static str,
+    /// Of the plain bytes.
+    hash: &'static str,
+    plain: &'static [u8],
+    /// None where it is not smaller.
+    gzip: Option<&'static [u8]>,
+    brotli: Option<&'static [u8]>,
+}
+
+/// Sorted by name.
+static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
+
+impl File {
+    fn find(name: &str) -> Option<&'static File> {
+        FILES.iter().find(|file| file.name == name)
+    }
+}
+
+/// Bytes that live as long as the program. They are handed to the connection in pieces, so that a client who does not read
+/// costs one piece.
+struct Kept(&'static [u8]);
+
+/// What one piece holds.
+const PIECE_BYTES: usize = 8 * 1024;
+
+impl MessageBody for Kept {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let this = self.get_mut();
+        let (piece, rest) = this.0.split_at(this.0.len().min(PIECE_BYTES));
+        this.0 = rest;
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Bytes::from_static(piece))))
+    }
+}
+
+/// The answer with these bytes, in the best coding that the client takes; or that it has them already. Each coding has a tag
+/// of its own, because a strong tag stands for bytes (RFC 9110, 8.8.1).
+fn kept(
+    request: &HttpRequest,
+    content_type: &'static str,
+    hash: &str,
+    plain: &'static [u8],
+    codings: [(Coding, Option<&'static [u8]>); 2],
+) -> HttpResponse {
+    let chosen = codings.into_iter().find_map(|(coding, bytes)| {
+        let bytes = bytes.filter(|_| compression::takes(request.headers(), coding))?;
+        Some(match coding {
+            Coding::Brotli => ("br", bytes),
+            Coding::Gzip => ("gzip", bytes),
+        })
+    });
+    let etag = match chosen {
+        Some((coding, _)) => format!("\"{hash}-{coding}\""),
+        None => format!("\"{hash}\""),
+    };
+    let seen = request.headers().get(IF_NONE_MATCH).is_some_and(|seen| names(seen.as_bytes(), &etag));
+    let mut answer = if seen { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer.insert_header((ETAG, etag)).insert_header((CACHE_CONTROL, "no-cache"));
+    if codings.iter().any(|(_, bytes)| bytes.is_some()) {
+        answer.insert_header((VARY, "Accept-Encoding"));
+    }
+    if seen {
+        return answer.finish();
+    }
+    answer.content_type(content_type);
+    match chosen {
+        Some((coding, bytes)) => answer.insert_header((CONTENT_ENCODING, coding)).body(Kept(bytes)),
+        None => answer.body(Kept(plain)),
+    }
+}
 
 /// Pages load nothing from other hosts and run nothing that is not a file of ours.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -25,53 +105,37 @@ pub async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let path = request.path();
     let page = PAGES.iter().find(|(address, _)| *address == path);
     let name = page.map_or(path.trim_start_matches('/'), |(_, name)| name);
-    let found = is_plain(name).then(|| Files::get(name)).flatten();
-    let file = found.ok_or_else(|| Problem::new(Code::NotFound, format!("There is nothing at {path}")))?;
-    let etag = etag(&file.metadata.sha256_hash());
-    if let Some(known) = known(&request, &etag) {
-        return Ok(known);
+    let file = File::find(name).ok_or_else(|| Problem::new(Code::NotFound, format!("There is nothing at {path}")))?;
+    let codings = [(Coding::Brotli, file.brotli), (Coding::Gzip, file.gzip)];
+    let mut answer = kept(&request, content_type(name), file.hash, file.plain, codings);
+    for (name, value) in
+        [("content-security-policy", POLICY), ("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]
+    {
+        answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    Ok(HttpResponse::Ok()
-        .content_type(content_type(name))
-        .insert_header((ETAG, etag))
-        .insert_header((CACHE_CONTROL, "no-cache"))
-        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header(("X-Content-Type-Options", "nosniff"))
-        .insert_header(("Referrer-Policy", "no-referrer"))
-        .body(file.data.into_owned()))
-}
-
-fn etag(hash: &[u8; 32]) -> String {
-    let hash: String = hash[..16].iter().map(|b| format!("{b:02x}")).collect();
-    format!("\"{hash}\"")
-}
-
-/// The answer to a client that has it.
-fn known(request: &HttpRequest, etag: &str) -> Option<HttpResponse> {
-    let seen = request.headers().get(IF_NONE_MATCH)?;
-    names(seen.as_bytes(), etag).then(|| HttpResponse::NotModified().insert_header((ETAG, etag)).finish())
+    Ok(answer)
 }
 
 /// A document that is made once.
 struct Document {
-    text: String,
-    etag: String,
+    hash: String,
+    plain: Vec<u8>,
+    /// None only when there was no memory for it.
+    gzip: Option<Vec<u8>>,
 }
 
 impl Document {
     fn of(document: &serde_json::Value) -> Document {
-        let text = document.to_string();
-        Document { etag: etag(&Sha256::digest(&text).into()), text }
+        let plain = document.to_string().into_bytes();
+        let hash = Sha256::digest(&plain)[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let gzip = compression::by_gzip(&plain);
+        let gzip = gzip.inspect_err(|e| log::warn!("an API document is not kept compressed: {e}")).ok();
+        Document { hash, plain, gzip }
     }
 
     fn answer(&'static self, request: &HttpRequest) -> HttpResponse {
-        known(request, &self.etag).unwrap_or_else(|| {
-            HttpResponse::Ok()
-                .content_type("application/json")
-                .insert_header((ETAG, self.etag.as_str()))
-                .insert_header((CACHE_CONTROL, "no-cache"))
-                .body(self.text.as_str())
-        })
+        let codings = [(Coding::Brotli, None), (Coding::Gzip, self.gzip.as_deref())];
+        kept(request, "application/json", &self.hash, &self.plain, codings)
     }
 }
 
@@ -85,12 +149,6 @@ pub async fn openapi(request: HttpRequest) -> HttpResponse {
 pub async fn asyncapi(request: HttpRequest) -> HttpResponse {
     static MADE: LazyLock<Document> = LazyLock::new(|| Document::of(&super::asyncapi::document()));
     MADE.answer(&request)
-}
-
-/// Whether each part of a path is an ordinary name: whatever rust-embed is told to read from, nothing leads out of it.
-fn is_plain(path: &str) -> bool {
-    let character = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    path.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && part.bytes().all(character))
 }
 
 /// Whether an `If-None-Match` names the tag. A proxy that compresses weakens the tags that it passes on (RFC 9110, 13.1.2).
@@ -116,15 +174,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_names_lead_to_files() {
-        for good in ["index.html", "app/live-list.js", "vendor/preact.js", "a/b/c"] {
-            assert!(is_plain(good), "{good}");
+    fn files_are_kept_by_their_names_and_compressed_where_that_is_smaller() {
+        let script = File::find("vendor/swagger-ui-bundle.js").expect("it is there");
+        let (gzip, brotli) = (script.gzip.expect("by gzip"), script.brotli.expect("by Brotli"));
+        assert!(brotli.len() < gzip.len() && gzip.len() < script.plain.len() / 2);
+        assert!(FILES.is_sorted_by_key(|file| file.name));
+        for bad in ["", "/", "app/", "../settings.toml", "app/../../Cargo.toml", ".git", "app\\main.js"] {
+            assert!(File::find(bad).is_none(), "{bad}");
         }
-        for bad in
-            ["", "/", "a/", "/a", "../settings.toml", "app/../../Cargo.toml", ".git", "a/.b", "%2e%2e/x", "a\\b", "ä"]
-        {
-            assert!(!is_plain(bad), "{bad}");
+    }
+
+    #[test]
+    fn a_kept_file_comes_whole_in_small_pieces() {
+        let script = File::find("vendor/swagger-ui-bundle.js").expect("it is there");
+        let mut body = Kept(script.plain);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut whole = Vec::new();
+        while let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut body).poll_next(&mut context) {
+            assert!(piece.len() <= PIECE_BYTES);
+            whole.extend_from_slice(&piece);
         }
+        assert!(whole == script.plain);
     }
 
     #[test]

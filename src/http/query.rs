@@ -12,6 +12,7 @@ use actors::model::timestamp;
 use actors::model::unpack::{self, UnpackError};
 use serde::de::DeserializeOwned;
 
+use super::bodies;
 use super::problem::{Code, Problem};
 
 /// Most entries of a page of a list, and how many it has unless the request says otherwise.
@@ -134,7 +135,9 @@ pub fn unpacked<'a>(request: &HttpRequest, body: &'a [u8]) -> Result<Cow<'a, [u8
     }
     // every address of the table says how much it takes
     let BodyBytes(limit) = *request.app_data::<BodyBytes>().expect("the address has its limit");
-    Ok(unpack::unpack(body, &codings, limit)?.into())
+    let unpacked = unpack::unpack(body, &codings, limit)?;
+    bodies::hold(request, unpacked.len())?;
+    Ok(unpacked.into())
 }
 
 /// The key under which the sender knows its request.

@@ -10,7 +10,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Context;
-use super::guard;
+use super::guard::{self, Uncounted};
 use super::problem::{Code, Problem};
 use super::{query, streams};
 
@@ -36,10 +36,10 @@ pub struct RealtimeTicketRequest {
 /// `POST /api/v1/realtime/ticket`
 pub async fn ticket(
     context: web::Data<Context>,
+    Uncounted(principal): Uncounted,
     request: HttpRequest,
     body: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
-    let principal = guard::caller(&request)?;
     let asked: RealtimeTicketRequest = query::optional_json(&request, &body)?;
     let session = asked.session.clone().filter(|session| !session.is_empty());
     let no = match asked.scope.as_deref() {

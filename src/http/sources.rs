@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::guard::{self, Act, Manages, On};
+use super::guard::{self, Act, Caller, Manages, On};
 use super::problem::{Answer, Problem};
 use super::{Context, now_ms, query};
 
@@ -82,9 +82,12 @@ fn shown_whole(context: &Context, request: &HttpRequest, live: &ActiveSource) ->
 }
 
 /// `POST /api/webhooks`
-pub async fn create(context: web::Data<Context>, request: HttpRequest, body: web::Bytes) -> Answer {
-    let principal = guard::caller(&request)?;
-    guard::count(&request, &principal)?;
+pub async fn create(
+    context: web::Data<Context>,
+    Caller(principal): Caller,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Answer {
     let Asked { channel, new } = Asked::read(query::json(&request, &body)?)?;
     let hub = &context.hub;
     let channel = match channel {

@@ -16,6 +16,7 @@ use actors::streams::session::{Opening, StreamTarget};
 use actors::streams::tickets::Grant;
 use actors::streams::{Socket, websocket};
 
+use super::bodies;
 use super::family::ApiFamily;
 use super::guard;
 use super::problem::{Code, Problem};
@@ -157,7 +158,9 @@ pub async fn websocket(request: HttpRequest, pairs: Pairs, payload: Payload) -> 
         origin_allowed(&request)?;
         Ok(Carrier::WebSocket)
     });
-    Ok(context.hub.upgrade(&request, payload, opening.await?).await?)
+    let opening = opening.await?;
+    bodies::lift_bounds(&request);
+    Ok(context.hub.upgrade(&request, payload, opening).await?)
 }
 
 /// Browsers do not hold WebSockets to CORS, so we do. Pages of our own address may always connect; the sockets of

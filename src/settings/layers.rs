@@ -15,6 +15,9 @@ const SECRET_KEYS: [&str; 1] = ["auth.jwt.key"];
 /// How alike (Jaro-Winkler, 0 to 1) a known key must be to be suggested.
 const LIKENESS_FLOOR: f64 = 0.8;
 
+/// Keys of earlier versions, each with the one that took its place.
+const MOVED: [(&str, &str); 1] = [("sources.body_timeout_s", "server.body_timeout_s")];
+
 /// All values by their dotted key. Every key of the defaults is in it, and no other.
 pub(super) struct Stack {
     values: BTreeMap<String, (ValueKind, Origin)>,
@@ -151,6 +154,9 @@ impl Stack {
     }
 
     fn hint(&self, key: &str) -> String {
+        if let Some((_, now)) = MOVED.iter().find(|(before, _)| *before == key) {
+            return format!("it is {now} now; set that instead");
+        }
         let section = format!("{key}.");
         if let Some(inner) = self.values.keys().find(|known| known.starts_with(&section)) {
             return format!("it is a section: set keys in it, for example {inner}");

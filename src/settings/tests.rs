@@ -139,6 +139,11 @@ fn an_empty_variable_unsets_a_text() {
 fn unknown_keys_name_themselves_their_origin_and_the_nearest_key() {
     for (file, environment, parts) in [
         ("[limits]\nevent_byte = 1", vec![], ["limits.event_byte", "stentor.toml", "did you mean limits.event_bytes?"]),
+        (
+            "[sources]\nbody_timeout_s = 9",
+            vec![],
+            ["sources.body_timeout_s", "stentor.toml", "it is server.body_timeout_s now"],
+        ),
         ("[limits]\nkeepalive_s = 1", vec![], ["limits.keepalive_s", "stentor.toml", "did you mean sse.keepalive_s?"]),
         (
             "",

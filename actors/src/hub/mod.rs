@@ -31,6 +31,7 @@ pub use tokens::{NewToken, TokenError, TokenOf};
 pub use trace::{Publisher, PublisherKind, Trace};
 
 use self::rooms::Rooms;
+use crate::budget::Budget;
 use crate::catalog::reader::ReadError;
 use crate::catalog::{ChangeError, View};
 use crate::documents::Change;
@@ -64,6 +65,11 @@ pub struct Hub {
 impl Hub {
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.rooms.metrics
+    }
+
+    /// The memory that the edge takes bodies of requests from.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.rooms.budget
     }
 
     /// Measures what a reader may have found a moment ago; everything else is measured every second.

@@ -195,6 +195,12 @@ impl ActiveSource {
         window.take(rate, now_ms.max(0) as u64).map_err(|wait_ms| SourceRefusal::Rate { wait_ms })
     }
 
+    /// Refuses a request whose headers alone show that its sender cannot be believed.
+    pub fn foresee(&self, headers: &dyn Headers, now_ms: i64) -> Result<(), SourceRefusal> {
+        let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
+        Ok(verifier.foresee(headers, now_ms).inspect_err(|e| self.stats.refused_sender(*e))?)
+    }
+
     /// Whether the sender of these raw bytes is believed.
     pub fn verify(&self, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, SourceRefusal> {
         let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;

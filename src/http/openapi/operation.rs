@@ -130,7 +130,14 @@ impl Operation {
     /// The body in another form. The first one says whether it must be there.
     pub fn with_body(mut self, required: bool, media_type: &str, content: Value) -> Operation {
         let body = self.body.get_or_insert_with(|| {
-            let codes = [Code::InvalidJson, Code::ValidationFailed, Code::PayloadTooLarge, Code::UnsupportedMediaType];
+            let codes = [
+                Code::InvalidJson,
+                Code::ValidationFailed,
+                Code::RequestTimeout,
+                Code::PayloadTooLarge,
+                Code::UnsupportedMediaType,
+                Code::Unavailable,
+            ];
             self.errors.extend(codes);
             Body { required, content: Map::new() }
         });

@@ -221,7 +221,7 @@ fn begun(source: &Source, length: usize, body: &[u8]) -> TcpStream {
 
 #[test]
 fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
-    let server = TestServer::start(&[("sources.body_timeout_s", "1")]);
+    let server = TestServer::start(&[("server.body_timeout_s", "1")]);
     let map = server.new_map("slow");
     let mut stream = begun(&Source::open(&map), 100, b"{");
     let mut answer = String::new();

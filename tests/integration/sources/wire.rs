@@ -160,12 +160,19 @@ fn the_checks_come_in_their_order() {
     nobody.expect_error(404, "NOT_FOUND", "Webhook not found");
     // too large comes before the rate, which is spent by the next request
     assert_eq!(source.request("").body(huge.clone()).send().expect(413)["code"], "PAYLOAD_TOO_LARGE");
-    let chunked = source.request("").chunked(huge.as_bytes()).send();
-    assert_eq!(chunked.expect(413)["code"], "PAYLOAD_TOO_LARGE");
-    // no credential comes before no JSON
-    assert_eq!(source.request("").body("{").send().expect(401)["code"], "UNAUTHORIZED");
+    // what the headers say of the sender comes before the body
+    assert_eq!(source.request("").unfinished(1000, b"{").answer().expect(401)["code"], "UNAUTHORIZED");
     assert_eq!(source.signed("{", now_ms()).send().expect(429)["code"], "RATE_LIMITED");
     source.manage(&map.token, "PATCH", "").json(&json!({"rateLimit": null})).send().expect(200);
+    let signed = |at: i64| {
+        let form = format!("sha256={}", "0".repeat(64));
+        source.request("").header("X-Webhook-Timestamp", &at.to_string()).header("X-Webhook-Signature", &form)
+    };
+    let stale = signed(now_ms() - 3_600_000).unfinished(1000, b"{").answer();
+    assert!(stale.expect(401)["error"].as_str().is_some_and(|text| text.contains("time of the request")));
+    // a length that was not announced is counted before the signature is judged
+    assert_eq!(signed(now_ms()).chunked(huge.as_bytes()).send().expect(413)["code"], "PAYLOAD_TOO_LARGE");
+    assert_eq!(signed(now_ms()).body("{").send().expect(401)["code"], "UNAUTHORIZED");
     assert_eq!(source.signed("{", now_ms()).send().expect(400)["code"], "INVALID_JSON");
     assert_eq!(source.signed("{}", now_ms()).send().expect(400)["code"], "VALIDATION_FAILED");
 }

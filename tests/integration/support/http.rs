@@ -73,26 +73,28 @@ impl Request {
 
     /// The whole answer; an error when the server is not there or goes away meanwhile.
     pub fn try_send(self) -> io::Result<Answer> {
-        let mut stream = self.write("Connection: close\r\n")?;
-        let (status, headers) = read_head(&mut stream)?;
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        if self.head.starts_with("HEAD ") || matches!(status, 204 | 304) {
-            return Ok(answer);
-        }
-        if answer.header("transfer-encoding") == Some("chunked") {
-            Chunks::new(stream).read_to_end(&mut answer.body)?;
-        } else if let Some(length) = answer.header("content-length") {
-            answer.body = vec![0; length.parse().map_err(io::Error::other)?];
-            stream.read_exact(&mut answer.body)?;
-        } else {
-            stream.read_to_end(&mut answer.body)?;
-        }
+        let stream = self.write("Connection: close\r\n")?;
+        let answer = read_answer(stream, self.head.starts_with("HEAD "))?;
         self.judge(&answer, true);
         Ok(answer)
     }
 
+    /// Announces a body of this length and sends only its beginning.
+    pub fn unfinished(mut self, length: usize, beginning: &[u8]) -> Unfinished {
+        self = self.header("Content-Length", &length.to_string());
+        self.body = beginning.into();
+        self.framed = false;
+        Unfinished(self.write("").expect("the server takes the beginning"))
+    }
+
     /// Holds the answer against the API document.
     fn judge(&self, answer: &Answer, whole: bool) {
+        if answer.header("content-encoding") == Some("gzip") {
+            let (status, headers, mut body) = (answer.status, answer.headers.clone(), Vec::new());
+            flate2::read::GzDecoder::new(&*answer.body).read_to_end(&mut body).expect("it is gzip");
+            let headers = headers.into_iter().filter(|(name, _)| name != "content-encoding").collect();
+            return self.judge(&Answer { status, headers, body }, whole);
+        }
         let mut words = self.head.split(' ');
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return };
         let content_type = self.head.lines().find_map(|line| {
@@ -180,6 +182,34 @@ impl Answer {
         assert_eq!((&body["code"], &body["status"]), (&code.into(), &status.into()), "{body}");
         assert_eq!(body["error"], sentence, "{body}");
     }
+}
+
+/// A request whose body has not come to its end.
+pub struct Unfinished(BufReader<TcpStream>);
+
+impl Unfinished {
+    /// What the server answers to what it has got.
+    #[track_caller]
+    pub fn answer(self) -> Answer {
+        read_answer(self.0, false).expect("the server answers")
+    }
+}
+
+fn read_answer(mut stream: BufReader<TcpStream>, is_head: bool) -> io::Result<Answer> {
+    let (status, headers) = read_head(&mut stream)?;
+    let mut answer = Answer { status, headers, body: Vec::new() };
+    if is_head || matches!(status, 204 | 304) {
+        return Ok(answer);
+    }
+    if answer.header("transfer-encoding") == Some("chunked") {
+        Chunks::new(stream).read_to_end(&mut answer.body)?;
+    } else if let Some(length) = answer.header("content-length") {
+        answer.body = vec![0; length.parse().map_err(io::Error::other)?];
+        stream.read_exact(&mut answer.body)?;
+    } else {
+        stream.read_to_end(&mut answer.body)?;
+    }
+    Ok(answer)
 }
 
 fn read_line(stream: &mut impl BufRead) -> io::Result<String> {

@@ -2,6 +2,8 @@
 
 mod access;
 mod api;
+mod bodies;
+mod compression;
 mod conformance;
 mod document;
 mod feed;

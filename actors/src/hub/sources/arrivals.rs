@@ -88,14 +88,21 @@ impl Hub {
         live.admit(clock::now_ms()).inspect_err(|_| self.metrics().source_request(SourceOutcome::Limited))
     }
 
+    /// Refuses a request whose headers alone show that its sender cannot be believed. To be asked before there is a body.
+    pub fn foresee(&self, live: &ActiveSource, headers: &dyn Headers) -> Result<(), SourceRefusal> {
+        live.foresee(headers, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
+    }
+
     /// Whether the sender of these raw bytes is believed.
     pub fn recognise(&self, live: &ActiveSource, headers: &dyn Headers, body: &[u8]) -> Result<Proof, SourceRefusal> {
-        live.verify(headers, body, clock::now_ms()).inspect_err(|refusal| {
-            self.metrics().source_request(match refusal {
-                SourceRefusal::Untrusted(_) => SourceOutcome::Unauthenticated,
-                _ => SourceOutcome::Unavailable,
-            });
-        })
+        live.verify(headers, body, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
+    }
+
+    fn count_refusal(&self, refusal: &SourceRefusal) {
+        self.metrics().source_request(match refusal {
+            SourceRefusal::Untrusted(_) => SourceOutcome::Unauthenticated,
+            _ => SourceOutcome::Unavailable,
+        });
     }
 
     /// Publishes what a request holds; returns when it is durable. What is refused for its content is kept as a dead letter.

@@ -275,6 +275,16 @@ impl Verifier {
         }
     }
 
+    /// What the headers alone tell, before there is a body: a credential that has to be there, has to have its form and must
+    /// not be too old. A signature over the body is not judged.
+    pub fn foresee(&self, headers: &dyn Headers, now_ms: i64) -> Result<(), Untrusted> {
+        match self.verify(headers, b"", now_ms) {
+            // the only thing that another body can put right
+            Ok(_) | Err(Untrusted::Mismatch) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     fn with(&self, key: &Lock, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
         match (key, self.scheme.authentication) {
             (Lock::ApiKey(expected), _) => {

@@ -1,0 +1,134 @@
+//! Bodies of requests on their way in: each has a deadline, and all together share the memory budget, at every address and
+//! over either version of HTTP. Handlers read them as they like; what went wrong here is what the client is told.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as Task, Poll};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::error::PayloadError;
+use actix_web::middleware::Next;
+use actix_web::rt::time::{Sleep, sleep_until};
+use actix_web::web::Bytes;
+use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
+use actors::budget::{Part, Reservation};
+use futures_util::Stream;
+
+use super::Context;
+use super::problem::{Code, Problem};
+
+/// What is known of a body that is being received.
+struct Receiving {
+    deadline: Instant,
+    /// None: it has no bounds (any more).
+    held: RefCell<Option<Reservation>>,
+    refusal: Cell<Option<Refused>>,
+}
+
+#[derive(Clone, Copy)]
+enum Refused {
+    Late,
+    NoRoom,
+}
+
+impl Refused {
+    fn problem(self) -> Problem {
+        match self {
+            Refused::Late => Problem::new(Code::RequestTimeout, "The body did not come in time; send it again"),
+            Refused::NoRoom => {
+                Problem::new(Code::Unavailable, "The server has no memory left for bodies; send it again in a second")
+            }
+        }
+    }
+}
+
+impl Receiving {
+    fn refuse(&self, why: Refused) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        self.refusal.set(Some(why));
+        Poll::Ready(Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))))
+    }
+}
+
+/// A body with its bounds.
+struct Bounded {
+    body: Payload,
+    /// Made when the body has to be waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    receiving: Rc<Receiving>,
+}
+
+impl Stream for Bounded {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = Pin::new(&mut this.body).poll_next(task);
+        let mut held = this.receiving.held.borrow_mut();
+        let Some(reservation) = &mut *held else { return next };
+        match next {
+            Poll::Ready(Some(Ok(piece))) if !reservation.grow(piece.len()) => this.receiving.refuse(Refused::NoRoom),
+            Poll::Ready(_) => next,
+            Poll::Pending => {
+                let deadline = this.receiving.deadline.into();
+                let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                match timer.as_mut().poll(task) {
+                    Poll::Ready(()) => this.receiving.refuse(Refused::Late),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+}
+
+/// Bounds the body of each request that has one.
+pub async fn bounded(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let body = request.take_payload();
+    if matches!(body, Payload::None) {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    let receiving = {
+        // the one `App` of this program is built with it
+        let context = request.app_data::<web::Data<Context>>().expect("the app has its context");
+        Rc::new(Receiving {
+            deadline: Instant::now() + Duration::from_secs(context.settings.server.body_timeout_s),
+            held: RefCell::new(Some(context.hub.budget().hold(Part::Bodies, 0))),
+            refusal: Cell::new(None),
+        })
+    };
+    request.extensions_mut().insert(receiving.clone());
+    let bounded = Bounded { body, timer: None, receiving: receiving.clone() };
+    request.set_payload(Payload::Stream { payload: Box::pin(bounded) });
+    let response = next.call(request).await?;
+    match receiving.refusal.get().filter(|_| response.status().is_client_error() || response.status().is_server_error())
+    {
+        Some(refused) => Ok(response.into_response(refused.problem().error_response())),
+        None => Ok(response.map_into_boxed_body()),
+    }
+}
+
+/// Counts bytes that were made of the request's body as if they had come with it.
+///
+/// # Errors
+/// The memory budget has no room for them.
+pub fn hold(request: &HttpRequest, bytes: usize) -> Result<(), Problem> {
+    let extensions = request.extensions();
+    let Some(receiving) = extensions.get::<Rc<Receiving>>() else { return Ok(()) };
+    let fits = receiving.held.borrow_mut().as_mut().is_none_or(|held| held.grow(bytes));
+    if fits { Ok(()) } else { Err(Refused::NoRoom.problem()) }
+}
+
+/// Lifts the bounds from the body of a request that is the beginning of a conversation (WebSocket), when it is known who
+/// speaks.
+pub fn lift_bounds(request: &HttpRequest) {
+    if let Some(receiving) = request.extensions().get::<Rc<Receiving>>() {
+        receiving.held.borrow_mut().take();
+    }
+}
