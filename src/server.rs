@@ -19,9 +19,12 @@ use actors::model::draft;
 use actors::streams::Socket;
 
 use crate::engine_config::{self, Start};
+use crate::http::credential::failures::FailedLogins;
+use crate::http::credential::jwt::{JwtError, Verifier};
+use crate::http::credential::spent::SpentTickets;
+use crate::http::forwarded::Proxies;
 use crate::http::guard::ApiLimit;
 use crate::http::ingest::Bodies;
-use crate::http::jwt::{JwtError, Verifier};
 use crate::http::{self, Context, bodies, compression, guard, problem};
 use crate::settings::Settings;
 use crate::tls::{self, TlsError};
@@ -62,7 +65,7 @@ impl Server {
     /// Opens the data folder, starts the engine and listens. To be called within an actix system.
     pub async fn bind(settings: Settings, start: Start) -> Result<Server, ServeError> {
         let settings = Arc::new(settings);
-        let jwt = Verifier::from_settings(&settings.auth.jwt)?;
+        let jwt = Verifier::from_settings(&settings.auth.jwt)?.map(Arc::new);
         let tls = tls::server_config(&settings.server)?;
         let listener = listen(&settings.server.listen, settings.server.backlog)
             .map_err(|source| ServeError::Listen { addr: settings.server.listen.clone(), source })?;
@@ -72,7 +75,10 @@ impl Server {
         let limits = &settings.limits;
         let context = web::Data::new(Context {
             hub: hub.clone(),
-            jwt,
+            jwt: jwt.clone(),
+            proxies: Proxies::new(&settings.server.trusted_proxies),
+            failed_logins: FailedLogins::new(limits.failed_logins_per_minute),
+            spent_tickets: SpentTickets::default(),
             api_limit: ApiLimit::new(limits.api_requests_per_minute),
             draft_limits: draft::Limits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
             bodies: Bodies::default(),
@@ -110,6 +116,9 @@ impl Server {
             Some(config) => server.listen_rustls_0_23(listener, config)?,
             None => server.listen(listener)?,
         };
+        if let Some(jwt) = jwt {
+            actix_web::rt::spawn(jwt.follow_file());
+        }
         let running = server.run();
         Ok(Server {
             addr,

@@ -19,6 +19,7 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 
+use actors::model::jwt::JwtAlgorithm;
 use config::Environment;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value as Json;
@@ -82,6 +83,8 @@ pub struct Server {
     pub body_timeout_s: u64,
     pub keep_alive_s: u64,
     pub shutdown_timeout_s: u64,
+    /// Networks in CIDR notation, and single addresses.
+    pub trusted_proxies: Vec<String>,
     pub tls: Tls,
 }
 
@@ -165,6 +168,8 @@ pub struct Limits {
     pub webhooks_per_document: usize,
     /// For each token; 0 = no limit.
     pub api_requests_per_minute: u32,
+    /// For each address; 0 = no limit.
+    pub failed_logins_per_minute: u32,
 }
 
 /// `[sse]`: what only event streams over SSE have.
@@ -263,19 +268,6 @@ impl Jwt {
     pub fn is_on(&self) -> bool {
         self.key.is_some() || self.key_file.is_some() || self.jwks_file.is_some()
     }
-}
-
-/// The signature algorithms of RFC 7518 and RFC 8037 that are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JwtAlgorithm {
-    #[serde(rename = "HS256")]
-    Hs256,
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    #[serde(rename = "ES256")]
-    Es256,
-    #[serde(rename = "RS256")]
-    Rs256,
 }
 
 /// `[cors]`: which web pages may call the server.

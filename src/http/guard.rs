@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
 use actors::hub::sources::ActiveSource;
@@ -20,7 +20,7 @@ use actors::model::filter::FilterSpec;
 use actors::streams::session::StreamTarget;
 
 use super::Context;
-use super::family::ApiFamily;
+pub use super::credential::{caller, header_token, principal};
 use super::problem::{Code, Problem};
 use super::query::Pairs;
 
@@ -292,31 +292,6 @@ fn which_channel() -> Problem {
     Problem::parameter("channel", "say which one: map:<id or slug> or organization:<id>")
 }
 
-/// The caller by `Authorization: Bearer` or `X-API-Key`: a token or a JWT.
-pub fn caller(request: &HttpRequest) -> Result<Arc<Principal>, Problem> {
-    let token = header_token(request).ok_or_else(Problem::missing_token)?;
-    principal(request, token)
-}
-
-/// The token in the headers (RFC 6750, 2.1).
-pub fn header_token(request: &HttpRequest) -> Option<&str> {
-    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    });
-    let key = || request.headers().get("x-api-key")?.to_str().ok();
-    bearer.or_else(key).filter(|token| !token.is_empty())
-}
-
-pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, Problem> {
-    let context = context(request);
-    let found = context.hub.principal(token).or_else(|| context.jwt.as_ref()?.principal(token, &context.hub));
-    match found {
-        Some(principal) if !principal.expired(super::now_ms()) => Ok(principal),
-        _ => Err(Problem::bad_token(ApiFamily::of(request))),
-    }
-}
-
 pub fn context(request: &HttpRequest) -> &Context {
     // the one `App` of this program is built with it
     request.app_data::<web::Data<Context>>().expect("the app has its context")
@@ -325,11 +300,15 @@ pub fn context(request: &HttpRequest) -> &Context {
 /// How many requests each token has made in the current minute.
 pub struct ApiLimit {
     per_minute: u32,
-    used: Mutex<HashMap<Arc<str>, (i64, u32)>>,
+    used: Mutex<Minute>,
 }
 
-/// Tokens that are remembered before those of past minutes are let go.
-const REMEMBERED: usize = 10_000;
+/// Forgotten as a whole when it is over.
+#[derive(Default)]
+struct Minute {
+    at: i64,
+    requests: HashMap<Arc<str>, u32>,
+}
 
 impl ApiLimit {
     /// `per_minute` 0 = no limit.
@@ -341,15 +320,12 @@ impl ApiLimit {
         if self.per_minute == 0 {
             return None;
         }
-        let minute = now_s.div_euclid(60);
+        let at = now_s.div_euclid(60);
         let mut used = self.used.lock();
-        if used.len() >= REMEMBERED {
-            used.retain(|_, (at, _)| *at == minute);
+        if used.at != at {
+            *used = Minute { at, requests: HashMap::new() };
         }
-        let (at, count) = used.entry(token.clone()).or_insert((minute, 0));
-        if *at != minute {
-            (*at, *count) = (minute, 0);
-        }
+        let count = used.requests.entry(token.clone()).or_default();
         *count = count.saturating_add(1);
         Some(Quota {
             limit: self.per_minute,
@@ -378,7 +354,8 @@ pub fn count(request: &HttpRequest, principal: &Principal) -> Result<(), Problem
         Some(_) => Ok(()),
         None => {
             let message = format!("More than {} API requests in a minute; wait {} s", quota.limit, quota.reset_s);
-            Err(Problem::new(Code::RateLimited, message).retry_after(quota.reset_s))
+            let problem = Problem::new(Code::RateLimited, message).retry_after(quota.reset_s);
+            Err(problem.by_setting("limits.api_requests_per_minute", quota.limit))
         }
     }
 }

@@ -4,12 +4,13 @@ mod asyncapi;
 mod backup;
 pub mod bodies;
 pub mod compression;
+pub mod credential;
 mod dead_letters;
 mod events;
 mod family;
+pub mod forwarded;
 pub mod guard;
 pub mod ingest;
-pub mod jwt;
 mod maps;
 mod names;
 pub mod openapi;
@@ -42,7 +43,10 @@ use table::{BodyLimit, Table};
 pub struct Context {
     pub hub: Hub,
     pub settings: Arc<Settings>,
-    pub jwt: Option<jwt::Verifier>,
+    pub jwt: Option<Arc<credential::jwt::Verifier>>,
+    pub proxies: forwarded::Proxies,
+    pub failed_logins: credential::failures::FailedLogins,
+    pub spent_tickets: credential::spent::SpentTickets,
     pub api_limit: guard::ApiLimit,
     pub draft_limits: draft::Limits,
     pub bodies: ingest::Bodies,
@@ -58,11 +62,16 @@ impl Context {
     pub fn base_url(&self, request: &HttpRequest) -> String {
         match &self.settings.server.public_url {
             Some(url) => url.clone(),
-            None => {
-                let connection = request.connection_info();
-                format!("{}://{}", connection.scheme(), connection.host())
-            }
+            None => self.origin(request) + &self.proxies.prefix(request),
         }
+    }
+
+    /// Scheme, host and port to which the client has sent this request.
+    pub fn origin(&self, request: &HttpRequest) -> String {
+        let server = &self.settings.server;
+        let own = if server.tls.cert.is_some() { "https" } else { "http" };
+        let host = self.proxies.host(request).unwrap_or(&server.listen);
+        format!("{}://{host}", self.proxies.scheme(request, own))
     }
 }
 

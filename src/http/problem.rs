@@ -108,6 +108,8 @@ pub struct Problem {
     code: Code,
     message: String,
     details: Vec<Value>,
+    /// The setting that says so, and its value.
+    setting: Option<(&'static str, u64)>,
     retry_after_s: Option<u64>,
 }
 
@@ -122,7 +124,7 @@ impl Problem {
             _ if matches!(code.status(), 429 | 503) => Some(RETRY_SOON_S),
             _ => None,
         };
-        Problem { code, message: message.into(), details: Vec::new(), retry_after_s }
+        Problem { code, message: message.into(), details: Vec::new(), setting: None, retry_after_s }
     }
 
     pub fn with_details(mut self, details: Vec<Value>) -> Problem {
@@ -137,6 +139,12 @@ impl Problem {
                 detail["field"] = field.into();
             }
         }
+        self
+    }
+
+    /// Names the setting that says so.
+    pub fn by_setting(mut self, setting: &'static str, value: impl Into<u64>) -> Problem {
+        self.setting = Some((setting, value.into()));
         self
     }
 
@@ -220,6 +228,9 @@ impl Problem {
         if !self.details.is_empty() {
             body["details"] = self.details.clone().into();
         }
+        if let Some((setting, value)) = self.setting {
+            body["details"] = json!({ "setting": setting, "value": value });
+        }
         body
     }
 
@@ -227,6 +238,9 @@ impl Problem {
         let mut error = json!({ "code": self.code.lower(), "message": self.message });
         if !self.details.is_empty() {
             error["details"] = json!({ "errors": self.details });
+        }
+        if let Some((setting, value)) = self.setting {
+            error["details"] = json!({ "setting": setting, "value": value });
         }
         json!({ "error": error })
     }
@@ -276,6 +290,7 @@ pub async fn shape(
     let context = request.app_data::<actix_web::web::Data<Context>>().cloned();
     if let Some(context) = &context {
         context.hub.metrics().requests.inc();
+        context.proxies.notice(&request);
     }
     let response = next.call(request).await?;
     if !(response.status().is_client_error() || response.status().is_server_error()) {

@@ -17,6 +17,7 @@ use actors::streams::tickets::Grant;
 use actors::streams::{Socket, websocket};
 
 use super::bodies;
+use super::credential;
 use super::family::ApiFamily;
 use super::guard;
 use super::problem::{Code, Problem};
@@ -34,7 +35,7 @@ async fn visitor(request: &HttpRequest, pairs: &Pairs) -> Result<Visitor, Proble
         return Ok(Visitor { principal: guard::principal(request, token)?, ticket: None });
     }
     if let Some(ticket) = pairs.get("ticket") {
-        let grant = context.hub.look(ticket).await.ok_or_else(Problem::bad_ticket)?;
+        let grant = credential::grant(request, ticket).await?;
         let principal = grant.principal.clone();
         if principal.expired(super::now_ms()) || !context.hub.holds(&principal) {
             return Err(Problem::bad_ticket());
@@ -90,7 +91,11 @@ async fn admit(
     let cursor = grant.and_then(|grant| grant.cursor).or(asked);
     let encoding = Encoding { envelope: family.envelope(), carrier: carrier(&target)? };
     let spent = match &visitor.ticket {
-        Some((ticket, _)) => Some(context.hub.spend(ticket).await.ok_or_else(Problem::bad_ticket)?),
+        Some((ticket, _)) => {
+            let spent = context.hub.spend(ticket).await.ok_or_else(Problem::bad_ticket)?;
+            context.spent_tickets.note(ticket);
+            Some(spent)
+        }
         None => None,
     };
     let slot = match context.hub.slot(target.no(), &visitor.principal) {
@@ -184,9 +189,9 @@ fn origin_allowed(request: &HttpRequest) -> Result<(), Problem> {
 
 /// Whether a page comes from the address that the request went to, or from the public one.
 fn is_own(request: &HttpRequest, origin: &str) -> bool {
-    let connection = request.connection_info();
-    let here = format!("{}://{}", connection.scheme(), connection.host());
-    let public = guard::context(request).settings.server.public_url.as_deref();
+    let context = guard::context(request);
+    let here = context.origin(request);
+    let public = context.settings.server.public_url.as_deref();
     let is_public = |url: &str| {
         let rest =
             url.get(..origin.len()).filter(|start| start.eq_ignore_ascii_case(origin)).map(|_| &url[origin.len()..]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::{NewToken, TokenOf};
-use actors::model::access::{Reach, Scope, TokenRecord};
+use actors::model::access::{Principal, Reach, Scope, TokenRecord};
 use actors::model::channel::ChannelKind;
 use actors::model::timestamp;
 use actors::streams::session::StreamTarget;
@@ -36,6 +36,8 @@ pub struct TokenView {
     expires_at: Option<String>,
     #[schema(format = DateTime)]
     inserted_at: String,
+    /// Who made it: `admin`, the id of a token, or `jwt:<sub>`; null where an older version made it.
+    created_by: Option<String>,
     /// What to send as `Authorization: Bearer`. Only in the answer to its creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -56,7 +58,20 @@ impl TokenView {
             name: token.name.clone(),
             expires_at: token.expires_ms.map(timestamp::to_iso),
             inserted_at: timestamp::to_iso(token.inserted_ms),
+            created_by: token.created_by.clone(),
             token: None,
+        }
+    }
+}
+
+/// Whether the caller may give these scopes to a new token. A JWT ends soon and a token may stay, so a JWT hands on no more
+/// than it has itself.
+fn may_give(principal: &Principal, scopes: &[Scope]) -> Result<(), Problem> {
+    match scopes.iter().find(|scope| principal.is_jwt() && principal.has(**scope).is_err()) {
+        None => Ok(()),
+        Some(scope) => {
+            let message = format!("The JWT lacks the scope '{scope}', so it cannot give it to a token");
+            Err(Problem::new(Code::Forbidden, message))
         }
     }
 }
@@ -95,12 +110,14 @@ pub async fn create(
         None => guard::own_channel(&request, &principal, Scope::Manage)?
             .ok_or_else(|| Problem::invalid("channel", "is missing: map:<id> or organization:<id>"))?,
     };
+    may_give(&principal, &asked.scopes)?;
     let iso = |text: &String| {
         timestamp::from_iso(text)
             .ok_or_else(|| Problem::invalid("expires_at", "an ISO-8601 time with offset is expected"))
     };
     let expires_ms = asked.expires_at.as_ref().map(iso).transpose()?;
-    let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms };
+    let created_by = Some(principal.id.to_string());
+    let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms, created_by };
     let (token, text) = context.hub.create_token(&channel, new).await?;
     let shown = TokenView { token: Some(text), ..TokenView::of(&token, TokenOf::Channel(channel.name_on_tokens())) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))

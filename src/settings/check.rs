@@ -56,6 +56,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("limits.webhooks_per_organization", 1,      10_000),
     ("limits.webhooks_per_document",   1,        10_000),
     ("limits.api_requests_per_minute", 0,        1_000_000),
+    ("limits.failed_logins_per_minute", 0,       1_000_000),
     ("sse.keepalive_s",                1,        3_600),
     ("sse.retry_ms",                   1,        3_600_000),
     ("streams.stall_timeout_s",        1,        3_600),
@@ -141,8 +142,10 @@ pub(super) fn values(stack: &Stack) -> Result<(), SettingsError> {
         return Err(stack.refuse("webhooks.schedule_s", "up to 99 waits from 1 to 86400"));
     }
     let bad = |text: &&str| network(text).is_err();
-    if stack.list("webhooks.allow_networks").iter().any(bad) {
-        return Err(stack.refuse("webhooks.allow_networks", "networks like 10.0.0.0/8 and addresses like 127.0.0.1"));
+    for key in ["webhooks.allow_networks", "server.trusted_proxies"] {
+        if stack.list(key).iter().any(bad) {
+            return Err(stack.refuse(key, "networks like 10.0.0.0/8 and addresses like 127.0.0.1"));
+        }
     }
     Ok(())
 }

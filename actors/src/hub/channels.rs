@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tokens::FreshToken;
 use super::{Hub, NewToken, TokenError};
-use crate::catalog::{Catalog, ChangeError, View, record};
+use crate::catalog::{ADMIN, Catalog, ChangeError, View, record};
 use crate::clock;
 use crate::documents::{Change, DocumentError, Documents, Table};
 use crate::journal::{AppendError, Urgency};
@@ -104,7 +104,12 @@ fn make_channel(view: &View<'_>, mut channel: Channel) -> Result<(Channel, Vec<C
 
 /// The token that a new channel begins with: it may do everything.
 fn first_token() -> Result<FreshToken, TokenError> {
-    FreshToken::new(NewToken { scopes: Scope::ALL.to_vec(), name: Some("first token".into()), expires_ms: None })
+    FreshToken::new(NewToken {
+        scopes: Scope::ALL.to_vec(),
+        name: Some("first token".into()),
+        expires_ms: None,
+        created_by: Some(ADMIN.into()),
+    })
 }
 
 impl Hub {

@@ -109,6 +109,11 @@ impl Hub {
         }
     }
 
+    /// A channel by `map:<id>` or `organization:<id>`, and by no slug.
+    pub fn find_by_id(&self, name: &str) -> Option<Arc<Channel>> {
+        self.find_named(name).filter(|channel| channel.name_on_tokens().eq_ignore_ascii_case(name))
+    }
+
     pub fn channel(&self, no: ChannelNo) -> Option<Arc<Channel>> {
         self.rooms.catalog.channel(no)
     }

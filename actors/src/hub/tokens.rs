@@ -19,6 +19,8 @@ pub struct NewToken {
     pub name: Option<String>,
     /// Unix milliseconds.
     pub expires_ms: Option<i64>,
+    /// The id of the principal that asks for it.
+    pub created_by: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,7 @@ impl FreshToken {
             name: new.name,
             expires_ms: new.expires_ms,
             inserted_ms: now,
+            created_by: new.created_by,
         };
         Ok(FreshToken { text, record })
     }

@@ -50,6 +50,9 @@ pub struct Principal {
     pub expires_ms: Option<i64>,
 }
 
+/// What [`Principal::id`] begins with where a JWT stands behind it; its `sub` follows.
+pub const JWT_PREFIX: &str = "jwt:";
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reach {
     /// Everything.
@@ -72,6 +75,10 @@ pub enum Refusal {
 impl Principal {
     pub fn is_admin(&self) -> bool {
         self.reach == Reach::Admin
+    }
+
+    pub fn is_jwt(&self) -> bool {
+        self.id.starts_with(JWT_PREFIX)
     }
 
     /// Whether it may do something of this scope with the channel.
@@ -154,6 +161,9 @@ pub struct TokenRecord {
     pub name: Option<String>,
     pub expires_ms: Option<i64>,
     pub inserted_ms: i64,
+    /// The id of the principal that made it; none of tokens that older versions made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
 }
 
 impl TokenRecord {
@@ -262,6 +272,7 @@ mod tests {
             name: None,
             expires_ms: None,
             inserted_ms: 0,
+            created_by: None,
         };
         let one = record(&[Selector::Channel(Arc::new(channel(1)))]).principal();
         assert_eq!(one.may(&channel(1), Scope::Subscribe), Ok(()));

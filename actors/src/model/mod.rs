@@ -14,6 +14,7 @@ pub mod filter;
 pub mod format;
 pub mod id;
 pub mod json;
+pub mod jwt;
 pub mod record_id;
 pub mod seal;
 pub mod selection;

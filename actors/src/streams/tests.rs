@@ -345,6 +345,7 @@ async fn a_token_that_was_revoked_before_its_session_was_placed_gets_no_stream()
         name: None,
         expires_ms: None,
         inserted_ms: 0,
+        created_by: None,
     };
     world.catalog.apply(&[Change::put(Table::Tokens, "tok_1", &token).unwrap()]);
     let principal = world.catalog.principal("st_1").expect("it is let in");

@@ -34,7 +34,7 @@ fn sentence(code: Code) -> &'static str {
         Code::UpgradeRequired => {
             "No WebSocket handshake: this address speaks WebSocket; connect with Upgrade: websocket and Sec-WebSocket-Version: 13"
         }
-        Code::RateLimited => "This token may make 100 requests a minute; try again in 12 seconds",
+        Code::RateLimited => "More than 100 API requests in a minute; wait 12 s",
         Code::ServerConnectionLimit => "Too many connections to this server",
         Code::MapConnectionLimit => "Too many connections to this map",
         Code::ChannelConnectionLimit => "Too many connections to this channel",
@@ -69,17 +69,26 @@ fn body(place: &Place<'_>) -> Value {
             }))
         })
     };
+    let by_setting = |place: &Place<'_>| {
+        place.named("ErrorSetting", |_| {
+            schemas::object(json!({
+                "setting": schemas::text("The setting that says so."),
+                "value": schemas::count("What it is set to."),
+            }))
+        })
+    };
     match place.family.nests_errors() {
         false => place.named("Error", |place| {
             schemas::object(json!({
                 "error": schemas::text("What went wrong, for people."),
                 "code": { "type": "string", "enum": Code::ALL.map(Code::upper), "description": "What went wrong, for programs." },
                 "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The status again." },
-                "details?": schemas::list(detail(place)),
+                "details?": { "oneOf": [schemas::list(detail(place)), by_setting(place)] },
             }))
         }),
         true => place.named("NestedError", |place| {
-            let details = schemas::object(json!({ "errors": schemas::list(detail(place)) }));
+            let errors = schemas::object(json!({ "errors": schemas::list(detail(place)) }));
+            let details = json!({ "oneOf": [errors, by_setting(place)] });
             let error = schemas::object(json!({
                 "code": { "type": "string", "enum": Code::ALL.map(Code::lower), "description": "What went wrong, for programs." },
                 "message": schemas::text("What went wrong, for people."),
@@ -123,6 +132,9 @@ fn answer(status: u16, codes: &[Code], place: &Place<'_>) -> Value {
         .zip(&words)
         .map(|(code, word)| {
             let mut problem = Problem::new(*code, sentence(*code));
+            if *code == Code::RateLimited {
+                problem = problem.by_setting("limits.api_requests_per_minute", 100_u32);
+            }
             if *code == Code::ValidationFailed {
                 problem = problem.with_details(vec![json!({ "field": "name", "message": "is missing" })]);
             }

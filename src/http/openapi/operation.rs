@@ -40,21 +40,25 @@ impl Access {
         }
     }
 
+    /// Whether requests count towards `limits.api_requests_per_minute`. Those of others are refused as too many only after wrong
+    /// credentials.
+    fn is_counted(self) -> bool {
+        !matches!(self, Access::Anyone | Access::Stream | Access::Scope(Scope::Publish))
+    }
+
     fn errors(self) -> &'static [Code] {
         match self {
             Access::Anyone => &[],
             Access::Caller => &[Code::Unauthorized, Code::RateLimited],
             Access::Admin => &[Code::Unauthorized, Code::Forbidden, Code::RateLimited],
-            Access::Scope(Scope::Publish) => &[Code::Unauthorized, Code::Forbidden, Code::NotFound],
-            Access::Scope(Scope::Subscribe | Scope::Manage) => {
-                &[Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::RateLimited]
-            }
+            Access::Scope(_) => &[Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::RateLimited],
             Access::Stream => &[
                 Code::InvalidFilter,
                 Code::InvalidCursor,
                 Code::Unauthorized,
                 Code::Forbidden,
                 Code::NotFound,
+                Code::RateLimited,
                 Code::ServerConnectionLimit,
                 Code::ApiKeyConnectionLimit,
                 Code::Unavailable,
@@ -201,7 +205,7 @@ impl Operation {
         if self.access != Access::Anyone {
             self.errors.push(Code::Internal);
         }
-        if self.errors.contains(&Code::RateLimited) {
+        if self.access.is_counted() {
             for (_, answer) in &mut self.answers {
                 for (name, description) in RATE_LIMIT {
                     let schema = json!({ "type": "integer", "minimum": 0 });

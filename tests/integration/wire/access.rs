@@ -13,7 +13,7 @@ const BAD_TOKEN: &str = "Unauthorized (invalid token for map)";
 /// A revoked or expired token ends its streams within a second; the rest is for a busy machine.
 const ABOUT_A_SECOND: Duration = Duration::from_millis(2500);
 
-fn now_s() -> i64 {
+pub fn now_s() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64
 }
 

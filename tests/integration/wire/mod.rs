@@ -5,6 +5,7 @@ mod api;
 mod bodies;
 mod compression;
 mod conformance;
+mod credentials;
 mod document;
 mod feed;
 mod history;

@@ -6,9 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::jwt::Judge;
+use super::jwt::SenderJwt;
 use super::mac::{Mac, from_hex, to_hex};
 use crate::model::access::TokenHash;
+use crate::model::jwt::{JwtAlgorithm, JwtRules};
 use crate::model::signature::{self, SECRET_TEXT_BYTES_MAX, Secret, Unverified};
 
 /// How far the time of a signed request may be from ours, in either direction.
@@ -79,29 +80,6 @@ impl HmacAlgorithm {
             HmacAlgorithm::Sha512 => "sha512",
         }
     }
-}
-
-/// The algorithms of RFC 7518 and RFC 8037 that a source may pin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JwtAlgorithm {
-    #[serde(rename = "HS256")]
-    Hs256,
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    #[serde(rename = "ES256")]
-    Es256,
-    #[serde(rename = "RS256")]
-    Rs256,
-}
-
-/// What a JWT must be and say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JwtRules {
-    pub algorithm: JwtAlgorithm,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audience: Option<String>,
 }
 
 /// Everything about the authentication of a source but its key.
@@ -184,7 +162,7 @@ enum Lock {
     ApiKey(TokenHash),
     Mac(Box<Mac>),
     Standard(Secret),
-    Jwt(Box<Judge>),
+    Jwt(Box<SenderJwt>),
 }
 
 /// The keys of a source, made ready: one, two while a rotation overlaps, none where nobody has to prove anything. No
@@ -239,7 +217,7 @@ impl Scheme {
             }
             (Authentication::ApiKey, _) => Lock::ApiKey(TokenHash::of(text)),
             (Authentication::Standard, _) => Lock::Standard(Secret::from_standard(text).map_err(|_| BadKey::Standard)?),
-            (Authentication::Jwt, Some(rules)) if fits => Lock::Jwt(Box::new(Judge::new(rules, text)?)),
+            (Authentication::Jwt, Some(rules)) if fits => Lock::Jwt(Box::new(SenderJwt::new(rules, text)?)),
             (Authentication::Jwt, _) => return Err(BadKey::Jwt),
             _ if !fits => return Err(BadKey::Length),
             (Authentication::Hmac, _) => mac(self.hmac_algorithm),
@@ -291,11 +269,11 @@ impl Verifier {
                 let given = required(headers, "X-API-Key")?;
                 if TokenHash::of(given).is(expected) { Ok(Proof::default()) } else { Err(Untrusted::ApiKey) }
             }
-            (Lock::Jwt(judge), _) => {
+            (Lock::Jwt(sender), _) => {
                 let given = required(headers, "Authorization")?;
                 let bearer = given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
                 let (_, token) = bearer.ok_or(Untrusted::Malformed("Authorization"))?;
-                judge.verify(token.trim(), now_ms).map(|()| Proof::default())
+                sender.verify(token.trim(), now_ms).map(|()| Proof::default())
             }
             (Lock::Standard(secret), _) => standard(secret, headers, body, now_ms),
             (Lock::Mac(mac), Authentication::Github) => github(mac, headers, body),

@@ -14,7 +14,7 @@ pub mod rule;
 pub mod schema;
 mod strict;
 
-pub use auth::{Authentication, Headers, HmacAlgorithm, JwtAlgorithm, JwtRules, Proof, Scheme, Untrusted, Verifier};
+pub use auth::{Authentication, Headers, HmacAlgorithm, Proof, Scheme, Untrusted, Verifier};
 pub use body::{Config, Content, Read, Refused, Taken};
 pub use limit::{Rate, Window};
 pub use mac::sign_hmac;

@@ -14,6 +14,7 @@ fn token() -> Value {
     json!({
         "id": "tok_01JY9WXVB0000000000000T0KN", "channel": "map:c3e0f0e6-6c7f-4c0c-9d5e-0d8a1f1b7a11", "scopes": ["subscribe"],
         "name": "the dashboard", "expires_at": null, "inserted_at": "2025-06-21T12:35:00.123Z",
+        "created_by": "admin",
     })
 }
 
@@ -23,7 +24,7 @@ pub fn create(place: &Place<'_>) -> Operation {
     let asked = json!({ "channel": "map:home", "scopes": ["subscribe"], "name": "the dashboard" });
     Operation::new(TAG, "Create a token", Access::Caller)
         .says(
-            "For the admin, or with the scope `manage` for the own channel, which need not be named. The text of the token is shown only here.",
+            "For the admin, or with the scope `manage` for the own channel, which need not be named. A JWT gives no scope that it lacks. The text of the token is shown only here.",
         )
         .body(place.body::<tokens::CreateToken>(), asked)
         .answers(201, "The token.", data(place.answer::<tokens::TokenView>()), json!({ "data": made }))

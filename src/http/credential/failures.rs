@@ -1,0 +1,125 @@
+//! How many wrong credentials came from each address in the current minute. It limits floods and not guesses, which the
+//! length of every key makes hopeless; a right credential is never refused for what others have sent.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use parking_lot::Mutex;
+
+/// Addresses that are told apart within a minute. Those beyond count together as one, so that memory has an end.
+const ADDRESSES_MAX: usize = 10_000;
+
+/// Whoever is counted as one: an IPv4 address, or an IPv6 network of /64, of which one customer has all addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Source([u8; 8], bool);
+
+impl Source {
+    /// None, without an address, is a source of its own.
+    pub fn of(address: Option<IpAddr>) -> Source {
+        match address {
+            Some(IpAddr::V4(address)) => {
+                let mut block = [0; 8];
+                block[..4].copy_from_slice(&address.octets());
+                Source(block, false)
+            }
+            Some(IpAddr::V6(address)) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Source([a, b, c, d, e, f, g, h], true)
+            }
+            None => Source([0xff; 8], false),
+        }
+    }
+}
+
+/// What follows from a wrong credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// It is the first of its address in this minute.
+    pub is_first: bool,
+    /// Seconds until the address may fail again; none while it may.
+    pub wait_s: Option<u64>,
+}
+
+pub struct FailedLogins {
+    per_minute: u32,
+    current: Mutex<Minute>,
+}
+
+#[derive(Default)]
+struct Minute {
+    at: i64,
+    counts: HashMap<Source, u32>,
+    /// Of all addresses for which there was no room.
+    others: u32,
+}
+
+impl FailedLogins {
+    /// `per_minute` 0 = no limit.
+    pub fn new(per_minute: u32) -> FailedLogins {
+        FailedLogins { per_minute, current: Mutex::default() }
+    }
+
+    /// Counts a wrong credential.
+    pub fn count(&self, source: Source, now_s: i64) -> Verdict {
+        let mut minute = self.current.lock();
+        let at = now_s.div_euclid(60);
+        if minute.at != at {
+            (minute.at, minute.others) = (at, 0);
+            minute.counts.clear();
+        }
+        let has_room = minute.counts.len() < ADDRESSES_MAX || minute.counts.contains_key(&source);
+        let Minute { counts, others, .. } = &mut *minute;
+        let count = if has_room { counts.entry(source).or_default() } else { others };
+        *count = count.saturating_add(1);
+        let is_too_many = self.per_minute > 0 && *count > self.per_minute;
+        let wait_s = is_too_many.then_some((60 - now_s.rem_euclid(60)) as u64);
+        Verdict { is_first: *count == 1, wait_s }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source::of(Some(text.parse().expect("an address")))
+    }
+
+    #[test]
+    fn an_address_that_failed_too_often_waits_for_the_next_minute_and_no_other_does() {
+        let failed = FailedLogins::new(2);
+        let one = source("192.0.2.1");
+        assert_eq!(failed.count(one, 60), Verdict { is_first: true, wait_s: None });
+        assert_eq!(failed.count(one, 61), Verdict { is_first: false, wait_s: None });
+        assert_eq!(failed.count(one, 70).wait_s, Some(50));
+        assert_eq!(failed.count(source("192.0.2.2"), 70).wait_s, None);
+        assert_eq!(failed.count(one, 120), Verdict { is_first: true, wait_s: None });
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one() {
+        assert_eq!(source("2001:db8:0:1::1"), source("2001:db8:0:1:ffff::2"));
+        assert_ne!(source("2001:db8:0:1::1"), source("2001:db8:0:2::1"));
+        assert_ne!(source("192.0.2.1"), source("c000:201::"));
+        assert_ne!(Source::of(None), source("255.255.255.255"));
+    }
+
+    #[test]
+    fn addresses_without_room_count_together() {
+        let failed = FailedLogins::new(1);
+        for n in 0..ADDRESSES_MAX as u32 {
+            assert!(failed.count(Source::of(Some(IpAddr::V4(n.into()))), 0).is_first);
+        }
+        let beyond = |text| failed.count(source(text), 0);
+        assert_eq!(beyond("192.0.2.1"), Verdict { is_first: true, wait_s: None });
+        assert_eq!(beyond("192.0.2.2"), Verdict { is_first: false, wait_s: Some(60) });
+        assert_eq!(failed.count(Source::of(Some(IpAddr::V4(5.into()))), 0).wait_s, Some(60));
+        assert_eq!(failed.current.lock().counts.len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_none() {
+        let failed = FailedLogins::new(0);
+        assert!((0..100).all(|_| failed.count(source("192.0.2.1"), 0).wait_s.is_none()));
+    }
+}

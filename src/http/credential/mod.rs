@@ -1,0 +1,67 @@
+//! Every credential that a request may bear, and the one place where it is judged: tokens and JWTs (`jwt`) in headers,
+//! tokens in the query and tickets on streams. What is wrong is counted by the address it came from (`failures`); a ticket
+//! that was spent (`spent`) is not.
+
+pub mod failures;
+pub mod jwt;
+pub mod spent;
+
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::AUTHORIZATION;
+use actors::model::access::Principal;
+use actors::streams::tickets::Grant;
+
+use self::failures::Source;
+use super::family::ApiFamily;
+use super::guard::context;
+use super::problem::{Code, Problem};
+
+/// The caller by `Authorization: Bearer` or `X-API-Key`: a token or a JWT.
+pub fn caller(request: &HttpRequest) -> Result<Arc<Principal>, Problem> {
+    let token = header_token(request).ok_or_else(Problem::missing_token)?;
+    principal(request, token)
+}
+
+/// The token in the headers (RFC 6750, 2.1).
+pub fn header_token(request: &HttpRequest) -> Option<&str> {
+    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    let key = || request.headers().get("x-api-key")?.to_str().ok();
+    bearer.or_else(key).filter(|token| !token.is_empty())
+}
+
+/// Whoever a token or a JWT stands for.
+pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, Problem> {
+    let (context, now_ms) = (context(request), super::now_ms());
+    let by_jwt = || context.jwt.as_ref()?.principal(token, &context.hub, now_ms);
+    match context.hub.principal(token).or_else(by_jwt) {
+        Some(principal) if !principal.expired(now_ms) => Ok(principal),
+        _ => Err(wrong(request, Problem::bad_token(ApiFamily::of(request)))),
+    }
+}
+
+/// What a ticket is good for. It is not spent by that.
+pub async fn grant(request: &HttpRequest, ticket: &str) -> Result<Grant, Problem> {
+    let context = context(request);
+    match context.hub.look(ticket).await {
+        Some(grant) => Ok(grant),
+        None if context.spent_tickets.knows(ticket) => Err(Problem::bad_ticket()),
+        None => Err(wrong(request, Problem::bad_ticket())),
+    }
+}
+
+/// The answer to a credential that is wrong: `problem`, or that there were too many from this address.
+pub fn wrong(request: &HttpRequest, problem: Problem) -> Problem {
+    let context = context(request);
+    let address = context.proxies.client(request);
+    let verdict = context.failed_logins.count(Source::of(address), super::now_ms() / 1000);
+    let Some(wait_s) = verdict.wait_s else { return problem };
+    let limit = context.settings.limits.failed_logins_per_minute;
+    let message = format!("More than {limit} wrong credentials in a minute from your address; wait {wait_s} s");
+    let problem = Problem::new(Code::RateLimited, message).retry_after(wait_s);
+    problem.by_setting("limits.failed_logins_per_minute", limit)
+}
