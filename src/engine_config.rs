@@ -96,6 +96,7 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
                 allow_networks: webhooks.allow_networks.iter().filter_map(|text| network(text).ok()).collect(),
                 dev: start.dev,
             },
+            tls_ca_file: webhooks.tls_ca_file.clone(),
             attempt_timeout: seconds(webhooks.attempt_timeout_s),
             connect_timeout: seconds(webhooks.connect_timeout_s),
             disable_after: seconds(webhooks.disable_after_s),

@@ -205,6 +205,9 @@ pub struct Webhooks {
     pub allow_http: bool,
     /// Networks in CIDR notation, and single addresses.
     pub allow_networks: Vec<String>,
+    /// PEM.
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub tls_ca_file: Option<PathBuf>,
     pub attempt_timeout_s: u64,
     pub connect_timeout_s: u64,
     /// Of webhooks without a policy of their own; one attempt more than there are waits.

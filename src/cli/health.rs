@@ -1,10 +1,13 @@
 //! `stentor health`: whether a server is ready, as an exit code, for supervisors of containers that have no curl.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actors::delivery::http::client::tls_config;
+use actors::delivery::http::tls;
 use clap::Args;
+use rustls::ClientConfig;
 use serde_json::Value as Json;
 
 use super::{Failure, remote};
@@ -26,6 +29,9 @@ pub struct HealthArgs {
         value_parser = remote::address
     )]
     server: String,
+    /// Certificate authorities to trust beside those of the system: a file in PEM
+    #[arg(long, value_name = "FILE", env = "STENTOR_CA_FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// Asks the server once and prints `ready`.
@@ -33,9 +39,10 @@ pub struct HealthArgs {
 /// # Errors
 /// When it is not reached or says that it is not ready; its reasons are repeated.
 pub fn run(args: HealthArgs) -> Result<(), Failure> {
+    let tls = tls::client_config(args.ca_file.as_deref()).map_err(|e| Failure::Usage(e.to_string()))?;
     let (status, body) = actix_web::rt::System::new()
         .block_on(async {
-            let asked = ask(&args.server);
+            let asked = ask(&args.server, tls);
             let answer = actix_web::rt::time::timeout(TIMEOUT, asked).await;
             answer.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
         })
@@ -47,8 +54,7 @@ pub fn run(args: HealthArgs) -> Result<(), Failure> {
     Err(Failure::Failed(format!("the server answered {}: {}", status.as_u16(), reasons(&body))))
 }
 
-async fn ask(server: &str) -> Result<(StatusCode, Json), String> {
-    let tls = tls_config(&[]).map_err(|e| e.to_string())?;
+async fn ask(server: &str, tls: Arc<ClientConfig>) -> Result<(StatusCode, Json), String> {
     let connector = awc::Connector::new().rustls_0_23(tls);
     let client = awc::Client::builder().connector(connector).timeout(TIMEOUT).disable_redirects().finish();
     let mut response = client.get(format!("{server}/health/ready")).send().await.map_err(|e| e.to_string())?;

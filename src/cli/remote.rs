@@ -1,13 +1,16 @@
 //! A running server as seen from the command line: where it is, who asks, and its JSON answers over HTTP.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
-use actors::delivery::http::client::tls_config;
+use actors::delivery::http::tls;
 use awc::error::{ConnectError, SendRequestError};
 use clap::Args;
+use rustls::ClientConfig;
 use serde_json::Value as Json;
 
 use super::channel::Channel;
@@ -34,6 +37,19 @@ pub struct RemoteArgs {
     /// Token to ask with; better given by the environment, where other users of the machine do not see it
     #[arg(long, env = "STENTOR_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
+    /// Certificate authorities to trust beside those of the system: a file in PEM
+    #[arg(long, value_name = "FILE", env = "STENTOR_CA_FILE", global = true)]
+    ca_file: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    /// Whom to trust.
+    ///
+    /// # Errors
+    /// Wrong usage when no certificate can be read from the file that is named.
+    pub fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
+        tls::client_config(self.ca_file.as_deref()).map_err(|e| Failure::Usage(e.to_string()))
+    }
 }
 
 /// Checks the address of a server and takes the `/` from its end.
@@ -181,9 +197,7 @@ impl Remote {
     pub fn with_or_without_token(args: &RemoteArgs) -> Result<Self, Failure> {
         let token = args.token.clone().filter(|token| !token.is_empty());
         super::install_cryptography();
-        // an error would mean that an extra certificate cannot be read, and there is none
-        let tls = tls_config(&[]).map_err(|error| Failure::Failed(format!("TLS cannot be set up: {error}")))?;
-        let connector = awc::Connector::new().rustls_0_23(tls);
+        let connector = awc::Connector::new().rustls_0_23(args.tls()?);
         let client = awc::Client::builder().connector(connector).timeout(TIMEOUT).disable_redirects().finish();
         Ok(Self { client, server: args.server.clone(), token })
     }

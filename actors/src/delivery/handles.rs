@@ -1,5 +1,6 @@
 //! The settings of deliveries, and what the webhook actors share of the rest of the engine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,6 +27,8 @@ use crate::model::target::Policy;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub policy: Policy,
+    /// Certificate authorities that are trusted beside those of the platform: a file in PEM.
+    pub tls_ca_file: Option<PathBuf>,
     /// For a whole attempt.
     pub attempt_timeout: Duration,
     /// For DNS, connecting and TLS together.

@@ -20,9 +20,9 @@ use crate::catalog::system::SystemEvents;
 use crate::clock::Clock;
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{Handles as DeliveryHandles, LateWrites, Settings as DeliverySettings};
-use crate::delivery::http::client::tls_config;
 use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
+use crate::delivery::http::tls::{self, TlsError};
 use crate::delivery::registry::WebhookActors;
 use crate::disk::{Disk, DiskError, Point};
 use crate::documents::{DocumentError, KeyChance, secret_key};
@@ -61,8 +61,8 @@ pub enum HubError {
     Folder(#[from] FolderError),
     #[error("cannot start a thread: {0}; raise the limits of processes and memory (ulimit -u, ulimit -v)")]
     Thread(std::io::Error),
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    #[error("webhooks cannot be delivered by TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("the first organizations cannot be made: {0}")]
     FirstChannels(#[from] ChannelError),
 }
@@ -205,8 +205,8 @@ impl Hub {
             delivery_log: DeliveryLog::new(notes.clone(), &settings),
             metrics: metrics.clone(),
             target_check: Arc::new(TargetCheck::new(settings.policy.clone(), config.resolver.clone())),
+            tls: tls::client_config(settings.tls_ca_file.as_deref())?,
             settings,
-            tls: tls_config(&[])?,
             seal_key: seal_key.clone(),
             page_bytes: limits.page_bytes,
             answer_timeout: journal_limits.answer_timeout,

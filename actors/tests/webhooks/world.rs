@@ -82,6 +82,7 @@ fn config(folder: &Path) -> Config {
         },
         delivery: DeliverySettings {
             policy: Policy { dev: true, ..Policy::default() },
+            tls_ca_file: None,
             attempt_timeout: 5 * second,
             connect_timeout: 2 * second,
             disable_after: 432_000 * second,

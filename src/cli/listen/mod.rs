@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::delivery::http::client::{Attempt, DeliveryClient, tls_config};
+use actors::delivery::http::client::{Attempt, DeliveryClient};
 use actors::delivery::http::resolver::Resolver;
 use actors::delivery::http::target::TargetCheck;
 use actors::delivery::outcome::Outcome;
@@ -167,9 +167,8 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
     let way = signed_request::way(&args.channel, form.format());
     let mut follower = Follower::new(&remote, &args.channel, &args.filter, args.since, now_ms())?.by_way(way);
     let signed_requests = SignedRequests::new(&remote, &args.channel, form, keys).await?;
-    // an error would mean that an extra certificate cannot be read, and there is none
-    let tls = tls_config(&[]).map_err(|e| Failure::Failed(format!("TLS cannot be set up: {e}")))?;
-    let client = DeliveryClient::new(Arc::new(TargetCheck::new(policy(), Resolver::system())), tls);
+    let target_check = Arc::new(TargetCheck::new(policy(), Resolver::system()));
+    let client = DeliveryClient::new(target_check, args.remote.tls()?);
     while args.limit.is_none_or(|limit| count.taken + count.refused < limit) {
         let event = follower.next().await?;
         let signed_request = match signed_requests.pack(&event.envelope, now_ms()) {

@@ -4,3 +4,4 @@ mod crash;
 mod fairness;
 mod notices;
 mod rebinding;
+mod tls;

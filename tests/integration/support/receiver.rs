@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use super::eventually;
@@ -65,6 +66,7 @@ struct State {
 
 pub struct Receiver {
     addr: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -78,6 +80,19 @@ impl Receiver {
 
     /// Answers as `decide` says.
     pub fn deciding(decide: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Receiver {
+        Receiver::listening(decide, None)
+    }
+
+    /// Answers 200 over TLS.
+    pub fn over_tls(config: Arc<ServerConfig>) -> Receiver {
+        Receiver::listening(|_| Reply::Status(200), Some(config))
+    }
+
+    fn listening(
+        decide: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Receiver {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let (received, stopping) = (Mutex::default(), AtomicBool::new(false));
@@ -88,15 +103,22 @@ impl Receiver {
                 if shared.stopping.load(Ordering::Acquire) {
                     return;
                 }
-                let shared = shared.clone();
-                std::thread::spawn(move || serve(&shared, stream));
+                let _ = stream.set_read_timeout(Some(PATIENCE));
+                let (shared, tls) = (shared.clone(), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => serve(&shared, stream),
+                    Some(config) => {
+                        let session = ServerConnection::new(config).expect("a session");
+                        serve(&shared, StreamOwned::new(session, stream));
+                    }
+                });
             }
         });
-        Receiver { addr, state, accepting: Some(accepting) }
+        Receiver { addr, scheme, state, accepting: Some(accepting) }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/webhook", self.addr)
+        format!("{}://{}/webhook", self.scheme, self.addr)
     }
 
     pub fn received(&self) -> Vec<Received> {
@@ -122,8 +144,7 @@ impl Drop for Receiver {
 }
 
 /// Serves the requests of one connection until the other side closes it.
-fn serve(state: &State, stream: TcpStream) {
-    let _ = stream.set_read_timeout(Some(PATIENCE));
+fn serve(state: &State, stream: impl Read + Write) {
     let mut stream = BufReader::new(stream);
     while let Some(mut request) = read(&mut stream) {
         request.reply = (state.decide)(&request);
@@ -145,7 +166,7 @@ fn serve(state: &State, stream: TcpStream) {
     }
 }
 
-fn read(stream: &mut BufReader<TcpStream>) -> Option<Received> {
+fn read(stream: &mut BufReader<impl Read>) -> Option<Received> {
     let mut line = String::new();
     stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let (headers, body) = (Vec::new(), Vec::new());

@@ -13,9 +13,9 @@ use crate::catalog::webhook::{ApiFamily, Webhook};
 use crate::catalog::{Catalog, record};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{LateWrites, Settings};
-use crate::delivery::http::client::tls_config;
 use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
+use crate::delivery::http::tls::Trust;
 use crate::delivery::registry::{AskError, WebhookActors};
 use crate::disk::failure::Fault;
 use crate::disk::{Disk, Faults};
@@ -209,6 +209,7 @@ impl World {
         journal.persist(DocumentChanges { changes, ..DocumentChanges::default() }).await.expect("a webhook");
         let settings = Settings {
             policy: Policy { dev: true, ..Policy::default() },
+            tls_ca_file: None,
             attempt_timeout: PATIENCE,
             connect_timeout: PATIENCE,
             disable_after: Duration::from_secs(86_400),
@@ -229,7 +230,7 @@ impl World {
             metrics: Arc::new(Metrics::default()),
             target_check: Arc::new(TargetCheck::new(settings.policy.clone(), Resolver::system())),
             settings,
-            tls: tls_config(&[]).expect("TLS"),
+            tls: Trust::nobody().client_config().expect("TLS"),
             seal_key: Arc::new(SealKey::from_text(&SealKey::text_of([1; 32])).expect("a key")),
             page_bytes: 1 << 18,
             answer_timeout: PATIENCE,

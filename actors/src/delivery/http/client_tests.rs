@@ -7,9 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+
 use super::*;
 use crate::delivery::http::resolver::Resolver;
+use crate::delivery::http::tls::Trust;
+use crate::delivery::outcome::{BODY_KEPT_BYTES, HEADERS_KEPT_BYTES};
 use crate::model::target::{Policy, network};
+
+#[path = "client_answers_tests.rs"]
+mod answers;
 
 /// A listener whose connections are each given to `serve`, with their number, on a thread of their own.
 struct Receiver {
@@ -26,6 +33,7 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let number = count.fetch_add(1, SeqCst);
+                stream.set_nodelay(true).unwrap();
                 let serve = Arc::clone(&serve);
                 std::thread::spawn(move || serve(stream, number));
             }
@@ -53,7 +61,7 @@ impl Receiver {
 }
 
 /// The head and the body of the next request; none when the client is gone.
-fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
+fn read_request(stream: &mut (impl Read + ?Sized)) -> Option<(String, Vec<u8>)> {
     let mut reader = BufReader::with_capacity(1, stream);
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -103,7 +111,8 @@ fn answers(lists: &[&[&str]]) -> Resolver {
 }
 
 fn client_of(policy: Policy, resolver: Resolver, roots: &[CertificateDer<'static>]) -> DeliveryClient {
-    DeliveryClient::new(Arc::new(TargetCheck::new(policy, resolver)), tls_config(roots).unwrap())
+    let trust = roots.iter().cloned().try_fold(Trust::nobody(), Trust::and).unwrap();
+    DeliveryClient::new(Arc::new(TargetCheck::new(policy, resolver)), trust.client_config().unwrap())
 }
 
 fn client() -> DeliveryClient {
@@ -159,7 +168,7 @@ async fn a_delivery_arrives_as_it_was_given_and_its_connection_is_reused() {
     let mut names: Vec<_> = head.lines().skip(1).filter_map(|line| line.split_once(':')).collect();
     names.sort_unstable();
     let port = format!(" receiver.test:{}", receiver.address.port());
-    let [("content-length", " 7"), ("date", _), ("host", host), ("x-test", " yes")] = names[..] else {
+    let [("Content-Length", " 7"), ("Date", _), ("Host", host), ("x-test", " yes")] = names[..] else {
         panic!("{names:?}")
     };
     assert_eq!(host, port, "a custom header cannot set the host");
@@ -448,6 +457,16 @@ async fn literals_of_the_loopback_make_no_connection_in_any_notation() {
 
 /// A receiver with a certificate of its own making for `good.test`, and that certificate.
 fn tls_receiver() -> (Receiver, CertificateDer<'static>) {
+    tls_receiver_serving(|stream| {
+        while read_request(stream).is_some() {
+            let _ = stream.write_all(OK.as_bytes());
+        }
+    })
+}
+
+type TlsWire = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
+
+fn tls_receiver_serving(serve: impl Fn(&mut TlsWire) + Send + Sync + 'static) -> (Receiver, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["good.test".to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -456,10 +475,7 @@ fn tls_receiver() -> (Receiver, CertificateDer<'static>) {
     let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap());
     let receiver = Receiver::start(move |stream, _| {
         let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-        let mut stream = rustls::StreamOwned::new(session, stream);
-        while read_request(&mut stream).is_some() {
-            let _ = stream.write_all(OK.as_bytes());
-        }
+        serve(&mut rustls::StreamOwned::new(session, stream));
     });
     (receiver, certificate)
 }

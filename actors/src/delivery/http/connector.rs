@@ -1,81 +1,73 @@
-//! How awc gets its connections: through the check of targets, to the addresses that it judged and to no other.
-//!
-//! awc's own `Resolve` hook is not asked for IPv4 literals, and its connector never sets TCP_NODELAY; this one replaces
-//! both. TLS follows in awc and checks the certificate against the host name of the URL.
+//! How a connection comes about: through the check of targets, to the addresses that it judged and to no other, and with
+//! TLS, which checks the certificate against the host name of the URL.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_rt::net::TcpStream;
-use actix_service::Service;
-use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use awc::http::Uri;
-use awc::http::uri::Authority;
-use futures_util::future::LocalBoxFuture;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
 
-use crate::delivery::http::connection::{Connection, Io, TRACE, Trace};
+use crate::delivery::http::connection::{Connection, Stream};
 use crate::delivery::http::target::{Refusal, TargetCheck};
+use crate::delivery::http::tls::in_words;
 use crate::model::delivery::FailureCode;
 
-/// Below this many remembered connections nothing is forgotten.
-const CONNECTIONS_MIN: usize = 64;
+/// What went wrong, in the words of the delivery log.
+pub(super) type Failure = (FailureCode, String);
 
-#[derive(Clone)]
-pub(super) struct Connector(Rc<Inner>);
-
-struct Inner {
+pub(super) struct Connector {
     target_check: Arc<TargetCheck>,
-    connections: RefCell<Connections>,
+    tls: TlsConnector,
+    open: Rc<()>,
 }
 
-/// Every connection that may still be open. Those that ended are forgotten when their number has doubled.
-struct Connections {
-    all: Vec<Weak<Connection>>,
-    forget_at: usize,
+/// How far connecting has come, and how long its parts took.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) dns: Option<Duration>,
+    pub(super) connect: Option<Duration>,
+    pub(super) tls: Option<Duration>,
+    /// To which TCP stands.
+    pub(super) address: Option<SocketAddr>,
+}
+
+impl Progress {
+    /// Where it stood when time was up.
+    pub(super) fn stage(&self) -> &'static str {
+        match (self.address, self.dns) {
+            (Some(_), _) => "the TLS handshake did not end in time",
+            (None, Some(_)) => "the connection did not stand in time",
+            (None, None) => "the name was not resolved, or the connection did not stand, in time",
+        }
+    }
 }
 
 impl Connector {
-    pub(super) fn new(target_check: Arc<TargetCheck>) -> Connector {
-        let connections = Connections { all: Vec::new(), forget_at: CONNECTIONS_MIN };
-        Connector(Rc::new(Inner { target_check, connections: RefCell::new(connections) }))
-    }
-
-    /// Closes the connections that rested for so long, to one receiver or to all.
-    pub(super) fn close_idle(&self, authority: Option<&Authority>, at_least: Duration) {
-        self.0.connections.borrow_mut().all.retain(|connection| {
-            let Some(connection) = connection.upgrade() else { return false };
-            if authority.is_none_or(|a| *a == connection.authority) {
-                connection.close_if_idle(at_least);
-            }
-            true
-        });
+    pub(super) fn new(target_check: Arc<TargetCheck>, tls: Arc<ClientConfig>) -> Connector {
+        Connector { target_check, tls: TlsConnector::from(tls), open: Rc::new(()) }
     }
 
     /// The number of connections that have not ended, for tests.
     #[cfg(test)]
     pub(super) fn connections(&self) -> usize {
-        self.0.connections.borrow().all.iter().filter(|connection| connection.strong_count() > 0).count()
+        Rc::strong_count(&self.open) - 1
     }
 
-    fn remember(&self, connection: &Rc<Connection>) {
-        let mut connections = self.0.connections.borrow_mut();
-        if connections.all.len() >= connections.forget_at {
-            connections.all.retain(|connection| connection.strong_count() > 0);
-            connections.forget_at = CONNECTIONS_MIN.max(connections.all.len() * 2);
-        }
-        connections.all.push(Rc::downgrade(connection));
-    }
-
-    async fn connect(&self, uri: &Uri, port: u16, trace: &Trace) -> Result<Rc<Connection>, (FailureCode, String)> {
-        let (Some(host), Some(authority)) = (uri.host(), uri.authority()) else {
+    /// Connects to the host of a URL. The caller bounds the time; `by` is the end of it.
+    pub(super) async fn connect(&self, uri: &Uri, by: Instant, progress: &mut Progress) -> Result<Connection, Failure> {
+        let Some(host) = uri.host() else {
             return Err((FailureCode::DnsError, "the url has no host".to_owned()));
         };
+        let https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let began = Instant::now();
-        let addresses = self.0.target_check.admit_host(host, port).await.map_err(|refusal| {
+        let addresses = self.target_check.admit_host(host, port).await.map_err(|refusal| {
             let code = match refusal {
                 Refusal::Forbidden { .. } => FailureCode::TargetForbidden,
                 Refusal::Unresolved { .. } => FailureCode::DnsError,
@@ -83,27 +75,34 @@ impl Connector {
             (code, refusal.to_string())
         })?;
         let resolved = Instant::now();
-        if !is_literal(host) {
-            trace.dns.set(Some(resolved - began));
+        let bare = host.trim_matches(['[', ']']);
+        if bare.parse::<IpAddr>().is_err() {
+            progress.dns = Some(resolved - began);
         }
-        let (address, stream) = dial(&addresses, trace.connect_by).await?;
+        let (address, stream) = dial(&addresses, by).await?;
         let dialled = Instant::now();
-        trace.connect.set(Some(dialled - resolved));
-        trace.dialled.set(Some(dialled));
-        let https = uri.scheme_str() == Some("https");
-        let connection = Rc::new(Connection::new(address, authority.clone(), https, stream));
-        self.remember(&connection);
-        Ok(connection)
+        (progress.connect, progress.address) = (Some(dialled - resolved), Some(address));
+        let stream = if https {
+            let stream = self.handshake(bare, stream).await?;
+            progress.tls = Some(dialled.elapsed());
+            stream
+        } else {
+            Stream::Plain(stream)
+        };
+        Ok(Connection { stream, address, opened: dialled, _open: Rc::clone(&self.open) })
     }
-}
 
-fn is_literal(host: &str) -> bool {
-    host.starts_with('[') || host.parse::<IpAddr>().is_ok()
+    async fn handshake(&self, host: &str, stream: TcpStream) -> Result<Stream, Failure> {
+        let no_name = |e| (FailureCode::TlsError, format!("no certificate can be for {host:?}: {e}"));
+        let name = ServerName::try_from(host.to_owned()).map_err(no_name)?;
+        let stream = self.tls.connect(name, stream).await.map_err(|e| handshake_failure(&e))?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
 }
 
 /// Dials one address after the other. Each gets its share of the time that is left, so that a silent one cannot keep
 /// the client from the next.
-async fn dial(addresses: &[SocketAddr], by: Instant) -> Result<(SocketAddr, TcpStream), (FailureCode, String)> {
+async fn dial(addresses: &[SocketAddr], by: Instant) -> Result<(SocketAddr, TcpStream), Failure> {
     let mut failure = (FailureCode::DnsError, "the name has no address".to_owned());
     for (tried, address) in addresses.iter().enumerate() {
         let left = by.saturating_duration_since(Instant::now());
@@ -130,28 +129,13 @@ fn connect_code(error: &io::Error) -> FailureCode {
     }
 }
 
-impl Service<ConnectInfo<Uri>> for Connector {
-    type Response = Connected<Uri, Io>;
-    type Error = ConnectError;
-    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    actix_service::always_ready!();
-
-    fn call(&self, wanted: ConnectInfo<Uri>) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move {
-            // Every request is sent inside of a trace; without one there is no bound on time, so no connection.
-            let trace = TRACE.try_with(Rc::clone).map_err(|_| ConnectError::Unresolved)?;
-            trace.fresh.set(true);
-            let uri = wanted.request().clone();
-            match connector.connect(&uri, wanted.port(), &trace).await {
-                Ok(connection) => Ok(Connected::new(uri, Io(connection))),
-                Err(failure) => {
-                    // awc turns errors into its own; the trace carries this one past it.
-                    trace.failure.replace(Some(failure));
-                    Err(ConnectError::Unresolved)
-                }
-            }
-        })
+/// TCP stood, the request did not begin: what failed is the handshake, or the network under it.
+fn handshake_failure(error: &io::Error) -> Failure {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    match error.kind() {
+        BrokenPipe | ConnectionAborted | ConnectionReset => {
+            (FailureCode::ConnectionReset, format!("the connection broke off in the TLS handshake: {error}"))
+        }
+        _ => (FailureCode::TlsError, format!("the TLS handshake failed: {}", in_words(error))),
     }
 }

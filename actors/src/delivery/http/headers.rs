@@ -22,6 +22,13 @@ impl Headers {
         self.0.push('\n');
     }
 
+    /// As [`Headers::push`], with the name in lower case: receivers write names in many ways.
+    pub(super) fn push_lowercase(&mut self, name: &str, value: &str) {
+        let start = self.0.len();
+        self.push(name, value);
+        self.0[start..start + name.len()].make_ascii_lowercase();
+    }
+
     /// Names and values in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.lines().filter_map(|line| line.split_once(BETWEEN))

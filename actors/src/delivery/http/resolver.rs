@@ -1,8 +1,9 @@
 //! From a host name to addresses: the system's resolver, or another in its place.
 //!
-//! `getaddrinfo` blocks, for many seconds when a name server is silent. So each lookup has a thread of its own, there
-//! is one lookup per name at a time however many deliveries wait for it, and no more than [`LOOKUPS_MAX`] at once. A
-//! caller may stop waiting at any time; the lookup then ends by itself, bounded by the system's own time limits.
+//! `getaddrinfo` blocks, for many seconds when a name server is silent. So lookups have threads of their own, which stay
+//! for a while for the next ones. There is one lookup per name at a time however many deliveries wait for it, and no more
+//! than [`LOOKUPS_MAX`] at once. A caller may stop waiting at any time; the lookup then ends by itself, bounded by the
+//! system's own time limits.
 //!
 //! It is `getaddrinfo` and no resolver of our own because that follows `/etc/nsswitch.conf` and changes of
 //! `/etc/resolv.conf`, as every other program of the machine does.
@@ -14,7 +15,8 @@ use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -24,8 +26,11 @@ use crate::disk::{Disk, Faults, Point};
 /// servers are silent do not keep those of others from being looked up.
 pub const LOOKUPS_MAX: usize = 256;
 
-/// The stack of a thread that looks up one name: glibc's resolver keeps its buffers there.
+/// The stack of a thread that looks up names: glibc's resolver keeps its buffers there.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// A thread that had no name to look up for so long ends.
+const LINGER: Duration = Duration::from_secs(10);
 
 type Addresses = io::Result<Vec<IpAddr>>;
 type Lookup = Pin<Box<dyn Future<Output = Addresses> + Send>>;
@@ -65,13 +70,15 @@ type Shared = Option<Result<Vec<IpAddr>, (io::ErrorKind, String)>>;
 struct System {
     running: Mutex<HashMap<String, watch::Receiver<Shared>>>,
     slots: Arc<Semaphore>,
+    threads: Arc<Threads>,
     /// What tests let fail.
     faults: Faults,
 }
 
 impl System {
     fn new(faults: Faults) -> System {
-        System { running: Mutex::default(), slots: Arc::new(Semaphore::new(LOOKUPS_MAX)), faults }
+        let slots = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        System { running: Mutex::default(), slots, threads: Arc::default(), faults }
     }
 
     async fn lookup(self: Arc<Self>, host: String, ask: fn(&str) -> Addresses) -> Addresses {
@@ -118,9 +125,73 @@ impl System {
             drop(slot);
             tell.send_replace(Some(found));
         };
-        let started = std::thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES).spawn(work);
+        let started = self.threads.run(Box::new(work));
         started.inspect_err(|_| drop(running.remove(&host)))?;
         Ok(answer)
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads that look names up. There are about as many as lookups at once.
+#[derive(Default)]
+struct Threads {
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// The number of each, and where it takes its next lookup from.
+    threads: Vec<(u64, mpsc::Sender<Job>)>,
+    next: u64,
+}
+
+impl Threads {
+    /// Gives a lookup to a thread that has none, or to a new one.
+    fn run(self: &Arc<Self>, job: Job) -> io::Result<()> {
+        let job = match self.idle() {
+            // one that is idle waits for what it is sent
+            Some(thread) => match thread.send(job) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::SendError(job)) => job,
+            },
+            None => job,
+        };
+        let threads = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("dns".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || threads.work(job)).map(drop)
+    }
+
+    fn idle(&self) -> Option<mpsc::Sender<Job>> {
+        self.idle.lock().threads.pop().map(|(_, thread)| thread)
+    }
+
+    /// What a thread does: one lookup after the other.
+    fn work(&self, first: Job) {
+        let (to_me, jobs) = mpsc::channel();
+        let me = {
+            let mut idle = self.idle.lock();
+            idle.next += 1;
+            idle.next
+        };
+        let mut next = Ok(first);
+        while let Ok(job) = next {
+            job();
+            self.idle.lock().threads.push((me, to_me.clone()));
+            next = jobs.recv_timeout(LINGER).or_else(|ended| match self.leave(me) {
+                true => Err(ended),
+                // it was taken for idle in this moment, and is sent a lookup
+                false => Ok(jobs.recv()?),
+            });
+        }
+    }
+
+    /// Whether the thread was idle; it is not any more.
+    fn leave(&self, me: u64) -> bool {
+        let threads = &mut self.idle.lock().threads;
+        let before = threads.len();
+        threads.retain(|(thread, _)| *thread != me);
+        threads.len() < before
     }
 }
 
@@ -167,6 +238,24 @@ mod tests {
         assert_eq!(ASKED.load(SeqCst), 1);
         assert!(system.running.lock().is_empty());
         assert_eq!(system.slots.available_permits(), LOOKUPS_MAX);
+    }
+
+    #[actix::test]
+    async fn the_next_lookup_takes_the_thread_of_the_last_one() {
+        let ask = |_: &str| {
+            let id = format!("{:?}", std::thread::current().id());
+            Err(io::Error::other(id))
+        };
+        let system = system();
+        let first = Arc::clone(&system).lookup("a.test".to_owned(), ask).await.unwrap_err().to_string();
+        // it says that it is idle a moment after it has answered
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while system.threads.idle.lock().threads.is_empty() {
+            assert!(std::time::Instant::now() < deadline, "the thread is not idle");
+            actix_rt::task::yield_now().await;
+        }
+        let second = Arc::clone(&system).lookup("b.test".to_owned(), ask).await.unwrap_err().to_string();
+        assert_eq!(first, second);
     }
 
     #[actix::test]

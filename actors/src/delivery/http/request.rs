@@ -1,0 +1,35 @@
+//! The bytes of one request (RFC 9112, 3): its head and behind it the body.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use awc::http::Uri;
+use bytes::buf::Chain;
+use bytes::{Buf, Bytes};
+
+use crate::delivery::http::client::Attempt;
+use crate::model::target::header_allowed;
+
+/// Room for the usual head.
+const HEAD_BYTES: usize = 1024;
+
+pub(super) type Request = Chain<Bytes, Bytes>;
+
+/// The POST of an attempt. Headers keep their order and their names as they are given; one that cannot be sent is left
+/// out and logged.
+pub(super) fn post(attempt: &Attempt<'_>, uri: &Uri) -> Request {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let (host, length) = (&attempt.url.authority, attempt.body.len());
+    let date = httpdate::HttpDate::from(SystemTime::now());
+    let mut head = String::with_capacity(HEAD_BYTES);
+    // writing into a String cannot fail
+    let _ = write!(head, "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nDate: {date}\r\n");
+    for (name, value) in &attempt.headers {
+        match header_allowed(name, value) {
+            Ok(()) => head.extend([name, ": ", value.trim_matches([' ', '\t']), "\r\n"]),
+            Err(reason) => log::warn!("a header of a webhook was left out: {name:?}: {reason}"),
+        }
+    }
+    head.push_str("\r\n");
+    Bytes::from(head).chain(attempt.body.clone())
+}
