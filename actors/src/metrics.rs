@@ -40,6 +40,8 @@ pub enum SourceOutcome {
     Unauthenticated,
     /// By the rate of the source.
     Limited,
+    /// The body is larger than a body may be.
+    TooLarge,
     /// The source is paused, or cannot read its keys.
     Unavailable,
 }
@@ -52,6 +54,7 @@ impl SourceOutcome {
             SourceOutcome::Refused => "refused",
             SourceOutcome::Unauthenticated => "unauthenticated",
             SourceOutcome::Limited => "limited",
+            SourceOutcome::TooLarge => "too_large",
             SourceOutcome::Unavailable => "unavailable",
         }
     }

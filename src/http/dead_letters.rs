@@ -1,8 +1,11 @@
 //! The dead letters of a source: list, look, send again, throw away.
 
-use actix_web::{HttpResponse, web};
-use actors::hub::sources::{Letter, TakenIn};
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::sources::{EditedLetter, Letter, TakenIn};
+use actors::model::source::Reply;
 use actors::model::timestamp::to_iso;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,7 +13,7 @@ use super::Context;
 use super::guard::Manages;
 use super::ingest::accepted;
 use super::problem::{Answer, Code, Problem};
-use super::query::{PAGE_DEFAULT, Pairs};
+use super::query::{self, PAGE_DEFAULT, Pairs};
 use super::sources::OnSource;
 
 #[derive(Deserialize)]
@@ -52,16 +55,56 @@ pub async fn list(context: web::Data<Context>, on: OnSource<Manages>, pairs: Pai
 pub async fn get(context: web::Data<Context>, on: OnSource<Manages>, path: web::Path<LetterPath>) -> Answer {
     let (letter, body) = context.hub.dead_letter(&on.live, path.n()?).await?;
     let mut shown = shown(&letter);
-    // what is not UTF-8 was refused for that, and is shown as well as can be
+    shown["headers"] = letter.headers.iter().map(|(name, value)| json!([name, value])).collect();
+    // what is not UTF-8 is shown as well as can be, and once more exactly
     shown["body"] = String::from_utf8_lossy(&body).into();
+    if std::str::from_utf8(&body).is_err() {
+        shown["bodyBase64"] = STANDARD.encode(&body).into();
+    }
     Ok(HttpResponse::Ok().json(json!({ "data": shown })))
 }
 
-/// `POST /api/webhooks/{source}/dead-letters/{letter}/retry`
-pub async fn retry(context: web::Data<Context>, on: OnSource<Manages>, path: web::Path<LetterPath>) -> Answer {
-    match context.hub.retry_dead_letter(&on.live, path.n()?, context.draft_limits).await? {
+/// What is to be sent in the place of the letter.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct EditForm {
+    body: Option<String>,
+    body_base64: Option<String>,
+    content_type: Option<String>,
+}
+
+impl EditForm {
+    fn edited(self) -> Result<EditedLetter, Problem> {
+        let body = match (self.body, self.body_base64) {
+            (Some(_), Some(_)) => return Err(Problem::invalid("bodyBase64", "stands beside body; give one of them")),
+            (Some(text), None) => Some(text.into_bytes()),
+            (None, Some(text)) => {
+                Some(STANDARD.decode(text).map_err(|_| Problem::invalid("bodyBase64", "is no base64"))?)
+            }
+            (None, None) => None,
+        };
+        Ok(EditedLetter { body, content_type: self.content_type })
+    }
+}
+
+/// `POST /api/webhooks/{source}/dead-letters/{letter}/retry`, perhaps with another body.
+pub async fn retry(
+    context: web::Data<Context>,
+    on: OnSource<Manages>,
+    path: web::Path<LetterPath>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Answer {
+    let edited = query::optional_json::<EditForm>(&request, &body)?.edited()?;
+    match context.hub.retry_dead_letter(&on.live, path.n()?, edited, context.draft_limits).await? {
         TakenIn::Events { ids, repeated, .. } => Ok(accepted(&ids, repeated, None)),
-        TakenIn::Challenge(text) => Ok(HttpResponse::Ok().json(json!({ "challenge": text }))),
+        TakenIn::Answer(reply) => {
+            let text = match reply {
+                Reply::Echo(text) | Reply::Json(text) | Reply::Hashed(text) => text,
+                Reply::Nothing => String::new(),
+            };
+            Ok(HttpResponse::Ok().json(json!({ "challenge": text })))
+        }
     }
 }
 

@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, X_CONTENT_TYPE_OPTIONS};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::sources::{ActiveSource, Arrival, TakenIn};
 use actors::model::draft::FieldError;
 use actors::model::envelope::Envelope;
 use actors::model::id::EventId;
-use actors::model::source::{Content, Headers};
+use actors::model::source::{Headers, Incoming, Reply};
 use futures_util::StreamExt;
 use serde_json::json;
 
@@ -31,37 +31,108 @@ impl Headers for Once<'_> {
             _ => None,
         }
     }
+
+    fn all(&self) -> Vec<(&str, Cow<'_, str>)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))).collect()
+    }
 }
 
 /// `POST /webhooks/{source}` and `POST /webhook/{source}`
 pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
     let live = guard::source(&request).ok_or_else(Problem::no_source)?;
-    announced(&context, &request)?;
-    context.hub.admit(&live)?;
     let headers = Once(request.headers());
-    context.hub.foresee(&live, &headers)?;
-    let (body, mut share) = whole(&context, payload).await?;
-    // a sender signs what it sends, so the body is unpacked behind this
-    let proof = context.hub.recognise(&live, &headers, &body)?;
-    let content = content(&request, &live)?;
-    let body = query::unpacked(&request, &body)?;
+    let url = if live.reads_address { address(&context, &request) } else { String::new() };
+    let incoming = |body| Incoming { method: request.method().as_str(), url: &url, headers: &headers, body };
+    if let Err((problem, bytes)) = announced(&context, &request) {
+        context.hub.refuse_too_large(&live, &incoming(b""), bytes, &problem.to_string()).await;
+        return Err(problem);
+    }
+    context.hub.admit(&live)?;
+    // a question that nobody signs is no request of a sender
+    if live.asks_unsigned() {
+        if let Some(answered) = answered(&live, &incoming(b"")) {
+            return answered;
+        }
+    } else {
+        context.hub.foresee(&live, &incoming(b""))?;
+    }
+    let (body, mut share) = match whole(&context, payload).await {
+        Ok(whole) => whole,
+        Err(problem) => {
+            if problem.is(Code::PayloadTooLarge) {
+                // without an announced length, at least one byte more than may come
+                let bytes = context.settings.limits.batch_bytes + 1;
+                context.hub.refuse_too_large(&live, &incoming(b""), bytes, &problem.to_string()).await;
+            }
+            return Err(problem);
+        }
+    };
+    if let Some(answered) = answered(&live, &incoming(&body)) {
+        return answered;
+    }
+    let proof = context.hub.recognise(&live, &incoming(&body))?;
+    // a sender signs what it sends, so the body is unpacked behind that
+    let asked = asked(&request).and_then(|asked| Ok((asked, query::unpacked(&request, &body)?)));
+    let ((partial, idempotency), body) = match asked {
+        Ok(asked) => asked,
+        Err(problem) => {
+            context.hub.refuse(&live, &proof, &headers, &body, &problem.to_string()).await;
+            return Err(problem);
+        }
+    };
     if let Cow::Owned(unpacked) = &body {
         share.grow(unpacked.len())?;
     }
-    let arrival = Arrival {
-        headers: &headers,
-        body: &body,
-        content,
-        partial: Pairs::of(&request)?.flag("partial")?.unwrap_or(false),
-        idempotency: query::idempotency_key(&request)?,
-        limits: context.draft_limits,
-    };
-    let partial = arrival.partial;
+    let arrival = Arrival { headers: &headers, body: &body, partial, idempotency, limits: context.draft_limits };
     Ok(match context.hub.take_in(&live, &proof, arrival).await? {
-        // the form that Slack asks for first
-        TakenIn::Challenge(text) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text),
+        TakenIn::Answer(reply) => replied(reply),
         TakenIn::Events { ids, repeated, errors } => accepted(&ids, repeated, partial.then_some(&errors)),
     })
+}
+
+/// `GET /webhooks/{source}` and `GET /webhook/{source}`: a provider asks whether somebody is there.
+pub async fn asks(context: web::Data<Context>, request: HttpRequest) -> Answer {
+    let live = guard::source(&request).ok_or_else(Problem::no_source)?;
+    context.hub.admit(&live)?;
+    let (headers, url) = (Once(request.headers()), address(&context, &request));
+    let incoming = Incoming { method: request.method().as_str(), url: &url, headers: &headers, body: b"" };
+    match answered(&live, &incoming) {
+        Some(answered) => answered,
+        None if live.source.asks_by_get() => Err(Problem::new(
+            Code::Forbidden,
+            "This is no question of the provider, or it does not show the verify token of this source",
+        )),
+        None => Err(Problem::new(Code::MethodNotAllowed, "Events are sent to this address by POST")),
+    }
+}
+
+/// The address as the sender knows it.
+fn address(context: &Context, request: &HttpRequest) -> String {
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    format!("{}{path}", context.base_url(request))
+}
+
+/// The answer to a provider that asks without a signature whether somebody is there; none where nobody asks.
+fn answered(live: &ActiveSource, incoming: &Incoming<'_>) -> Option<Answer> {
+    let asked = live.answer(incoming)?;
+    Some(asked.map(replied).map_err(|(field, e)| Problem::invalid(field, e)))
+}
+
+/// What a provider asked for. No browser reads any of it as a page.
+fn replied(reply: Reply) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    match reply {
+        Reply::Echo(text) | Reply::Hashed(text) => answer.content_type("text/plain; charset=utf-8").body(text),
+        Reply::Json(text) => answer.content_type("application/json").body(text),
+        Reply::Nothing => HttpResponse::NoContent().finish(),
+    }
+}
+
+/// Whether the good events of a batch are to be taken alone, and the sender's own key of the request.
+fn asked(request: &HttpRequest) -> Result<(bool, Option<&str>), Problem> {
+    let partial = Pairs::of(request)?.flag("partial")?.unwrap_or(false);
+    Ok((partial, query::idempotency_key(request)?))
 }
 
 /// The answer to whoever sent events.
@@ -124,11 +195,14 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes"))
 }
 
-/// Refuses a body that says itself that it is too large.
-fn announced(context: &Context, request: &HttpRequest) -> Result<(), Problem> {
+/// Refuses a body that says itself that it is too large, and says how large.
+fn announced(context: &Context, request: &HttpRequest) -> Result<(), (Problem, usize)> {
     let limit = context.settings.limits.batch_bytes;
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > limit) { Err(too_large(limit)) } else { Ok(()) }
+    match announced.filter(|length: &usize| *length > limit) {
+        Some(length) => Err((too_large(limit), length)),
+        None => Ok(()),
+    }
 }
 
 /// The body, if it is not too large, and its share of the room for bodies of senders who have proved nothing yet.
@@ -155,18 +229,4 @@ async fn whole(context: &Context, payload: web::Payload) -> Result<(Bytes, Share
         body.extend_from_slice(&piece);
     }
     Ok((if body.is_empty() { first } else { body.freeze() }, share))
-}
-
-/// What the headers say about the body. Some senders say `text/plain` of JSON; they are understood where something proves
-/// who they are, because a browser sends such a body for any page.
-fn content(request: &HttpRequest, live: &ActiveSource) -> Result<Content, Problem> {
-    let Some(value) = request.headers().get(CONTENT_TYPE) else { return Ok(Content::Json) };
-    let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match kind.as_str() {
-        "application/json" => Ok(Content::Json),
-        kind if kind.starts_with("application/") && kind.ends_with("+json") => Ok(Content::Json),
-        "text/plain" | "text/json" if live.verifies_senders() => Ok(Content::Json),
-        "application/x-www-form-urlencoded" if live.takes_forms() => Ok(Content::Form),
-        _ => Err(Problem::new(Code::UnsupportedMediaType, "Send application/json")),
-    }
 }

@@ -183,11 +183,13 @@ fn incoming(table: &mut Table) {
     use openapi::about::{events as of_events, sources as about, streams as of_streams};
 
     table.at("/api/webhooks").post(sources::create, about::create).get(sources::list, about::list_sources);
+    table.at("/api/source-presets").get(sources::presets, about::presets);
     let source = table.at("/api/webhooks/{source}").get(sources::get, about::get);
     source.patch(sources::change, about::change).delete(sources::delete, about::delete);
     let at = |path: &str| format!("/api/webhooks/{{source}}/{path}");
     table.at(at("status")).get(sources::get_status, about::status);
     table.at(at("rotate-secret")).post(sources::rotate_secret, about::rotate_secret);
+    table.at(at("check")).post(sources::check, about::check);
     let letters = table.at(at("dead-letters"));
     letters.get(dead_letters::list, about::list_letters).delete(dead_letters::clear, about::clear_letters);
     let letter = table.at(at("dead-letters/{letter}"));
@@ -199,7 +201,7 @@ fn incoming(table: &mut Table) {
     table.at(at("events/ticket")).post(events::ticket, of_streams::ticket);
     table.at(at("events/history")).get(events::history, of_events::history);
     for address in ["/webhooks/{source}", "/webhook/{source}"] {
-        table.at(address).room(BodyLimit::Batch).post(ingest::take, about::take);
+        table.at(address).room(BodyLimit::Batch).post(ingest::take, about::take).get(ingest::asks, about::asks);
     }
 }
 

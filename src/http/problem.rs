@@ -153,6 +153,10 @@ impl Problem {
         self
     }
 
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code
+    }
+
     /// One field of a body or query is not as it should be.
     pub fn invalid(field: &str, message: impl fmt::Display) -> Problem {
         Problem::validation(vec![json!({ "field": field, "message": message.to_string() })])
@@ -486,6 +490,7 @@ impl From<SourceError> for Problem {
             SourceError::LetterNotFound => Problem::new(Code::NotFound, "Dead letter not found"),
             SourceError::LetterCut => Problem::new(Code::Conflict, e.to_string()),
             SourceError::Refused(e) => e.into(),
+            SourceError::Unreadable(e) => Problem::new(Code::UnsupportedMediaType, e.to_string()),
             SourceError::Append(e) => e.into(),
             SourceError::Document(e) => e.into(),
             SourceError::Store(e) => e.into(),

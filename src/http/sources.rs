@@ -1,22 +1,25 @@
 //! Sources: make, change, rotate, delete. What comes in at them is in `ingest`, what was refused in `dead_letters`.
 
+mod asked;
+mod check;
+
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use actors::hub::sources::{ActiveSource, NewSource, OVERLAP_MAX_S, SourceChange, Zeroizing, key_field};
+use actors::hub::sources::{ActiveSource, OVERLAP_MAX_S, Zeroizing, key_field};
 use actors::model::access::Scope;
 use actors::model::channel::{ChannelKind, DEFAULT_ORGANIZATION};
-use actors::model::jwt::{JwtAlgorithm, JwtRules};
-use actors::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme};
+use actors::model::jwt::JwtRules;
+use actors::model::source::{Authentication, Preset, Scheme, preset};
 use actors::model::timestamp::to_iso;
 use actors::streams::session::StreamTarget;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use self::asked::{Asked, JwtKey, read_change, typed};
+pub use self::check::check;
 use super::guard::{self, Act, Caller, Manages, On};
 use super::problem::{Answer, Problem};
 use super::{Context, now_ms, query};
@@ -49,12 +52,20 @@ fn shown(context: &Context, request: &HttpRequest, live: &ActiveSource) -> Value
         "url": format!("{}/webhooks/{}", context.base_url(request), source.id),
         "name": source.name,
         "channel": channel,
-        "authentication": source.scheme.authentication,
+        "authentication": shown_authentication(&source.scheme),
         "createdAt": to_iso(source.inserted_ms),
         "eventsReceived": counts.received,
         "lastEventAt": (counts.last_ms > 0).then(|| to_iso(counts.last_ms)),
         "status": status(live),
     })
+}
+
+/// The name of the authentication, or the recipe that its owner wrote.
+fn shown_authentication(scheme: &Scheme) -> Value {
+    match &scheme.recipe {
+        Some(recipe) => json!(recipe),
+        None => json!(scheme.authentication),
+    }
 }
 
 fn status(live: &ActiveSource) -> &'static str {
@@ -107,8 +118,11 @@ pub async fn create(
     };
     let (live, made) = hub.create_source(&channel, new).await?;
     let mut answer = json!({ "endpoint": shown(&context, &request, &live) });
-    if let Some(secret) = made {
+    if let Some(secret) = made.key {
         answer["secret"] = secret.as_str().into();
+    }
+    if let Some(token) = made.verify_token {
+        answer["verifyToken"] = token.as_str().into();
     }
     Ok(HttpResponse::Created().json(answer))
 }
@@ -185,7 +199,7 @@ pub async fn rotate_secret(
             "jwt" if authentication == Authentication::Jwt => {
                 typed::<JwtKey>(value, "must be {\"key\": text}").map(|jwt| given = Some(jwt.key))
             }
-            name if name == key_field(authentication) => {
+            name if name == key_field(&source.scheme) => {
                 typed::<String>(value, "must be a text").map(|key| given = Some(key))
             }
             _ => Err("is not known".into()),
@@ -210,206 +224,22 @@ pub async fn rotate_secret(
     Ok(HttpResponse::Ok().json(answer))
 }
 
-// ---- what bodies ask for -------------------------------------------------------------------------------------------
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JwtKey {
-    key: String,
+fn shown_preset(preset: &Preset) -> Value {
+    json!({
+        "name": preset.name,
+        "title": preset.title,
+        "documentation": preset.documentation,
+        "setup": preset.setup,
+        "key": { "field": preset.key_field(), "called": preset.key, "made": preset.makes_key },
+        "recipes": preset.recipes,
+        "eventType": preset.event_type,
+        "id": preset.id,
+        "handshake": preset.handshake,
+    })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JwtForm {
-    algorithm: JwtAlgorithm,
-    key: Option<String>,
-    issuer: Option<String>,
-    audience: Option<String>,
-}
-
-/// The form of a change: `null` takes a condition away.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct JwtChange {
-    #[serde(deserialize_with = "given")]
-    issuer: Option<Option<String>>,
-    #[serde(deserialize_with = "given")]
-    audience: Option<Option<String>>,
-}
-
-/// Tells `null` from a field that is not there.
-fn given<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(source).map(Some)
-}
-
-fn typed<T: DeserializeOwned>(value: Value, expected: &str) -> Result<T, String> {
-    serde_json::from_value(value).map_err(|_| expected.to_string())
-}
-
-/// An empty text would never be in a token, or be in every one.
-fn not_empty(text: Option<String>, field: &str) -> Result<Option<String>, String> {
-    if text.as_deref() == Some("") { Err(format!("{field} must not be empty; leave it out instead")) } else { Ok(text) }
-}
-
-fn authentication(value: Value) -> Result<Authentication, String> {
-    let names = || format!("must be one of {}", Authentication::ALL.map(Authentication::as_str).join(", "));
-    value.as_str().and_then(Authentication::from_name).ok_or_else(names)
-}
-
-fn event_type(value: Value) -> Result<Option<Vec<Rule>>, String> {
-    if value.is_null() { Ok(None) } else { Rule::list(value).map(Some).map_err(|e| e.to_string()) }
-}
-
-fn schema(value: Value) -> Result<Option<Schema>, String> {
-    if value.is_null() { Ok(None) } else { Schema::read(value).map(Some).map_err(|e| e.to_string()) }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RateForm {
-    requests: u64,
-    per_seconds: u64,
-}
-
-/// `{"requests": n, "perSeconds": m}`, or a number of requests a minute.
-fn rate_limit(value: Value) -> Result<Option<Rate>, String> {
-    let bad = || actors::model::source::limit::BadRate.to_string();
-    let RateForm { requests, per_seconds } = match value {
-        Value::Null => return Ok(None),
-        Value::Number(requests) => RateForm { requests: requests.as_u64().ok_or_else(bad)?, per_seconds: 60 },
-        form => typed(form, &bad())?,
-    };
-    Rate::new(requests, per_seconds).map(Some).map_err(|e| e.to_string())
-}
-
-/// What a body asks a new source to be.
-struct Asked {
-    channel: Option<String>,
-    new: NewSource,
-}
-
-impl Asked {
-    /// Reads a body field by field, so that everything that is wrong with it is said at once.
-    fn read(body: Map<String, Value>) -> Result<Asked, Problem> {
-        let mut bad = Vec::new();
-        let (mut channel, mut by, mut keys, mut jwt) = (None, None, Vec::new(), None);
-        let mut algorithm: Option<HmacAlgorithm> = None;
-        let mut new = NewSource {
-            name: None,
-            scheme: Scheme {
-                authentication: Authentication::None,
-                hmac_algorithm: HmacAlgorithm::default(),
-                jwt: None,
-            },
-            key: None,
-            event_type: None,
-            schema: None,
-            rate_limit: None,
-        };
-        for (name, value) in body {
-            let text = "must be a text";
-            let taken = match name.as_str() {
-                "name" => typed(value, "must be a text or null").map(|name| new.name = name),
-                "channel" => typed(value, text).map(|name| channel = Some(name)),
-                "authentication" => authentication(value).map(|one| by = Some(one)),
-                "secretKey" | "apiKey" => typed::<String>(value, text).map(|key| keys.push((name.clone(), key))),
-                "hmacAlgorithm" => typed(value, "must be sha256 or sha512").map(|one| algorithm = Some(one)),
-                "jwt" => {
-                    let form = "must be {\"algorithm\": \"HS256\", \"EdDSA\", \"ES256\" or \"RS256\", \"key\"?, \"issuer\"?, \"audience\"?}";
-                    typed::<JwtForm>(value, form).map(|form| jwt = Some(form))
-                }
-                "eventType" => event_type(value).map(|rules| new.event_type = rules),
-                "schema" => schema(value).map(|schema| new.schema = schema),
-                "rateLimit" => rate_limit(value).map(|rate| new.rate_limit = rate),
-                _ => Err("is not known".to_string()),
-            };
-            if let Err(message) = taken {
-                bad.push(json!({ "field": name, "message": message }));
-            }
-        }
-        let mut wrong = |field: &str, message: &str| bad.push(json!({ "field": field, "message": message }));
-        match by {
-            Some(by) => new.scheme.authentication = by,
-            // an address that takes everything has to be asked for
-            None => wrong("authentication", "is required: none, api_key, hmac, jwt, standard, github, stripe or slack"),
-        }
-        let by = by.unwrap_or(Authentication::None);
-        for (field, key) in keys {
-            match field == key_field(by) && by != Authentication::None {
-                true => new.key = Some(Zeroizing::new(key)),
-                false => wrong(&field, "goes with another authentication"),
-            }
-        }
-        match algorithm {
-            Some(_) if by != Authentication::Hmac => wrong("hmacAlgorithm", "goes with the authentication hmac"),
-            algorithm => new.scheme.hmac_algorithm = algorithm.unwrap_or_default(),
-        }
-        match jwt {
-            Some(_) if by != Authentication::Jwt => wrong("jwt", "goes with the authentication jwt"),
-            None if by == Authentication::Jwt => wrong("jwt", "is required: it names the algorithm"),
-            None => {}
-            Some(JwtForm { algorithm, key, issuer, audience }) => {
-                match (not_empty(issuer, "issuer"), not_empty(audience, "audience")) {
-                    (Ok(issuer), Ok(audience)) => new.scheme.jwt = Some(JwtRules { algorithm, issuer, audience }),
-                    (Err(message), _) | (_, Err(message)) => wrong("jwt", &message),
-                }
-                new.key = key.map(Zeroizing::new);
-            }
-        }
-        if bad.is_empty() { Ok(Asked { channel, new }) } else { Err(Problem::validation(bad)) }
-    }
-}
-
-/// What the server writes into a source; a client that sends back what it read does not mean to change it.
-const READ_ONLY: [&str; 6] = ["id", "url", "createdAt", "updatedAt", "eventsReceived", "lastEventAt"];
-
-fn read_change(context: &Context, live: &ActiveSource, body: Map<String, Value>) -> Result<SourceChange, Problem> {
-    let mut change = SourceChange::default();
-    let mut bad = Vec::new();
-    for (name, value) in body {
-        let taken = match name.as_str() {
-            "name" => typed(value, "must be a text or null").map(|name| change.name = Some(name)),
-            "status" => match value.as_str() {
-                Some("active") => Ok(false),
-                Some("paused") => Ok(true),
-                _ => Err("must be active or paused".to_string()),
-            }
-            .map(|paused| change.paused = Some(paused)),
-            "hmacAlgorithm" => typed(value, "must be sha256 or sha512").map(|one| change.hmac_algorithm = Some(one)),
-            "jwt" => jwt_change(live, value).map(|JwtChange { issuer, audience }| {
-                (change.issuer, change.audience) = (issuer, audience);
-            }),
-            "eventType" => event_type(value).map(|rules| change.event_type = Some(rules)),
-            "schema" => schema(value).map(|schema| change.schema = Some(schema)),
-            "rateLimit" => rate_limit(value).map(|rate| change.rate_limit = Some(rate)),
-            "authentication" if value == json!(live.source.scheme.authentication) => Ok(()),
-            "channel" if stays(context, live, &value) => Ok(()),
-            "authentication" | "channel" => Err("cannot be changed; make another source".into()),
-            "secretKey" | "apiKey" => Err("is changed by POST .../rotate-secret".into()),
-            name if READ_ONLY.contains(&name) => Ok(()),
-            _ => Err("is not known".into()),
-        };
-        if let Err(message) = taken {
-            bad.push(json!({ "field": name, "message": message }));
-        }
-    }
-    if bad.is_empty() { Ok(change) } else { Err(Problem::validation(bad)) }
-}
-
-fn stays(context: &Context, live: &ActiveSource, channel: &Value) -> bool {
-    let named = channel.as_str().and_then(|name| context.hub.find_named(name));
-    named.is_some_and(|channel| channel.no() == live.source.channel_no())
-}
-
-/// Issuer and audience; an algorithm may be repeated and not changed, because the key would not fit it.
-fn jwt_change(live: &ActiveSource, mut value: Value) -> Result<JwtChange, String> {
-    let algorithm = value.as_object_mut().and_then(|fields| fields.remove("algorithm"));
-    let current = live.source.scheme.jwt.as_ref().map(|rules| json!(rules.algorithm));
-    if algorithm.is_some() && algorithm != current {
-        return Err("the algorithm cannot be changed; make another source".into());
-    }
-    let JwtChange { issuer, audience } =
-        typed(value, "must be {\"issuer\"?, \"audience\"?}; the key is changed by POST .../rotate-secret")?;
-    let checked = |text: Option<Option<String>>, field| text.map(|text| not_empty(text, field)).transpose();
-    Ok(JwtChange { issuer: checked(issuer, "issuer")?, audience: checked(audience, "audience")? })
+/// `GET /api/source-presets`: the providers that are known, and what to enter where at each of them.
+pub async fn presets() -> Answer {
+    let data: Vec<_> = preset::all().iter().map(shown_preset).collect();
+    Ok(HttpResponse::Ok().json(json!({ "data": data })))
 }

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::clock;
+use crate::model::access::TokenHash;
 use crate::model::event::ChannelNo;
 use crate::model::record_id::SourceId;
 use crate::model::seal::{SealKey, Sealed, Unsealable};
+use crate::model::source::preset::Handshake;
 use crate::model::source::{Rate, Rule, Schema, Scheme, Verifier};
 
 /// A source as the state database keeps it.
@@ -26,6 +28,9 @@ pub struct Source {
     pub schema: Option<Schema>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Rate>,
+    /// What a provider shows that asks before it sends, where it proves itself so (Meta).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_token: Option<Sealed>,
     /// Whether its owner lets nothing in.
     #[serde(default)]
     pub paused: bool,
@@ -51,6 +56,16 @@ pub enum Unusable {
     Key,
 }
 
+/// What a sealed token is bound to that a provider shows when it asks.
+fn token_place(source: &str) -> String {
+    format!("source {source} verify token")
+}
+
+/// Seals the token that a provider shows when it asks.
+pub fn seal_verify_token(seal: &SealKey, source: &str, token: &str) -> Sealed {
+    seal.seal(token, &token_place(source), clock::random())
+}
+
 /// What a sealed key is bound to.
 pub(super) fn place(source: &str) -> String {
     format!("source {source}")
@@ -73,6 +88,18 @@ impl Source {
         ChannelNo(self.channel)
     }
 
+    /// Whether its provider asks by GET whether somebody is there.
+    pub fn asks_by_get(&self) -> bool {
+        let preset = self.scheme.authentication.preset();
+        preset.is_some_and(|preset| preset.handshake == Some(Handshake::Meta))
+    }
+
+    /// The hash of the token that a provider shows when it asks; none where there is none, or it does not open.
+    pub fn verify_token(&self, seal: &SealKey) -> Option<TokenHash> {
+        let sealed = self.verify_token.as_ref()?;
+        seal.open(sealed, &token_place(&self.id)).ok().map(|token| TokenHash::of(&token))
+    }
+
     /// The keys made ready.
     pub fn verifier(&self, seal: &SealKey) -> Result<Verifier, Unusable> {
         let open =
@@ -89,15 +116,15 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::source::{Authentication, Headers, HmacAlgorithm};
+    use crate::model::source::{Authentication, Headers, Incoming};
+    use serde_json::json;
 
     fn seal() -> SealKey {
         SealKey::from_text(&SealKey::text_of([1; 32])).expect("a key")
     }
 
     fn source(id: &str, keys: SealedKeys) -> Source {
-        let scheme =
-            Scheme { authentication: Authentication::ApiKey, hmac_algorithm: HmacAlgorithm::default(), jwt: None };
+        let scheme = Scheme::of(Authentication::ApiKey);
         Source {
             id: id.into(),
             channel: 1,
@@ -107,6 +134,7 @@ mod tests {
             event_type: Vec::new(),
             schema: None,
             rate_limit: None,
+            verify_token: None,
             paused: false,
             inserted_ms: 0,
             updated_ms: 0,
@@ -116,7 +144,7 @@ mod tests {
     fn takes(source: &Source, key: &str, now_ms: i64) -> bool {
         let pairs = [("x-api-key", key)];
         let headers: &dyn Headers = &pairs.as_slice();
-        source.verifier(&seal()).expect("keys that open").verify(headers, b"", now_ms).is_ok()
+        source.verifier(&seal()).expect("keys that open").verify(&Incoming::of(headers, b""), now_ms).is_ok()
     }
 
     #[test]
@@ -129,6 +157,20 @@ mod tests {
         // a key that was moved to another source opens nothing there
         let moved = Source { id: "wh_2".into(), ..read };
         assert!(moved.verifier(&seal()).is_err());
+    }
+
+    #[test]
+    fn a_source_that_was_stored_before_there_were_recipes_opens() {
+        let stored = json!({
+            "id": "wh_1", "channel": 1, "name": null, "keys": null, "event_type": [{"header": "X-GitHub-Event"}],
+            "scheme": {"authentication": "github", "hmac_algorithm": "sha256"}, "inserted_ms": 0, "updated_ms": 0,
+        });
+        let read: Source = serde_json::from_value(stored).expect("a source");
+        assert_eq!(read.scheme.authentication.as_str(), "github");
+        for name in ["none", "api_key", "hmac", "jwt", "standard", "stripe", "slack"] {
+            let scheme: Scheme = serde_json::from_value(json!({ "authentication": name })).expect(name);
+            assert_eq!(serde_json::to_value(&scheme).expect("JSON")["authentication"], name);
+        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ mod tests {
     use crate::journal::{Journal, JournalLimits};
     use crate::model::access::TokenHash;
     use crate::model::seal::SealKey;
-    use crate::model::source::{Authentication, HmacAlgorithm, Scheme};
+    use crate::model::source::{Authentication, Scheme};
 
     const LIMITS: JournalLimits = JournalLimits {
         queue_events: 10,
@@ -168,8 +168,7 @@ mod tests {
     };
 
     fn source() -> Source {
-        let scheme =
-            Scheme { authentication: Authentication::None, hmac_algorithm: HmacAlgorithm::default(), jwt: None };
+        let scheme = Scheme::of(Authentication::None);
         Source {
             id: "wh_01J00000000000000000000001".into(),
             channel: 1,
@@ -179,6 +178,7 @@ mod tests {
             event_type: Vec::new(),
             schema: None,
             rate_limit: None,
+            verify_token: None,
             paused: false,
             inserted_ms: 0,
             updated_ms: 0,

@@ -33,7 +33,7 @@ pub struct Letter {
     pub reason: String,
     pub details: Vec<Detail>,
     pub content: Content,
-    /// The headers that say what type the event has.
+    /// The headers as they came, without those that hold a credential; bounded, see [`HEADERS_BYTES_MAX`].
     #[serde(default)]
     pub headers: Vec<(String, String)>,
     /// Under which key the request would have been known again.
@@ -45,6 +45,9 @@ pub struct Letter {
     #[serde(default)]
     pub retries: u32,
 }
+
+/// Bytes of the headers of one letter that are kept; what comes after them is left out.
+pub const HEADERS_BYTES_MAX: usize = 8 * 1024;
 
 /// What was wrong with one field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::source::Source;
 use crate::documents::notes::Notes;
 use crate::ingest::dead_letters::{DeadLetters, LetterLimits, LockedLetters};
+use crate::model::access::TokenHash;
 use crate::model::event::{ChannelNo, Origin};
 use crate::model::record_id::SourceId;
 use crate::model::seal::SealKey;
-use crate::model::source::body::takes_forms;
-use crate::model::source::{Authentication, Headers, Proof, Untrusted, Verifier, Window};
+use crate::model::source::{
+    Authentication, Explained, Incoming, Proof, Recipe, Reply, Untrusted, Verifier, Window, handshake,
+};
 
 /// The bounds of sources.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +115,7 @@ impl SourceStats {
         refusals.reason = reason.into();
     }
 
-    fn refused_sender(&self, reason: Untrusted) {
+    fn refused_sender(&self, reason: &Untrusted) {
         let mut refusals = self.refusals();
         refusals.unauthenticated += 1;
         refusals.reason = reason.to_string();
@@ -133,13 +135,19 @@ pub struct ActiveSource {
     pub source: Source,
     /// None: its keys do not open, and it takes nothing until they are rotated.
     verifier: Option<Verifier>,
+    /// Of the token that a provider shows when it asks.
+    verify_token: Option<TokenHash>,
+    /// JSON pointers to what senders prove themselves by in their bodies: nobody else sees it.
+    pub secret_fields: Vec<String>,
+    /// Whether the address that a sender used says something about it.
+    pub reads_address: bool,
     pub stats: Arc<SourceStats>,
     /// Who publishes what comes in here.
     pub by: Arc<str>,
 }
 
 /// Why a request gets no further than the address of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceRefusal {
     #[error("too many requests; wait {wait_ms} ms")]
     Rate { wait_ms: u64 },
@@ -157,17 +165,19 @@ impl ActiveSource {
             log::error!(source = &*source.id; "a source takes nothing until its secret is rotated: {e}");
         });
         let by = format!("{}{}", Origin::SOURCE, source.id).into();
-        ActiveSource { verifier: verifier.ok(), source, stats, by }
+        let recipes = source.scheme.recipes();
+        let secret_fields = recipes.iter().filter_map(|recipe| recipe.token_field.clone()).collect();
+        let reads = |recipe: &Recipe| recipe.reads_address();
+        let asks = source.scheme.authentication.preset().is_some_and(|preset| preset.handshake.is_some());
+        let reads_address = asks || recipes.iter().any(reads);
+        drop(recipes);
+        let verify_token = source.verify_token(seal);
+        ActiveSource { verifier: verifier.ok(), verify_token, secret_fields, reads_address, source, stats, by }
     }
 
     /// Whether something proves who sends.
     pub fn verifies_senders(&self) -> bool {
         self.source.scheme.authentication != Authentication::None
-    }
-
-    /// Whether a body may be a form.
-    pub fn takes_forms(&self) -> bool {
-        takes_forms(self.source.scheme.authentication, &self.source.event_type)
     }
 
     /// The dead letters of the source, for one at a time.
@@ -196,15 +206,48 @@ impl ActiveSource {
     }
 
     /// Refuses a request whose headers alone show that its sender cannot be believed.
-    pub fn foresee(&self, headers: &dyn Headers, now_ms: i64) -> Result<(), SourceRefusal> {
+    pub fn foresee(&self, request: &Incoming<'_>, now_ms: i64) -> Result<(), SourceRefusal> {
         let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
-        Ok(verifier.foresee(headers, now_ms).inspect_err(|e| self.stats.refused_sender(*e))?)
+        Ok(verifier.foresee(request, now_ms).inspect_err(|e| self.stats.refused_sender(e))?)
+    }
+
+    /// Whether the sender is believed by the headers alone, where that can be said without the body.
+    pub fn verify_headers(&self, request: &Incoming<'_>, now_ms: i64) -> Option<Proof> {
+        let verifier = self.verifier.as_ref().filter(|verifier| verifier.needs_no_body() && !self.source.paused)?;
+        verifier.verify(request, now_ms).ok()
+    }
+
+    /// The answer to a provider that asks without a signature whether somebody is there; none where nobody asks. With a
+    /// problem comes what it is about.
+    pub fn answer(&self, request: &Incoming<'_>) -> Option<Result<Reply, (&'static str, handshake::Unanswered)>> {
+        let handshake = self.source.scheme.authentication.preset()?.handshake?;
+        if self.source.paused {
+            return None;
+        }
+        let is_token = |given: &str| self.verify_token.as_ref().is_some_and(|token| TokenHash::of(given).is(token));
+        handshake::unsigned(handshake, request, is_token)
+    }
+
+    /// Whether its provider asks without a signature, so that what proves nothing may still be answered.
+    pub fn asks_unsigned(&self) -> bool {
+        let handshake = self.source.scheme.authentication.preset().and_then(|preset| preset.handshake);
+        handshake.is_some_and(handshake::is_unsigned)
+    }
+
+    /// The hexadecimal HMAC of a text with the key of the source.
+    pub fn hex_of(&self, text: &str) -> Option<String> {
+        self.verifier.as_ref()?.hex_of(text)
+    }
+
+    /// Why a request would be believed or not. Nothing is counted.
+    pub fn explain(&self, request: &Incoming<'_>, now_ms: i64) -> Option<Explained> {
+        Some(self.verifier.as_ref()?.explain(request, now_ms))
     }
 
     /// Whether the sender of these raw bytes is believed.
-    pub fn verify(&self, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, SourceRefusal> {
+    pub fn verify(&self, request: &Incoming<'_>, now_ms: i64) -> Result<Proof, SourceRefusal> {
         let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
-        let proof = verifier.verify(headers, body, now_ms).inspect_err(|e| self.stats.refused_sender(*e))?;
+        let proof = verifier.verify(request, now_ms).inspect_err(|e| self.stats.refused_sender(e))?;
         if self.source.paused { Err(SourceRefusal::Paused) } else { Ok(proof) }
     }
 }
@@ -254,10 +297,10 @@ mod tests {
         let stats = SourceStats::default();
         let now = 1_000_000_000;
         for _ in 0..UNAUTHENTICATED_MIN - 1 {
-            stats.refused_sender(Untrusted::ApiKey);
+            stats.refused_sender(&Untrusted::ApiKey);
         }
         assert_eq!(stats.report_due(now), None);
-        stats.refused_sender(Untrusted::ApiKey);
+        stats.refused_sender(&Untrusted::ApiKey);
         let report = stats.report_due(now).expect("a report");
         assert_eq!((report.content, report.unauthenticated), (0, UNAUTHENTICATED_MIN));
         stats.refused_content("no JSON");

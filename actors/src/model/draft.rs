@@ -13,7 +13,7 @@ use time::format_description::well_known::{Iso8601, Rfc3339};
 use super::event::Draft;
 use super::json::{self, JsonError};
 pub(super) use fields::payload_of;
-use fields::{Fields, Slot};
+use fields::{Extra, Fields, Slot};
 
 /// The longest `dedupe_id` in bytes.
 pub const DEDUPE_ID_BYTES_MAX: usize = 256;
@@ -21,6 +21,9 @@ pub const DEDUPE_ID_BYTES_MAX: usize = 256;
 pub const FIELD_ERRORS_MAX: usize = 20;
 /// How many wrong fields of one event are reported where each event is judged by itself.
 pub const EVENT_ERRORS_MAX: usize = 4;
+
+/// The most bytes that may stand around a list of events, counted once for each of them, because each keeps it.
+const AROUND_BYTES_MAX: usize = 1 << 20;
 
 /// What the content type says about a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub struct Limits {
 pub enum Shape<'a> {
     /// A publisher's own: the user id becomes the first member of the payload, unless that has one.
     Published,
-    /// From outside, taken in by the source of this id: the payload holds `user_id`, `properties` and `source`.
+    /// From outside, taken in by the source of this id: the payload holds `user_id`, `properties` and `source`, and in
+    /// `extra` what the sender added to these fields.
     TakenIn(&'a str),
 }
 
@@ -184,20 +188,22 @@ struct Reader<'a, 'l> {
     wrong: usize,
     /// Events that are not taken, where each is judged by itself.
     refused: Vec<&'a str>,
+    /// What was sent around the list of events, and is kept with each of them.
+    around: Vec<Extra<'a>>,
 }
 
 impl<'a, 'l> Reader<'a, 'l> {
     fn new(body: &'a str, limits: &'l Limits, shape: Shape<'l>, each: bool) -> Self {
-        Reader { body, limits, shape, each, errors: Vec::new(), wrong: 0, refused: Vec::new() }
+        Reader { body, limits, shape, each, errors: Vec::new(), wrong: 0, refused: Vec::new(), around: Vec::new() }
     }
 
     fn json(&mut self, text: &'a str) -> Result<Drafts, DraftError> {
         match text.as_bytes().first() {
             None => Err(DraftError::Empty),
             Some(b'{') => {
-                let fields = self.fields(text)?;
+                let mut fields = self.fields(text)?;
                 match fields.first(Slot::Events) {
-                    Some((_, events)) if fields.first(Slot::Kind).is_none() => self.wrapped(&fields, events),
+                    Some((_, events)) if fields.first(Slot::Kind).is_none() => self.wrapped(&mut fields, events),
                     _ => self.single(text, &fields),
                 }
             }
@@ -214,8 +220,11 @@ impl<'a, 'l> Reader<'a, 'l> {
         self.finish(draft.into_iter().collect(), true)
     }
 
-    /// `{"events":[...]}`, beside which nothing else may stand.
-    fn wrapped(&mut self, fields: &Fields<'a>, events: &'a str) -> Result<Drafts, DraftError> {
+    /// `{"events":[...]}`. What a publisher puts beside it is an error; what a sender puts there is kept with each event.
+    fn wrapped(&mut self, fields: &mut Fields<'a>, events: &'a str) -> Result<Drafts, DraftError> {
+        if self.shape != Shape::Published {
+            self.around = fields.around_events();
+        }
         fields.only_events(self);
         if !events.starts_with('[') {
             self.report(0, "events", "must be an array of events");
@@ -243,6 +252,12 @@ impl<'a, 'l> Reader<'a, 'l> {
         }
         for (index, text) in events.iter().enumerate() {
             self.check_size(index, text)?;
+        }
+        let around: usize = self.around.iter().map(|(name, text)| name.len() + text.len()).sum();
+        if around.saturating_mul(count) > AROUND_BYTES_MAX {
+            let name = self.around.first().map_or_else(String::new, |(name, _)| name.chars().take(64).collect());
+            self.report(0, &name, "stands beside events and is too long to be kept with each; put it into the events");
+            return self.finish(Vec::new(), false);
         }
         let mut drafts = Vec::with_capacity(count);
         for (index, text) in events.into_iter().enumerate() {
@@ -276,7 +291,7 @@ impl<'a, 'l> Reader<'a, 'l> {
     }
 
     fn fields(&self, text: &'a str) -> Result<Fields<'a>, DraftError> {
-        Fields::read(text).map_err(|error| malformed(self.body, text, error))
+        Fields::read(text, self.shape).map_err(|error| malformed(self.body, text, error))
     }
 
     /// Notes what is wrong with a field, while there is room for it.

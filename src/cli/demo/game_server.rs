@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::hub::Hub;
 use actors::hub::sources::{NewSource, SourceError, Zeroizing};
 use actors::model::channel::Channel;
-use actors::model::source::{Authentication, HmacAlgorithm, Scheme};
+use actors::model::source::{Authentication, Scheme};
 use serde_json::{Value as Json, json};
 
 use crate::cli::Failure;
@@ -26,18 +26,15 @@ impl GameServer {
         let failed = |e: SourceError| Failure::Failed(format!("the demo's source could not be made: {e}"));
         let new = NewSource {
             name: Some("Demo game server".into()),
-            scheme: Scheme {
-                authentication: Authentication::ApiKey,
-                hmac_algorithm: HmacAlgorithm::default(),
-                jwt: None,
-            },
+            scheme: Scheme::of(Authentication::ApiKey),
             key: None,
             event_type: None,
             schema: None,
             rate_limit: None,
+            verify_token: None,
         };
-        let (live, key) = hub.create_source(channel, new).await.map_err(failed)?;
-        let key = key.ok_or_else(|| Failure::Failed("the demo's source has no key".into()))?;
+        let (live, made) = hub.create_source(channel, new).await.map_err(failed)?;
+        let key = made.key.ok_or_else(|| Failure::Failed("the demo's source has no key".into()))?;
         Ok(GameServer { address: format!("{url}/webhooks/{}", live.source.id), key })
     }
 

@@ -4,6 +4,7 @@
 //! not match.
 
 mod diagnosis;
+mod recipe;
 mod request;
 mod scheme;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::http::now_ms;
     after_help = "Examples:
   stentor verify --secret $SECRET --body body.json \\
     --header \"X-Wanderer-Timestamp: $TIMESTAMP\" --header \"X-Wanderer-Signature: $SIGNATURE\"
+  stentor verify --preset github --secret $SECRET --header \"X-Hub-Signature-256: $SIGNATURE\" --body body.json
   curl $STENTOR_SERVER/api/maps/home/webhooks/$ID/deliveries/$DELIVERY -H \"Authorization: Bearer $TOKEN\" |
     stentor verify --secret $SECRET --delivery -
 
@@ -35,6 +37,18 @@ pub struct VerifyArgs {
     /// What was signed and how; without it, the headers tell
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Provider that signed, by the name of its preset, such as github: what a source would say
+    #[arg(long, value_name = "NAME", conflicts_with = "format")]
+    preset: Option<String>,
+    /// Recipe by which a sender signed, as JSON: what a source with it would say
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["format", "preset"])]
+    recipe: Option<String>,
+    /// Address that the sender used, where it is signed
+    #[arg(long, value_name = "URL", default_value = "")]
+    url: String,
+    /// Method of the request, where it is signed
+    #[arg(long, default_value = "POST")]
+    method: String,
     /// Secret of the webhook; better given by the environment, where other users of the machine do not see it
     #[arg(long, env = "STENTOR_WEBHOOK_SECRET", hide_env_values = true)]
     secret: String,
@@ -62,8 +76,11 @@ pub struct VerifyArgs {
 pub fn run(args: VerifyArgs) -> Result<(), Failure> {
     let request = match &args.delivery {
         Some(path) => Request::of_delivery(&request::read(path)?)?,
-        None => Request::new(args.header, request::read(&args.body)?),
+        None => Request::new(args.header.clone(), request::read(&args.body)?),
     };
+    if let Some(scheme) = recipe::scheme(&args)? {
+        return recipe::run(&args, scheme, &request);
+    }
     let invalid = |reason: String| Failure::Failed(format!("not valid: {reason}"));
     let format = match args.format.or_else(|| Format::of(&request)) {
         Some(format) => format,

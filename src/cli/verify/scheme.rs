@@ -1,7 +1,7 @@
 //! What each format signs, in which headers, and what can be wrong about them.
 
 use actors::model::signature::{self, Secret, Unverified};
-use actors::model::source::{Authentication, HmacAlgorithm, Scheme, Untrusted, Verifier};
+use actors::model::source::{Authentication, HmacAlgorithm, Incoming, Scheme, Untrusted, Verifier};
 use actors::model::timestamp::to_iso;
 use clap::ValueEnum;
 
@@ -183,12 +183,12 @@ fn source_algorithm(request: &Request) -> HmacAlgorithm {
 fn verify_source(secret: &str, request: &Request, header: &'static str, given: &str) -> Result<(), Fault> {
     let timestamp = required(request, "X-Webhook-Timestamp")?;
     let hmac_algorithm = source_algorithm(request);
-    let scheme = Scheme { authentication: Authentication::Hmac, hmac_algorithm, jwt: None };
+    let scheme = Scheme { hmac_algorithm, ..Scheme::of(Authentication::Hmac) };
     let verifier = Verifier::new(scheme, Some(secret), None).map_err(|e| Fault::Secret(format!("it {e}")))?;
     let headers = [("X-Webhook-Timestamp", timestamp), (header, given)];
     // that it is a number was found before
     let at_ms = timestamp.parse().unwrap_or(0);
-    match verifier.verify(&headers.as_slice(), &request.body, at_ms) {
+    match verifier.verify(&Incoming::of(&headers.as_slice(), &request.body), at_ms) {
         Ok(_) => Ok(()),
         Err(Untrusted::Mismatch) => Err(Fault::Mismatch),
         Err(_) => Err(Fault::Malformed { header, given: given.to_owned(), expected: HEX_EITHER }),

@@ -97,3 +97,29 @@ fn an_old_signature_is_told_from_a_wrong_one_and_usage_from_both() {
         assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{wrong:?}: {}", ended.err);
     }
 }
+
+#[test]
+fn a_provider_is_judged_by_its_preset_or_a_recipe_step_by_step() {
+    let run = |flags: &[&str], body: &str| {
+        let mut line = vec!["verify", "--secret", "It's a Secret to Everybody"];
+        line.extend(flags);
+        let mut program = Program::start(command(&line));
+        program.type_in(body);
+        program.wait()
+    };
+    let signature = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let header = format!("X-Hub-Signature-256: sha256={signature}");
+    let good = run(&["--preset", "github", "--header", &header], "Hello, World!");
+    assert_eq!(good.code, Some(0), "{}", good.err);
+    let ended = run(&["--preset", "github", "--header", &header], "Hello, World!\n");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.out.contains("line break at its end"), "{}", ended.out);
+    let recipe = r#"{"scheme":"hmac","header":"X-Sig","encoding":"hex","algorithm":"sha256","signed":"{body}"}"#;
+    let header = format!("X-Sig: {signature}");
+    assert_eq!(run(&["--recipe", recipe, "--header", &header], "Hello, World!").code, Some(0));
+    assert_eq!(run(&["--recipe", recipe, "--header", "X-Sig: 00"], "Hello, World!").code, Some(1));
+    let wrong = run(&["--preset", "gitbub", "--header", &header], "");
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.err.contains("github"), "{}", wrong.err);
+    assert_eq!(run(&["--recipe", "{}", "--header", &header], "").code, Some(2));
+}

@@ -140,8 +140,8 @@ fn no_hostile_request_is_accepted_and_none_is_logged_with_its_secret() {
             .body(GOOD),
     );
     case(
-        "a form",
-        415,
+        "JSON that is said to be a form",
+        400,
         Request::new(server.addr(), "POST", &format!("/webhooks/{}", hmac.id))
             .header("Content-Type", "application/x-www-form-urlencoded")
             .header("X-Webhook-Timestamp", &at)

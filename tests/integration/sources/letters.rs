@@ -117,3 +117,79 @@ fn a_credential_that_fails_again_and_again_is_reported_without_what_was_sent() {
     assert_eq!((&payload["unauthenticated"], &payload["rejected"]), (&json!(10), &json!(0)), "{payload}");
     assert!(!report.to_string().contains("guess-number"), "{report}");
 }
+
+#[test]
+fn every_refusal_of_a_verified_sender_is_kept_with_its_headers_and_reason() {
+    let server = TestServer::start(&[("limits.batch_bytes", "5000"), ("limits.event_bytes", "2000")]);
+    let map = server.new_map("refusals");
+    let (source, _) = Source::new(&map, json!({"authentication": "api_key", "apiKey": "the-key"}));
+    let send = |key: &str, kind: &str, query: &str, body: &str| {
+        let request = crate::support::Request::new(source.addr, "POST", &format!("/webhooks/{}{query}", source.id));
+        request.header("X-API-Key", key).header("Content-Type", kind).header("X-Trace", "abc").body(body).send()
+    };
+    let letters = || -> Vec<Value> {
+        let list = source.manage(&map.token, "GET", "/dead-letters").send().expect(200);
+        list["data"].as_array().expect("a list").clone()
+    };
+    // the sender is judged first, whatever the type of the body
+    send("another", "application/xml", "", "<a/>").expect(401);
+    assert!(letters().is_empty());
+    assert_eq!(send("the-key", "application/xml", "", "<a/>").expect(415)["code"], "UNSUPPORTED_MEDIA_TYPE");
+    send("the-key", "application/json", "?partial=perhaps", r#"{"event_type":"a"}"#).expect(400);
+    let long = json!({"event_type": "a", "properties": {"x": "y".repeat(3000)}}).to_string();
+    send("the-key", "application/json", "", &long).expect(413);
+    send("the-key", "application/json", "", &"x".repeat(6000)).expect(413);
+    send("another", "application/json", "", &"x".repeat(6000)).expect(413);
+    let kept = letters();
+    assert_eq!(kept.len(), 4, "{kept:?}");
+    let bytes: Vec<_> = kept.iter().map(|letter| letter["bytes"].as_u64()).collect();
+    assert_eq!(bytes, [Some(4), Some(18), Some(long.len() as u64), Some(6000)]);
+    assert!(kept.iter().all(|letter| letter["reason"].as_str().is_some_and(|reason| !reason.is_empty())), "{kept:?}");
+    let first = source.manage(&map.token, "GET", "/dead-letters/1").send().expect(200);
+    assert_eq!(first["data"]["body"], "<a/>");
+    let headers = first["data"]["headers"].as_array().expect("headers");
+    assert!(headers.contains(&json!(["x-trace", "abc"])), "{headers:?}");
+    assert!(!first.to_string().contains("the-key"), "{first}");
+    // what was too large to be received is kept by its size alone
+    let last = source.manage(&map.token, "GET", "/dead-letters/4").send().expect(200);
+    assert_eq!((&last["data"]["body"], &last["data"]["truncated"]), (&json!(""), &json!(true)));
+}
+
+#[test]
+fn a_dead_letter_can_be_edited_before_it_is_sent_again() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("edited");
+    let source = Source::open(&map);
+    source.request("").body("{\"event_type\":").send().expect(400);
+    let retry = |body: Value| source.manage(&map.token, "POST", "/dead-letters/1/retry").json(&body).send();
+    assert_eq!(retry(json!({"body": "a", "bodyBase64": "YQ=="})).expect(400)["code"], "VALIDATION_FAILED");
+    retry(json!({"bodyBase64": "%"})).expect(400);
+    retry(json!({"text": "{}"})).expect(400);
+    retry(json!({"body": "{}"})).expect(400);
+    // what did not help is not kept in the place of what came
+    let letter = source.manage(&map.token, "GET", "/dead-letters/1").send().expect(200);
+    assert_eq!((&letter["data"]["body"], &letter["data"]["retries"]), (&json!("{\"event_type\":"), &json!(1)));
+    let form = json!({"body": "event_type=mended&by=hand", "contentType": "application/x-www-form-urlencoded"});
+    ids(&retry(form).expect(200));
+    retry(json!({})).expect_error(404, "NOT_FOUND", "Dead letter not found");
+    let history = map.history("");
+    assert_eq!((&history[0]["type"], &history[0]["payload"]["properties"]), (&json!("mended"), &json!({"by": "hand"})));
+}
+
+#[test]
+fn a_source_takes_forms_arrays_and_fields_that_it_does_not_know() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("lenient");
+    let source = Source::open(&map);
+    ids(&source.post(&json!({"event_type": "a", "id": 7, "context": {"ip": "::1"}})).expect(200));
+    let form = crate::support::Request::new(source.addr, "POST", &format!("/webhooks/{}", source.id));
+    let form = form.header("Content-Type", "application/x-www-form-urlencoded");
+    ids(&form.body("event_type=b&tag=x&tag=y").send().expect(200));
+    assert_eq!(ids(&source.post(&json!([{"event_type": "c"}, {"event_type": "d"}])).expect(200)).len(), 2);
+    source.post(&json!([])).expect(400);
+    source.post(&json!({"event_type": "x".repeat(65)})).expect(400);
+    let history = map.history("");
+    assert_eq!(history.len(), 4);
+    assert_eq!(history[0]["payload"]["extra"], json!({"id": 7, "context": {"ip": "::1"}}));
+    assert_eq!(history[1]["payload"]["properties"], json!({"tag": ["x", "y"]}));
+}

@@ -6,6 +6,7 @@ mod hostile;
 mod letters;
 mod listener;
 mod manage;
+mod presets;
 mod providers;
 mod wire;
 

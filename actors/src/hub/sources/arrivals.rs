@@ -1,21 +1,25 @@
 //! What comes in at sources: events that are taken, and dead letters.
 
+use std::borrow::Cow;
+
 use super::{ActiveSource, Detail, Hub, Letter, SourceError, SourceRefusal};
 use crate::clock;
-use crate::ingest::dead_letters;
+use crate::ingest::dead_letters::{self, HEADERS_BYTES_MAX};
 use crate::journal::Receipt;
 use crate::metrics::SourceOutcome;
 use crate::model::draft::{DraftError, FieldError, Limits};
 use crate::model::event::Draft;
 use crate::model::id::EventId;
 use crate::model::json;
-use crate::model::source::{Config, Content, Headers, Proof, Read, Rule, Taken};
+use crate::model::source::{
+    Config, Content, Headers, Incoming, Proof, Read, Recipe, Reply, Taken, Unreadable, handshake,
+};
 
 /// A request whose sender was believed.
 pub struct Arrival<'a> {
     pub headers: &'a dyn Headers,
+    /// Unpacked.
     pub body: &'a [u8],
-    pub content: Content,
     /// Whether the good events of a batch are taken without the bad ones.
     pub partial: bool,
     /// The sender's own key for the request (`Idempotency-Key`).
@@ -28,8 +32,19 @@ pub struct Arrival<'a> {
 pub enum TakenIn {
     /// Durable: one id for each event that was taken, in order; and what was wrong with those that were left out.
     Events { ids: Vec<EventId>, repeated: bool, errors: Vec<FieldError> },
-    /// The provider wants this text back.
-    Challenge(String),
+    /// The provider asked whether somebody is there, and this is the answer.
+    Answer(Reply),
+}
+
+/// What a request would come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WouldTake {
+    /// Events of these types.
+    Events(Vec<String>),
+    /// It is a question of the provider, which is answered.
+    Answers,
+    /// It is refused for this reason.
+    Refuses(String),
 }
 
 /// The headers that a dead letter keeps.
@@ -37,19 +52,52 @@ struct Kept<'a>(&'a [(String, String)]);
 
 impl Headers for Kept<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        let mut found = self.0.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => Some(value.as_str()),
+            _ => None,
+        }
+    }
+
+    fn all(&self) -> Vec<(&str, Cow<'_, str>)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.into())).collect()
     }
 }
 
-fn config<'a>(live: &'a ActiveSource, limits: Limits, partial: bool) -> Config<'a> {
+/// What is to be sent in the place of what a dead letter holds; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct EditedLetter {
+    pub body: Option<Vec<u8>>,
+    pub content_type: Option<String>,
+}
+
+fn config<'a>(live: &'a ActiveSource, secrets: &'a [&'a str], limits: Limits, partial: bool) -> Config<'a> {
     let source = &live.source;
     Config {
         id: &source.id,
-        authentication: source.scheme.authentication,
+        preset: source.scheme.authentication.preset(),
+        recipe: source.scheme.recipe.as_deref(),
+        secrets,
         rules: &source.event_type,
         schema: source.schema.as_ref(),
         limits,
         partial,
+    }
+}
+
+fn secrets(live: &ActiveSource) -> Vec<&str> {
+    live.secret_fields.iter().map(String::as_str).collect()
+}
+
+/// The answer with what only the source can make.
+fn resolved(live: &ActiveSource, reply: Reply) -> Reply {
+    match reply {
+        Reply::Hashed(plain) => {
+            // the recipe of whoever asks so has a shared secret
+            let hex = live.hex_of(&plain).unwrap_or_default();
+            Reply::Json(handshake::hashed(&plain, &hex))
+        }
+        other => other,
     }
 }
 
@@ -89,13 +137,13 @@ impl Hub {
     }
 
     /// Refuses a request whose headers alone show that its sender cannot be believed. To be asked before there is a body.
-    pub fn foresee(&self, live: &ActiveSource, headers: &dyn Headers) -> Result<(), SourceRefusal> {
-        live.foresee(headers, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
+    pub fn foresee(&self, live: &ActiveSource, request: &Incoming<'_>) -> Result<(), SourceRefusal> {
+        live.foresee(request, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
     }
 
     /// Whether the sender of these raw bytes is believed.
-    pub fn recognise(&self, live: &ActiveSource, headers: &dyn Headers, body: &[u8]) -> Result<Proof, SourceRefusal> {
-        live.verify(headers, body, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
+    pub fn recognise(&self, live: &ActiveSource, request: &Incoming<'_>) -> Result<Proof, SourceRefusal> {
+        live.verify(request, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
     }
 
     fn count_refusal(&self, refusal: &SourceRefusal) {
@@ -112,11 +160,19 @@ impl Hub {
         proof: &Proof,
         arrival: Arrival<'_>,
     ) -> Result<TakenIn, SourceError> {
-        let Arrival { headers, body, content, partial, idempotency, limits } = arrival;
-        let config = config(live, limits, partial);
+        let Arrival { headers, body, partial, idempotency, limits } = arrival;
+        let content = match Content::of(headers, live.verifies_senders()) {
+            Ok(content) => content,
+            Err(unreadable) => {
+                self.refuse_unpacked(live, proof, headers, body, &unreadable.to_string()).await;
+                return Err(unreadable.into());
+            }
+        };
+        let secrets = secrets(live);
+        let config = config(live, &secrets, limits, partial);
         let taken = match config.read(headers, body, content) {
             Ok(Read::Events(taken)) => taken,
-            Ok(Read::Challenge(text)) => return Ok(TakenIn::Challenge(text)),
+            Ok(Read::Question(reply)) => return Ok(TakenIn::Answer(resolved(live, reply))),
             Err(refusal) => {
                 let delivery = json::text(body).ok().and_then(|text| config.delivery(headers, &text));
                 let (key, _) = request_key(live, delivery.as_deref(), proof, idempotency);
@@ -132,13 +188,75 @@ impl Hub {
         event_keys(live, &mut drafts, idempotency.filter(|_| signed));
         let receipt = self.publish_from(live, drafts, key.as_deref()).await?;
         if !refused.is_empty() && !receipt.repeated {
-            let rest = format!("{{\"events\":[{}]}}", refused.join(","));
+            // in the shape in which the source reads several
+            let rest = match live.source.event_type.is_empty() {
+                true => format!("{{\"events\":[{}]}}", refused.join(",")),
+                false => format!("[{}]", refused.join(",")),
+            };
             let refusal = DraftError::Invalid(errors.clone());
             live.stats.refused_content(&refusal.to_string());
             let key = key.map(|key| format!("{key} refused"));
-            self.keep_letter(live, letter(live, headers, content, key, rest.len(), &refusal), rest.as_bytes()).await;
+            let mut letter = letter(live, headers, Content::Json, key, rest.len(), &refusal);
+            // what is left over is JSON, whatever the whole was
+            letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+            self.keep_letter(live, letter, rest.as_bytes()).await;
         }
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors })
+    }
+
+    /// What a request would come to if its sender was believed. Nothing is stored or counted.
+    pub fn would_take(&self, live: &ActiveSource, request: &Incoming<'_>, limits: Limits) -> WouldTake {
+        if let Some(asked) = live.answer(request) {
+            return asked.map_or_else(|(field, e)| WouldTake::Refuses(format!("{field} {e}")), |_| WouldTake::Answers);
+        }
+        let secrets = secrets(live);
+        let config = config(live, &secrets, limits, false);
+        let content = match Content::of(request.headers, live.verifies_senders()) {
+            Ok(content) => content,
+            Err(e) => return WouldTake::Refuses(e.to_string()),
+        };
+        match config.read(request.headers, request.body, content) {
+            Ok(Read::Events(taken)) => {
+                WouldTake::Events(taken.drafts.iter().map(|draft| draft.kind.as_str().to_owned()).collect())
+            }
+            Ok(Read::Question(_)) => WouldTake::Answers,
+            Err(refusal) => WouldTake::Refuses(refusal.to_string()),
+        }
+    }
+
+    /// Keeps a request of a verified sender that is refused for another reason than what its body says.
+    pub async fn refuse(&self, live: &ActiveSource, proof: &Proof, headers: &dyn Headers, body: &[u8], reason: &str) {
+        self.metrics().source_request(SourceOutcome::Refused);
+        live.stats.refused_content(reason);
+        let (key, _) = request_key(live, None, proof, None);
+        self.keep_letter(live, blank_letter(live, headers, key, body.len(), reason), body).await;
+    }
+
+    /// The same for a body that was unpacked.
+    async fn refuse_unpacked(
+        &self,
+        live: &ActiveSource,
+        proof: &Proof,
+        headers: &dyn Headers,
+        body: &[u8],
+        reason: &str,
+    ) {
+        self.metrics().source_request(SourceOutcome::Refused);
+        live.stats.refused_content(reason);
+        let (key, _) = request_key(live, None, proof, None);
+        let mut letter = blank_letter(live, headers, key, body.len(), reason);
+        letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-encoding"));
+        self.keep_letter(live, letter, body).await;
+    }
+
+    /// A body that is larger than a body may be, of which nothing was read. Where the headers alone say who the sender is,
+    /// a letter without a body says how large it was said to be (`announced` bytes); else it is counted.
+    pub async fn refuse_too_large(&self, live: &ActiveSource, request: &Incoming<'_>, announced: usize, reason: &str) {
+        self.metrics().source_request(SourceOutcome::TooLarge);
+        if live.verify_headers(request, clock::now_ms()).is_some() {
+            live.stats.refused_content(reason);
+            self.keep_letter(live, blank_letter(live, request.headers, None, announced, reason), b"").await;
+        }
     }
 
     async fn publish_from(
@@ -198,26 +316,53 @@ impl Hub {
         found.ok_or(SourceError::LetterNotFound)
     }
 
-    /// Sends a dead letter through the source as it is now. It is gone when its events are durable, and stays with the new
-    /// reason when it is refused again.
-    pub async fn retry_dead_letter(&self, live: &ActiveSource, n: u64, limits: Limits) -> Result<TakenIn, SourceError> {
+    /// Sends a dead letter through the source as it is now, with what was edited. It is gone when its events are durable, and
+    /// stays as it came, with the new reason, when it is refused again.
+    pub async fn retry_dead_letter(
+        &self,
+        live: &ActiveSource,
+        n: u64,
+        edited: EditedLetter,
+        limits: Limits,
+    ) -> Result<TakenIn, SourceError> {
         // held to the end, so that two who ask at once do not both publish
         let letters = live.letters(&self.rooms.notes).await;
         let (letters, found) = letters.run(move |_, notes, source| dead_letters::find(notes, source, n)).await?;
         let (mut letter, body) = found.ok_or(SourceError::LetterNotFound)?;
-        if !letter.is_whole() {
+        if !letter.is_whole() && edited.body.is_none() {
             return Err(SourceError::LetterCut);
         }
         let id = &live.source.id;
-        let read = config(live, limits, false).read(&Kept(&letter.headers), &body, letter.content);
+        let mut headers = letter.headers.clone();
+        // only what could not be unpacked is kept as it was packed
+        let is_packed = edited.body.is_none() && is_packed(&headers);
+        let body = edited.body.unwrap_or(body);
+        if let Some(kind) = edited.content_type {
+            headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+            headers.push(("content-type".into(), kind));
+        }
+        let headers = Kept(&headers);
+        let secrets = secrets(live);
+        // a letter of before headers were kept says it itself
+        let content = match headers.get("content-type") {
+            _ if is_packed => Err(Unreadable::Packed),
+            None => Ok(letter.content),
+            Some(_) => Content::of(&headers, live.verifies_senders()),
+        };
+        let read = content.map_err(SourceError::from).and_then(|content| {
+            config(live, &secrets, limits, false).read(&headers, &body, content).map_err(SourceError::Refused)
+        });
         let mut drafts = match read {
             Ok(Read::Events(taken)) => taken.drafts,
-            Ok(Read::Challenge(text)) => return Ok(TakenIn::Challenge(text)),
+            Ok(Read::Question(reply)) => return Ok(TakenIn::Answer(resolved(live, reply))),
             Err(refusal) => {
                 letter.retries += 1;
-                (letter.reason, letter.details) = described(&refusal);
+                (letter.reason, letter.details) = match &refusal {
+                    SourceError::Refused(refusal) => described(refusal),
+                    other => (other.to_string(), Vec::new()),
+                };
                 letters.run(move |letters, notes, source| letters.change(notes, source, &letter)).await?;
-                return Err(SourceError::Refused(refusal));
+                return Err(refusal);
             }
         };
         event_keys(live, &mut drafts, None);
@@ -249,6 +394,42 @@ impl Hub {
     }
 }
 
+/// Headers that hold a credential of the sender, or of whoever stands between us; a letter does not keep them.
+const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+
+fn blank_letter(live: &ActiveSource, headers: &dyn Headers, key: Option<String>, bytes: usize, reason: &str) -> Letter {
+    let mut room = HEADERS_BYTES_MAX;
+    let fits = |(name, value): &(&str, Cow<'_, str>)| {
+        let left = room.checked_sub(name.len() + value.len());
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    let recipes = live.source.scheme.recipes();
+    let secret: Vec<&str> = CREDENTIALS.into_iter().chain(recipes.iter().filter_map(Recipe::secret_header)).collect();
+    let is_secret = |name: &str| secret.iter().any(|other| name.eq_ignore_ascii_case(other));
+    let kept = headers.all().into_iter().filter(|(name, _)| !is_secret(name)).filter(fits);
+    Letter {
+        n: 0,
+        received_ms: clock::now_ms(),
+        reason: reason.chars().take(DETAIL_CHARS_MAX).collect(),
+        details: Vec::new(),
+        content: Content::Json,
+        headers: kept.map(|(name, value)| (name.to_owned(), value.into_owned())).collect(),
+        key,
+        bytes,
+        kept_bytes: 0,
+        retries: 0,
+    }
+}
+
+fn is_packed(headers: &[(String, String)]) -> bool {
+    let packs = |(name, value): &(String, String)| {
+        name.eq_ignore_ascii_case("content-encoding") && !value.eq_ignore_ascii_case("identity")
+    };
+    headers.iter().any(packs)
+}
+
+/// A letter of a body that was unpacked.
 fn letter(
     live: &ActiveSource,
     headers: &dyn Headers,
@@ -258,20 +439,9 @@ fn letter(
     refusal: &DraftError,
 ) -> Letter {
     let (reason, details) = described(refusal);
-    let named = Rule::headers(&live.source.event_type);
-    let headers = named.filter_map(|name| Some((name.to_owned(), headers.get(name)?.to_owned())));
-    Letter {
-        n: 0,
-        received_ms: clock::now_ms(),
-        reason,
-        details,
-        content,
-        headers: headers.collect(),
-        key,
-        bytes,
-        kept_bytes: 0,
-        retries: 0,
-    }
+    let mut letter = Letter { details, content, ..blank_letter(live, headers, key, bytes, &reason) };
+    letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-encoding"));
+    letter
 }
 
 /// Longest field name or message that is kept, in characters.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 pub use zeroize::Zeroizing;
 
-pub use arrivals::{Arrival, TakenIn};
+pub use arrivals::{Arrival, EditedLetter, TakenIn, WouldTake};
 
 use super::Hub;
 use crate::catalog::reader::ReadError;
-use crate::catalog::source::SealedKeys;
 pub use crate::catalog::source::Source;
+use crate::catalog::source::{SealedKeys, seal_verify_token};
 use crate::catalog::{View, record};
 use crate::clock;
 use crate::documents::DocumentError;
@@ -21,14 +21,19 @@ use crate::ingest::dead_letters::LetterError;
 pub use crate::ingest::dead_letters::{Detail, Letter};
 pub use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRefusal};
 use crate::journal::{AppendError, Urgency};
+use crate::model::access::secret_text;
 use crate::model::channel::{Channel, check_name};
 use crate::model::draft::DraftError;
 use crate::model::event::ChannelNo;
 use crate::model::record_id::SourceId;
-use crate::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme};
+use crate::model::source::preset::Handshake;
+use crate::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme, Unreadable};
 
 /// The longest that the key before a rotation may count beside the new one, in seconds.
 pub const OVERLAP_MAX_S: u64 = 604_800;
+
+/// The longest token that a provider shows when it asks.
+const VERIFY_TOKEN_CHARS_MAX: usize = 256;
 
 /// A source that somebody asks for.
 pub struct NewSource {
@@ -40,6 +45,15 @@ pub struct NewSource {
     pub event_type: Option<Vec<Rule>>,
     pub schema: Option<Schema>,
     pub rate_limit: Option<Rate>,
+    /// What the provider is to show when it asks; absent: made, where it asks so.
+    pub verify_token: Option<Zeroizing<String>>,
+}
+
+/// What was made for a new source and is shown once.
+#[derive(Default)]
+pub struct Made {
+    pub key: Option<Zeroizing<String>>,
+    pub verify_token: Option<Zeroizing<String>>,
 }
 
 /// What is to change of a source; absent fields stay, `Some(None)` takes the default again.
@@ -53,6 +67,7 @@ pub struct SourceChange {
     pub event_type: Option<Option<Vec<Rule>>>,
     pub schema: Option<Option<Schema>>,
     pub rate_limit: Option<Option<Rate>>,
+    pub verify_token: Option<Zeroizing<String>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +86,8 @@ pub enum SourceError {
     LetterCut,
     #[error(transparent)]
     Refused(DraftError),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
@@ -92,18 +109,32 @@ fn invalid(field: &'static str) -> impl FnOnce(String) -> SourceError {
     move |message| SourceError::Invalid { field, message }
 }
 
-/// The field in which a key of this authentication is given.
-pub fn key_field(authentication: Authentication) -> &'static str {
-    match authentication {
+/// The field in which a key of this scheme is given.
+pub fn key_field(scheme: &Scheme) -> &'static str {
+    match scheme.authentication {
         Authentication::ApiKey => "apiKey",
         Authentication::Jwt => "jwt.key",
+        _ if scheme.has_public_key() => "publicKey",
         _ => "secretKey",
     }
 }
 
+/// Whether the provider shows a token of the source when it asks.
+fn shows_token(scheme: &Scheme) -> bool {
+    scheme.authentication.preset().is_some_and(|preset| preset.handshake == Some(Handshake::Meta))
+}
+
+fn check_verify_token(scheme: &Scheme, token: &str) -> Result<(), SourceError> {
+    if !shows_token(scheme) {
+        return Err(invalid("verifyToken")("goes with the authentication meta".into()));
+    }
+    let is_good = (8..=VERIFY_TOKEN_CHARS_MAX).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+    if is_good { Ok(()) } else { Err(invalid("verifyToken")("is 8 to 256 visible ASCII characters".into())) }
+}
+
 /// The key that was given, or one that we make: (key, made).
 fn key_of(scheme: &Scheme, given: Option<Zeroizing<String>>) -> Result<(Zeroizing<String>, bool), SourceError> {
-    let field = key_field(scheme.authentication);
+    let field = key_field(scheme);
     if let Some(key) = given {
         scheme.check_key(&key).map_err(|e| invalid(field)(e.to_string()))?;
         return Ok((key, false));
@@ -158,25 +189,35 @@ impl Hub {
         &self,
         channel: &Channel,
         new: NewSource,
-    ) -> Result<(Arc<ActiveSource>, Option<Zeroizing<String>>), SourceError> {
+    ) -> Result<(Arc<ActiveSource>, Made), SourceError> {
         if let Some(name) = &new.name {
             check_name(name).map_err(|e| invalid("name")(e.to_string()))?;
         }
-        let NewSource { name, scheme, key, event_type, schema, rate_limit } = new;
+        let NewSource { name, scheme, key, event_type, schema, rate_limit, verify_token } = new;
         let id = SourceId::from(format!("wh_{}", clock::fresh_ulid()));
         let (keys, made) = match (scheme.has_key(), key) {
             (false, None) => (None, None),
             (false, Some(_)) => {
-                return Err(invalid(key_field(scheme.authentication))("goes with another authentication".into()));
+                return Err(invalid(key_field(&scheme))("goes with another authentication".into()));
             }
             (true, given) => {
                 let (key, made) = key_of(&scheme, given)?;
                 (Some(SealedKeys::new(&self.rooms.delivery.seal_key, &id, &key)), made.then_some(key))
             }
         };
+        let (token, made_token) = match verify_token {
+            Some(token) => {
+                check_verify_token(&scheme, &token)?;
+                (Some(token), false)
+            }
+            None => (shows_token(&scheme).then(|| Zeroizing::new(secret_text("", clock::random()))), true),
+        };
+        let sealed = token.as_ref().map(|token| seal_verify_token(&self.rooms.delivery.seal_key, &id, token));
+        let made = Made { key: made, verify_token: token.filter(|_| made_token) };
         let now_ms = clock::now_ms();
         let source = Source {
             id,
+            verify_token: sealed,
             channel: channel.no,
             name,
             event_type: event_type.unwrap_or_else(|| Rule::defaults(scheme.authentication)),
@@ -223,7 +264,18 @@ impl Hub {
             self.source(id).ok_or(SourceError::NotFound)?;
             check_name(name).map_err(|e| invalid("name")(e.to_string()))?;
         }
-        self.write_source(|view| changed(view.source(id).ok_or(SourceError::NotFound)?, change.clone())).await
+        if let Some(token) = &change.verify_token {
+            check_verify_token(&self.source(id).ok_or(SourceError::NotFound)?.source.scheme, token)?;
+        }
+        let seal = &self.rooms.delivery.seal_key;
+        self.write_source(|view| {
+            let mut source = changed(view.source(id).ok_or(SourceError::NotFound)?, change.clone())?;
+            if let Some(token) = &change.verify_token {
+                source.verify_token = Some(seal_verify_token(seal, &source.id, token));
+            }
+            Ok(source)
+        })
+        .await
     }
 
     /// Gives a source another key, `given` or one that we make, which is then returned once. The old one counts for

@@ -35,7 +35,7 @@ const SLOTS: usize = Slot::Events as usize + 1;
 enum Name {
     Known(Slot, &'static str),
     /// The server's own: it says where the event came from, not what shall be published.
-    Envelope,
+    Envelope(Box<str>),
     Unknown(Box<str>),
 }
 
@@ -62,8 +62,10 @@ impl<'de> Deserialize<'de> for Name {
                     "user_id" => Name::Known(Slot::UserId, "user_id"),
                     "dedupe_id" => Name::Known(Slot::DedupeId, "dedupe_id"),
                     "events" => Name::Known(Slot::Events, "events"),
-                    "id" | "event_id" | "map_id" | "schema" | "organization" | "source" | "validated" => Name::Envelope,
-                    other => Name::Unknown(other.chars().take(NAME_CHARS_MAX).collect()),
+                    "id" | "event_id" | "map_id" | "schema" | "organization" | "source" | "validated" => {
+                        Name::Envelope(name.into())
+                    }
+                    other => Name::Unknown(other.into()),
                 })
             }
         }
@@ -81,19 +83,46 @@ pub(super) struct Fields<'a> {
     /// What was given once more with another text, under the same name or another.
     again: Vec<(Slot, Field<'a>)>,
     unknown: Vec<Box<str>>,
+    /// What a sender added to the fields of an event, where that is kept.
+    extra: Vec<Extra<'a>>,
+}
+
+/// A field that is none of an event: its name and its value's JSON text.
+pub(super) type Extra<'a> = (Box<str>, &'a str);
+
+/// The name that counts where a sender gives two of one slot: the smallest.
+fn rank(name: &str) -> usize {
+    match name {
+        "event_type" | "timestamp" | "properties" => 0,
+        "type" => 1,
+        _ => 2,
+    }
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the JSON text of an object.
-    pub(super) fn read(text: &'a str) -> Result<Fields<'a>, JsonError> {
+    /// Reads the JSON text of an object. Of an event from outside everything is kept, also what is no field of an event.
+    pub(super) fn read(text: &'a str, shape: Shape<'_>) -> Result<Fields<'a>, JsonError> {
         let mut source = serde_json::Deserializer::from_str(text);
-        let fields = source.deserialize_map(FieldsVisitor)?;
+        let fields = source.deserialize_map(FieldsVisitor { keeps_all: shape != Shape::Published })?;
         source.end()?;
         Ok(fields)
     }
 
     pub(super) fn first(&self, slot: Slot) -> Option<Field<'a>> {
         self.first[slot as usize]
+    }
+
+    /// Everything but `events`, which was sent around them.
+    pub(super) fn around_events(&mut self) -> Vec<Extra<'a>> {
+        let mut around = std::mem::take(&mut self.extra);
+        for (slot, field) in self.first.iter_mut().enumerate() {
+            if slot != Slot::Events as usize
+                && let Some((name, text)) = field.take()
+            {
+                around.push((name.into(), text));
+            }
+        }
+        around
     }
 
     /// Reports every field but `events`.
@@ -149,9 +178,39 @@ impl<'a> Fields<'a> {
         };
         let payload = match shape {
             Shape::Published => payload,
-            Shape::TakenIn(source) => payload_of(user_id.as_ref(), &payload, source),
+            Shape::TakenIn(source) => {
+                let extra = self.extra(index, reader)?;
+                let extra: Vec<_> = extra.iter().map(|extra| ("extra", extra)).collect();
+                payload_of(user_id.as_ref(), &payload, source, &extra)
+            }
         };
         Some(Draft { kind: kind?, ts_ms, session, payload, dedupe_id, validated: None })
+    }
+
+    /// What a sender added to the event, and what it sent around the list of events, in one object; the inner one where
+    /// both have a name. The outer none says that it cannot be taken.
+    fn extra(&self, index: usize, reader: &mut Reader<'_, '_>) -> Option<Option<Canonical>> {
+        if self.extra.is_empty() && reader.around.is_empty() {
+            return Some(None);
+        }
+        let outer = reader.around.iter().filter(|(name, _)| !self.extra.iter().any(|(own, _)| own == name));
+        let mut text = String::from("{");
+        for (name, value) in self.extra.iter().chain(outer) {
+            text.push_str(if text.len() > 1 { "," } else { "" });
+            text.push_str(Canonical::of_text(name).as_str());
+            text.push(':');
+            text.push_str(value);
+        }
+        text.push('}');
+        match Canonical::parse(&text) {
+            Ok(extra) => Some(Some(extra)),
+            Err(error) => {
+                let named = self.extra.iter().chain(&reader.around).find(|(_, value)| Canonical::parse(value).is_err());
+                let name = named.map_or_else(String::new, |(name, _)| name.chars().take(NAME_CHARS_MAX).collect());
+                reader.report(index, &name, format!("cannot be taken: {}", error.message));
+                None
+            }
+        }
     }
 
     /// What a slot holds, if anything valid; two fields of one slot must mean the same.
@@ -176,12 +235,15 @@ impl<'a> Fields<'a> {
 
     fn report_unknown(&self, index: usize, reader: &mut Reader<'_, '_>) {
         for name in &self.unknown {
-            reader.report(index, name, "is no field of an event; correct its name or put it into the payload");
+            let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+            reader.report(index, &name, "is no field of an event; correct its name or put it into the payload");
         }
     }
 }
 
-struct FieldsVisitor;
+struct FieldsVisitor {
+    keeps_all: bool,
+}
 
 impl<'de> Visitor<'de> for FieldsVisitor {
     type Value = Fields<'de>;
@@ -199,11 +261,18 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                     match &mut fields.first[slot as usize] {
                         _ if field.1 == "null" => {}
                         Some((_, text)) if *text == field.1 => {}
+                        Some(first) if self.keeps_all && first.0 != name => {
+                            let kept = if rank(name) < rank(first.0) { std::mem::replace(first, field) } else { field };
+                            fields.extra.push((kept.0.into(), kept.1));
+                        }
                         Some(_) => fields.again.push((slot, field)),
                         empty => *empty = Some(field),
                     }
                 }
-                Name::Envelope => drop(members.next_value::<IgnoredAny>()?),
+                Name::Envelope(name) | Name::Unknown(name) if self.keeps_all => {
+                    fields.extra.push((name, members.next_value::<&RawValue>()?.get()));
+                }
+                Name::Envelope(_) => drop(members.next_value::<IgnoredAny>()?),
                 Name::Unknown(name) => {
                     members.next_value::<IgnoredAny>()?;
                     if fields.unknown.len() < FIELD_ERRORS_MAX {
@@ -276,10 +345,16 @@ fn payload(body: &str, text: &str, user_id: Option<&Canonical>) -> Result<Canoni
     })
 }
 
-/// The payload of an event that the source of this id took in.
-pub(in crate::model) fn payload_of(user_id: Option<&Canonical>, properties: &Canonical, source: &str) -> Canonical {
+/// The payload of an event that the source of this id took in, with what else is to stand in it.
+pub(in crate::model) fn payload_of(
+    user_id: Option<&Canonical>,
+    properties: &Canonical,
+    source: &str,
+    beside: &[(&str, &Canonical)],
+) -> Canonical {
     let (source, nobody) = (Canonical::of_text(source), Canonical::NULL);
-    Canonical::of_members(&[("user_id", user_id.unwrap_or(&nobody)), ("properties", properties), ("source", &source)])
+    let own = [("user_id", user_id.unwrap_or(&nobody)), ("properties", properties), ("source", &source)];
+    Canonical::of_members(&[own.as_slice(), beside].concat())
 }
 
 /// A string of 1 to `bytes_max` bytes.

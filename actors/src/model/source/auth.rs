@@ -1,51 +1,51 @@
-//! Who is believed: the schemes by which senders prove that a request is theirs, over its raw bytes.
+//! Who is believed: the ways in which senders prove that a request is theirs, over its raw bytes.
 //!
-//! One generic scheme with an HMAC, API keys, JWTs, and the schemes of senders that many people have: Standard Webhooks 1.0,
-//! GitHub, Stripe, Slack. Whatever is compared with a secret is compared in constant time. Whoever is not believed learns
-//! what is missing, never what would have been right.
+//! API keys, a generic HMAC, and whatever a [`Recipe`] describes are judged by one verifier driven by data; JWTs by another.
+//! Whatever is compared with a secret is compared in constant time. Whoever is not believed learns what is missing,
+//! never what would have been right.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::jwt::SenderJwt;
-use super::mac::{Mac, from_hex, to_hex};
-use crate::model::access::TokenHash;
+use super::lock::Lock;
+use super::preset::{self, Preset};
+use super::recipe::{HashAlgorithm, KeyForm, Recipe, SignatureScheme, TimeUnit};
 use crate::model::jwt::{JwtAlgorithm, JwtRules};
-use crate::model::signature::{self, SECRET_TEXT_BYTES_MAX, Secret, Unverified};
+use crate::model::signature::{self, Secret};
 
-/// How far the time of a signed request may be from ours, in either direction.
-pub const TOLERANCE_MS: u64 = 300_000;
 /// The longest key of a JWT in bytes: room for the PEM of an RSA key of 16,384 bits.
 pub const JWT_KEY_BYTES_MAX: usize = 4096;
-/// Signatures of one header that are looked at; it comes from outside.
-const SIGNATURES_MAX: usize = 16;
 
 /// How a source knows its sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug)]
 pub enum Authentication {
     /// Everybody who knows the address.
     None,
     ApiKey,
     Hmac,
     Jwt,
-    /// Standard Webhooks 1.0, also under the header names of Svix.
-    Standard,
-    Github,
-    Stripe,
-    Slack,
+    /// As the owner of the source describes it.
+    Recipe,
+    /// As a provider does it that many people have.
+    Preset(&'static Preset),
 }
 
 impl Authentication {
-    pub const ALL: [Authentication; 8] = [
+    const OWN: [Authentication; 5] = [
         Authentication::None,
         Authentication::ApiKey,
         Authentication::Hmac,
         Authentication::Jwt,
-        Authentication::Standard,
-        Authentication::Github,
-        Authentication::Stripe,
-        Authentication::Slack,
+        Authentication::Recipe,
     ];
+
+    /// The names that may be chosen; a recipe is chosen by writing it.
+    pub fn names() -> Vec<&'static str> {
+        let own = Authentication::OWN.iter().take(4).map(|own| own.as_str());
+        own.chain(preset::all().iter().map(|preset| preset.name.as_str())).collect()
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,15 +53,45 @@ impl Authentication {
             Authentication::ApiKey => "api_key",
             Authentication::Hmac => "hmac",
             Authentication::Jwt => "jwt",
-            Authentication::Standard => "standard",
-            Authentication::Github => "github",
-            Authentication::Stripe => "stripe",
-            Authentication::Slack => "slack",
+            Authentication::Recipe => "recipe",
+            Authentication::Preset(preset) => &preset.name,
         }
     }
 
+    /// By one of [`Authentication::names`].
     pub fn from_name(name: &str) -> Option<Authentication> {
-        Authentication::ALL.into_iter().find(|one| one.as_str() == name)
+        let own = Authentication::OWN.into_iter().take(4).find(|one| one.as_str() == name);
+        own.or_else(|| preset::find(name).map(Authentication::Preset))
+    }
+
+    /// The preset, if it is one.
+    pub fn preset(self) -> Option<&'static Preset> {
+        match self {
+            Authentication::Preset(preset) => Some(preset),
+            _ => None,
+        }
+    }
+}
+
+impl PartialEq for Authentication {
+    fn eq(&self, other: &Authentication) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Authentication {}
+
+impl Serialize for Authentication {
+    fn serialize<S: Serializer>(&self, target: S) -> Result<S::Ok, S::Error> {
+        target.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Authentication {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Authentication, D::Error> {
+        let name = Cow::<str>::deserialize(source)?;
+        let known = if name == "recipe" { Some(Authentication::Recipe) } else { Authentication::from_name(&name) };
+        known.ok_or_else(|| serde::de::Error::custom(format_args!("there is no authentication called {name}")))
     }
 }
 
@@ -75,9 +105,13 @@ pub enum HmacAlgorithm {
 
 impl HmacAlgorithm {
     pub fn as_str(self) -> &'static str {
+        self.hash().as_str()
+    }
+
+    pub(super) fn hash(self) -> HashAlgorithm {
         match self {
-            HmacAlgorithm::Sha256 => "sha256",
-            HmacAlgorithm::Sha512 => "sha512",
+            HmacAlgorithm::Sha256 => HashAlgorithm::Sha256,
+            HmacAlgorithm::Sha512 => HashAlgorithm::Sha512,
         }
     }
 }
@@ -91,6 +125,9 @@ pub struct Scheme {
     /// Given exactly where the authentication is by JWT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtRules>,
+    /// Given exactly where the authentication is by recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Box<Recipe>>,
 }
 
 /// Why a text is no key of a scheme; the text is not repeated.
@@ -102,6 +139,10 @@ pub enum BadKey {
     Header,
     #[error("is base64 of 24 to 64 bytes, with or without whsec_ before it; leave it out to have one made")]
     Standard,
+    #[error("is user:password")]
+    Basic,
+    #[error("is a public key of this scheme, as PEM, hexadecimal digits or base64")]
+    Public,
     #[error("is required: the provider shows it to you")]
     Provider,
     #[error("is a text for HS256, and the public key as PEM for EdDSA, ES256 and RS256")]
@@ -115,6 +156,9 @@ pub enum BadKey {
 pub trait Headers {
     /// By name in any case.
     fn get(&self, name: &str) -> Option<&str>;
+
+    /// All of them as they came, also those that [`Headers::get`] gives no value of.
+    fn all(&self) -> Vec<(&str, Cow<'_, str>)>;
 }
 
 impl Headers for &[(&str, &str)] {
@@ -125,18 +169,54 @@ impl Headers for &[(&str, &str)] {
             _ => None,
         }
     }
+
+    fn all(&self) -> Vec<(&str, Cow<'_, str>)> {
+        self.iter().map(|(name, value)| (*name, Cow::from(*value))).collect()
+    }
+}
+
+/// What of a request can prove who sent it.
+#[derive(Clone, Copy)]
+pub struct Incoming<'a> {
+    pub method: &'a str,
+    /// The whole address as the sender knows it, with its query.
+    pub url: &'a str,
+    pub headers: &'a dyn Headers,
+    /// As it came, before anything unpacked or read it.
+    pub body: &'a [u8],
+}
+
+impl<'a> Incoming<'a> {
+    /// A POST to an address that nothing is known of.
+    pub fn of(headers: &'a dyn Headers, body: &'a [u8]) -> Incoming<'a> {
+        Incoming { method: "POST", url: "", headers, body }
+    }
+
+    /// A parameter of the query; none where it is there more than once.
+    pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        let (_, query) = self.url.split_once('?')?;
+        let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(other, _)| other == name);
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => Some(value),
+            _ => None,
+        }
+    }
 }
 
 /// Why a request is not believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
     #[error("the header {0} is missing, or was sent more than once")]
-    Missing(&'static str),
-    #[error("the header {0} does not have its form")]
-    Malformed(&'static str),
+    Missing(Box<str>),
+    #[error("the body has nothing at {0}, where this sender proves who it is")]
+    MissingField(Box<str>),
+    #[error("the parameter {0} is missing in the address, or is there more than once")]
+    MissingParameter(Box<str>),
+    #[error("{0} does not have its form")]
+    Malformed(Box<str>),
     #[error("the time of the request is too far from now; check the clock of the sender")]
     Stale,
-    #[error("the API key is not that of this address")]
+    #[error("the key is not that of this address")]
     ApiKey,
     #[error("the signature does not match; sign the raw body with the key of this address")]
     Mismatch,
@@ -157,11 +237,9 @@ pub struct Proof {
 
 /// One key, ready to judge who has it.
 #[derive(Clone)]
-enum Lock {
-    /// Kept as a hash, so that comparing takes the same time for every length.
-    ApiKey(TokenHash),
-    Mac(Box<Mac>),
-    Standard(Secret),
+enum Locks {
+    /// Any one of several recipes suffices.
+    Recipes(Vec<Lock>),
     Jwt(Box<SenderJwt>),
 }
 
@@ -169,36 +247,79 @@ enum Lock {
 /// Debug, Display or Serialize.
 #[derive(Clone)]
 pub struct Verifier {
-    scheme: Scheme,
-    current: Option<Lock>,
+    current: Option<Locks>,
     /// The key before the last rotation, and until when it counts, in Unix milliseconds.
-    previous: Option<(Lock, i64)>,
+    previous: Option<(Locks, i64)>,
 }
 
 impl Scheme {
+    /// A scheme with nothing more to say than its name.
+    pub fn of(authentication: Authentication) -> Scheme {
+        Scheme { authentication, hmac_algorithm: HmacAlgorithm::Sha256, jwt: None, recipe: None }
+    }
+
     /// Whether the source has a key.
     pub fn has_key(&self) -> bool {
         self.authentication != Authentication::None
     }
 
+    /// The recipes of which any one suffices; none for JWTs, and where nobody has to prove anything.
+    pub fn recipes(&self) -> Cow<'_, [Recipe]> {
+        match self.authentication {
+            Authentication::None | Authentication::Jwt => Cow::Borrowed(&[]),
+            Authentication::ApiKey => vec![Recipe::new(SignatureScheme::Token, "X-API-Key")].into(),
+            Authentication::Hmac => vec![Recipe {
+                prefix: Some(format!("{}=", self.hmac_algorithm.as_str())),
+                // the algorithm is the source's, so that nobody chooses a weaker one
+                algorithm: self.hmac_algorithm.hash(),
+                signed: Some("{timestamp}.{body}".into()),
+                timestamp_header: Some("X-Webhook-Timestamp".into()),
+                timestamp_unit: Some(TimeUnit::Ms),
+                ..Recipe::new(SignatureScheme::Hmac, "X-Webhook-Signature")
+            }]
+            .into(),
+            Authentication::Recipe => self.recipe.iter().map(|recipe| Recipe::clone(recipe)).collect::<Vec<_>>().into(),
+            Authentication::Preset(preset) => Cow::Borrowed(&preset.recipes),
+        }
+    }
+
+    /// Whether the key is a public one.
+    pub fn has_public_key(&self) -> bool {
+        self.recipes().first().is_some_and(|recipe| recipe.scheme.has_public_key())
+    }
+
     /// A new key made of random bytes; none where only somebody else can make it.
     pub fn make_key(&self, random: [u8; 32]) -> Option<String> {
         let shared = || Secret::from_random(random).reveal().to_owned();
+        let plain = |prefix| crate::model::access::secret_text(prefix, random);
         match self.authentication {
-            Authentication::ApiKey => Some(crate::model::access::secret_text("key_", random)),
-            Authentication::Standard => Some(format!("{}{}", signature::STANDARD_PREFIX, shared())),
-            Authentication::Hmac | Authentication::Github => Some(shared()),
+            Authentication::None => None,
+            Authentication::ApiKey => Some(plain("key_")),
+            Authentication::Hmac => Some(shared()),
             Authentication::Jwt => {
                 let shares = self.jwt.as_ref().is_some_and(|rules| rules.algorithm == JwtAlgorithm::Hs256);
                 shares.then(shared)
             }
-            Authentication::None | Authentication::Stripe | Authentication::Slack => None,
+            Authentication::Preset(preset) if !preset.makes_key => None,
+            Authentication::Preset(_) | Authentication::Recipe => {
+                let recipes = self.recipes();
+                let recipe = recipes.first()?;
+                match (recipe.scheme, recipe.key_form) {
+                    (SignatureScheme::Hmac, KeyForm::Standard) => {
+                        Some(format!("{}{}", signature::STANDARD_PREFIX, shared()))
+                    }
+                    (SignatureScheme::Hmac, KeyForm::Text) => Some(shared()),
+                    (SignatureScheme::Token, _) => Some(plain("")),
+                    (SignatureScheme::Basic, _) => Some(format!("stentor:{}", plain(""))),
+                    (SignatureScheme::Ed25519 | SignatureScheme::Ecdsa, _) => None,
+                }
+            }
         }
     }
 
     /// Whether a text can be the key of this scheme.
     pub fn check_key(&self, text: &str) -> Result<(), BadKey> {
-        self.key(text).map(|_| ())
+        self.locks(text).map(|_| ())
     }
 
     /// What is missing where no key is given and none can be made.
@@ -206,23 +327,24 @@ impl Scheme {
         if self.authentication == Authentication::Jwt { BadKey::Jwt } else { BadKey::Provider }
     }
 
-    fn key(&self, text: &str) -> Result<Lock, BadKey> {
-        let most = if self.authentication == Authentication::Jwt { JWT_KEY_BYTES_MAX } else { SECRET_TEXT_BYTES_MAX };
-        let mac = |algorithm| Lock::Mac(Box::new(Mac::new(algorithm, text.as_bytes())));
-        let fits = (1..=most).contains(&text.len());
-        Ok(match (self.authentication, &self.jwt) {
+    fn locks(&self, text: &str) -> Result<Locks, BadKey> {
+        match (self.authentication, &self.jwt) {
             (Authentication::None, _) => return Err(BadKey::NoKey),
-            (Authentication::ApiKey, _) if !fits || !text.bytes().all(|b| b.is_ascii_graphic()) => {
-                return Err(BadKey::Header);
+            (Authentication::Jwt, Some(rules)) if (1..=JWT_KEY_BYTES_MAX).contains(&text.len()) => {
+                return Ok(Locks::Jwt(Box::new(SenderJwt::new(rules, text)?)));
             }
-            (Authentication::ApiKey, _) => Lock::ApiKey(TokenHash::of(text)),
-            (Authentication::Standard, _) => Lock::Standard(Secret::from_standard(text).map_err(|_| BadKey::Standard)?),
-            (Authentication::Jwt, Some(rules)) if fits => Lock::Jwt(Box::new(SenderJwt::new(rules, text)?)),
             (Authentication::Jwt, _) => return Err(BadKey::Jwt),
-            _ if !fits => return Err(BadKey::Length),
-            (Authentication::Hmac, _) => mac(self.hmac_algorithm),
-            (Authentication::Github | Authentication::Stripe | Authentication::Slack, _) => mac(HmacAlgorithm::Sha256),
-        })
+            _ => {}
+        }
+        let (mut locks, mut refusal) = (Vec::new(), None);
+        for recipe in self.recipes().iter() {
+            match Lock::new(recipe, text) {
+                Ok(lock) => locks.push(lock),
+                // a key that fits one of them is none of the others
+                Err(bad) => refusal = refusal.or(Some(bad)),
+            }
+        }
+        if locks.is_empty() { Err(refusal.unwrap_or(BadKey::NoKey)) } else { Ok(Locks::Recipes(locks)) }
     }
 }
 
@@ -232,150 +354,84 @@ impl Verifier {
         let current = match current {
             None if scheme.has_key() => return Err(scheme.missing_key()),
             None => None,
-            Some(text) => Some(scheme.key(text)?),
+            Some(text) => Some(scheme.locks(text)?),
         };
-        let previous = previous.map(|(text, until_ms)| scheme.key(text).map(|key| (key, until_ms))).transpose()?;
-        Ok(Verifier { scheme, current, previous })
+        let previous = previous.map(|(text, until_ms)| scheme.locks(text).map(|key| (key, until_ms))).transpose()?;
+        Ok(Verifier { current, previous })
     }
 
-    /// Whether the sender of these raw bytes is who it has to be, at `now_ms` (Unix milliseconds).
-    pub fn verify(&self, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
+    /// Whether the sender of a request is who it has to be, at `now_ms` (Unix milliseconds).
+    pub fn verify(&self, request: &Incoming<'_>, now_ms: i64) -> Result<Proof, Untrusted> {
         let Some(current) = &self.current else { return Ok(Proof::default()) };
-        let refusal = match self.with(current, headers, body, now_ms) {
+        let refusal = match current.verify(request, now_ms) {
             Ok(proof) => return Ok(proof),
             Err(refusal) => refusal,
         };
         match &self.previous {
-            Some((previous, until_ms)) if now_ms < *until_ms => {
-                self.with(previous, headers, body, now_ms).map_err(|_| refusal)
-            }
+            Some((previous, until_ms)) if now_ms < *until_ms => previous.verify(request, now_ms).map_err(|_| refusal),
             _ => Err(refusal),
         }
     }
 
-    /// What the headers alone tell, before there is a body: a credential that has to be there, has to have its form and must
-    /// not be too old. A signature over the body is not judged.
-    pub fn foresee(&self, headers: &dyn Headers, now_ms: i64) -> Result<(), Untrusted> {
-        match self.verify(headers, b"", now_ms) {
-            // the only thing that another body can put right
-            Ok(_) | Err(Untrusted::Mismatch) => Ok(()),
+    /// What headers and address alone tell, before there is a body: a credential that has to be there, has to have its form and
+    /// must not be too old. What is in the body, and a signature over it, is not judged.
+    pub fn foresee(&self, request: &Incoming<'_>, now_ms: i64) -> Result<(), Untrusted> {
+        match self.verify(request, now_ms) {
+            // what a body can put right
+            Ok(_) | Err(Untrusted::Mismatch | Untrusted::MissingField(_)) => Ok(()),
             Err(refusal) => Err(refusal),
         }
     }
 
-    fn with(&self, key: &Lock, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
-        match (key, self.scheme.authentication) {
-            (Lock::ApiKey(expected), _) => {
-                let given = required(headers, "X-API-Key")?;
-                if TokenHash::of(given).is(expected) { Ok(Proof::default()) } else { Err(Untrusted::ApiKey) }
-            }
-            (Lock::Jwt(sender), _) => {
-                let given = required(headers, "Authorization")?;
+    /// Whether headers and address alone say who the sender is, whatever the body.
+    pub fn needs_no_body(&self) -> bool {
+        match &self.current {
+            None | Some(Locks::Jwt(_)) => true,
+            Some(Locks::Recipes(locks)) => locks.iter().all(Lock::needs_no_body),
+        }
+    }
+
+    /// The recipe by which a request would be judged with the key of now, and the one before while it counts.
+    pub(super) fn locks(&self, request: &Incoming<'_>, now_ms: i64) -> Vec<&Lock> {
+        let previous = self.previous.as_ref().filter(|(_, until_ms)| now_ms < *until_ms).map(|(locks, _)| locks);
+        self.current.iter().chain(previous).filter_map(|locks| locks.choose(request)).collect()
+    }
+
+    /// When a request says that it was made, in Unix milliseconds.
+    pub fn time_of(&self, request: &Incoming<'_>) -> Option<i64> {
+        self.locks(request, i64::MIN).first()?.time_of(request)
+    }
+
+    /// The hexadecimal HMAC of a text with the current key, where there is a shared one.
+    pub fn hex_of(&self, text: &str) -> Option<String> {
+        match &self.current {
+            Some(Locks::Recipes(locks)) => locks.first()?.hex_of(text),
+            _ => None,
+        }
+    }
+}
+
+impl Locks {
+    fn verify(&self, request: &Incoming<'_>, now_ms: i64) -> Result<Proof, Untrusted> {
+        match self {
+            Locks::Jwt(sender) => {
+                const HEADER: &str = "Authorization";
+                let given = request.headers.get(HEADER).ok_or_else(|| Untrusted::Missing(HEADER.into()))?;
                 let bearer = given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-                let (_, token) = bearer.ok_or(Untrusted::Malformed("Authorization"))?;
+                let (_, token) = bearer.ok_or_else(|| Untrusted::Malformed(HEADER.into()))?;
                 sender.verify(token.trim(), now_ms).map(|()| Proof::default())
             }
-            (Lock::Standard(secret), _) => standard(secret, headers, body, now_ms),
-            (Lock::Mac(mac), Authentication::Github) => github(mac, headers, body),
-            (Lock::Mac(mac), Authentication::Stripe) => stripe(mac, headers, body, now_ms),
-            (Lock::Mac(mac), Authentication::Slack) => slack(mac, headers, body, now_ms),
-            (Lock::Mac(mac), _) => self.generic(mac, headers, body, now_ms),
+            // a key opens at least one recipe
+            Locks::Recipes(_) => self.choose(request).ok_or(Untrusted::Mismatch)?.verify(request, now_ms),
         }
     }
 
-    /// `X-Webhook-Signature: sha256=<hex HMAC(key, "<timestamp>.<body>")>` and `X-Webhook-Timestamp` in milliseconds.
-    fn generic(&self, mac: &Mac, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
-        const TIMESTAMP: &str = "X-Webhook-Timestamp";
-        const SIGNATURE: &str = "X-Webhook-Signature";
-        let timestamp = required(headers, TIMESTAMP)?;
-        let given = required(headers, SIGNATURE)?;
-        let at_ms = digits(timestamp).ok_or(Untrusted::Malformed(TIMESTAMP))?;
-        fresh(at_ms, now_ms)?;
-        // the algorithm is the source's, so that nobody chooses a weaker one
-        let hex = given.strip_prefix(self.scheme.hmac_algorithm.as_str()).and_then(|rest| rest.strip_prefix('='));
-        let given = hex.and_then(from_hex).ok_or(Untrusted::Malformed(SIGNATURE))?;
-        proven(mac, &[timestamp.as_bytes(), b".", body], &given)
-    }
-}
-
-/// Standard Webhooks 1.0, whose headers Svix sends under names of its own.
-fn standard(secret: &Secret, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
-    let either = |name, other| headers.get(name).or_else(|| headers.get(other)).ok_or(Untrusted::Missing(name));
-    let id = either("webhook-id", "svix-id")?;
-    let timestamp = either("webhook-timestamp", "svix-timestamp")?;
-    let signatures = either("webhook-signature", "svix-signature")?;
-    digits(timestamp).ok_or(Untrusted::Malformed("webhook-timestamp"))?;
-    let tolerance_s = (TOLERANCE_MS / 1_000) as u32;
-    let verdict =
-        signature::verify_standard(secret, id, timestamp, signatures, body, now_ms.div_euclid(1_000), tolerance_s);
-    match verdict {
-        Ok(()) => Ok(Proof { signature: Some(format!("{timestamp}.{id}")) }),
-        Err(Unverified::Malformed) => Err(Untrusted::Malformed("webhook-signature")),
-        Err(Unverified::Timestamp) => Err(Untrusted::Malformed("webhook-timestamp")),
-        Err(Unverified::Stale) => Err(Untrusted::Stale),
-        Err(Unverified::Secret | Unverified::Mismatch) => Err(Untrusted::Mismatch),
-    }
-}
-
-/// GitHub: the HMAC of the body alone. There is no time in it, so only the id of the delivery tells a repetition.
-fn github(mac: &Mac, headers: &dyn Headers, body: &[u8]) -> Result<Proof, Untrusted> {
-    const SIGNATURE: &str = "X-Hub-Signature-256";
-    let given = required(headers, SIGNATURE)?.strip_prefix("sha256=").and_then(from_hex);
-    proven(mac, &[body], &given.ok_or(Untrusted::Malformed(SIGNATURE))?)
-}
-
-/// Stripe: `t=<seconds>,v1=<hex>` over `<t>.<body>`, with a `v1` for each secret while one is being replaced.
-fn stripe(mac: &Mac, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
-    const SIGNATURE: &str = "Stripe-Signature";
-    let header = required(headers, SIGNATURE)?;
-    let pairs = || header.split(',').filter_map(|pair| pair.trim().split_once('='));
-    let mut times = pairs().filter(|(name, _)| *name == "t");
-    let timestamp = match (times.next(), times.next()) {
-        (Some((_, timestamp)), None) => timestamp,
-        _ => return Err(Untrusted::Malformed(SIGNATURE)),
-    };
-    let at_s = digits(timestamp).ok_or(Untrusted::Malformed(SIGNATURE))?;
-    fresh(at_s.saturating_mul(1_000), now_ms)?;
-    let mut refusal = Untrusted::Malformed(SIGNATURE);
-    for (_, hex) in pairs().filter(|(name, _)| *name == "v1").take(SIGNATURES_MAX) {
-        let Some(given) = from_hex(hex) else { continue };
-        match proven(mac, &[timestamp.as_bytes(), b".", body], &given) {
-            Ok(proof) => return Ok(proof),
-            Err(other) => refusal = other,
+    /// The recipe whose proof the request carries; the first where it carries none.
+    fn choose(&self, request: &Incoming<'_>) -> Option<&Lock> {
+        match self {
+            Locks::Jwt(_) => None,
+            Locks::Recipes(locks) => locks.iter().find(|lock| lock.concerns(request)).or(locks.first()),
         }
-    }
-    Err(refusal)
-}
-
-/// Slack: `v0=<hex>` over `v0:<seconds>:<body>`.
-fn slack(mac: &Mac, headers: &dyn Headers, body: &[u8], now_ms: i64) -> Result<Proof, Untrusted> {
-    const TIMESTAMP: &str = "X-Slack-Request-Timestamp";
-    const SIGNATURE: &str = "X-Slack-Signature";
-    let timestamp = required(headers, TIMESTAMP)?;
-    let given = required(headers, SIGNATURE)?;
-    let at_s = digits(timestamp).ok_or(Untrusted::Malformed(TIMESTAMP))?;
-    fresh(at_s.saturating_mul(1_000), now_ms)?;
-    let given = given.strip_prefix("v0=").and_then(from_hex).ok_or(Untrusted::Malformed(SIGNATURE))?;
-    proven(mac, &[b"v0:", timestamp.as_bytes(), b":", body], &given)
-}
-
-fn required<'h>(headers: &'h dyn Headers, name: &'static str) -> Result<&'h str, Untrusted> {
-    headers.get(name).ok_or(Untrusted::Missing(name))
-}
-
-/// A whole number without a sign. A signed text has one form only.
-fn digits(text: &str) -> Option<i64> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-fn fresh(at_ms: i64, now_ms: i64) -> Result<(), Untrusted> {
-    if at_ms.abs_diff(now_ms) <= TOLERANCE_MS { Ok(()) } else { Err(Untrusted::Stale) }
-}
-
-fn proven(mac: &Mac, parts: &[&[u8]], given: &[u8]) -> Result<Proof, Untrusted> {
-    match mac.signs(parts, given) {
-        true => Ok(Proof { signature: Some(to_hex(given)) }),
-        false => Err(Untrusted::Mismatch),
     }
 }
 

@@ -1,16 +1,20 @@
 //! From a body that is believed to drafts: our own form of events, or whatever a provider sends as one event each.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Authentication, Headers};
-use super::pointer;
+use super::auth::Headers;
+use super::handshake::{self, Reply};
+use super::preset::Preset;
+use super::recipe::Recipe;
 use super::rule::Rule;
 use super::schema::Schema;
 use super::strict;
-use crate::model::draft::{self, BodyForm, DraftError, FieldError, Limits, Shape, Sorted};
+use super::{form, pointer};
+use crate::model::draft::{
+    self, BodyForm, DEDUPE_ID_BYTES_MAX, DraftError, FIELD_ERRORS_MAX, FieldError, Limits, Shape, Sorted,
+};
 use crate::model::event::Draft;
 use crate::model::json::{self, Canonical, JsonError};
 
@@ -19,7 +23,12 @@ use crate::model::json::{self, Canonical, JsonError};
 pub struct Config<'a> {
     /// Its id, which every event names.
     pub id: &'a str,
-    pub authentication: Authentication,
+    /// The provider, if it is one that is known.
+    pub preset: Option<&'static Preset>,
+    /// The recipe that its owner wrote.
+    pub recipe: Option<&'a Recipe>,
+    /// JSON pointers to what nobody but the sender may know.
+    pub secrets: &'a [&'a str],
     /// Where the type of an event is; none: the body is in our own form.
     pub rules: &'a [Rule],
     pub schema: Option<&'a Schema>,
@@ -33,7 +42,7 @@ pub struct Config<'a> {
 #[serde(rename_all = "lowercase")]
 pub enum Content {
     Json,
-    /// `application/x-www-form-urlencoded`, in which GitHub can wrap its JSON and in which Slack sends commands.
+    /// `application/x-www-form-urlencoded`.
     Form,
 }
 
@@ -41,8 +50,8 @@ pub enum Content {
 #[derive(Debug, PartialEq)]
 pub enum Read {
     Events(Taken),
-    /// Slack asks whether somebody is there; this text is the answer.
-    Challenge(String),
+    /// The provider asks whether somebody is there.
+    Question(Reply),
 }
 
 /// The events of a body.
@@ -52,7 +61,7 @@ pub struct Taken {
     pub drafts: Vec<Draft>,
     /// What is wrong with the events that were left out of a partial batch, and their JSON texts.
     pub errors: Vec<FieldError>,
-    pub refused: Vec<String>,
+    pub refused: Vec<Box<str>>,
     /// The provider's own id of this delivery, if it gave one.
     pub delivery: Option<String>,
 }
@@ -60,72 +69,158 @@ pub struct Taken {
 /// Why a body cannot be taken.
 pub type Refused = DraftError;
 
-/// Whether a body may be a form: where a provider sends one, and the whole of it is an event.
-pub fn takes_forms(authentication: Authentication, rules: &[Rule]) -> bool {
-    !rules.is_empty() && matches!(authentication, Authentication::Github | Authentication::Slack)
+/// Why the headers of a request say that its body cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("The body is packed in a way that is not known, or damaged; send it again without a Content-Encoding")]
+    Packed,
+    #[error("Send application/json or application/x-www-form-urlencoded")]
+    Type,
+}
+
+impl Content {
+    /// What the headers say about a body. The signature was checked before, over whatever it is. Some senders say
+    /// `text/plain` of JSON; they are understood where something proves who they are (`is_verified`), because a browser sends
+    /// such a body for any page.
+    ///
+    /// # Errors
+    /// Nothing here can read it.
+    pub fn of(headers: &dyn Headers, is_verified: bool) -> Result<Content, Unreadable> {
+        let Some(value) = headers.get("content-type") else { return Ok(Content::Json) };
+        let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match kind.as_str() {
+            "application/json" => Ok(Content::Json),
+            "text/plain" | "text/json" if is_verified => Ok(Content::Json),
+            kind if kind.starts_with("application/") && kind.ends_with("+json") => Ok(Content::Json),
+            "application/x-www-form-urlencoded" => Ok(Content::Form),
+            _ => Err(Unreadable::Type),
+        }
+    }
 }
 
 impl Config<'_> {
     /// Reads a body of this content.
+    ///
+    /// # Errors
+    /// What of it cannot be taken; nothing of it is.
     pub fn read(&self, headers: &dyn Headers, body: &[u8], content: Content) -> Result<Read, Refused> {
+        let json: Cow<'_, str> = match content {
+            Content::Json => text(body)?,
+            Content::Form => match self.rules.is_empty() {
+                true => form::event(body)?.into(),
+                false => form::json(body, self.wraps_json())?.into(),
+            },
+        };
+        let json = json.trim_matches([' ', '\t', '\r', '\n']);
+        strict::check(json).map_err(malformed)?;
         if !self.rules.is_empty() {
-            return self.whole(headers, body, content);
+            return self.by_rules(headers, json);
         }
-        strict::check(&text(body)?).map_err(malformed)?;
         let shape = Shape::TakenIn(self.id);
         let Sorted { mut drafts, errors, refused } = match self.partial {
-            true => draft::sort(body, &self.limits, shape)?,
+            true => draft::sort(json.as_bytes(), &self.limits, shape)?,
             false => {
-                let drafts = draft::parse_as(body, BodyForm::Json, &self.limits, shape)?.drafts;
+                let drafts = draft::parse_as(json.as_bytes(), BodyForm::Json, &self.limits, shape)?.drafts;
                 Sorted { drafts, errors: Vec::new(), refused: Vec::new() }
             }
         };
         drafts.iter_mut().for_each(|draft| self.mark(draft));
-        Ok(Read::Events(Taken { drafts, errors, refused, delivery: None }))
+        let refused = refused.into_iter().map(Into::into).collect();
+        Ok(Read::Events(Taken { drafts, errors, refused, delivery: self.delivery(headers, json) }))
     }
 
-    /// The whole body as the properties of one event.
-    fn whole(&self, headers: &dyn Headers, body: &[u8], content: Content) -> Result<Read, Refused> {
-        let text = match content {
-            Content::Json => text(body)?,
-            Content::Form => json_of_form(body)?.into(),
+    /// A body in the provider's own form: an object is one event, each element of an array is one.
+    fn by_rules(&self, headers: &dyn Headers, json: &str) -> Result<Read, Refused> {
+        let asked = self.preset.and_then(|preset| handshake::signed(preset.handshake?, headers, json));
+        if let Some(asked) = asked {
+            return asked.map(Read::Question).map_err(|(field, e)| wrong(0, field, &e.to_string()));
+        }
+        let public = match self.secrets {
+            [] => Cow::Borrowed(json),
+            secrets => pointer::redacted(json, secrets).into(),
         };
-        let json = text.trim_matches([' ', '\t', '\r', '\n']);
-        strict::check(json).map_err(malformed)?;
-        let (bytes, limit) = (json.len(), self.limits.event_bytes);
-        if bytes > limit {
-            return Err(DraftError::EventTooLarge { index: 0, bytes, limit });
-        }
-        if !json.starts_with('{') {
-            return Err(wrong("", "the body must be a JSON object"));
-        }
-        let found = |pointer| Some(pointer::scalar(pointer::at(json, pointer)?)?.into_owned());
-        if self.authentication == Authentication::Slack && found("/type").as_deref() == Some("url_verification") {
-            let challenge = found("/challenge");
-            return challenge.map(Read::Challenge).ok_or_else(|| wrong("challenge", "is missing"));
-        }
-        let Some(kind) = Rule::first(self.rules, headers, json) else {
-            return Err(wrong(&Rule::described(self.rules), "names no event type"));
+        let inner = self.preset.and_then(|preset| pointer::at(&public, preset.elements.as_deref()?));
+        let events = inner.unwrap_or(&public);
+        let limit = self.limits.batch_events;
+        let elements = match events.as_bytes().first() {
+            Some(b'{') => vec![events],
+            // strict checked that it is one array
+            Some(b'[') => match pointer::elements(events, limit).unwrap_or_default() {
+                (_, 0) => return Err(DraftError::Empty),
+                (_, count) if count > limit => return Err(DraftError::TooManyEvents { count, limit }),
+                (elements, _) => elements,
+            },
+            None => return Err(DraftError::Empty),
+            _ => {
+                return Err(wrong(0, "", "the body must be a JSON object, or an array with one event in each element"));
+            }
         };
-        let properties = Canonical::parse(json).map_err(malformed)?;
-        let payload = draft::payload_of(None, &properties, self.id);
-        let mut draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
+        let mut taken = Taken { drafts: Vec::new(), errors: Vec::new(), refused: Vec::new(), delivery: None };
+        for (index, text) in elements.into_iter().enumerate() {
+            let (bytes, limit) = (text.len(), self.limits.event_bytes);
+            if bytes > limit {
+                return Err(DraftError::EventTooLarge { index, bytes, limit });
+            }
+            match self.event(headers, index, text) {
+                Ok(draft) => taken.drafts.push(draft),
+                Err(error) => {
+                    if taken.errors.len() < FIELD_ERRORS_MAX || self.partial {
+                        taken.errors.push(error);
+                    }
+                    taken.refused.push(text.into());
+                }
+            }
+        }
+        if !taken.errors.is_empty() && (!self.partial || taken.drafts.is_empty()) {
+            return Err(DraftError::Invalid(taken.errors));
+        }
+        taken.delivery = self.delivery(headers, json);
+        Ok(Read::Events(taken))
+    }
+
+    /// The whole of a JSON text as the properties of one event.
+    fn event(&self, headers: &dyn Headers, index: usize, text: &str) -> Result<Draft, FieldError> {
+        let error = |field: &str, message: &str| FieldError { index, field: field.into(), message: message.into() };
+        let kind = match Rule::first(self.rules, headers, text) {
+            Ok(Some(kind)) => kind,
+            Ok(None) => return Err(error(&Rule::described(self.rules), "names no event type")),
+            Err(too_long) => return Err(error(&Rule::described(self.rules), &too_long.to_string())),
+        };
+        let read = match text.starts_with('{') {
+            true => Canonical::parse(text),
+            false => Canonical::parse(&format!("{{\"value\":{text}}}")),
+        };
+        let properties = read.map_err(|e| error("", &e.to_string()))?;
+        let payload = draft::payload_of(None, &properties, self.id, &[]);
+        let mut draft =
+            Draft { kind, ts_ms: None, session: None, payload, dedupe_id: self.event_id(text), validated: None };
         self.mark(&mut draft);
-        let delivery = self.delivery(headers, json);
-        Ok(Read::Events(Taken { drafts: vec![draft], errors: Vec::new(), refused: Vec::new(), delivery }))
+        Ok(draft)
+    }
+
+    /// Whether the provider can wrap its JSON in the field `payload` of a form.
+    fn wraps_json(&self) -> bool {
+        self.preset.is_some_and(|preset| preset.wraps_json)
     }
 
     /// The provider's own id of a delivery, which is the same when it is sent again; none where it gives none.
     pub fn delivery(&self, headers: &dyn Headers, json: &str) -> Option<String> {
-        let header = |name| headers.get(name).map(str::to_owned);
-        let found = |pointer| Some(pointer::scalar(pointer::at(json, pointer)?)?.into_owned());
-        match self.authentication {
-            Authentication::Standard => header("webhook-id").or_else(|| header("svix-id")),
-            Authentication::Github => header("X-GitHub-Delivery"),
-            Authentication::Stripe => found("/id"),
-            Authentication::Slack => found("/event_id"),
-            _ => None,
+        let found = |pointer: &str| Some(pointer::scalar(pointer::at(json, pointer)?)?.into_owned());
+        if let Some(recipe) = self.recipe {
+            let header = recipe.id_header.as_deref().and_then(|name| headers.get(name)).map(str::to_owned);
+            return header.or_else(|| found(recipe.id_field.as_deref()?));
         }
+        let id = &self.preset?.id;
+        let header = id.header.iter().find_map(|name| headers.get(name)).map(str::to_owned);
+        header.or_else(|| found(id.field.as_deref()?))
+    }
+
+    /// The provider's own id of one event, of all the parts that it has.
+    fn event_id(&self, text: &str) -> Option<Box<str>> {
+        let parts = &self.preset?.id.event;
+        let part = |pointer: &String| pointer::at(text, pointer).and_then(pointer::scalar);
+        let id = parts.iter().map(part).collect::<Option<Vec<_>>>().filter(|parts| !parts.is_empty())?.join(" ");
+        (id.len() <= DEDUPE_ID_BYTES_MAX).then(|| id.into())
     }
 
     /// Notes whether the event is as the schema says.
@@ -139,27 +234,6 @@ impl Config<'_> {
     }
 }
 
-/// The JSON that a form stands for: its field `payload`, or an object of all its fields.
-fn json_of_form(body: &[u8]) -> Result<String, Refused> {
-    let fields: Vec<_> = url::form_urlencoded::parse(body).collect();
-    let mut names = HashSet::new();
-    let twice = fields.iter().find(|(name, _)| !names.insert(name));
-    if let Some((name, _)) = twice {
-        return Err(wrong(name, "is in the form more than once"));
-    }
-    // what stands here was no UTF-8
-    if fields.iter().any(|(name, value)| name.contains('\u{fffd}') || value.contains('\u{fffd}')) {
-        return Err(wrong("", "the form is not UTF-8"));
-    }
-    if let Some((_, payload)) = fields.iter().find(|(name, _)| name == "payload") {
-        return Ok(json::without_lone_surrogates(payload).into_owned());
-    }
-    let member = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
-        format!("{}:{}", Canonical::of_text(name).as_str(), Canonical::of_text(value).as_str())
-    };
-    Ok(format!("{{{}}}", fields.iter().map(member).collect::<Vec<_>>().join(",")))
-}
-
 fn text(body: &[u8]) -> Result<Cow<'_, str>, Refused> {
     json::text(body).map_err(malformed)
 }
@@ -169,8 +243,8 @@ fn malformed(error: JsonError) -> Refused {
     DraftError::Malformed { line, column, message }
 }
 
-fn wrong(field: &str, message: &str) -> Refused {
-    DraftError::Invalid(vec![FieldError { index: 0, field: field.into(), message: message.into() }])
+fn wrong(index: usize, field: &str, message: &str) -> Refused {
+    DraftError::Invalid(vec![FieldError { index, field: field.into(), message: message.into() }])
 }
 
 #[cfg(test)]

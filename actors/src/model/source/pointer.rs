@@ -24,9 +24,95 @@ pub(super) fn at<'a>(text: &'a str, pointer: &str) -> Option<&'a str> {
     })
 }
 
+/// Like [`at`], with `*` for each element of an array: what is found in each, or that nothing is there.
+pub(super) fn each<'a>(text: &'a str, pointer: &str) -> Vec<Option<&'a str>> {
+    let mut found = vec![Some(text)];
+    for token in pointer.split('/').skip(1) {
+        let step = |text: &'a str| match (token, text.as_bytes().first()) {
+            ("*", Some(b'[')) => elements(text, usize::MAX).unwrap_or_default().0.into_iter().map(Some).collect(),
+            _ => vec![at(text, &format!("/{token}"))],
+        };
+        found = found.into_iter().flat_map(|text| text.map_or_else(|| vec![None], step)).collect();
+    }
+    found
+}
+
+/// The text without what stands at these pointers: in its place says a text that something was there.
+pub(super) fn redacted(text: &str, pointers: &[&str]) -> String {
+    let place = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
+    let found = pointers.iter().flat_map(|pointer| each(text, pointer).into_iter().flatten());
+    let mut places: Vec<_> = found.map(|part| (place(part), part.len())).collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, length) in places {
+        // what stands within something that was taken out is gone already
+        if at >= from {
+            out.push_str(&text[from..at]);
+            out.push_str("\"[removed]\"");
+            from = at + length;
+        }
+    }
+    out.push_str(&text[from..]);
+    out
+}
+
+/// The name of the first member of an object that is not called `besides`.
+pub(super) fn name_besides(object: &str, besides: &str) -> Option<String> {
+    serde_json::Deserializer::from_str(object).deserialize_map(NameBesides(besides)).ok()?
+}
+
+struct NameBesides<'n>(&'n str);
+
+impl<'de> Visitor<'de> for NameBesides<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = members.next_key::<Cow<'de, str>>()? {
+            members.next_value::<IgnoredAny>()?;
+            if found.is_none() && name != self.0 {
+                found = Some(name.into_owned());
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// The value of a member of an object, by its name.
 pub(super) fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     serde_json::Deserializer::from_str(object).deserialize_map(Member(name)).ok()?
+}
+
+/// The texts of the first `limit` elements of an array, and how many there are; none where it is no array.
+pub(super) fn elements(array: &str, limit: usize) -> Option<(Vec<&str>, usize)> {
+    serde_json::Deserializer::from_str(array).deserialize_seq(Elements(limit)).ok()
+}
+
+struct Elements(usize);
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = (Vec<&'de str>, usize);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let (mut first, mut count) = (Vec::new(), 0);
+        while let Some(element) = elements.next_element::<&RawValue>()? {
+            if count < self.0 {
+                first.push(element.get());
+            }
+            count += 1;
+        }
+        Ok((first, count))
+    }
 }
 
 fn element(array: &str, index: usize) -> Option<&str> {
@@ -106,6 +192,17 @@ mod tests {
         ] {
             assert_eq!(at(text, pointer), found, "{pointer}");
         }
+    }
+
+    #[test]
+    fn a_star_means_each_element_and_a_redaction_takes_out_what_is_there() {
+        let text = r#"{"value":[{"s":"x","n":1},{"n":2}],"s":{"s":1}}"#;
+        assert_eq!(each(text, "/value/*/s"), [Some("\"x\""), None]);
+        assert_eq!(each(text, "/none/*/s"), [None]);
+        assert!(each(r#"{"value":[]}"#, "/value/*/s").is_empty());
+        let expected = r#"{"value":[{"s":"[removed]","n":1},{"n":2}],"s":"[removed]"}"#;
+        assert_eq!(redacted(text, &["/s", "/value/*/s", "/s/s", "/absent"]), expected);
+        assert_eq!(redacted("no JSON", &["/a"]), "no JSON");
     }
 
     #[test]

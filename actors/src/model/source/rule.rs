@@ -20,6 +20,8 @@ pub enum Rule {
     Header { header: String },
     /// A text, number or boolean in the body, by JSON pointer (RFC 6901).
     Pointer { pointer: String },
+    /// The name of the first member of the body that is not called so.
+    Besides { besides: String },
     /// Always this type.
     Fixed(String),
 }
@@ -30,6 +32,8 @@ pub enum BadRule {
     Header,
     #[error("a pointer is a JSON pointer (RFC 6901) of up to 128 bytes, for example /type")]
     Pointer,
+    #[error("besides is the name of a member, of 1 to 128 bytes")]
+    Besides,
     #[error("a fixed type is 1 to 64 of the characters A-Z a-z 0-9 _ . : -")]
     Fixed,
     #[error("must be {{\"header\": name}}, {{\"pointer\": \"/path\"}}, a type, or a list of 1 to 8 of these")]
@@ -60,6 +64,7 @@ impl Rule {
                 (fits(name) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), BadRule::Header)
             }
             Rule::Pointer { pointer } => (fits(pointer) && pointer::is_pointer(pointer), BadRule::Pointer),
+            Rule::Besides { besides } => (fits(besides), BadRule::Besides),
             Rule::Fixed(text) => (EventType::new(text).is_ok(), BadRule::Fixed),
         };
         if good { Ok(()) } else { Err(otherwise) }
@@ -67,26 +72,26 @@ impl Rule {
 
     /// What counts where the owner of a source says nothing. None: the events come in our own form.
     pub fn defaults(authentication: Authentication) -> Vec<Rule> {
-        let pointer = |pointer: &str| Rule::Pointer { pointer: pointer.into() };
-        match authentication {
-            Authentication::None | Authentication::ApiKey | Authentication::Hmac | Authentication::Jwt => Vec::new(),
-            Authentication::Standard | Authentication::Stripe => vec![pointer("/type")],
-            Authentication::Github => vec![Rule::Header { header: "X-GitHub-Event".into() }],
-            // an event of the Events API, an interaction, a slash command
-            Authentication::Slack => vec![pointer("/event/type"), pointer("/type"), pointer("/command")],
-        }
+        authentication.preset().map_or_else(Vec::new, |preset| preset.event_type.clone())
     }
 
     /// The type that the first rule finds which finds one. `body` is JSON.
-    pub fn first(rules: &[Rule], headers: &dyn Headers, body: &str) -> Option<EventType> {
-        rules.iter().find_map(|rule| {
-            let text: Cow<'_, str> = match rule {
-                Rule::Header { header } => headers.get(header)?.into(),
-                Rule::Pointer { pointer } => pointer::scalar(pointer::at(body, pointer)?)?,
-                Rule::Fixed(text) => text.into(),
+    ///
+    /// # Errors
+    /// What it found is longer than a type may be.
+    pub fn first(rules: &[Rule], headers: &dyn Headers, body: &str) -> Result<Option<EventType>, TooLong> {
+        for rule in rules {
+            let found: Option<Cow<'_, str>> = match rule {
+                Rule::Header { header } => headers.get(header).map(Into::into),
+                Rule::Pointer { pointer } => pointer::at(body, pointer).and_then(pointer::scalar),
+                Rule::Besides { besides } => pointer::name_besides(body, besides).map(Into::into),
+                Rule::Fixed(text) => Some(text.into()),
             };
-            fitting(&text)
-        })
+            if let Some(kind) = found.map(|text| fitting(&text)).transpose()?.flatten() {
+                return Ok(Some(kind));
+            }
+        }
+        Ok(None)
     }
 
     /// What the rules look at, for whoever has to mend a body in which they found nothing.
@@ -94,25 +99,29 @@ impl Rule {
         let one = |rule: &Rule| match rule {
             Rule::Header { header } => format!("the header {header}"),
             Rule::Pointer { pointer } => pointer.clone(),
+            Rule::Besides { besides } => format!("a member besides {besides}"),
             Rule::Fixed(text) => text.clone(),
         };
         rules.iter().map(one).collect::<Vec<_>>().join(", ")
     }
-
-    /// The headers that the rules read.
-    pub fn headers(rules: &[Rule]) -> impl Iterator<Item = &str> {
-        rules.iter().filter_map(|rule| match rule {
-            Rule::Header { header } => Some(header.as_str()),
-            _ => None,
-        })
-    }
 }
 
-/// The text as an event type: `_` for each character that a type cannot have, and no longer than a type may be.
-fn fitting(text: &str) -> Option<EventType> {
+/// A type that a sender gives is longer than a type may be. It is not cut, so that no two types become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("names an event type of {chars} characters; a type has {TYPE_BYTES_MAX} at most")]
+pub struct TooLong {
+    pub chars: usize,
+}
+
+/// The text as an event type: `_` for each character that a type cannot have. None: there is nothing in it.
+fn fitting(text: &str) -> Result<Option<EventType>, TooLong> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-');
-    let fitting: String = text.trim().chars().take(TYPE_BYTES_MAX).map(|c| if allowed(c) { c } else { '_' }).collect();
-    EventType::new(&fitting).ok()
+    let chars = text.trim().chars().count();
+    if chars > TYPE_BYTES_MAX {
+        return Err(TooLong { chars });
+    }
+    let fitting: String = text.trim().chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    Ok(EventType::new(&fitting).ok())
 }
 
 #[cfg(test)]
@@ -123,19 +132,28 @@ mod tests {
     #[test]
     fn the_first_rule_that_finds_something_names_the_type() {
         let rules = Rule::list(json!([{"header": "X-Kind"}, {"pointer": "/event/type"}, "other"])).expect("rules");
-        let kind =
-            |headers: &[(&str, &str)], body: &str| Rule::first(&rules, &headers, body).expect("a type").to_string();
+        let kind = |headers: &[(&str, &str)], body: &str| {
+            Rule::first(&rules, &headers, body).expect("no long type").expect("a type").to_string()
+        };
         assert_eq!(kind(&[("x-kind", "push")], r#"{"event":{"type":"message"}}"#), "push");
         assert_eq!(kind(&[], r#"{"event":{"type":"message"}}"#), "message");
         assert_eq!(kind(&[("x-kind", " ")], r#"{"event":{"type":[1]}}"#), "other");
     }
 
     #[test]
-    fn characters_that_a_type_cannot_have_are_replaced() {
-        let of = |text: &str| fitting(text).map(|kind| kind.to_string());
-        assert_eq!(of("checkout.session completed/ä"), Some("checkout.session_completed__".into()));
-        assert_eq!(of(&"ä".repeat(100)), Some("_".repeat(64)));
-        assert_eq!(of("  "), None);
+    fn characters_that_a_type_cannot_have_are_replaced_and_none_is_cut_off() {
+        let of = |text: &str| fitting(text).map(|kind| kind.map(|kind| kind.to_string()));
+        assert_eq!(of("checkout.session completed/ä"), Ok(Some("checkout.session_completed__".into())));
+        assert_eq!(of(&format!(" {} ", "ä".repeat(64))), Ok(Some("_".repeat(64))));
+        assert_eq!(of(&"a".repeat(65)), Err(TooLong { chars: 65 }));
+        assert_eq!(of("  "), Ok(None));
+    }
+
+    #[test]
+    fn a_type_that_is_too_long_is_not_passed_over_for_a_later_rule() {
+        let rules = Rule::list(json!([{"pointer": "/type"}, "other"])).expect("rules");
+        let body = json!({ "type": "x".repeat(65) }).to_string();
+        assert_eq!(Rule::first(&rules, &[].as_slice(), &body), Err(TooLong { chars: 65 }));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Schema {
         Ok(schema)
     }
 
-    /// Whether each field is there and of its type. `event_type` and `user_id` are those of the event, unless the
+    /// Whether each field that is there is of its type. `event_type` and `user_id` are those of the event, unless the
     /// properties have fields of these names; everything else stands in the properties. `null` is the same as not there.
     pub fn fits(&self, kind: &EventType, user_id: Option<&str>, properties: &str) -> bool {
         self.0.iter().all(|(name, expected)| {
@@ -68,8 +68,9 @@ impl Schema {
 }
 
 fn is_of(expected: FieldType, json: Option<&str>) -> bool {
-    let first = json.and_then(|json| json.as_bytes().first().copied());
+    let first = json.filter(|json| *json != "null").and_then(|json| json.as_bytes().first().copied());
     match expected {
+        _ if first.is_none() => true,
         FieldType::Unknown => true,
         FieldType::String => first == Some(b'"'),
         FieldType::Number => matches!(first, Some(b'-' | b'0'..=b'9')),
@@ -111,7 +112,6 @@ mod tests {
         }
         for (kind, json) in [
             ("string", "1"),
-            ("string", "null"),
             ("number", r#""1""#),
             ("boolean", "0"),
             ("date", "1705314600000"),
@@ -120,14 +120,16 @@ mod tests {
         ] {
             assert!(!fits("x", kind, &format!("{{\"x\":{json}}}")), "{kind} {json}");
         }
-        assert!(!fits("x", "string", "{}"));
-        assert!(fits("x", "unknown", "{}"));
+        for kind in ["string", "number", "boolean", "date", "unknown"] {
+            assert!(fits("x", kind, "{}") && fits("x", kind, r#"{"x":null}"#), "{kind}");
+        }
     }
 
     #[test]
     fn the_fields_of_the_event_itself_can_be_named() {
         assert!(fits("event_type", "string", "{}") && fits("user_id", "string", "{}"));
-        assert!(!fits("user_id", "number", "{}"));
+        assert!(!fits("event_type", "number", "{}"));
+        assert!(!fits("user_id", "number", r#"{"user_id":"u"}"#));
         assert!(fits("user_id", "number", r#"{"user_id":7}"#));
     }
 

@@ -13,7 +13,33 @@ const TAG: &str = "Sources";
 const MANAGES: Access = Access::Scope(Scope::Manage);
 
 fn authentication() -> Value {
-    json!({ "type": "string", "enum": Authentication::ALL.map(Authentication::as_str), "description": "How a sender proves itself." })
+    let name =
+        json!({ "type": "string", "enum": Authentication::names(), "description": "How a sender proves itself." });
+    json!({ "oneOf": [name, recipe()] })
+}
+
+/// How requests are signed, as its owner writes it.
+fn recipe() -> Value {
+    let header = || json!({ "type": "string", "maxLength": 128 });
+    let pointer =
+        || json!({ "type": "string", "maxLength": 256, "description": "A JSON pointer (RFC 6901) into the body." });
+    let part = |description: &str| json!({ "type": "string", "maxLength": 256, "description": description });
+    let mut recipe = object(json!({
+        "scheme": one_of(&["hmac", "ed25519", "ecdsa", "token", "basic"], "What proves who the sender is."),
+        "header?": header(), "prefix?": part("Before each signature."), "separator?": part("Between the parts of the header; `,`."),
+        "encoding?": one_of(&["hex", "base64"], "How the signature is written."),
+        "algorithm?": one_of(&["sha1", "sha256", "sha512"], "Its hash."),
+        "signed?": part("What is signed, of `{timestamp} {id} {url} {method} {body} {form_sorted}`; the body."),
+        "timestamp_header?": header(), "timestamp_prefix?": part("Before the time."),
+        "timestamp_unit?": one_of(&["s", "ms", "iso"], "How the time is written."),
+        "tolerance_s?": json!({ "type": "integer", "minimum": 1, "maximum": 86_400, "default": 300 }),
+        "id_header?": header(), "signature_field?": pointer(), "timestamp_field?": pointer(), "id_field?": pointer(),
+        "token_field?": pointer(), "token_query?": part("The parameter of the address with the token."),
+        "body_hash_query?": part("The parameter of the address with the SHA-256 of the body."),
+        "key_form?": one_of(&["text", "standard"], "Whether the secret is its text, or base64 as Standard Webhooks writes it."),
+    }));
+    recipe["description"] = "A recipe: how requests are signed.".into();
+    recipe
 }
 
 fn algorithm() -> Value {
@@ -30,6 +56,7 @@ fn event_type() -> Value {
         { "type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$", "description": "Always this type." },
         object(json!({ "header": { "type": "string", "pattern": "^[A-Za-z0-9-]{1,128}$" } })),
         object(json!({ "pointer": { "type": "string", "maxLength": 128, "description": "A JSON pointer (RFC 6901)." } })),
+        object(json!({ "besides": { "type": "string", "maxLength": 128, "description": "The first member that is not called so: its name." } })),
     ] });
     json!({
         "anyOf": [{ "type": "null" }, one, { "type": "array", "items": one, "minItems": 1, "maxItems": 8 }],
@@ -102,6 +129,14 @@ fn example_in_short() -> Value {
     })
 }
 
+fn public_key() -> Value {
+    json!({ "type": "string", "minLength": 1, "description": "The public key of the sender: PEM, hexadecimal digits or base64." })
+}
+
+fn verify_token() -> Value {
+    json!({ "type": "string", "minLength": 8, "maxLength": 256, "description": "What Meta shows when it asks; absent: made." })
+}
+
 fn key() -> Value {
     json!({ "type": "string", "minLength": 1, "description": "A key of yours; absent: made, and shown once." })
 }
@@ -115,11 +150,14 @@ pub fn create(place: &Place<'_>) -> Operation {
         "authentication": authentication(),
         "name?": text_or_null("What people call it."),
         "channel?": text("Where its events go: `map:<id or slug>` or `organization:<id>`."),
-        "secretKey?": key(), "apiKey?": key(), "hmacAlgorithm?": algorithm(), "jwt?": jwt, "eventType?": event_type(), "schema?": schema(),
+        "secretKey?": key(), "apiKey?": key(), "publicKey?": public_key(), "verifyToken?": verify_token(), "hmacAlgorithm?": algorithm(), "jwt?": jwt, "eventType?": event_type(), "schema?": schema(),
         "rateLimit?": rate_asked(),
     }));
     let made = place.named("NewSource", |_| object(members()));
-    let made = object(json!({ "endpoint": made, "secret?": text("The key that was made. Shown only here.") }));
+    let made = object(json!({
+        "endpoint": made, "secret?": text("The key that was made. Shown only here."),
+        "verifyToken?": text("The token that was made and that the provider shows when it asks. Shown only here."),
+    }));
     Operation::new(TAG, "Create a source", MANAGES)
         .body(asked, json!({ "name": "game server", "authentication": "api_key" }))
         .answers(
@@ -156,6 +194,7 @@ pub fn change(place: &Place<'_>) -> Operation {
     let mut asked = object(json!({
         "name?": text_or_null("What people call it."),
         "status?": one_of(&["active", "paused"], "Whether it is to take events in."),
+        "verifyToken?": verify_token(),
         "hmacAlgorithm?": algorithm(), "jwt?": jwt, "eventType?": event_type(), "schema?": schema(), "rateLimit?": rate_asked(),
     }));
     // what was read may be sent back
@@ -187,7 +226,7 @@ pub fn status(_: &Place<'_>) -> Operation {
 pub fn rotate_secret(_: &Place<'_>) -> Operation {
     let grace = || json!({ "type": "integer", "minimum": 0, "maximum": OVERLAP_MAX_S, "default": 0 });
     let asked = object(json!({
-        "graceSeconds?": grace(), "grace_seconds?": grace(), "secretKey?": key(), "apiKey?": key(),
+        "graceSeconds?": grace(), "grace_seconds?": grace(), "secretKey?": key(), "apiKey?": key(), "publicKey?": public_key(),
         "jwt?": object(json!({ "key": text("The new key.") })),
     }));
     let form = object(json!({
@@ -242,10 +281,14 @@ pub fn list_letters(place: &Place<'_>) -> Operation {
 pub fn get_letter(place: &Place<'_>) -> Operation {
     let letter = place.named("DeadLetterWithBody", |_| {
         let mut members = letter_members();
+        let pair = json!({ "type": "array", "items": { "type": "string" }, "minItems": 2, "maxItems": 2 });
+        members["headers"] = list(pair);
         members["body"] = text("What was sent, as far as it is kept.");
+        members["bodyBase64?"] = text("The same exactly, where it is not UTF-8.");
         object(members)
     });
     let mut example = letter_example();
+    example["headers"] = json!([["content-type", "application/json"]]);
     example["body"] = "{}".into();
     Operation::new(TAG, "Get a dead letter", MANAGES).answers(
         200,
@@ -273,10 +316,79 @@ fn accepted_example() -> Value {
 
 pub fn retry_letter(_: &Place<'_>) -> Operation {
     let challenge = object(json!({ "challenge": text("A letter that was no event but a challenge of its sender.") }));
+    let edited = object(json!({
+        "body?": text("What to send in the place of its body."),
+        "bodyBase64?": text("The same for bytes that are no text."),
+        "contentType?": text("What to send in the place of its `Content-Type`."),
+    }));
     Operation::new(TAG, "Send a dead letter again", MANAGES)
-        .says("It is read as the source reads now, and leaves the list when it is taken.")
+        .says("It is read as the source reads now, and leaves the list when it is taken. A body that is given here is sent in its place.")
+        .optional_body(edited, json!({ "body": "{\"event_type\":\"a\"}" }))
         .answers(200, "It was taken.", json!({ "oneOf": [accepted(), challenge] }), accepted_example())
         .fails(&[Code::InvalidJson, Code::ValidationFailed, Code::PayloadTooLarge, Code::Conflict])
+}
+
+pub fn presets(_: &Place<'_>) -> Operation {
+    let key = object(json!({
+        "field": one_of(&["secretKey", "publicKey"], "Where it is given when a source is created."),
+        "called": text("What the provider calls it."),
+        "made": { "type": "boolean", "description": "Whether one is made where none is given." },
+    }));
+    let one = object(json!({
+        "name": text("What a source names in `authentication`."), "title": text("What people call the provider."),
+        "documentation": text("Where the provider says how it signs."), "setup": text("What to enter where at the provider."),
+        "key": key, "recipes": list(recipe()), "eventType": event_type(),
+        "id": { "type": "object", "description": "Where the provider's own id of a delivery or an event is." },
+        "handshake": text_or_null("How it asks whether somebody is there."),
+    }));
+    let example = json!({ "data": [{
+        "name": "github", "title": "GitHub", "documentation": "https://docs.github.com/en/webhooks", "setup": "Settings, Webhooks.",
+        "key": { "field": "secretKey", "called": "Secret", "made": true },
+        "recipes": [{ "scheme": "hmac", "header": "X-Hub-Signature-256", "prefix": "sha256=", "encoding": "hex", "algorithm": "sha256" }],
+        "eventType": [{ "header": "X-GitHub-Event" }], "id": { "header": ["X-GitHub-Delivery"] }, "handshake": null,
+    }] });
+    Operation::new(TAG, "The providers that are known", Access::Anyone)
+        .says("Each is a name for `authentication` of a source.")
+        .answers(200, "The presets.", object(json!({ "data": list(one) })), example)
+}
+
+pub fn check(_: &Place<'_>) -> Operation {
+    let mut asked = object(json!({
+        "request?": text("The whole request: request line, headers, an empty line, body."),
+        "method?": text("`POST`."), "url?": text("The address that the sender used; that of the source."),
+        "headers?": { "description": "An object, or a list of `[name, value]`.", "type": ["object", "array"] },
+        "body?": text("The body."), "bodyBase64?": text("The body, where it is no text."),
+        "at?": time("When it came; now."),
+    }));
+    asked["description"] = "`request`, or its parts.".into();
+    let step = object(json!({
+        "step": text("What was looked at."), "ok": { "type": "boolean", "description": "Whether it is right." },
+        "message": text("What was compared, and what differs."),
+    }));
+    let form = object(json!({
+        "accepted": { "type": "boolean", "description": "Whether the source would take it." },
+        "believed": { "type": "boolean", "description": "Whether its sender is believed." },
+        "steps": list(step), "eventTypes": list(text("The type of an event in it.")),
+    }));
+    let example = json!({
+        "accepted": false, "believed": false, "eventTypes": ["push"],
+        "steps": [{ "step": "signature", "ok": false, "message": "the signature does not match: the body has a line break at its end that was not signed" }],
+    });
+    Operation::new(TAG, "Check a pasted request", MANAGES)
+        .says("Why the source believes a request or not, step by step. Nothing is stored; no secret and no right signature is shown.")
+        .body(asked, json!({ "headers": { "X-GitHub-Event": "push", "X-Hub-Signature-256": "sha256=00" }, "body": "{}" }))
+        .answers(200, "What was compared.", form, example)
+        .stores_nothing()
+}
+
+pub fn asks(_: &Place<'_>) -> Operation {
+    let parameter = |name: &str| parameters::optional(name, "As Meta asks.", json!({ "type": "string" }));
+    let challenge = json!({ "schema": text("`hub.challenge`."), "example": "1158201444" });
+    Operation::new(TAG, "Whether somebody is there", Access::Anyone)
+        .says("Meta asks so before it sends, with the `verifyToken` of the source.")
+        .takes([parameter("hub.mode"), parameter("hub.verify_token"), parameter("hub.challenge")])
+        .answers_as(200, "The challenge.", "text/plain", challenge)
+        .fails(&[Code::NotFound, Code::Forbidden, Code::MethodNotAllowed, Code::RateLimited])
 }
 
 pub fn delete_letter(_: &Place<'_>) -> Operation {
@@ -294,7 +406,10 @@ pub fn take(place: &Place<'_>) -> Operation {
     let any = json!({ "description": "JSON in the form of the sender, where the source knows it (`eventType`); else an event." });
     let body = json!({ "anyOf": [events::drafts(place), any] });
     let challenge = json!({ "schema": text("What a sender wants to hear first."), "example": "challenge" });
-    let form = json!({ "schema": text("For sources that take forms."), "example": "payload=%7B%7D" });
+    let answer = object(
+        json!({ "plainToken?": text("Zoom."), "encryptedToken?": text("Zoom."), "type?": count("Discord."), "validationResponse?": text("Event Grid.") }),
+    );
+    let form = json!({ "schema": text("The fields of a form become `properties`."), "example": "event_type=player_joined&level=3" });
     Operation::new(TAG, "Send events", Access::Anyone)
         .says("Checked in this order: address, size, rate, the sender over the raw bytes, and then what they say.")
         .says("`api_key`: `X-API-Key`. `hmac`: `X-Webhook-Timestamp` (ms) and `X-Webhook-Signature: sha256=<hex of HMAC over timestamp.body>`. `jwt`: `Authorization: Bearer`.")
@@ -307,7 +422,8 @@ pub fn take(place: &Place<'_>) -> Operation {
         ])
         .body(body, example)
         .with_body(true, "application/x-www-form-urlencoded", form)
-        .answers(200, "The events are durable.", accepted(), accepted_example())
+        .answers(200, "The events are durable, or what a provider asked for.", json!({ "oneOf": [accepted(), answer] }), accepted_example())
+        .answers_nothing(204, "What Discord asked for.")
         .answers_as(200, "", "text/plain", challenge)
         .answer_header(200, "Idempotency-Replayed", "The answer to an earlier request with the same key.", json!({ "const": "true" }))
         .fails(&[Code::Unauthorized, Code::NotFound, Code::RequestTimeout, Code::RateLimited, Code::SourcePaused, Code::Internal])
