@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_cors::Cors;
 use actix_tls::accept::rustls_0_23::TlsStream;
@@ -21,6 +22,7 @@ use actors::streams::Socket;
 use crate::engine_config::{self, Start};
 use crate::http::credential::failures::FailedLogins;
 use crate::http::credential::jwt::{JwtError, Verifier};
+use crate::http::credential::login_link::LoginLink;
 use crate::http::credential::spent::SpentTickets;
 use crate::http::forwarded::Proxies;
 use crate::http::guard::ApiLimit;
@@ -38,7 +40,7 @@ pub struct Server {
     handle: ServerHandle,
     running: actix_web::dev::Server,
     shutdown_timeout: Duration,
-    new_admin_token: Option<String>,
+    made_admin_token: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +73,7 @@ impl Server {
             .map_err(|source| ServeError::Listen { addr: settings.server.listen.clone(), source })?;
         let addr = listener.local_addr()?;
         let config = engine_config::of(&settings, &start);
-        let Started { hub, new_admin_token } = Hub::start(config, start.admin_token).await?;
+        let Started { hub, admin_token, made_admin_token } = Hub::start(config, start.admin_token).await?;
         let limits = &settings.limits;
         let context = web::Data::new(Context {
             hub: hub.clone(),
@@ -79,6 +81,7 @@ impl Server {
             proxies: Proxies::new(&settings.server.trusted_proxies),
             failed_logins: FailedLogins::new(limits.failed_logins_per_minute),
             spent_tickets: SpentTickets::default(),
+            login_link: LoginLink::new(admin_token),
             api_limit: ApiLimit::new(limits.api_requests_per_minute),
             draft_limits: draft::Limits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
             bodies: Bodies::default(),
@@ -128,7 +131,7 @@ impl Server {
             handle: running.handle(),
             running,
             shutdown_timeout: Duration::from_secs(settings.server.shutdown_timeout_s),
-            new_admin_token,
+            made_admin_token,
         })
     }
 
@@ -146,9 +149,28 @@ impl Server {
         &self.hub
     }
 
-    /// The admin token, when this start made it.
-    pub fn new_admin_token(&self) -> Option<&str> {
-        self.new_admin_token.as_deref()
+    /// The file of the admin token, when this start made it.
+    pub fn new_admin_token(&self) -> Option<PathBuf> {
+        self.made_admin_token.then(|| self.context.settings.storage.data_dir.join("admin-token"))
+    }
+
+    /// A link to the dashboard that logs in as the admin, once within ten minutes. It takes the place of the one before.
+    pub fn login_link(&self) -> String {
+        let secret = self.context.login_link.make(actors::clock::random(), Instant::now());
+        let address = match &self.context.settings.server.public_url {
+            Some(url) => url.clone(),
+            None => {
+                let mut addr = self.addr;
+                // nobody can be reached at "every address"
+                match addr.ip() {
+                    ip if !ip.is_unspecified() => {}
+                    IpAddr::V4(_) => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+                    IpAddr::V6(_) => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+                }
+                format!("{}://{addr}", if self.tls { "https" } else { "http" })
+            }
+        };
+        format!("{address}/#login={secret}")
     }
 
     /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests and webhooks, journal, store.

@@ -98,6 +98,7 @@ pub struct Metrics {
     commit_events: Histogram,
     pub requests: Counter,
     pub errors: Family<ErrorLabels, Counter>,
+    pub failed_logins: Counter,
     pub queue_events: Gauge,
     pub channels_running: Gauge,
     pub log_bytes: Gauge,
@@ -140,6 +141,7 @@ impl Metrics {
             commit_events: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             requests: Counter::default(),
             errors: Family::default(),
+            failed_logins: Counter::default(),
             queue_events: Gauge::default(),
             channels_running: Gauge::default(),
             log_bytes: Gauge::default(),
@@ -170,6 +172,7 @@ impl Metrics {
         r.register("commit_events", "Events per commit", m.commit_events.clone());
         r.register("requests", "HTTP requests", m.requests.clone());
         r.register("errors", "HTTP errors by API and code", m.errors.clone());
+        r.register("failed_logins", "Wrong credentials, of all addresses", m.failed_logins.clone());
         r.register("journal_queue_events", "Events that wait for a commit", m.queue_events.clone());
         r.register("channels_running", "Channels that somebody reads", m.channels_running.clone());
         r.register("log_bytes", "Size of the log on disk", m.log_bytes.clone());

@@ -15,7 +15,7 @@ use actors::model::signature::Secret;
 
 use super::Failure;
 use super::receiver::{Receiver, Secrets};
-use super::serve::{DemoArgs, announce, failed, prepare, stopped_by_signal};
+use super::serve::{DemoArgs, failed, prepare, stopped_by_signal, token_in};
 use crate::{Server, Start};
 use game_server::GameServer;
 
@@ -35,7 +35,11 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let settings = prepare(&crate::settings::Flags { data: Some(folder.clone()), ..args.flags() })?;
     let ended = actix_web::rt::System::new().block_on(async {
         let server = Server::bind(settings, Start { dev: true, ..Start::default() }).await.map_err(failed)?;
-        announce(&server);
+        // it is thrown away with the data, so it may be printed anywhere
+        if let Some(path) = server.new_admin_token() {
+            println!("admin token: {}", token_in(&path)?);
+        }
+        println!("listening on {}", server.url());
         let receiver = Receiver::bind().map_err(|e| Failure::Failed(format!("no receiver can listen: {e}")))?;
         let stage = Stage::set(server.hub(), receiver.url()).await?;
         let game_server = GameServer::join(server.hub(), &stage.organization, &server.url()).await?;

@@ -25,6 +25,7 @@ pub mod publish;
 mod publisher;
 mod receiver;
 pub mod remote;
+mod secret_variable;
 pub mod serve;
 mod since;
 mod sse;

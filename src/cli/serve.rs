@@ -1,10 +1,12 @@
 //! `stentor serve` and `stentor demo`: from flags to settings to a running server.
 
-use std::path::PathBuf;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::Failure;
+use super::secret_variable::secret_variable;
 use crate::settings::{Flags, Settings, SettingsError};
 use crate::{ServeError, Server, Start, logging};
 
@@ -59,11 +61,11 @@ impl From<SettingsError> for Failure {
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let flags = args.flags();
     let settings = prepare(&flags)?;
-    let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
-    let start = Start { admin_token: variable(ADMIN_TOKEN), secret_key: variable(SECRET_KEY), dev: flags.dev };
+    let (admin_token, secret_key) = (secret_variable(ADMIN_TOKEN)?, secret_variable(SECRET_KEY)?);
+    let start = Start { admin_token, secret_key, dev: flags.dev };
     actix_web::rt::System::new().block_on(async {
         let server = Server::bind(settings, start).await.map_err(failed)?;
-        announce(&server);
+        announce(&server)?;
         server.run_until_stopped(stopped_by_signal()).await.map_err(failed)
     })
 }
@@ -94,12 +96,28 @@ pub(super) fn failed(e: ServeError) -> Failure {
     Failure::Failed(e.to_string())
 }
 
-/// Prints what whoever started the server has to know, on standard output.
-pub(super) fn announce(server: &Server) {
-    if let Some(token) = server.new_admin_token() {
-        println!("admin token, shown only now (it is in the file admin-token of the data folder): {token}");
+/// Prints what whoever started the server has to know, on standard output. What lets somebody in is printed on a terminal
+/// only: elsewhere standard output ends up in a log.
+fn announce(server: &Server) -> Result<(), Failure> {
+    let is_terminal = io::stdout().is_terminal();
+    if let Some(path) = server.new_admin_token() {
+        match is_terminal {
+            true => {
+                println!("admin token, shown only now (it is in the file {}): {}", path.display(), token_in(&path)?)
+            }
+            false => println!("the admin token was made and is in the file {}", path.display()),
+        }
+    }
+    if is_terminal {
+        println!("dashboard, logs you in once within ten minutes: {}", server.login_link());
     }
     println!("listening on {}", server.url());
+    Ok(())
+}
+
+/// The admin token that a start has just made.
+pub(super) fn token_in(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|e| Failure::Failed(format!("{} cannot be read: {e}", path.display())))
 }
 
 /// Ready when SIGTERM or SIGINT arrives.

@@ -4,6 +4,7 @@ use std::io;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION};
 use actix_web::{HttpResponse, web};
+use actors::hub::audit::Deed;
 use futures_util::StreamExt;
 
 use super::Context;
@@ -12,9 +13,10 @@ use super::problem::{Code, Problem};
 
 /// `POST /api/v1/backup`: everything that the data folder keeps, of this moment, as a tar archive. A stop of the server cuts
 /// it, which a reader of the archive sees.
-pub async fn take(context: web::Data<Context>, _: Admin) -> Result<HttpResponse, Problem> {
+pub async fn take(context: web::Data<Context>, Admin(principal): Admin) -> Result<HttpResponse, Problem> {
     let under_way = || Problem::new(Code::Conflict, "Another backup is under way; try again when it has ended");
     let backup = context.hub.backup(env!("CARGO_PKG_VERSION")).await?.ok_or_else(under_way)?;
+    context.hub.audit(&principal.id, Deed::BackupTaken);
     let pieces = backup.map(move |piece| match context.stopping() {
         true => Err(io::Error::other("the server is stopping")),
         false => piece,

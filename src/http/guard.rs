@@ -66,7 +66,7 @@ pub struct Minting {
 }
 
 /// A caller with the admin token.
-pub struct Admin;
+pub struct Admin(pub Arc<Principal>);
 
 /// A channel on which the caller may do `A`: the one in the path, else the token's own, or the one that an admin
 /// names by `?channel=`.
@@ -81,6 +81,7 @@ pub struct On<A> {
 pub struct OnWebhook {
     pub channel: Arc<Channel>,
     pub webhook: Arc<Webhook>,
+    pub principal: Arc<Principal>,
 }
 
 /// What the caller may read: a channel as in [`On`], or all of them where an admin names none.
@@ -129,7 +130,7 @@ impl FromRequest for Admin {
         ready(caller(request).and_then(|principal| {
             count(request, &principal)?;
             match principal.is_admin() {
-                true => Ok(Admin),
+                true => Ok(Admin(principal)),
                 false => Err(Problem::new(Code::Forbidden, "Only the admin token may do this")),
             }
         }))
@@ -167,7 +168,7 @@ impl FromRequest for OnWebhook {
                 }
                 StreamTarget::All => hub.find_webhook(id)?,
             };
-            Ok(OnWebhook { channel, webhook })
+            Ok(OnWebhook { channel, webhook, principal })
         }))
     }
 }

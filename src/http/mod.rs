@@ -11,6 +11,7 @@ mod family;
 pub mod forwarded;
 pub mod guard;
 pub mod ingest;
+mod login;
 mod maps;
 mod names;
 pub mod openapi;
@@ -47,6 +48,7 @@ pub struct Context {
     pub proxies: forwarded::Proxies,
     pub failed_logins: credential::failures::FailedLogins,
     pub spent_tickets: credential::spent::SpentTickets,
+    pub login_link: credential::login_link::LoginLink,
     pub api_limit: guard::ApiLimit,
     pub draft_limits: draft::Limits,
     pub bodies: ingest::Bodies,
@@ -95,6 +97,7 @@ pub fn table() -> Table {
         .get(tokens::list, about::tokens::list_tokens);
     table.at("/api/v1/tokens/current").get(tokens::current, about::tokens::current);
     table.at("/api/v1/tokens/{id}").delete(tokens::revoke, about::tokens::revoke);
+    table.at("/api/v1/login").post(login::exchange, about::tokens::login);
     table.at("/api/event-types").get(events::event_types, about::events::event_types);
     table.at("/api/v1/backup").post(backup::take, about::operations::backup);
     table.at("/health/live").get(ops::live, about::operations::live);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use actors::hub::audit::{Change, Deed};
 use actors::hub::sources::{ActiveSource, OVERLAP_MAX_S, Zeroizing, key_field};
-use actors::model::access::Scope;
-use actors::model::channel::{ChannelKind, DEFAULT_ORGANIZATION};
+use actors::model::access::{Principal, Scope};
+use actors::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION};
 use actors::model::jwt::JwtRules;
 use actors::model::source::{Authentication, Preset, Scheme, preset};
 use actors::model::timestamp::to_iso;
@@ -27,6 +28,8 @@ use super::{Context, now_ms, query};
 /// The source in the path, if the caller may do `A` with its channel.
 pub struct OnSource<A> {
     pub live: Arc<ActiveSource>,
+    pub channel: Arc<Channel>,
+    pub principal: Arc<Principal>,
     act: PhantomData<A>,
 }
 
@@ -36,11 +39,15 @@ impl<A: Act> FromRequest for OnSource<A> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let allowed = On::<A>::from_request(request, payload).into_inner();
-        ready(allowed.and_then(|_| {
+        ready(allowed.and_then(|On { channel, principal, .. }| {
             let live = guard::source(request).ok_or_else(Problem::no_source)?;
-            Ok(OnSource { live, act: PhantomData })
+            Ok(OnSource { live, channel, principal, act: PhantomData })
         }))
     }
+}
+
+fn audit(context: &Context, principal: &Principal, channel: &Channel, source: &str, change: Change) {
+    context.hub.audit(&principal.id, Deed::SourceChanged { channel, source, change });
 }
 
 /// A source as the answer to its creation shows it. Its key is never in it.
@@ -100,12 +107,13 @@ pub async fn create(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Answer {
-    let Asked { channel, new } = Asked::read(query::json(&request, &body)?)?;
+    let body: Map<String, Value> = query::json(&request, &body)?;
     let hub = &context.hub;
-    let channel = match channel {
+    // who may not is told so before what else is wrong
+    let channel = match body.get("channel").and_then(Value::as_str) {
         Some(name) => {
-            let absent = || Problem::no_channel(None, &name);
-            guard::permitted(hub.find_named(&name), &principal, Scope::Manage, absent)?
+            let absent = || Problem::no_channel(None, name);
+            guard::permitted(hub.find_named(name), &principal, Scope::Manage, absent)?
         }
         None => match guard::lane_for(&request, &principal, Scope::Manage)? {
             StreamTarget::Channel(channel) => channel,
@@ -116,7 +124,8 @@ pub async fn create(
             }
         },
     };
-    let (live, made) = hub.create_source(&channel, new).await?;
+    let (live, made) = hub.create_source(&channel, Asked::read(body)?.new).await?;
+    audit(&context, &principal, &channel, &live.source.id, Change::Created);
     let mut answer = json!({ "endpoint": shown(&context, &request, &live) });
     if let Some(secret) = made.key {
         answer["secret"] = secret.as_str().into();
@@ -167,12 +176,14 @@ pub async fn change(
 ) -> Answer {
     let change = read_change(&context, &on.live, query::json(&request, &body)?)?;
     let live = context.hub.change_source(&on.live.source.id, change).await?;
+    audit(&context, &on.principal, &on.channel, &live.source.id, Change::Updated);
     Ok(HttpResponse::Ok().json(json!({ "endpoint": shown_whole(&context, &request, &live) })))
 }
 
 /// `DELETE /api/webhooks/{source}`
 pub async fn delete(context: web::Data<Context>, on: OnSource<Manages>) -> Answer {
     context.hub.delete_source(&on.live.source.id).await?;
+    audit(&context, &on.principal, &on.channel, &on.live.source.id, Change::Deleted);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -213,6 +224,7 @@ pub async fn rotate_secret(
     }
     let until_ms = now_ms() + overlap_s as i64 * 1_000;
     let (live, made) = context.hub.rotate_source_key(&source.id, given.map(Zeroizing::new), overlap_s).await?;
+    audit(&context, &on.principal, &on.channel, &live.source.id, Change::SecretRotated);
     let mut answer = json!({
         "id": live.source.id,
         "graceSeconds": overlap_s,

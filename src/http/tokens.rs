@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::audit::Deed;
 use actors::hub::{NewToken, TokenOf};
 use actors::model::access::{Principal, Reach, Scope, TokenRecord};
 use actors::model::channel::ChannelKind;
@@ -119,7 +120,9 @@ pub async fn create(
     let created_by = Some(principal.id.to_string());
     let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms, created_by };
     let (token, text) = context.hub.create_token(&channel, new).await?;
-    let shown = TokenView { token: Some(text), ..TokenView::of(&token, TokenOf::Channel(channel.name_on_tokens())) };
+    let of = TokenOf::Channel(channel.name_on_tokens());
+    context.hub.audit(&principal.id, Deed::TokenCreated { token: &token, of: &of });
+    let shown = TokenView { token: Some(text), ..TokenView::of(&token, of) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
 
@@ -183,8 +186,10 @@ pub async fn revoke(context: web::Data<Context>, Caller(principal): Caller, id: 
         Some(_) if principal.is_admin() => {}
         Some(_) => return Err(absent()),
     }
-    match context.hub.revoke_token(&id).await? {
-        true => Ok(HttpResponse::NoContent().finish()),
-        false => Err(absent()),
+    let of = context.hub.token_of(&token);
+    if !context.hub.revoke_token(&id).await? {
+        return Err(absent());
     }
+    context.hub.audit(&principal.id, Deed::TokenRevoked { token: &token, of: of.as_ref() });
+    Ok(HttpResponse::NoContent().finish())
 }

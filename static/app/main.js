@@ -8,13 +8,13 @@ import { startSampling, stopSampling } from "./metrics.js";
 import { followNotices, notices, unfollowNotices } from "./notices.js";
 import { Overview } from "./overview.js";
 import { to, useRoute } from "./route.js";
-import { login, logout, session, takeFromAddress } from "./session.js";
+import { accept, login, logout, offer, session, takeFromAddress } from "./session.js";
 import { useAction, useResource, useStore } from "./store.js";
 import { Source } from "./source.js";
 import { Sources } from "./sources.js";
 import { System } from "./system.js";
 import { Tokens } from "./tokens.js";
-import { Bones, Empty, Field, Head, Icon, Logo, Toasts, Trouble } from "./ui.js";
+import { Bones, Confirm, Empty, Field, Head, Icon, Logo, Toasts, Trouble } from "./ui.js";
 import { Theme } from "./theme.js";
 import { Webhook } from "./webhook.js";
 import { Webhooks } from "./webhooks.js";
@@ -64,8 +64,19 @@ function App() {
 
   if (!token) return html`<${Login} problem=${problem} /><${Toasts} />`;
   if (!who) return html`<main class="login"><div class="card">
-    ${error ? html`<${Trouble} error=${`${error.message}. Trying again.`} />` : html`<${Bones} />`}</div></main>`;
-  return html`<${Shell} who=${who} /><${Toasts} />`;
+    ${error ? html`<${Trouble} error=${`${error.message}. Trying again.`} />` : html`<${Bones} />`}</div></main><${Offer} />`;
+  return html`<${Shell} key=${token} who=${who} /><${Toasts} /><${Offer} />`;
+}
+
+/** Asks whoever is logged in whether a link may log them in as somebody else. */
+function Offer() {
+  const link = useStore(offer);
+  const enter = useAction(() => accept(link));
+  if (!link) return null;
+  return html`<${Confirm} title="Log in by this link?" action="Log in anew" busy=${enter.busy} error=${enter.error}
+    onConfirm=${enter.run} onClose=${() => offer.set(null)}>
+    <p>The link that was opened holds another login. It would take the place of yours in this tab. Accept it only if you opened it yourself.</p>
+  <//>`;
 }
 
 function Login({ problem }) {

@@ -6,6 +6,9 @@ import { Store } from "./store.js";
 
 export const SYSTEM = { kind: "organization", id: "system" };
 
+/** What people did. It is a record to look up in the view of the system, and nothing to be told of. */
+const RECORDS = new Set(["token.created", "token.revoked", "login.link_used", "channel.changed", "webhook.changed", "source.changed", "backup.taken"]);
+
 /** `rows`: newest first. `unseen`: how many came since somebody looked. */
 export const notices = new Store({ rows: [], unseen: 0 });
 
@@ -15,7 +18,7 @@ let seenUpTo = "";
 export function followNotices() {
   feed ??= new LiveFeed(SYSTEM, {}, () => {
     if (!feed) return;
-    const rows = feed.rows.filter((row) => !row.gap);
+    const rows = feed.rows.filter((row) => !row.gap && !RECORDS.has(row.type));
     const unseen = rows.filter((row) => row.live && row.id > seenUpTo).length;
     notices.set({ rows, unseen });
   });
@@ -37,6 +40,15 @@ const REASONS = { failing: "every delivery had failed for too long", gone: "the 
 
 const answered = ({ status_code: status, error_code: code }) => (status ? `, last answered ${status}` : code ? `, last ${code.replaceAll("_", " ")}` : "");
 
+const CHANGES = {
+  created: "made",
+  updated: "changed",
+  deleted: "deleted",
+  secret_rotated: "given a new secret",
+  document_replaced: "replaced as a document",
+  webhooks_toggled: "changed: the switch over its webhooks",
+};
+
 /** A sentence for what the server says; `undefined` for what has no sentence. */
 export function sayNotice({ type, payload: of }) {
   switch (type) {
@@ -56,6 +68,22 @@ export function sayNotice({ type, payload: of }) {
       return "The delivery log, counters and dead letters were damaged and begin anew; nothing else was lost";
     case "clock.jumped":
       return `The server's clock was set ${of.by_ms < 0 ? "back" : "forward"} by ${Math.round(Math.abs(of.by_ms) / 1000)} s`;
+    case "token.created":
+      return `${of.by} made the token ${of.name ?? of.token_id} for ${of.channel ?? of.channels.join(", ")}: ${of.scopes.join(", ")}`;
+    case "token.revoked":
+      return `${of.by} revoked the token ${of.name ?? of.token_id}`;
+    case "login.failed":
+      return `A credential from ${of.address} was wrong${of.unreported ? `, and of ${plural(of.unreported, "other address", "other addresses")} too` : ""}`;
+    case "login.link_used":
+      return `Somebody at ${of.address} logged in as the admin by the link of the start`;
+    case "channel.changed":
+      return `${of.channel} was ${CHANGES[of.change] ?? of.change} by ${of.by}`;
+    case "webhook.changed":
+      return `${of.webhook_id ? `The webhook ${of.webhook_id}` : "The webhooks"} of ${of.channel} ${of.webhook_id ? "was" : "were"} ${CHANGES[of.change] ?? of.change} by ${of.by}`;
+    case "source.changed":
+      return `The source ${of.source_id} of ${of.channel} was ${CHANGES[of.change] ?? of.change} by ${of.by}`;
+    case "backup.taken":
+      return `${of.by} took a backup`;
     default:
       return undefined;
   }

@@ -32,15 +32,41 @@ export function logout(problem = "") {
   session.set({ token: null, who: null, problem });
 }
 
-/** An address with `token=` in its fragment, as `stentor demo` prints it, logs in: the token leaves the address at once. */
+/** What a link wants while somebody is logged in, until they have answered: `{ token }` or `{ secret }`. */
+export const offer = new Store(null);
+
+/** An address with `token=` in its fragment, as `stentor demo` prints it, or with `login=`, as `stentor serve` prints it, logs
+ * in. What lets somebody in leaves the address at once. Whoever is logged in is asked first: anybody can send a link. */
 export function takeFromAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
-  const [token, map, organization] = ["token", "map", "organization"].map((name) => given.get(name));
-  if (!token && !map && !organization) return;
-  if (token) {
-    sessionStorage.setItem(KEY, token);
-    session.set({ token, who: null, problem: "" });
-  }
+  const [token, secret, map, organization] = ["token", "login", "map", "organization"].map((name) => given.get(name));
+  if (!token && !secret && !map && !organization) return;
   const place = map ? `map/${encodeURIComponent(map)}` : organization ? `organization/${encodeURIComponent(organization)}` : "";
   location.replace(`#/${place}`);
+  if (!token && !secret) return;
+  const link = token ? { token } : { secret };
+  if (!session.value.token) accept(link).catch((failure) => logout(failure.message));
+  else if (token !== session.value.token) offer.set(link);
+}
+
+/** Logs in by what a link holds. The session from before stays when that fails.
+ * @throws {StentorError} when the link is refused, or the server cannot be reached */
+export async function accept(link) {
+  const token = link.token ?? (await exchange(link.secret));
+  sessionStorage.setItem(KEY, token);
+  session.set({ token, who: null, problem: "" });
+  offer.set(null);
+}
+
+/** The token for the secret of a link that is good once. */
+async function exchange(secret) {
+  const answer = await fetch(`${server}/api/v1/login`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ secret }),
+    cache: "no-store",
+    signal: AbortSignal.timeout(15_000),
+  });
+  if (!answer.ok) throw await StentorError.of(answer);
+  return (await answer.json()).data.token;
 }

@@ -103,6 +103,56 @@ test("an address with map and token opens the map live, filters it, and loses th
   dashboard.calm();
 });
 
+test("a link with another login asks before it takes the place of the one that is there", async (t) => {
+  const [mine, theirs] = [await server.map("mine"), await server.map("theirs")];
+  const dashboard = await open(t, { at: `#token=${mine.token}` });
+  const { page } = dashboard;
+  await dashboard.heading("Overview");
+  const held = () => page.evaluate(() => sessionStorage.getItem("stentor.token"));
+  const dialog = page.getByRole("dialog");
+  await dashboard.go(`#map=${theirs.id}&token=${theirs.token}`);
+  await dialog.getByText("another login").waitFor();
+  assert.ok(!page.url().includes(theirs.token));
+  await dashboard.look("login-offer");
+  await dashboard.button("Cancel").click();
+  await dialog.waitFor({ state: "detached" });
+  assert.equal(await held(), mine.token);
+
+  await dashboard.go(`#token=${mine.token}`);
+  await page.waitForFunction(() => !location.hash.includes("token"));
+  assert.equal(await dialog.count(), 0, "the same login is no other one");
+  await dashboard.go(`#token=${theirs.token}`);
+  await dashboard.button("Log in anew").click();
+  await until("the other login is there", async () => (await held()) === theirs.token);
+  await dialog.waitFor({ state: "detached" });
+
+  // a link that is void leaves the session as it is
+  await dashboard.go("#login=stl_used");
+  await dashboard.button("Log in anew").click();
+  await dialog.getByText(/log in with a token/).waitFor();
+  assert.equal(await held(), theirs.token);
+  dashboard.calm(REFUSED);
+});
+
+test("the link of the start is exchanged for the admin token, and a void one leads to the login", async (t) => {
+  const dashboard = await open(t, {});
+  const { page } = dashboard;
+  await dashboard.heading("Stentor");
+  const asked = [];
+  await page.route("**/api/v1/login", async (route) => {
+    asked.push(route.request().postDataJSON());
+    await route.fulfill({ json: { data: { token: ADMIN } } });
+  });
+  await dashboard.go("#login=stl_once", "Overview");
+  assert.deepEqual(asked, [{ secret: "stl_once" }]);
+  assert.ok(!page.url().includes("stl_once"));
+  await dashboard.button("Log out").click();
+  await page.unroute("**/api/v1/login");
+  await dashboard.go("#login=stl_once");
+  await page.locator(".problem", { hasText: /log in with a token/ }).waitFor();
+  dashboard.calm(REFUSED);
+});
+
 // ---- live events -----------------------------------------------------------------------------------------------
 
 test("an expression filters live events and the past alike, and a bad one is explained where it stands", async (t) => {

@@ -45,6 +45,20 @@ impl SystemEvents {
         self.publish(Draft { kind, ts_ms: None, session: None, payload, dedupe_id, validated: None }).await
     }
 
+    /// Queues an event of the server's own without waiting for its commit.
+    ///
+    /// # Errors
+    /// The organization is missing, or the journal does not take the event.
+    pub fn queue(&self, kind: EventType, payload: &serde_json::Value) -> Result<(), Unannounced> {
+        let channel = self.catalog.find(ChannelKind::Organization, SYSTEM_ORGANIZATION);
+        let channel = channel.ok_or(Unannounced::NoChannel)?;
+        let payload = Canonical::parse(&payload.to_string()).unwrap_or(Canonical::EMPTY_OBJECT);
+        let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
+        // a commit that fails is told by the journal itself
+        drop(self.journal.submit(channel, vec![draft], None, Origin::SERVER.into())?);
+        Ok(())
+    }
+
     /// As [`SystemEvents::announce`], also when the disk is nearly full. For what is told once in a while.
     ///
     /// # Errors

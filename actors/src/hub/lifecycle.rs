@@ -65,7 +65,16 @@ pub enum HubError {
     Tls(#[from] TlsError),
     #[error("the first organizations cannot be made: {0}")]
     FirstChannels(#[from] ChannelError),
+    #[error(
+        "the admin token has {chars} characters and needs at least {ADMIN_TOKEN_CHARS_MIN}, because it may do everything; make \
+         one with `openssl rand -base64 32`, and give it as STENTOR_ADMIN_TOKEN or in the file of STENTOR_ADMIN_TOKEN_FILE, or \
+         take the file admin-token out of the data folder and let the server make one"
+    )]
+    ShortAdminToken { chars: usize },
 }
+
+/// The shortest admin token in characters.
+pub const ADMIN_TOKEN_CHARS_MIN: usize = 20;
 
 impl From<DocumentError> for HubError {
     fn from(e: DocumentError) -> HubError {
@@ -76,8 +85,9 @@ impl From<DocumentError> for HubError {
 /// A running engine.
 pub struct Started {
     pub hub: Hub,
-    /// The admin token, when it was made by this very start.
-    pub new_admin_token: Option<String>,
+    pub admin_token: Zeroizing<String>,
+    /// This very start has made the admin token.
+    pub made_admin_token: bool,
 }
 
 /// Damaged ranges that readiness lists.
@@ -113,6 +123,9 @@ impl Hub {
     /// Opens the data folder and starts the engine. To be called within a running [`actix::System`]. `admin_token` is the
     /// operator's own; without it the one in the data folder counts, which the first start makes.
     pub async fn start(config: Config, admin_token: Option<String>) -> Result<Started, HubError> {
+        if let Some(token) = &admin_token {
+            check_admin_token(token)?;
+        }
         let (disk, clock) = (Disk::real(), Clock::system());
         let Config { data_dir, log: log_options, durability, journal: journal_limits, limits, .. } = config.clone();
         let options = data_folder::Options {
@@ -126,6 +139,7 @@ impl Hub {
             Some(token) => (token, false),
             None => admin_token_file(&disk, &data_dir).map_err(FolderError::from)?,
         };
+        check_admin_token(&admin)?;
         let (journal, queue) = Journal::new(&journal_limits);
         let catalog = Arc::new(Catalog::open(journal.clone(), documents.clone(), TokenHash::of(&admin))?);
         let own_key = config.secret_key.as_ref().map(|text| text.as_str());
@@ -256,7 +270,7 @@ impl Hub {
             delivering: delivering.into(),
             store_threads: Arc::new(parking_lot::Mutex::new(Some(threads))),
         };
-        Ok(Started { hub, new_admin_token: is_new.then_some(admin) })
+        Ok(Started { hub, admin_token: admin.into(), made_admin_token: is_new })
     }
 
     pub async fn health(&self) -> Health {
@@ -355,6 +369,13 @@ fn sweep_notes(rooms: Arc<Rooms>) {
             log::warn!("the dead letters of deleted sources are deleted at the next start: {e}");
         }
     });
+}
+
+fn check_admin_token(token: &str) -> Result<(), HubError> {
+    match token.chars().count() {
+        chars if chars < ADMIN_TOKEN_CHARS_MIN => Err(HubError::ShortAdminToken { chars }),
+        _ => Ok(()),
+    }
 }
 
 /// The token in the data folder, made when there is none: (token, made now). Blocks.

@@ -1,5 +1,6 @@
 //! The verbs that the edge may call. Everything behind them is the engine's own business.
 
+pub mod audit;
 pub mod backup;
 mod channels;
 mod data_folder;

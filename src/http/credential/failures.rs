@@ -9,6 +9,11 @@ use parking_lot::Mutex;
 /// Addresses that are told apart within a minute. Those beyond count together as one, so that memory has an end.
 const ADDRESSES_MAX: usize = 10_000;
 
+/// Failures that are reported at once, after a quiet time, and how many more each minute: a stranger with a thousand addresses
+/// must not fill the organization `system`.
+const REPORTS_MAX: u64 = 60;
+const REPORTS_PER_MINUTE: u64 = 1;
+
 /// Whoever is counted as one: an IPv4 address, or an IPv6 network of /64, of which one customer has all addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Source([u8; 8], bool);
@@ -34,8 +39,9 @@ impl Source {
 /// What follows from a wrong credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// It is the first of its address in this minute.
-    pub is_first: bool,
+    /// It is the first of its address in this minute and is to be reported, with the number of those that were not since the
+    /// report before.
+    pub report: Option<u64>,
     /// Seconds until the address may fail again; none while it may.
     pub wait_s: Option<u64>,
 }
@@ -45,12 +51,44 @@ pub struct FailedLogins {
     current: Mutex<Minute>,
 }
 
+/// How much may still be reported.
+struct Reports {
+    left: u64,
+    unreported: u64,
+}
+
+impl Default for Reports {
+    fn default() -> Reports {
+        Reports { left: REPORTS_MAX, unreported: 0 }
+    }
+}
+
+impl Reports {
+    fn refill(&mut self, minutes: u64) {
+        self.left = minutes.saturating_mul(REPORTS_PER_MINUTE).saturating_add(self.left).min(REPORTS_MAX);
+    }
+
+    fn take(&mut self) -> Option<u64> {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Some(std::mem::take(&mut self.unreported))
+            }
+            None => {
+                self.unreported += 1;
+                None
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Minute {
     at: i64,
     counts: HashMap<Source, u32>,
     /// Of all addresses for which there was no room.
     others: u32,
+    reports: Reports,
 }
 
 impl FailedLogins {
@@ -64,16 +102,19 @@ impl FailedLogins {
         let mut minute = self.current.lock();
         let at = now_s.div_euclid(60);
         if minute.at != at {
+            let passed = at.abs_diff(minute.at);
+            minute.reports.refill(passed);
             (minute.at, minute.others) = (at, 0);
             minute.counts.clear();
         }
         let has_room = minute.counts.len() < ADDRESSES_MAX || minute.counts.contains_key(&source);
-        let Minute { counts, others, .. } = &mut *minute;
+        let Minute { counts, others, reports, .. } = &mut *minute;
         let count = if has_room { counts.entry(source).or_default() } else { others };
         *count = count.saturating_add(1);
         let is_too_many = self.per_minute > 0 && *count > self.per_minute;
         let wait_s = is_too_many.then_some((60 - now_s.rem_euclid(60)) as u64);
-        Verdict { is_first: *count == 1, wait_s }
+        let report = if *count == 1 { reports.take() } else { None };
+        Verdict { report, wait_s }
     }
 }
 
@@ -89,11 +130,11 @@ mod tests {
     fn an_address_that_failed_too_often_waits_for_the_next_minute_and_no_other_does() {
         let failed = FailedLogins::new(2);
         let one = source("192.0.2.1");
-        assert_eq!(failed.count(one, 60), Verdict { is_first: true, wait_s: None });
-        assert_eq!(failed.count(one, 61), Verdict { is_first: false, wait_s: None });
+        assert_eq!(failed.count(one, 60), Verdict { report: Some(0), wait_s: None });
+        assert_eq!(failed.count(one, 61), Verdict { report: None, wait_s: None });
         assert_eq!(failed.count(one, 70).wait_s, Some(50));
         assert_eq!(failed.count(source("192.0.2.2"), 70).wait_s, None);
-        assert_eq!(failed.count(one, 120), Verdict { is_first: true, wait_s: None });
+        assert_eq!(failed.count(one, 120), Verdict { report: Some(0), wait_s: None });
     }
 
     #[test]
@@ -108,13 +149,26 @@ mod tests {
     fn addresses_without_room_count_together() {
         let failed = FailedLogins::new(1);
         for n in 0..ADDRESSES_MAX as u32 {
-            assert!(failed.count(Source::of(Some(IpAddr::V4(n.into()))), 0).is_first);
+            assert_eq!(failed.count(Source::of(Some(IpAddr::V4(n.into()))), 0).wait_s, None);
         }
         let beyond = |text| failed.count(source(text), 0);
-        assert_eq!(beyond("192.0.2.1"), Verdict { is_first: true, wait_s: None });
-        assert_eq!(beyond("192.0.2.2"), Verdict { is_first: false, wait_s: Some(60) });
+        assert_eq!(beyond("192.0.2.1").wait_s, None);
+        assert_eq!(beyond("192.0.2.2").wait_s, Some(60));
         assert_eq!(failed.count(Source::of(Some(IpAddr::V4(5.into()))), 0).wait_s, Some(60));
         assert_eq!(failed.current.lock().counts.len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn a_stranger_with_many_addresses_is_reported_a_few_times_and_then_counted() {
+        let failed = FailedLogins::new(60);
+        let reports = |minute: i64, addresses: u32| {
+            let verdict = |n: u32| failed.count(Source::of(Some(IpAddr::V4(n.into()))), minute * 60).report;
+            (0..addresses).filter_map(verdict).collect::<Vec<_>>()
+        };
+        assert_eq!(reports(0, 1_000), vec![0; 60]);
+        assert_eq!(reports(1, 1_000), [940]);
+        assert_eq!(reports(2, 1), [999]);
+        assert_eq!(reports(600, 1_000), vec![0; 60]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Every credential that a request may bear, and the one place where it is judged: tokens and JWTs (`jwt`) in headers,
 //! tokens in the query and tickets on streams. What is wrong is counted by the address it came from (`failures`); a ticket
-//! that was spent (`spent`) is not.
+//! that was spent (`spent`) is not. `login_link` is for the person at the terminal.
 
 pub mod failures;
 pub mod jwt;
+pub mod login_link;
 pub mod spent;
 
 use std::sync::Arc;
@@ -57,8 +58,12 @@ pub async fn grant(request: &HttpRequest, ticket: &str) -> Result<Grant, Problem
 /// The answer to a credential that is wrong: `problem`, or that there were too many from this address.
 pub fn wrong(request: &HttpRequest, problem: Problem) -> Problem {
     let context = context(request);
+    context.hub.metrics().failed_logins.inc();
     let address = context.proxies.client(request);
     let verdict = context.failed_logins.count(Source::of(address), super::now_ms() / 1000);
+    if let Some(unreported) = verdict.report {
+        context.hub.audit_failed_login(address, unreported);
+    }
     let Some(wait_s) = verdict.wait_s else { return problem };
     let limit = context.settings.limits.failed_logins_per_minute;
     let message = format!("More than {limit} wrong credentials in a minute from your address; wait {wait_s} s");

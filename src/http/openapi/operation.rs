@@ -16,6 +16,8 @@ pub enum Access {
     Admin,
     /// A token of the channel with this scope, or the admin.
     Scope(Scope),
+    /// The same, where the body or an id says which channel it is about.
+    ScopeOfNamed(Scope),
     /// A stream: with the scope subscribe, by a credential or a ticket.
     Stream,
 }
@@ -28,15 +30,29 @@ impl Access {
             Access::Caller => Some("Needs a credential.".into()),
             Access::Admin => Some("Needs the admin token.".into()),
             Access::Scope(scope) => Some(format!("Needs the scope `{scope}` on the channel, or the admin token.")),
+            Access::ScopeOfNamed(scope) => {
+                Some(format!("Needs the scope `{scope}` on the channel that it is about, or the admin token."))
+            }
             Access::Stream => Some("Needs the scope `subscribe` on the channel, a ticket, or the admin token.".into()),
         }
     }
 
+    /// What a credential must be or have, as names of roles (OpenAPI 3.1, Security Requirement Object). The admin has all.
+    fn roles(self) -> Value {
+        match self {
+            Access::Anyone | Access::Caller => json!([]),
+            Access::Admin => json!(["admin"]),
+            Access::Scope(scope) | Access::ScopeOfNamed(scope) => json!([scope.as_str()]),
+            Access::Stream => json!([Scope::Subscribe.as_str()]),
+        }
+    }
+
     fn security(self) -> Value {
+        let roles = self.roles();
         match self {
             Access::Anyone => json!([]),
-            Access::Stream => json!([{ "bearer": [] }, { "apiKey": [] }, { "ticket": [] }, { "token": [] }]),
-            Access::Caller | Access::Admin | Access::Scope(_) => json!([{ "bearer": [] }, { "apiKey": [] }]),
+            Access::Stream => json!([{ "bearer": roles }, { "apiKey": roles }, { "ticket": [] }, { "token": roles }]),
+            _ => json!([{ "bearer": roles }, { "apiKey": roles }]),
         }
     }
 
@@ -51,7 +67,9 @@ impl Access {
             Access::Anyone => &[],
             Access::Caller => &[Code::Unauthorized, Code::RateLimited],
             Access::Admin => &[Code::Unauthorized, Code::Forbidden, Code::RateLimited],
-            Access::Scope(_) => &[Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::RateLimited],
+            Access::Scope(_) | Access::ScopeOfNamed(_) => {
+                &[Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::RateLimited]
+            }
             Access::Stream => &[
                 Code::InvalidFilter,
                 Code::InvalidCursor,
@@ -189,7 +207,7 @@ impl Operation {
 
     pub fn document(mut self, place: &Place<'_>, method: &str) -> Value {
         let mut all: Vec<Value> = parameters::of_path(place.path);
-        let by_query = self.access != Access::Anyone && self.access != Access::Caller && self.access != Access::Admin;
+        let by_query = matches!(self.access, Access::Scope(_) | Access::Stream);
         if by_query && !place.names_channel() {
             all.push(parameters::channel());
             // whoever names no channel means its own, which may be gone; an admin has to name one

@@ -91,9 +91,8 @@ fn rate_limit(value: Value) -> Result<Option<Rate>, String> {
     Rate::new(requests, per_seconds).map(Some).map_err(|e| e.to_string())
 }
 
-/// What a body asks a new source to be.
+/// What a body asks a new source to be. Its `channel` was read before.
 pub struct Asked {
-    pub channel: Option<String>,
     pub new: NewSource,
 }
 
@@ -101,7 +100,7 @@ impl Asked {
     /// Reads a body field by field, so that everything that is wrong with it is said at once.
     pub fn read(body: Map<String, Value>) -> Result<Asked, Problem> {
         let mut bad = Vec::new();
-        let (mut channel, mut by, mut keys, mut jwt) = (None, None, Vec::new(), None);
+        let (mut by, mut keys, mut jwt) = (None, Vec::new(), None);
         let mut algorithm: Option<HmacAlgorithm> = None;
         let mut new = NewSource {
             name: None,
@@ -116,7 +115,7 @@ impl Asked {
             let text = "must be a text";
             let taken = match name.as_str() {
                 "name" => typed(value, "must be a text or null").map(|name| new.name = name),
-                "channel" => typed(value, text).map(|name| channel = Some(name)),
+                "channel" => typed::<String>(value, text).map(drop),
                 "authentication" => authentication(value).map(|one| by = Some(one)),
                 "verifyToken" => typed(value, text).map(|token: String| new.verify_token = Some(Zeroizing::new(token))),
                 "secretKey" | "apiKey" | "publicKey" => {
@@ -168,7 +167,7 @@ impl Asked {
                 new.key = key.map(Zeroizing::new);
             }
         }
-        if bad.is_empty() { Ok(Asked { channel, new }) } else { Err(Problem::validation(bad)) }
+        if bad.is_empty() { Ok(Asked { new }) } else { Err(Problem::validation(bad)) }
     }
 }
 

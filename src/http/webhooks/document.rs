@@ -1,6 +1,7 @@
 //! `/engine/.config/webhooks.json`: the webhooks of a channel as one document, which is replaced as a whole.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::audit::{Change, Deed};
 use actors::hub::webhooks::{Entry, InvalidField};
 use actors::model::channel::Channel;
 use serde::Deserialize;
@@ -11,6 +12,11 @@ use super::super::guard::{Manages, On};
 use super::super::{Context, query};
 use super::asked::Asked;
 use super::{Answer, shown};
+
+fn audit(context: &Context, on: &On<Manages>) {
+    let deed = Deed::WebhookChanged { channel: &on.channel, webhook: None, change: Change::DocumentReplaced };
+    context.hub.audit(&on.principal.id, deed);
+}
 
 async fn document(context: &Context, channel: &Channel) -> Answer {
     let mut entries = Vec::new();
@@ -35,12 +41,14 @@ struct Document {
 pub async fn put(context: web::Data<Context>, on: On<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
     let Document { webhooks } = query::json(&request, &body)?;
     context.hub.replace_document(&on.channel, webhooks.into_iter().map(entry).collect()).await?;
+    audit(&context, &on);
     document(&context, &on.channel).await
 }
 
 /// `DELETE /engine/.config/webhooks.json`
 pub async fn delete(context: web::Data<Context>, on: On<Manages>) -> Answer {
     context.hub.replace_document(&on.channel, Vec::new()).await?;
+    audit(&context, &on);
     Ok(HttpResponse::NoContent().finish())
 }
 

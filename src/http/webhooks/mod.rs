@@ -8,7 +8,9 @@ pub mod document;
 mod shown;
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use actors::hub::audit::{Change, Deed};
 use actors::hub::webhooks::{GRACE_MAX_S, SecretChoice, Webhook, WebhookError};
+use actors::model::access::Principal;
 use actors::model::channel::Channel;
 use actors::model::signature::Secret;
 use actors::model::timestamp::to_iso;
@@ -31,6 +33,10 @@ async fn data(context: &Context, family: ApiFamily, channel: &Channel, webhook: 
     Ok(HttpResponse::Ok().json(json!({ "data": shown(context, family, channel, webhook).await? })))
 }
 
+fn audit(context: &Context, principal: &Principal, channel: &Channel, webhook: &str, change: Change) {
+    context.hub.audit(&principal.id, Deed::WebhookChanged { channel, webhook: Some(webhook), change });
+}
+
 /// What was refused, with fields named as the clients of this family do.
 fn refused(family: ApiFamily) -> impl Fn(WebhookError) -> Problem {
     move |e| Problem::from(e).spelled(|field| names::path(family, field))
@@ -42,6 +48,7 @@ pub async fn toggle(context: web::Data<Context>, on: On<Manages>, request: HttpR
     let no_boolean = || Problem::parameter_text("The 'enabled' parameter must be a boolean value");
     let enabled = asked.get("enabled").and_then(Value::as_bool).ok_or_else(no_boolean)?;
     let map = context.hub.toggle_webhooks(&on.channel, enabled).await?;
+    context.hub.audit(&on.principal.id, Deed::ChannelChanged { channel: &map, change: Change::WebhooksToggled });
     Ok(HttpResponse::Ok().json(json!({ "webhooks_enabled": map.webhooks_enabled })))
 }
 
@@ -80,6 +87,7 @@ pub async fn create(context: web::Data<Context>, on: On<Manages>, request: HttpR
     let Asked { spec, .. } = Asked::read(family, query::json(&request, &body)?)?;
     let made = context.hub.create_webhook(&on.channel, family.of_webhooks(), spec).await;
     let (webhook, secret) = made.map_err(refused(family))?;
+    audit(&context, &on.principal, &on.channel, &webhook.id, Change::Created);
     let mut shown = shown(&context, family, &on.channel, &webhook).await?;
     if let Some(secret) = &secret {
         shown["secret"] = secret.reveal().into();
@@ -97,12 +105,15 @@ pub async fn change(context: web::Data<Context>, on: OnWebhook, request: HttpReq
     let family = ApiFamily::of(&request);
     let Asked { spec, resume, .. } = Asked::read(family, query::json(&request, &body)?)?;
     let changed = context.hub.change_webhook(&on.channel, &on.webhook.id, spec, resume).await;
-    data(&context, family, &on.channel, &*changed.map_err(refused(family))?).await
+    let changed = changed.map_err(refused(family))?;
+    audit(&context, &on.principal, &on.channel, &changed.id, Change::Updated);
+    data(&context, family, &on.channel, &changed).await
 }
 
 /// `DELETE .../webhooks/{webhook}`
 pub async fn delete(context: web::Data<Context>, on: OnWebhook) -> Answer {
     context.hub.delete_webhook(&on.channel, &on.webhook.id).await?;
+    audit(&context, &on.principal, &on.channel, &on.webhook.id, Change::Deleted);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -154,6 +165,7 @@ pub async fn rotate_secret(
     let until_ms = now_ms() + grace_s as i64 * 1_000;
     let id = &on.webhook.id;
     let secret = context.hub.rotate_secret(&on.channel, id, grace_s, given).await.map_err(refused(family))?;
+    audit(&context, &on.principal, &on.channel, id, Change::SecretRotated);
     let mut shown = json!({ "id": id });
     if made {
         shown["secret"] = secret.reveal().into();

@@ -6,6 +6,7 @@ mod families;
 mod listen;
 mod manual;
 mod publish;
+mod start;
 mod tail;
 mod verify;
 

@@ -5,15 +5,19 @@ use serde_json::{Value, json};
 use crate::support::webhooks::{delivering, webhook};
 use crate::support::{Receiver, Sse, TestServer};
 
+/// What the server says of webhooks by itself, and not what others have done to them.
+const NOTICES: &str = "events=webhook.dead_letter,webhook.disabled,webhook.enabled,webhook.gap";
+
 fn history(server: &TestServer) -> Vec<Value> {
-    let answer = server.admin("GET", "/api/v1/organizations/system/events").send().expect(200);
+    let answer = server.admin("GET", &format!("/api/v1/organizations/system/events?{NOTICES}")).send().expect(200);
     answer["data"].as_array().expect("a list").clone()
 }
 
 #[test]
 fn whoever_follows_the_organization_system_learns_what_becomes_of_webhooks() {
     let (mut server, map) = delivering(&[]);
-    let mut system = Sse::open(server.admin("GET", "/api/v1/organizations/system/events/stream"));
+    let at = format!("/api/v1/organizations/system/events/stream?{NOTICES}");
+    let mut system = Sse::open(server.admin("GET", &at));
     let receiver = Receiver::start(&[500, 410]);
     let policy = json!({"policy": "constant", "delaySeconds": 1, "attempts": 1});
     let url = format!("{}?token=secret", receiver.url());

@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod bodies;
 mod compression;
 mod conformance;
@@ -12,6 +13,7 @@ mod history;
 mod json;
 mod limits;
 mod maps;
+mod matrix;
 mod organization_webhooks;
 mod organizations;
 mod pages;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::schemas::{data, list, object};
 use super::super::{Access, Operation, Place};
 use crate::http::problem::Code;
-use crate::http::tokens;
+use crate::http::{login, tokens};
 
 const TAG: &str = "Tokens";
 
@@ -22,9 +22,9 @@ pub fn create(place: &Place<'_>) -> Operation {
     let mut made = token();
     made["token"] = "st_oWm1mXb1yQ0O5r8Jc6dV7u2t3s4r5q6p7o8n9m0l1k2".into();
     let asked = json!({ "channel": "map:home", "scopes": ["subscribe"], "name": "the dashboard" });
-    Operation::new(TAG, "Create a token", Access::Caller)
+    Operation::new(TAG, "Create a token", Access::ScopeOfNamed(Scope::Manage))
         .says(
-            "For the admin, or with the scope `manage` for the own channel, which need not be named. A JWT gives no scope that it lacks. The text of the token is shown only here.",
+            "The own channel need not be named. A JWT gives no scope that it lacks. The text of the token is shown only here.",
         )
         .body(place.body::<tokens::CreateToken>(), asked)
         .answers(201, "The token.", data(place.answer::<tokens::TokenView>()), json!({ "data": made }))
@@ -40,10 +40,20 @@ pub fn list_tokens(place: &Place<'_>) -> Operation {
 }
 
 pub fn revoke(_: &Place<'_>) -> Operation {
-    Operation::new(TAG, "Revoke a token", Access::Caller)
-        .says("For the admin, or with the scope `manage` on its channel. Its streams end within a second.")
+    Operation::new(TAG, "Revoke a token", Access::ScopeOfNamed(Scope::Manage))
+        .says("Its streams end within a second.")
         .answers_nothing(204, "It is void.")
         .fails(&[Code::Forbidden, Code::NotFound])
+}
+
+pub fn login(place: &Place<'_>) -> Operation {
+    let answer = json!({ "data": { "token": "sta_oWm1mXb1yQ0O5r8Jc6dV7u2t3s4r5q6p7o8n9m0l1k2" } });
+    Operation::new(TAG, "Log in by a link", Access::Anyone)
+        .says("What the dashboard does with the link that `stentor serve` prints on a terminal. It is good once, for ten minutes.")
+        .body(place.body::<login::Login>(), json!({ "secret": "stl_oWm1mXb1yQ0O5r8Jc6dV7u2t3s4r5q6p7o8n9m0l1k2" }))
+        .answers(200, "The admin token.", data(place.answer::<login::LoggedIn>()), answer)
+        .fails(&[Code::Unauthorized, Code::RateLimited])
+        .stores_nothing()
 }
 
 pub fn current(place: &Place<'_>) -> Operation {

@@ -1,0 +1,140 @@
+//! Who did what to the configuration, and whose credential was wrong: as events of the organization `system`, and as lines of
+//! the log. It is told after it has happened; where the journal does not take the event, the line remains.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::{Hub, TokenOf};
+use crate::clock;
+use crate::model::access::TokenRecord;
+use crate::model::channel::Channel;
+use crate::model::event::EventType;
+use crate::model::timestamp;
+
+/// What happened to a webhook, a source or a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    Created,
+    Updated,
+    Deleted,
+    SecretRotated,
+    /// All webhooks of a document at once.
+    DocumentReplaced,
+    /// The switch over the webhooks of a map.
+    WebhooksToggled,
+}
+
+impl Change {
+    fn as_str(self) -> &'static str {
+        match self {
+            Change::Created => "created",
+            Change::Updated => "updated",
+            Change::Deleted => "deleted",
+            Change::SecretRotated => "secret_rotated",
+            Change::DocumentReplaced => "document_replaced",
+            Change::WebhooksToggled => "webhooks_toggled",
+        }
+    }
+}
+
+/// Something that somebody has done.
+#[derive(Clone, Copy, Debug)]
+pub enum Deed<'a> {
+    TokenCreated {
+        token: &'a TokenRecord,
+        of: &'a TokenOf,
+    },
+    TokenRevoked {
+        token: &'a TokenRecord,
+        of: Option<&'a TokenOf>,
+    },
+    ChannelChanged {
+        channel: &'a Channel,
+        change: Change,
+    },
+    /// `webhook` none: those of the channel's document.
+    WebhookChanged {
+        channel: &'a Channel,
+        webhook: Option<&'a str>,
+        change: Change,
+    },
+    SourceChanged {
+        channel: &'a Channel,
+        source: &'a str,
+        change: Change,
+    },
+    BackupTaken,
+}
+
+impl Deed<'_> {
+    /// The type of its event, and what the payload has beside `by` and `at`.
+    fn told(&self) -> (&'static str, Value) {
+        match *self {
+            Deed::TokenCreated { token, of } => {
+                let (channel, channels) = named(of);
+                let expires_at = token.expires_ms.map(timestamp::to_iso);
+                let payload = json!({ "token_id": token.id, "channel": channel, "channels": channels, "scopes": token.scopes,
+                    "name": token.name, "expires_at": expires_at });
+                ("token.created", payload)
+            }
+            Deed::TokenRevoked { token, of } => {
+                let channel = of.and_then(|of| named(of).0);
+                ("token.revoked", json!({ "token_id": token.id, "channel": channel, "name": token.name }))
+            }
+            Deed::ChannelChanged { channel, change } => {
+                ("channel.changed", json!({ "channel": channel.name_on_tokens(), "change": change.as_str() }))
+            }
+            Deed::WebhookChanged { channel, webhook, change } => {
+                let channel = channel.name_on_tokens();
+                ("webhook.changed", json!({ "webhook_id": webhook, "channel": channel, "change": change.as_str() }))
+            }
+            Deed::SourceChanged { channel, source, change } => {
+                let channel = channel.name_on_tokens();
+                ("source.changed", json!({ "source_id": source, "channel": channel, "change": change.as_str() }))
+            }
+            Deed::BackupTaken => ("backup.taken", json!({})),
+        }
+    }
+}
+
+/// One channel, or several.
+fn named(of: &TokenOf) -> (Option<&str>, Option<&[String]>) {
+    match of {
+        TokenOf::Channel(channel) => (Some(channel), None),
+        TokenOf::Several(channels) => (None, Some(channels)),
+    }
+}
+
+impl Hub {
+    /// Tells what a principal has done. Does not wait for the event to be durable.
+    pub fn audit(&self, by: &str, deed: Deed<'_>) {
+        let (kind, mut payload) = deed.told();
+        payload["by"] = by.into();
+        self.record(kind, payload);
+    }
+
+    /// Tells that credentials from this address were wrong, and of how many addresses and minutes that was not told before.
+    pub fn audit_failed_login(&self, address: Option<IpAddr>, unreported: u64) {
+        self.record("login.failed", json!({ "address": shown(address), "unreported": unreported }));
+    }
+
+    /// Tells that somebody has logged in by the link that the start has printed.
+    pub fn audit_login_link(&self, address: Option<IpAddr>) {
+        self.record("login.link_used", json!({ "address": shown(address) }));
+    }
+
+    fn record(&self, kind: &'static str, mut payload: Value) {
+        payload["at"] = timestamp::to_iso(clock::now_ms()).into();
+        log::info!(event = kind; "{payload}");
+        // the name is one of the catalogue, which a test holds to what event types are
+        let Ok(event_type) = EventType::new(kind) else { return };
+        if let Err(e) = self.rooms.system.queue(event_type, &payload) {
+            log::warn!("{kind} stands in the log and not in the organization system: {e}");
+        }
+    }
+}
+
+fn shown(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "unknown".into(), |address| address.to_string())
+}
