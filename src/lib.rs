@@ -8,6 +8,7 @@ pub mod logging;
 mod server;
 pub mod settings;
 mod tls;
+mod transport;
 
 pub use engine_config::Start;
 pub use server::{ServeError, Server};

@@ -1,23 +1,18 @@
 //! The server: from settings to a socket that answers, and from a signal back to a flushed store.
 
-use std::any::Any;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_cors::Cors;
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::{Extensions, ServerHandle};
+use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use actors::hub::{Hub, HubError, Started};
 use actors::model::draft;
-use actors::streams::Socket;
 
 use crate::engine_config::{self, Start};
 use crate::http::credential::failures::FailedLogins;
@@ -27,14 +22,18 @@ use crate::http::credential::spent::SpentTickets;
 use crate::http::forwarded::Proxies;
 use crate::http::guard::ApiLimit;
 use crate::http::ingest::Bodies;
-use crate::http::{self, Context, bodies, compression, guard, problem};
+use crate::http::{self, Context, Side, bodies, compression, guard, problem};
 use crate::settings::Settings;
-use crate::tls::{self, TlsError};
+use crate::tls::{Certificate, Renewal, TlsError};
+use crate::transport::{self, Bounds, Door};
 
 /// A server that accepts connections.
 pub struct Server {
     addr: SocketAddr,
-    tls: bool,
+    /// Of the second listener.
+    admin_addr: Option<SocketAddr>,
+    is_tls: bool,
+    renewal: Renewal,
     hub: Hub,
     context: web::Data<Context>,
     handle: ServerHandle,
@@ -51,27 +50,30 @@ pub enum ServeError {
     Jwt(#[from] JwtError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
-    Listen { addr: String, source: std::io::Error },
+    #[error("cannot listen on {addr}: {source}; choose another address with {by}")]
+    Listen { addr: String, by: &'static str, source: std::io::Error },
     #[error("the server failed: {0}")]
     Io(#[from] std::io::Error),
 }
-
-/// How long the kernel waits before it probes a connection that says nothing.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// Least time that a stalled client has to take the notice of its end.
-const STALL_NOTICE: Duration = Duration::from_secs(5);
 
 impl Server {
     /// Opens the data folder, starts the engine and listens. To be called within an actix system.
     pub async fn bind(settings: Settings, start: Start) -> Result<Server, ServeError> {
         let settings = Arc::new(settings);
         let jwt = Verifier::from_settings(&settings.auth.jwt)?.map(Arc::new);
-        let tls = tls::server_config(&settings.server)?;
-        let listener = listen(&settings.server.listen, settings.server.backlog)
-            .map_err(|source| ServeError::Listen { addr: settings.server.listen.clone(), source })?;
-        let addr = listener.local_addr()?;
+        let certificate = Certificate::of(&settings.server)?;
+        let tls =
+            |client_ca| certificate.as_ref().map(|own| own.server_config(settings.server.http2, client_ca)).transpose();
+        let admin = match &settings.server.admin_listen {
+            None => None,
+            Some(at) => {
+                let (listener, addr) = listen(at, "server.admin_listen", settings.server.backlog)?;
+                Some((listener, addr, tls(settings.server.admin_client_ca.as_deref())?))
+            }
+        };
+        let admin_addr = admin.as_ref().map(|(_, addr, _)| *addr);
+        let tls = tls(None)?;
+        let (listener, addr) = listen(&settings.server.listen, "--listen", settings.server.backlog)?;
         let config = engine_config::of(&settings, &start);
         let Started { hub, admin_token, made_admin_token } = Hub::start(config, start.admin_token).await?;
         let limits = &settings.limits;
@@ -92,40 +94,46 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let for_app = context.clone();
-        let stall_timeout = Duration::from_secs(settings.streams.stall_timeout_s);
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(for_app.clone())
-                .configure(|config| http::routes(config, &for_app.settings.limits))
-                .wrap(from_fn(bodies::bounded))
-                .wrap(from_fn(guard::quota_headers))
-                .wrap(from_fn(compression::compress))
-                .wrap(from_fn(problem::shape))
-                .wrap(cors(&for_app.settings.cors.allowed_origins))
-        })
-        .workers(workers)
-        .max_connections(settings.server.max_connections.div_ceil(workers))
-        .client_request_timeout(Duration::from_secs(settings.server.request_timeout_s))
-        .client_disconnect_timeout(LAST_WORDS)
-        .keep_alive(Duration::from_secs(settings.server.keep_alive_s))
-        .shutdown_timeout(settings.server.shutdown_timeout_s)
-        .h1_allow_half_closed(false)
-        .h1_write_buffer_size(WRITE_BUFFER_BYTES)
-        .disable_signals()
-        .on_connect(move |io, extensions| accepted(io, extensions, stall_timeout));
-        let is_tls = tls.is_some();
-        let server = match tls {
-            Some(config) => server.listen_rustls_0_23(listener, config)?,
-            None => server.listen(listener)?,
+        let app = |side: Side| {
+            let context = context.clone();
+            move || {
+                App::new()
+                    .app_data(context.clone())
+                    .app_data(side)
+                    .configure(|config| http::routes(config, &context.settings.limits))
+                    .wrap(from_fn(bodies::bounded))
+                    .wrap(from_fn(guard::quota_headers))
+                    .wrap(from_fn(compression::compress))
+                    .wrap(from_fn(problem::shape))
+                    .wrap(cors(&context.settings.cors.allowed_origins))
+            }
         };
         if let Some(jwt) = jwt {
             actix_web::rt::spawn(jwt.follow_file());
         }
-        let running = server.run();
+        let mut builder = actix_web::dev::Server::build()
+            .workers(workers)
+            .max_concurrent_connections(settings.server.max_connections.div_ceil(workers))
+            .shutdown_timeout(settings.server.shutdown_timeout_s)
+            .disable_signals();
+        let signal = builder.graceful_shutdown_signal();
+        let stopping = move || {
+            let signal = signal.clone();
+            async move { signal.notified().await }
+        };
+        let bounds = bounds(&settings);
+        let door = |tls| Door { tls, bounds: bounds.clone() };
+        builder =
+            builder.listen("public", listener, transport::carrier(door(tls), app(Side::Public), stopping.clone()))?;
+        if let Some((listener, _, tls)) = admin {
+            builder = builder.listen("admin", listener, transport::carrier(door(tls), app(Side::Admin), stopping))?;
+        }
+        let running = builder.run();
         Ok(Server {
             addr,
-            tls: is_tls,
+            admin_addr,
+            is_tls: certificate.is_some(),
+            renewal: Renewal::new(certificate)?,
             hub,
             context,
             handle: running.handle(),
@@ -142,7 +150,16 @@ impl Server {
 
     /// `http://ADDR:PORT`, or `https://`.
     pub fn url(&self) -> String {
-        format!("{}://{}", if self.tls { "https" } else { "http" }, self.addr)
+        self.url_of(self.addr)
+    }
+
+    /// The same of the second listener, where there is one.
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin_addr.map(|addr| self.url_of(addr))
+    }
+
+    fn url_of(&self, addr: SocketAddr) -> String {
+        format!("{}://{addr}", if self.is_tls { "https" } else { "http" })
     }
 
     pub fn hub(&self) -> &Hub {
@@ -157,17 +174,18 @@ impl Server {
     /// A link to the dashboard that logs in as the admin, once within ten minutes. It takes the place of the one before.
     pub fn login_link(&self) -> String {
         let secret = self.context.login_link.make(actors::clock::random(), Instant::now());
-        let address = match &self.context.settings.server.public_url {
-            Some(url) => url.clone(),
-            None => {
-                let mut addr = self.addr;
+        // the dashboard is at the second listener, where there is one
+        let address = match (self.admin_addr, &self.context.settings.server.public_url) {
+            (None, Some(url)) => url.clone(),
+            (admin, _) => {
+                let mut addr = admin.unwrap_or(self.addr);
                 // nobody can be reached at "every address"
                 match addr.ip() {
                     ip if !ip.is_unspecified() => {}
                     IpAddr::V4(_) => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
                     IpAddr::V6(_) => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
                 }
-                format!("{}://{addr}", if self.tls { "https" } else { "http" })
+                self.url_of(addr)
             }
         };
         format!("{address}/#login={secret}")
@@ -175,12 +193,14 @@ impl Server {
 
     /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests and webhooks, journal, store.
     pub async fn run_until_stopped(self, signal: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Server { hub, context, handle, running, shutdown_timeout, .. } = self;
+        let Server { hub, context, handle, running, shutdown_timeout, renewal, .. } = self;
         let mut serving = actix_web::rt::spawn(running);
+        let renewal = actix_web::rt::spawn(renewal.run());
         tokio::select! {
             ended = &mut serving => return Ok(ended.map_err(std::io::Error::other)??),
             () = signal => {}
         }
+        renewal.abort();
         log::info!("stopping");
         context.stopping.store(true, Ordering::Relaxed);
         hub.end_sessions().await;
@@ -198,50 +218,42 @@ impl Server {
     }
 }
 
-/// How long a connection that we end is still listened to, so that a client in the middle of sending reads our last bytes
-/// before its own run into a closed socket. actix reckons it from a clock that it reads every half second: less than that
-/// would be over before it began, and the connection would stay.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Bytes that wait in a connection before its stream is asked for no more. Small: what waits there is memory per reader.
-const WRITE_BUFFER_BYTES: usize = 32 * 1024;
-
-fn listen(addr: &str, backlog: u32) -> std::io::Result<TcpListener> {
-    let mut last = std::io::Error::other("the address means nothing");
-    for addr in std::net::ToSocketAddrs::to_socket_addrs(addr)? {
-        let domain = socket2::Domain::for_address(addr);
-        let bound = socket2::Socket::new(domain, socket2::Type::STREAM, None).and_then(|socket| {
-            // so that a restart does not have to wait for connections of the one before
-            socket.set_reuse_address(true)?;
-            socket.bind(&addr.into())?;
-            socket.listen(backlog as i32)?;
-            Ok(socket.into())
-        });
-        match bound {
-            Ok(listener) => return Ok(listener),
-            Err(e) => last = e,
-        }
+/// The settings of connections.
+fn bounds(settings: &Settings) -> Bounds {
+    let server = &settings.server;
+    Bounds {
+        request_timeout: Duration::from_secs(server.request_timeout_s),
+        body_timeout: Duration::from_secs(server.body_timeout_s),
+        keep_alive: Duration::from_secs(server.keep_alive_s),
+        stall_timeout: Duration::from_secs(settings.streams.stall_timeout_s),
+        h2_streams: server.h2_streams,
+        room: Arc::default(),
     }
-    Err(last)
 }
 
-/// A connection was accepted: it gets the timeouts that HTTP does not have.
-fn accepted(io: &dyn Any, extensions: &mut Extensions, stall_timeout: Duration) {
-    let plain = io.downcast_ref::<TcpStream>();
-    let stream = plain.or_else(|| Some(io.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0));
-    let Some(stream) = stream else { return };
-    let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE / 6);
-    // A stalled stream is told that it ends after the stall timeout; whoever does not even take that is cut by the kernel,
-    // which must not come first: the shard notices up to two of its ticks late.
-    let set = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout + stall_timeout.max(STALL_NOTICE))));
-    if let Err(e) = set {
-        // the connection may be gone already
-        log::debug!("a connection's socket options were not set: {e}");
-    }
-    extensions.insert(Socket::new(stream.as_raw_fd(), plain.is_none()));
+/// Listens on `at`, which `by` names.
+fn listen(at: &str, by: &'static str, backlog: u32) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let listening = || {
+        let mut last = std::io::Error::other("the address means nothing");
+        for addr in std::net::ToSocketAddrs::to_socket_addrs(at)? {
+            match bound(addr, backlog) {
+                Ok(listener) => return Ok((listener.local_addr()?, listener)),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    };
+    let (addr, listener) = listening().map_err(|source| ServeError::Listen { addr: at.into(), by, source })?;
+    Ok((listener, addr))
+}
+
+fn bound(addr: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
+    // so that a restart does not have to wait for connections of the one before
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(backlog as i32)?;
+    Ok(socket.into())
 }
 
 fn cors(allowed: &[String]) -> Cors {

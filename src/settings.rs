@@ -79,12 +79,19 @@ pub struct Server {
     /// Of the whole server, not of one worker.
     pub max_connections: usize,
     pub http2: bool,
+    /// Of one connection.
+    pub h2_streams: u32,
     pub request_timeout_s: u64,
     pub body_timeout_s: u64,
     pub keep_alive_s: u64,
     pub shutdown_timeout_s: u64,
     /// Networks in CIDR notation, and single addresses.
     pub trusted_proxies: Vec<String>,
+    /// `HOST:PORT` of the second listener.
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub admin_listen: Option<String>,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub admin_client_ca: Option<PathBuf>,
     pub tls: Tls,
 }
 

@@ -111,6 +111,9 @@ fn announce(server: &Server) -> Result<(), Failure> {
     if is_terminal {
         println!("dashboard, logs you in once within ten minutes: {}", server.login_link());
     }
+    if let Some(url) = server.admin_url() {
+        println!("administration on {url}");
+    }
     println!("listening on {}", server.url());
     Ok(())
 }

@@ -19,10 +19,10 @@ use actors::model::channel::{Channel, ChannelKind};
 use actors::model::filter::FilterSpec;
 use actors::streams::session::StreamTarget;
 
-use super::Context;
 pub use super::credential::{caller, header_token, principal};
 use super::problem::{Code, Problem};
 use super::query::Pairs;
+use super::{Context, Side};
 
 /// What a handler does, as a type.
 pub trait Act: 'static {
@@ -291,6 +291,11 @@ fn lacking(scope: Scope) -> Problem {
 /// A request that has to say which of several channels it means.
 fn which_channel() -> Problem {
     Problem::parameter("channel", "say which one: map:<id or slug> or organization:<id>")
+}
+
+/// Whether the admin needs a client certificate, and this request came in where none is asked for.
+pub fn wants_certificate(request: &HttpRequest) -> bool {
+    context(request).settings.server.admin_client_ca.is_some() && Side::of(request) == Side::Public
 }
 
 pub fn context(request: &HttpRequest) -> &Context {

@@ -40,6 +40,31 @@ use actors::model::draft;
 use crate::settings::{Limits, Settings};
 use table::{BodyLimit, Table};
 
+/// At which of the two addresses a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// `server.listen`.
+    Public,
+    /// `server.admin_listen`.
+    Admin,
+}
+
+impl Side {
+    pub fn of(request: &HttpRequest) -> Side {
+        // each `App` of this program is built with it
+        *request.app_data::<Side>().expect("the app knows its side")
+    }
+}
+
+/// Refuses what belongs to those who run the server, where they have an address of their own.
+pub fn operators_only(request: &HttpRequest) -> Result<(), problem::Problem> {
+    let elsewhere = guard::context(request).settings.server.admin_listen.is_some();
+    if elsewhere && Side::of(request) == Side::Public {
+        return Err(problem::Problem::new(problem::Code::NotFound, format!("There is nothing at {}", request.path())));
+    }
+    Ok(())
+}
+
 /// What every handler may use.
 pub struct Context {
     pub hub: Hub,

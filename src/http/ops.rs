@@ -1,10 +1,11 @@
 //! Operations: health and metrics.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Context;
+use super::problem::Answer;
 
 /// `GET /health/live`: the process answers, and says which version it is of.
 pub async fn live() -> HttpResponse {
@@ -92,9 +93,10 @@ pub async fn ready(context: web::Data<Context>) -> HttpResponse {
 }
 
 /// `GET /metrics` (OpenMetrics 1.0).
-pub async fn metrics(context: web::Data<Context>) -> HttpResponse {
+pub async fn metrics(context: web::Data<Context>, request: HttpRequest) -> Answer {
+    super::operators_only(&request)?;
     context.hub.measure_damage();
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(context.hub.metrics().text())
+        .body(context.hub.metrics().text()))
 }

@@ -103,6 +103,9 @@ const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/docs", "docs.html")];
 /// `GET /`, `GET /docs` and the files that the pages load, each under its name in `static/`.
 pub async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let path = request.path();
+    if path == "/" {
+        super::operators_only(&request)?;
+    }
     let page = PAGES.iter().find(|(address, _)| *address == path);
     let name = page.map_or(path.trim_start_matches('/'), |(_, name)| name);
     let file = File::find(name).ok_or_else(|| Problem::new(Code::NotFound, format!("There is nothing at {path}")))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
 use actix_web::web::Payload;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use actors::feed::frame::{Carrier, Encoding};
 use actors::hub::Hub;
 use actors::model::access::{Principal, Scope};
@@ -92,9 +92,9 @@ async fn admit(
     let encoding = Encoding { envelope: family.envelope(), carrier: carrier(&target)? };
     let spent = match &visitor.ticket {
         Some((ticket, _)) => {
-            let spent = context.hub.spend(ticket).await.ok_or_else(Problem::bad_ticket)?;
+            // before it is spent: whoever comes with it a moment later is not guessing
             context.spent_tickets.note(ticket);
-            Some(spent)
+            Some(context.hub.spend(ticket).await.ok_or_else(Problem::bad_ticket)?)
         }
         None => None,
     };
@@ -115,8 +115,14 @@ async fn admit(
         cursor,
         encoding,
         slot,
-        socket: request.conn_data::<Socket>().copied(),
+        socket: socket(request),
     })
+}
+
+/// The connection's, or the part of it that a stream of HTTP/2 has.
+fn socket(request: &HttpRequest) -> Option<Socket> {
+    let of_stream = || request.extensions().get::<Socket>().cloned();
+    request.conn_data::<Socket>().cloned().or_else(of_stream)
 }
 
 /// The header wins over the query, because a browser that reconnects repeats the query it began with.

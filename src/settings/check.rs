@@ -23,6 +23,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("server.workers",                 0,        1_024),
     ("server.backlog",                 1,        65_535),
     ("server.max_connections",         1,        10_000_000),
+    ("server.h2_streams",              1,        10_000),
     ("server.request_timeout_s",       1,        600),
     ("server.body_timeout_s",          1,        600),
     ("server.keep_alive_s",            1,        3_600),
@@ -129,6 +130,10 @@ pub(super) fn values(stack: &Stack) -> Result<(), SettingsError> {
     if !is_host_and_port(stack.text("server.listen")) {
         return Err(stack.refuse("server.listen", "ADDRESS:PORT, for example 127.0.0.1:8080 or [::]:8080"));
     }
+    let admin_listen = stack.text("server.admin_listen");
+    if !admin_listen.is_empty() && !is_host_and_port(admin_listen) {
+        return Err(stack.refuse("server.admin_listen", "ADDRESS:PORT, for example 127.0.0.1:9090, or nothing"));
+    }
     let public_url = stack.text("server.public_url");
     if !public_url.is_empty() && !is_http_address(public_url) {
         return Err(stack.refuse("server.public_url", "http:// or https:// and a host, without a / at the end"));
@@ -170,6 +175,13 @@ pub(super) fn relations(stack: &mut Stack) -> Result<(), SettingsError> {
     if stack.text("server.tls.cert").is_empty() != stack.text("server.tls.key").is_empty() {
         let reason = "only one of server.tls.cert and server.tls.key is set".to_owned();
         return Err(SettingsError::Together { reason, advice: "set both for https, or neither for http" });
+    }
+    let without = ["server.admin_listen", "server.tls.cert"].into_iter().find(|key| stack.text(key).is_empty());
+    if let (false, Some(missing)) = (stack.text("server.admin_client_ca").is_empty(), without) {
+        let reason = format!("server.admin_client_ca is set without {missing}");
+        let advice = "client certificates are asked for at server.admin_listen over TLS: set server.admin_listen, \
+                      server.tls.cert and server.tls.key, or none of them";
+        return Err(SettingsError::Together { reason, advice });
     }
     let sources: Vec<&str> = ["auth.jwt.key", "auth.jwt.key_file", "auth.jwt.jwks_file"]
         .into_iter()

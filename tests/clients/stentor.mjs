@@ -45,7 +45,7 @@ export class Stentor {
     const variable = ([key, value]) => [`STENTOR__${key.replaceAll(".", "__").toUpperCase()}`, value];
     server.settings = Object.fromEntries(Object.entries(settings).map(variable));
     server.port = await freePort();
-    server.url = `http://127.0.0.1:${server.port}`;
+    server.url = `${settings["server.tls.cert"] ? "https" : "http"}://127.0.0.1:${server.port}`;
     server.data = mkdtempSync(join(tmpdir(), "stentor-clients-"));
     await server.#run();
     return server;

@@ -18,6 +18,7 @@ mod crash;
 mod deliveries;
 mod hostile;
 mod sources;
+mod strangers;
 mod support;
 mod system;
 mod wire;

@@ -52,7 +52,7 @@ pub struct SessionHandle {
     last_heartbeat: Cell<Instant>,
     /// Bytes are ready or under way, since then, and the connection has not come for more.
     owed_since: Cell<Option<Instant>>,
-    unsent: Cell<i32>,
+    taken: Cell<i32>,
     /// Heartbeats come by the clock, whatever was written (WebSocket), or only after silence (SSE).
     heartbeats_always: bool,
     /// [`View::revocations`] when it was last looked up whether the principal is still let in.
@@ -79,7 +79,7 @@ impl SessionHandle {
             last_write: Cell::new(now),
             last_heartbeat: Cell::new(now),
             owed_since: Cell::new(None),
-            unsent: Cell::new(0),
+            taken: Cell::new(0),
             heartbeats_always,
             checked: Cell::new(None),
         }
@@ -122,7 +122,7 @@ impl SessionHandle {
 
     /// The session's actor has written the close frame to a WebSocket client.
     pub fn close_written(&self) {
-        if let Some(socket) = self.socket {
+        if let Some(socket) = &self.socket {
             socket.shut_down_when_sent();
         }
     }
@@ -196,8 +196,8 @@ impl SessionHandle {
     fn is_stalled(&self, streams: &Streams, now: Instant) -> bool {
         let Some(since) = self.owed_since.get() else { return false };
         // a reader that takes a little now and then is slow, not stalled: the kernel knows what it took
-        let unsent = self.socket.map_or(0, Socket::unsent_bytes);
-        if self.unsent.replace(unsent) != unsent {
+        let taken = self.socket.as_ref().map_or(0, Socket::mark);
+        if self.taken.replace(taken) != taken {
             self.owed_since.set(Some(now));
             return false;
         }

@@ -16,7 +16,7 @@ use actors::streams::tickets::Grant;
 
 use self::failures::Source;
 use super::family::ApiFamily;
-use super::guard::context;
+use super::guard::{context, wants_certificate};
 use super::problem::{Code, Problem};
 
 /// The caller by `Authorization: Bearer` or `X-API-Key`: a token or a JWT.
@@ -40,6 +40,10 @@ pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, P
     let (context, now_ms) = (context(request), super::now_ms());
     let by_jwt = || context.jwt.as_ref()?.principal(token, &context.hub, now_ms);
     match context.hub.principal(token).or_else(by_jwt) {
+        Some(principal) if principal.is_admin() && wants_certificate(request) => Err(Problem::new(
+            Code::Forbidden,
+            "The admin token is taken at the address server.admin_listen only, with a client certificate",
+        )),
         Some(principal) if !principal.expired(now_ms) => Ok(principal),
         _ => Err(wrong(request, Problem::bad_token(ApiFamily::of(request)))),
     }

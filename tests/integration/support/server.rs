@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::program::Ended;
+use super::secure::{Gateway, Over, Pair};
 use super::{Answer, Request, SOON, Sse};
 
 pub const ADMIN: &str = "the-admin-token-of-the-tests";
@@ -43,6 +44,8 @@ pub fn stentor(settings: &[(&str, &str)]) -> Command {
 struct Running {
     child: Child,
     addr: SocketAddr,
+    /// Of the second listener, where there is one.
+    admin_addr: Option<SocketAddr>,
     listener: JoinHandle<()>,
 }
 
@@ -52,7 +55,24 @@ pub struct TestServer {
     listen: String,
     prepare: Option<Box<Prepare>>,
     running: Option<Running>,
+    tls: Option<Tls>,
     log: Arc<Mutex<Vec<String>>>,
+}
+
+/// How the tests reach a server that speaks https only.
+struct Tls {
+    pair: Pair,
+    over: Over,
+    gateway: Option<Gateway>,
+    /// Of the pair.
+    _folder: tempfile::TempDir,
+}
+
+impl Tls {
+    fn new(over: Over) -> Tls {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        Tls { pair: Pair::new(folder.path(), "server"), over, gateway: None, _folder: folder }
+    }
 }
 
 /// Changes the command that is about to start the server: its environment, its limits, or what runs it.
@@ -90,6 +110,25 @@ impl TestServer {
         TestServer::start_with(folder, "127.0.0.1:0", settings)
     }
 
+    /// A server that speaks plain http, however the tests of this run reach the others.
+    pub fn plain(settings: &[(&str, &str)]) -> TestServer {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let mut server = TestServer::new(DataFolder::Own(folder), "127.0.0.1:0", settings);
+        server.tls = None;
+        server.launch();
+        server
+    }
+
+    /// A server that speaks https, reached by plain requests as well; and its certificate.
+    pub fn secure(settings: &[(&str, &str)]) -> (TestServer, Pair) {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let mut server = TestServer::new(DataFolder::Own(folder), "127.0.0.1:0", settings);
+        let tls = server.tls.get_or_insert_with(|| Tls::new(Over::Https));
+        let pair = tls.pair.clone();
+        server.launch();
+        (server, pair)
+    }
+
     fn start_with(folder: tempfile::TempDir, listen: &str, settings: &[(&str, &str)]) -> TestServer {
         let mut server = TestServer::new(DataFolder::Own(folder), listen, settings);
         server.launch();
@@ -108,6 +147,7 @@ impl TestServer {
             listen: listen.into(),
             prepare: None,
             running: None,
+            tls: Over::of_run().map(Tls::new),
             log: Arc::default(),
         }
     }
@@ -130,7 +170,10 @@ impl TestServer {
     #[track_caller]
     pub fn try_launch(&mut self) -> Result<(), Ended> {
         assert!(self.running.is_none(), "one server at a time");
-        let settings: Vec<_> = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let files = self.tls.as_ref().map(|tls| tls.pair.settings());
+        let of_tls = files.iter().flatten().map(|(key, value)| (*key, value.as_str()));
+        let own = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let settings: Vec<_> = of_tls.chain(own).collect();
         let mut command = stentor(&settings);
         command.args(["serve", "--listen", &self.listen, "--data"]).arg(self.folder());
         command.env("STENTOR_ADMIN_TOKEN", ADMIN);
@@ -152,10 +195,13 @@ impl TestServer {
         let (deadline, mut out) = (Instant::now() + START_LIMIT, String::new());
         loop {
             match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => match line.strip_prefix("listening on http://") {
+                Ok(line) => match address(&line, "listening on") {
                     Some(addr) => {
-                        let addr = addr.parse().expect("an address follows");
-                        self.running = Some(Running { child, addr, listener });
+                        let admin_addr = out.lines().find_map(|line| address(line, "administration on"));
+                        self.running = Some(Running { child, addr, admin_addr, listener });
+                        if let Some(Tls { pair, over, gateway, .. }) = &mut self.tls {
+                            gateway.get_or_insert_with(|| Gateway::start(addr, pair, *over)).lead_to(addr);
+                        }
                         return Ok(());
                     }
                     None => out += &(line + "\n"),
@@ -174,8 +220,25 @@ impl TestServer {
         }
     }
 
+    /// Where requests go: to the server, or to the gateway before it.
     pub fn addr(&self) -> SocketAddr {
+        let gateway = self.tls.as_ref().and_then(|tls| tls.gateway.as_ref());
+        gateway.map_or_else(|| self.secure_addr(), |gateway| gateway.addr)
+    }
+
+    /// The server's own address.
+    pub fn secure_addr(&self) -> SocketAddr {
         self.running.as_ref().expect("the server runs").addr
+    }
+
+    /// Its second address.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.running.as_ref().and_then(|running| running.admin_addr).expect("the server has a second address")
+    }
+
+    /// `http://ADDRESS` or `https://ADDRESS`, as the server hands it out to those who ask it by [`TestServer::addr`].
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr())
     }
 
     pub fn folder(&self) -> &Path {
@@ -199,9 +262,17 @@ impl TestServer {
 
     /// SIGTERM, without waiting for the end.
     pub fn ask_to_stop(&self) {
-        let pid = self.pid();
+        self.signal(libc::SIGTERM);
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
         // SAFETY: the child was not waited for, so the id is still its own
-        assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) }, 0);
+        assert_eq!(unsafe { libc::kill(self.pid() as libc::pid_t, signal) }, 0);
     }
 
     /// SIGTERM; the server must end well and in time.
@@ -255,6 +326,11 @@ impl TestServer {
         Request::new(self.addr(), method, target)
     }
 
+    /// A request to the second address.
+    pub fn request_admin(&self, method: &str, target: &str) -> Request {
+        Request::new(self.admin_addr(), method, target)
+    }
+
     pub fn admin(&self, method: &str, target: &str) -> Request {
         self.request(method, target).bearer(ADMIN)
     }
@@ -263,6 +339,11 @@ impl TestServer {
         let body = self.admin("POST", "/api/maps").json(&json!({ "name": name })).send().expect(201);
         let text = |field: &str| body["data"][field].as_str().expect("a text").to_string();
         Map { addr: self.addr(), id: text("id"), token: text("token") }
+    }
+
+    /// Bytes of the memory budget that are held for this.
+    pub fn memory(&self, part: &str) -> i64 {
+        self.metric(&format!("stentor_memory_bytes{{part=\"{part}\"}}"))
     }
 
     /// A value of `/metrics`.
@@ -285,6 +366,11 @@ impl Drop for TestServer {
             eprintln!("--- the end of the server's log\n{}", self.tail());
         }
     }
+}
+
+fn address(line: &str, what: &str) -> Option<SocketAddr> {
+    let (_, addr) = line.strip_prefix(what)?.split_once("://")?;
+    Some(addr.parse().expect("an address follows"))
 }
 
 /// Runs the program to its end: exit code, standard output, standard error.

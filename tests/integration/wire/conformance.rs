@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::frames::{BINARY, CLOSE, FIN, PING, PONG, RawWs, TEXT, close, frame, header};
+use crate::support::secure::Over;
 use crate::support::{Organization, TestServer, eventually};
 
 fn open(acme: &Organization) -> RawWs {
@@ -132,9 +133,10 @@ fn the_connection_ends_right_behind_the_close_frame() {
         socket.end();
         asked.elapsed()
     });
-    // the client waits for it, so a busy machine is the only excuse
+    // the client waits for it, so a busy machine is the only excuse; by TLS the last words take their second
+    let limit = Duration::from_millis(if Over::of_run().is_some() { 1500 } else { 300 });
     let fastest = times.min().expect("five times");
-    assert!(fastest < Duration::from_millis(300), "{fastest:?}");
+    assert!(fastest < limit, "{fastest:?}");
 }
 
 #[test]

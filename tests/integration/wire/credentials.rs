@@ -195,7 +195,7 @@ fn what_a_proxy_says_of_the_address_counts_from_a_trusted_one_only() {
 
     server.restart_with(&[("server.trusted_proxies", "10.0.0.0/8")]);
     let map = map.at(&server);
-    let own = format!("http://{}/api/maps/{}/events/stream?ticket=", server.addr(), map.id);
+    let own = format!("{}/api/maps/{}/events/stream?ticket=", server.url(), map.id);
     let before = is_told(&server);
     for _ in 0..3 {
         assert!(ticket_url(&map, &FORWARDED).starts_with(&own));

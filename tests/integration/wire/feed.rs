@@ -203,7 +203,7 @@ fn a_token_follows_its_own_channel_and_the_admin_all_or_the_one_that_is_named() 
         let ticket = request("POST", &format!("/events/ticket?{query}")).send().expect(201);
         assert_eq!(ticket["data"]["expires_in_seconds"], 30);
         let url = ticket["data"]["url"].as_str().expect("an address");
-        let target = url.strip_prefix(&format!("http://{}", server.addr())).expect("our own address");
+        let target = url.strip_prefix(&server.url()).expect("our own address");
         let mut sse = Sse::open(server.request("GET", &format!("{target}&since={BEGINNING}")));
         assert_eq!(ids_of(&mut sse, expected.len()), *expected, "by ticket {query}");
         for (order, expected) in [("asc", expected.clone()), ("desc", newest_first(expected))] {

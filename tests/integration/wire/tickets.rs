@@ -24,7 +24,7 @@ fn a_ticket_comes_with_its_time_and_an_address_that_opens_the_stream_once() {
     let ticket = made["data"]["ticket"].as_str().expect("a ticket");
     assert!(ticket.starts_with("rt_") && ticket.len() == 35, "{ticket}");
     let url = made["data"]["url"].as_str().expect("an address");
-    let target = url.strip_prefix(&format!("http://{}", server.addr())).expect("our own address");
+    let target = url.strip_prefix(&server.url()).expect("our own address");
     drop(Sse::open(server.request("GET", target)));
     assert_eq!(server.request("GET", target).send().status, 401);
 }

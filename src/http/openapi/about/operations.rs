@@ -37,12 +37,10 @@ pub fn ready(place: &Place<'_>) -> Operation {
 
 pub fn metrics(_: &Place<'_>) -> Operation {
     let content = json!({ "schema": text("OpenMetrics 1.0."), "example": "# EOF\n" });
-    Operation::new(TAG, "Metrics", Access::Anyone).says("OpenMetrics, for Prometheus.").answers_as(
-        200,
-        "The metrics.",
-        "application/openmetrics-text",
-        content,
-    )
+    Operation::new(TAG, "Metrics", Access::Anyone)
+        .says("OpenMetrics, for Prometheus. With `server.admin_listen` only at that address.")
+        .answers_as(200, "The metrics.", "application/openmetrics-text", content)
+        .fails(&[Code::NotFound])
 }
 
 pub fn backup(_: &Place<'_>) -> Operation {
@@ -91,5 +89,6 @@ pub fn file(place: &Place<'_>) -> Operation {
         .iter()
         .fold(operation, |operation, media_type| operation.answers_as(200, "The file.", media_type, content.clone()));
     let operation = operation.answers_nothing(304, "The client has it (`If-None-Match`).");
-    if place.path.contains('{') { operation.fails(&[Code::NotFound]) } else { operation }
+    // the dashboard is not there where it has an address of its own
+    if place.path == "/docs" { operation } else { operation.fails(&[Code::NotFound]) }
 }

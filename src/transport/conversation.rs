@@ -1,0 +1,314 @@
+//! Who speaks on an HTTP/1 connection: the client with a head, or we with an answer. Heads have a time, a size and a share of
+//! the room for strangers; actix-http has a time for the first head only, and takes 128 KiB.
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use actix_http::body::{BodySize, MessageBody};
+use actix_http::{ConnectionType, HttpMessage, Request, Response, Version};
+use actix_service::Service;
+use actix_web::rt::time::{Sleep, sleep_until};
+use actix_web::web::Bytes;
+use futures_util::future::LocalBoxFuture;
+
+use super::room::Share;
+use super::{Bounds, HEAD_BYTES, LAST_WORDS};
+
+/// What a client may send ahead while its request is answered: more requests.
+const AHEAD_BYTES: usize = 4 * 1024;
+/// After so many bytes of a head it is looked whether it is whole: what is behind it is the body, or the next request.
+const LOOK_EVERY_BYTES: usize = 8 * 1024;
+
+/// Without a body, as actix-http answers a first head that comes too late: there is no request yet whose API could say more.
+const TOO_LARGE: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+pub struct Conversation {
+    turn: Cell<Turn>,
+    /// Since the turn began.
+    heard: Cell<usize>,
+    /// How much of that may be the rest of a body, which nobody keeps.
+    rest: Cell<usize>,
+    /// How much was heard when it was looked at last whether the head is whole.
+    looked_at: Cell<usize>,
+    /// There is no room for more of this head.
+    full: Cell<bool>,
+    deadline: Cell<Option<Instant>>,
+    timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    share: RefCell<Share>,
+    /// Whether an answer waits for the client to read.
+    blocked: Cell<bool>,
+    /// To be woken when the client may go on.
+    waiting: RefCell<Option<Waker>>,
+    request_timeout: Duration,
+    body_timeout: Duration,
+    /// Time for the next head, once it has begun.
+    patience: Cell<Duration>,
+    /// Whether it has.
+    begun: Cell<bool>,
+    /// For a connection without a request. actix-http ends it before; but it forgets the end of a connection that is to be
+    /// closed when its own clock is late.
+    idle_timeout: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The client's, with a head, or nothing yet.
+    Head,
+    /// Ours. `with_body`: the client still sends.
+    Answer { with_body: bool },
+    /// It was refused.
+    Over,
+}
+
+/// Whether the client is to be listened to.
+pub enum Listen {
+    Now,
+    /// The task is woken when it is.
+    Later,
+    /// Not any more: this is the answer.
+    Refused(&'static [u8]),
+}
+
+impl Conversation {
+    pub fn new(bounds: &Bounds) -> Conversation {
+        Conversation {
+            turn: Cell::new(Turn::Head),
+            heard: Cell::new(0),
+            rest: Cell::new(0),
+            looked_at: Cell::new(0),
+            full: Cell::new(false),
+            deadline: Cell::new(None),
+            timer: RefCell::default(),
+            share: RefCell::new(Share::new(&bounds.room)),
+            blocked: Cell::new(false),
+            waiting: RefCell::default(),
+            request_timeout: bounds.request_timeout,
+            body_timeout: bounds.body_timeout,
+            patience: Cell::new(bounds.request_timeout),
+            begun: Cell::new(false),
+            idle_timeout: bounds.keep_alive + LAST_WORDS,
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.turn.get() == Turn::Over
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
+    pub fn blocked(&self, blocked: bool) {
+        self.blocked.set(blocked);
+    }
+
+    /// To be asked before more is read.
+    pub fn listen(&self, cx: &mut Context<'_>) -> Listen {
+        match self.turn.get() {
+            Turn::Answer { with_body: false } if self.heard.get() >= AHEAD_BYTES => {
+                *self.waiting.borrow_mut() = Some(cx.waker().clone());
+                Listen::Later
+            }
+            Turn::Head => {
+                let news = self.heard.get() - self.looked_at.get();
+                if news >= LOOK_EVERY_BYTES || self.full.get() && news > 0 {
+                    // the decoder gets to see what there is, and begins our turn if the head is whole
+                    self.looked_at.set(self.heard.get());
+                    cx.waker().wake_by_ref();
+                    return Listen::Later;
+                }
+                if self.full.get() { Listen::Refused(TOO_LARGE) } else { Listen::Now }
+            }
+            Turn::Answer { .. } | Turn::Over => Listen::Now,
+        }
+    }
+
+    /// Most that is to be read at once; a head in small parts, so that it is seen when it becomes too large.
+    pub fn part_bytes(&self) -> Option<usize> {
+        (self.turn.get() == Turn::Head).then(|| {
+            let until_look = LOOK_EVERY_BYTES.saturating_sub(self.heard.get() - self.looked_at.get());
+            let until_full = self.rest.get().saturating_add(HEAD_BYTES + 1).saturating_sub(self.heard.get());
+            until_look.min(until_full).max(1)
+        })
+    }
+
+    /// The client said this many bytes.
+    pub fn heard(&self, bytes: usize) {
+        let before = self.heard.get();
+        let now = before.saturating_add(bytes);
+        self.heard.set(now);
+        if self.turn.get() != Turn::Head || bytes == 0 {
+            return;
+        }
+        self.begin();
+        let rest = self.rest.get();
+        let of_head = now.saturating_sub(before.max(rest));
+        let fits = now.saturating_sub(rest) <= HEAD_BYTES && self.share.borrow_mut().take(of_head);
+        self.full.set(!fits);
+    }
+
+    /// The next head, or what is left of a body, has begun.
+    fn begin(&self) {
+        if !self.begun.replace(true) {
+            self.deadline.set(Some(Instant::now() + self.patience.get()));
+        }
+    }
+
+    /// The client says nothing for now: whether it has taken too long over its head.
+    pub fn poll_patience(&self, cx: &mut Context<'_>) -> Listen {
+        let (Turn::Head, Some(deadline)) = (self.turn.get(), self.deadline.get()) else { return Listen::Now };
+        match self.poll_until(deadline, cx) {
+            Poll::Ready(()) if self.begun.get() && self.rest.get() == 0 => Listen::Refused(TOO_SLOW),
+            // everything is said
+            Poll::Ready(()) => Listen::Refused(b""),
+            Poll::Pending => Listen::Now,
+        }
+    }
+
+    fn poll_until(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut timer = self.timer.borrow_mut();
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+        if timer.deadline() != deadline.into() {
+            timer.as_mut().reset(deadline.into());
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    /// The client was refused, and is not listened to any more.
+    pub fn end(&self) {
+        self.turn.set(Turn::Over);
+        self.give_back();
+        self.deadline.set(Some(Instant::now() + LAST_WORDS));
+    }
+
+    /// Ready when the client has had the time to read why.
+    pub fn poll_last_words(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_until(self.deadline.get().unwrap_or_else(Instant::now), cx)
+    }
+
+    fn give_back(&self) {
+        self.share.borrow_mut().give_all_back();
+    }
+
+    /// A request came whole, up to its body of at most this length.
+    fn answering(&self, body: usize) {
+        if self.is_over() {
+            return;
+        }
+        self.turn.set(Turn::Answer { with_body: body > 0 });
+        self.heard.set(0);
+        self.looked_at.set(0);
+        self.full.set(false);
+        self.rest.set(body);
+        self.patience.set(if body > 0 { self.body_timeout } else { self.request_timeout });
+        self.deadline.set(None);
+        self.begun.set(false);
+        self.give_back();
+    }
+
+    /// It was answered. What is left of its body may still come before the next head.
+    fn answered(&self) {
+        if self.is_over() {
+            return;
+        }
+        let (turn, heard) = (self.turn.replace(Turn::Head), self.heard.replace(0));
+        if turn == (Turn::Answer { with_body: false }) && heard > 0 {
+            // the next head has begun
+            self.heard.set(heard);
+            self.begin();
+        } else {
+            self.deadline.set(Some(Instant::now() + self.idle_timeout));
+        }
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Held while a request is answered.
+struct Answering(Rc<Conversation>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answered();
+    }
+}
+
+/// The application, told of its conversations.
+pub struct Watched<S, B> {
+    app: S,
+    body: PhantomData<B>,
+}
+
+impl<S, B> Watched<S, B> {
+    pub fn new(app: S) -> Watched<S, B> {
+        Watched { app, body: PhantomData }
+    }
+}
+
+impl<S, B> Service<Request> for Watched<S, B>
+where
+    S: Service<Request, Error = actix_web::Error> + 'static,
+    S::Response: Into<Response<B>>,
+    S::Future: 'static,
+    B: MessageBody + Unpin + 'static,
+{
+    type Response = Response<WatchedBody<B>>;
+    type Error = S::Error;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    actix_service::forward_ready!(app);
+
+    fn call(&self, request: Request) -> Self::Future {
+        let conversation = request.conn_data::<Rc<Conversation>>().cloned();
+        let is_old = request.version() == Version::HTTP_10;
+        let answering = conversation.map(|conversation| {
+            conversation.answering(announced(&request));
+            Answering(conversation)
+        });
+        let answer = self.app.call(request);
+        Box::pin(async move {
+            let mut response: Response<B> = answer.await?.into();
+            if is_old && response.body().size() == BodySize::Stream {
+                // whoever speaks HTTP/1.0 knows no chunks: the connection ends the body (RFC 9112, 6.1 and 6.3)
+                response.head_mut().no_chunking(true);
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            }
+            Ok(response.map_body(|_, body| WatchedBody { body, _answering: answering }))
+        })
+    }
+}
+
+/// How long the body may become that the head announces.
+fn announced(request: &Request) -> usize {
+    let length = request.headers().get(actix_http::header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    match request.chunked() {
+        Ok(false) => length.unwrap_or(if request.head().upgrade() { usize::MAX } else { 0 }),
+        _ => usize::MAX,
+    }
+}
+
+/// A body that is our turn as long as it is sent.
+pub struct WatchedBody<B> {
+    body: B,
+    _answering: Option<Answering>,
+}
+
+impl<B: MessageBody + Unpin> MessageBody for WatchedBody<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
+}
