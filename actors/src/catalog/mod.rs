@@ -182,8 +182,9 @@ impl Catalog {
     /// the order of commits, after [`Documents::apply`] and before the requests are answered. Changes of what is not
     /// configured here are left alone, and what was applied before has no effect a second time.
     ///
-    /// A worker that applies what was not queued here by [`Catalog::change`] (or applies what was, though its commit failed)
-    /// moves [`Journal::epoch`] on afterwards, so that nothing more is decided without it.
+    /// A worker that applies what was not queued here by [`Catalog::change`], or applies what was though its commit failed,
+    /// moves [`Journal::epoch`] on *afterwards*: whoever copied what is applied before that has not seen it, and decides
+    /// again.
     pub fn apply(&self, changes: &[Change]) {
         let records = Record::of_all(changes);
         if records.is_empty() {

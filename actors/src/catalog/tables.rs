@@ -29,7 +29,7 @@ pub struct Tables {
     principals: HashMap<TokenHash, Arc<Principal>>,
     webhooks: Owned<Webhook>,
     sources: Owned<Source>,
-    /// How many changes are in it, to tell whether another copy has the same.
+    /// See [`Tables::version`].
     version: u64,
 }
 
@@ -133,56 +133,56 @@ impl Tables {
 
     // ---- changes -------------------------------------------------------------------------------------------------
 
-    /// How many changes were put in. Copies that were given the same changes have the same.
+    /// How many changes have made a difference. Copies that were given the same changes have the same, also when one of
+    /// them was given some a second time.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Puts a record in, or takes one out; returns what has happened by that, if anything has.
+    /// Puts a record in, or takes one out; returns what has happened by that, if anything has that others care about.
     pub(super) fn put(&mut self, record: Record) -> Option<CatalogEvent> {
-        self.version += 1;
-        match record {
-            Record::Channel(no, Some(channel)) => self.put_channel(no, channel),
-            Record::Channel(no, None) => self.remove_channel(no),
+        let event = match record {
+            Record::Channel(no, Some(channel)) => return self.put_channel(no, channel),
+            Record::Channel(no, None) => self.remove_channel(no)?,
             Record::Token(_, Some(token)) => {
-                let principal = Arc::new(token.principal());
-                if let Some(old) = self.tokens.put(token.clone()) {
-                    self.principals.remove(&old.hash);
-                }
-                self.principals.insert(token.hash, principal);
-                None
+                self.put_token(token);
+                return None;
             }
             Record::Token(id, None) => {
                 let token = self.tokens.remove(&id)?;
                 self.principals.remove(&token.hash);
-                Some(CatalogEvent::TokenRevoked { token })
+                CatalogEvent::TokenRevoked { token }
             }
             Record::Webhook(_, Some(new)) => match self.webhooks.put(new.clone()) {
-                None => Some(CatalogEvent::WebhookMade { webhook: new }),
-                Some(old) if *old == *new => None,
-                Some(old) => Some(CatalogEvent::WebhookChanged { old, new }),
+                None => CatalogEvent::WebhookMade { webhook: new },
+                Some(old) if *old == *new => return None,
+                Some(old) => CatalogEvent::WebhookChanged { old, new },
             },
-            Record::Webhook(id, None) => {
-                self.webhooks.remove(&id).map(|webhook| CatalogEvent::WebhookRemoved { webhook })
-            }
+            Record::Webhook(id, None) => CatalogEvent::WebhookRemoved { webhook: self.webhooks.remove(&id)? },
             Record::Source(_, Some(new)) => match self.sources.put(new.clone()) {
-                None => Some(CatalogEvent::SourceMade { source: new }),
-                Some(old) if *old == *new => None,
-                Some(old) => Some(CatalogEvent::SourceChanged { old, new }),
+                None => CatalogEvent::SourceMade { source: new },
+                Some(old) if *old == *new => return None,
+                Some(old) => CatalogEvent::SourceChanged { old, new },
             },
-            Record::Source(id, None) => self.sources.remove(&id).map(|source| CatalogEvent::SourceRemoved { source }),
-        }
+            Record::Source(id, None) => CatalogEvent::SourceRemoved { source: self.sources.remove(&id)? },
+        };
+        self.version += 1;
+        Some(event)
     }
 
     fn put_channel(&mut self, no: ChannelNo, new: Arc<Channel>) -> Option<CatalogEvent> {
         let old = self.channels.insert(no, new.clone());
+        if old.as_ref() == Some(&new) {
+            return None;
+        }
+        self.version += 1;
         let names = self.names(new.kind);
         if let Some(old) = &old {
             names.remove(&old.slug);
         }
         names.insert(new.id.clone(), no);
         names.insert(new.slug.clone(), no);
-        old.filter(|old| **old != *new).map(|old| CatalogEvent::ChannelChanged { old, new })
+        old.map(|old| CatalogEvent::ChannelChanged { old, new })
     }
 
     fn remove_channel(&mut self, no: ChannelNo) -> Option<CatalogEvent> {
@@ -191,6 +191,18 @@ impl Tables {
         names.remove(&channel.slug);
         names.remove(&channel.id);
         Some(CatalogEvent::ChannelRemoved { channel })
+    }
+
+    fn put_token(&mut self, token: Arc<TokenRecord>) {
+        let old = self.tokens.put(token.clone());
+        if old.as_ref() == Some(&token) {
+            return;
+        }
+        self.version += 1;
+        if let Some(old) = old {
+            self.principals.remove(&old.hash);
+        }
+        self.principals.insert(token.hash, Arc::new(token.principal()));
     }
 
     /// Takes over the allocation of a record that is in here with the same content, so that it is in memory once.

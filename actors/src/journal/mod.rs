@@ -10,6 +10,8 @@
 mod commit;
 mod plan;
 mod recovery;
+#[cfg(test)]
+pub(crate) mod stand_in;
 mod upkeep;
 mod worker;
 

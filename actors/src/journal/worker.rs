@@ -383,6 +383,8 @@ impl Worker {
             // whoever asked may have gone
             drop(answer.send(Err(failure.clone())));
         }
+        // what was computed since the commit failed may not have seen that they are in effect
+        self.queue.shown.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     // ---- what is owed ----------------------------------------------------------------------------------------------
