@@ -326,8 +326,7 @@ impl Notes {
     }
 
     /// Writes all changes or none; durable when it returns. Writers that come while another one syncs share the next
-    /// sync. Deletions alone are also written below the floor.
-    /// Blocks.
+    /// sync. Deletions alone are also written below the floor. Blocks.
     ///
     /// # Errors
     /// The disk is nearly full, or the database does not answer.

@@ -13,7 +13,7 @@ use crate::disk::{Database, DatabaseError, Disk, DiskError, Point};
 
 impl Notes {
     /// Opens the notes of a data folder, or begins them. Damaged ones are removed and begun anew, and that is said in the
-    /// log. Blocks.
+    /// log; where the disk has no room for that, they stay closed until it has. Blocks.
     ///
     /// # Errors
     /// Any other reason why they do not open. Nothing is removed then.
@@ -27,7 +27,14 @@ impl Notes {
             synced: Mutex::default(),
             was_lost: AtomicBool::new(false),
         };
-        notes.put_on_shelf(options.is_new_folder, options.now_ms)?;
+        match notes.put_on_shelf(options.is_new_folder, options.now_ms) {
+            // everything else can be read, so the start goes on
+            Err(e @ NotesError::Full { .. }) if !options.is_new_folder => {
+                log::error!("the notes (delivery log, counters, dead letters) stay closed for now: {e}; {}", e.cure());
+                *notes.shelf.write() = Shelf::Closed { why: e.to_string(), is_damaged: false, not_before_ms: 0 };
+            }
+            opened => opened?,
+        }
         Ok(notes)
     }
 

@@ -259,6 +259,29 @@ fn nothing_is_written_on_a_nearly_full_disk_and_reading_goes_on() {
 }
 
 #[test]
+fn a_start_without_room_to_begin_them_anew_goes_on_and_they_open_when_there_is_room() {
+    let (disk, data_dir) = (Disk::simulated(1), Path::new("/data"));
+    disk.create_dir_all(data_dir).expect("a folder");
+    let options = NotesOptions { is_new_folder: true, now_ms: NOW_MS, min_free_bytes: 0 };
+    write_some(&Notes::open(&disk, data_dir, options).expect("notes"), 20);
+    disk.remove_file(&data_dir.join(NOTES).join("db")).expect("it is there");
+    let full = disk.simulation().expect("a simulated disk");
+    full.set_capacity(Some(ROOM_BYTES / 2));
+
+    let options = NotesOptions { is_new_folder: false, ..options };
+    let notes = Notes::open(&disk, data_dir, options).expect("the start goes on");
+    let read = notes.keys(NoteTable::Deliveries, b"", PageFrom::Start, 1);
+    assert!(matches!(read, Err(NotesError::Closed { .. })), "{read:?}");
+    notes.step(NOW_MS);
+    assert!(!notes.was_lost(), "nothing was given up yet");
+
+    full.set_capacity(None);
+    notes.step(NOW_MS + 1_000 + RETRY_MS);
+    assert_eq!(own_keys(&notes, "", PageFrom::Start, 100).len(), 0);
+    assert!(notes.was_lost());
+}
+
+#[test]
 fn a_panic_of_sled_costs_no_thread_and_notes_that_stay_damaged_are_begun_anew() {
     let room = Room::new();
     let notes = room.start();
