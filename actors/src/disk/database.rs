@@ -216,6 +216,14 @@ impl Database {
             Database::Memory(db) => db.bytes(),
         }
     }
+
+    /// About what sled keeps in memory of what was read. A database in memory counts as disk.
+    pub fn loaded_bytes(&self) -> usize {
+        match self {
+            Database::Sled(db) => db.loaded_bytes(),
+            Database::Memory(_) => 0,
+        }
+    }
 }
 
 fn check_length(dir: &Path, bytes: u64, expected_bytes: Option<u64>) -> Result<(), DatabaseError> {

@@ -31,6 +31,8 @@ pub(super) struct Janitor {
     clock: Moment,
     /// What is remembered of dedupe keys, in the budget.
     dedupe: Reservation,
+    /// What open databases of the log keep in memory, in the budget.
+    caches: Reservation,
 }
 
 /// What one look at the disk found.
@@ -38,6 +40,7 @@ struct Look {
     free_bytes: Option<u64>,
     notes_were_lost: bool,
     dedupe_bytes: usize,
+    cached_bytes: usize,
 }
 
 impl Janitor {
@@ -46,7 +49,8 @@ impl Janitor {
         arbiter.spawn(async move {
             let clock = rooms.clock.moment();
             let dedupe = rooms.budget.hold(Part::Dedupe, 0);
-            let mut janitor = Janitor { rooms, untold: Vec::new(), is_low: false, clock, dedupe };
+            let caches = rooms.budget.hold(Part::Caches, 0);
+            let mut janitor = Janitor { rooms, untold: Vec::new(), is_low: false, clock, dedupe, caches };
             let mut timer = actix_rt::time::interval(ROUND);
             loop {
                 timer.tick().await;
@@ -63,6 +67,7 @@ impl Janitor {
         match actix_rt::task::spawn_blocking(move || look(&rooms, now)).await {
             Ok(look) => {
                 self.dedupe.resize(look.dedupe_bytes);
+                self.caches.resize(look.cached_bytes);
                 self.watch_disk(look.free_bytes, now);
                 if look.notes_were_lost {
                     self.tell_loss(now).await;
@@ -134,6 +139,9 @@ fn iso(now: Moment) -> String {
 /// Measures. Blocks.
 fn look(rooms: &Rooms, now: Moment) -> Look {
     rooms.notes.step(now.wall_ms);
+    if rooms.budget.is_under_pressure() {
+        rooms.log.close_idle();
+    }
     let (stats, metrics) = (rooms.log.stats(), &rooms.metrics);
     metrics.log_bytes.set(stats.bytes as i64);
     metrics.log_events.set(stats.events as i64);
@@ -146,5 +154,10 @@ fn look(rooms: &Rooms, now: Moment) -> Look {
     if let Some(free) = free_bytes {
         metrics.disk_free_bytes.set(free as i64);
     }
-    Look { free_bytes, notes_were_lost: rooms.notes.was_lost(), dedupe_bytes: stats.dedupe_bytes }
+    Look {
+        free_bytes,
+        notes_were_lost: rooms.notes.was_lost(),
+        dedupe_bytes: stats.dedupe_bytes,
+        cached_bytes: stats.cached_bytes,
+    }
 }

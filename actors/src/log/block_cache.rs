@@ -28,6 +28,10 @@ impl BlockCache {
         self.0.lock().blocks.get(&(channel, first)).cloned()
     }
 
+    pub fn bytes(&self) -> usize {
+        self.0.lock().bytes
+    }
+
     pub fn put(&self, channel: u32, first: EventId, records: &Bytes) {
         if records.len() > CACHE_BYTES {
             return;

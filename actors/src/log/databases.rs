@@ -115,6 +115,25 @@ impl Databases {
         }
     }
 
+    /// What the open databases keep in memory for the next reader.
+    pub fn cached_bytes(&self) -> usize {
+        let slots = self.slots.lock();
+        let opened = slots.slots.iter().filter_map(|slot| slot.database.as_deref());
+        opened.map(|opened| opened.blocks.bytes() + opened.database.loaded_bytes()).sum()
+    }
+
+    /// Closes the databases that nobody reads, which gives their memory back. Blocks.
+    pub fn close_idle(&self) {
+        let mut slots = self.slots.lock();
+        let idle = slots.slots.iter_mut().filter(|slot| slot.users == 0 && slot.database.is_some());
+        let closing: Vec<_> = idle.map(|slot| (slot.segment, slot.database.take())).collect();
+        drop(slots);
+        let segments: Vec<_> = closing.iter().map(|(segment, _)| *segment).collect();
+        drop(closing);
+        self.slots.lock().slots.retain(|slot| !segments.contains(&slot.segment));
+        self.changed.notify_all();
+    }
+
     fn open(&self, dir: &Path, manifest: &Manifest) -> Result<Lease<'_>, DatabaseError> {
         let segment = manifest.segment;
         let opened = open(&self.disk, dir, manifest);

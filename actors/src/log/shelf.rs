@@ -302,6 +302,11 @@ impl Log {
         damaged[damaged.len().saturating_sub(count)..].to_vec()
     }
 
+    /// Gives the memory back that is kept for the next reader of sealed segments. Blocks.
+    pub fn close_idle(&self) {
+        self.databases.close_idle();
+    }
+
     pub fn stats(&self) -> LogStats {
         let Snapshot { sealed, rolled, active, .. } = self.snapshot();
         let unsealed: Vec<_> = rolled.iter().chain([&active]).map(|active| active.sums()).collect();
@@ -314,6 +319,7 @@ impl Log {
             unsealed_bytes,
             quarantined: self.quarantined.lock().clone(),
             damaged_ranges: self.losses.read().damaged().len(),
+            cached_bytes: self.databases.cached_bytes(),
             ..LogStats::default()
         };
         let dedupe = self.dedupe.lock();

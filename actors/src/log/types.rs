@@ -122,6 +122,8 @@ pub struct LogStats {
     pub dedupe_keys: usize,
     pub dedupe_bytes: usize,
     pub dedupe_forgotten: u64,
+    /// What open databases keep in memory for the next reader.
+    pub cached_bytes: usize,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -407,6 +407,12 @@ impl SledDatabase {
     pub fn bytes(&self) -> Result<u64, DatabaseError> {
         Ok(self.file().len()?)
     }
+
+    /// About what sled keeps in memory: what was read, and no more than there is.
+    pub fn loaded_bytes(&self) -> usize {
+        let loaded = self.opened.read().loaded.load(Ordering::Relaxed);
+        self.file().len().map_or(loaded, |bytes| loaded.min(usize::try_from(bytes).unwrap_or(usize::MAX)))
+    }
 }
 
 impl Drop for SledDatabase {
