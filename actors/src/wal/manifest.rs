@@ -19,7 +19,7 @@ pub struct Manifest {
     pub first_sequence: u64,
     /// A sequence that the log had reached and made durable when this was written: it never holds less.
     pub through: u64,
-    /// Bytes of the files `00000001` and so on. A file is used only once it stands here.
+    /// Bytes of the files `00000001` and so on; 0 = there is no such file any more. A file is used only once it stands here.
     pub pieces: Vec<u32>,
 }
 
@@ -27,6 +27,31 @@ impl Manifest {
     pub fn new(log_id: LogId, first_sequence: u64) -> Manifest {
         let through = first_sequence.saturating_sub(1);
         Manifest { format: FORMAT, log_id, first_sequence, through, pieces: Vec::new() }
+    }
+
+    /// How many files are listed.
+    pub fn files(&self) -> usize {
+        self.pieces.iter().filter(|&&bytes| bytes > 0).count()
+    }
+
+    /// Whether a file with a number, which counts from 1, is listed.
+    pub fn lists(&self, number: usize) -> bool {
+        number.checked_sub(1).and_then(|index| self.pieces.get(index)).is_some_and(|&bytes| bytes > 0)
+    }
+
+    /// The number of the next new file.
+    pub fn free_number(&self) -> usize {
+        self.pieces.iter().position(|&bytes| bytes == 0).unwrap_or(self.pieces.len()) + 1
+    }
+
+    /// Lists the file with a [free number](Manifest::free_number).
+    pub fn list(&mut self, number: usize, bytes: u32) {
+        self.pieces.resize(self.pieces.len().max(number), 0);
+        self.pieces[number - 1] = bytes;
+    }
+
+    pub fn unlist(&mut self, number: usize) {
+        self.pieces[number - 1] = 0;
     }
 
     pub fn path(dir: &Path) -> PathBuf {

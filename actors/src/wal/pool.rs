@@ -1,8 +1,8 @@
 //! The files of the pieces: which are in use, which are ready, and how more are made.
 //!
 //! A file is written full of zeros, synced and put into the manifest before its first use; then a commit only overwrites
-//! blocks that exist, and its `fdatasync` has no metadata to write. Files are used again and again. The lock is never
-//! held over I/O.
+//! blocks that exist, and its `fdatasync` has no metadata to write. Files are used again and again; those of a burst are
+//! removed after it. The lock is never held over I/O.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::header::HEADER_AREA_BYTES;
 use super::manifest::Manifest;
 use super::piece::{Piece, Slot};
 use super::{Options, Urgency};
@@ -19,6 +20,8 @@ use crate::disk::{Disk, DiskError, Open, Point};
 
 /// Zeros that one write puts into a new file.
 const FILL_BYTES: usize = 1 << 20;
+/// Spare files beyond so many times what is kept ready are removed.
+const SPARE_TIMES_MAX: usize = 2;
 
 /// The pieces of a log: shared by the commits, by the thread that fills new files in the background and by whoever frees
 /// what is stored elsewhere. Clones are the same one.
@@ -47,8 +50,9 @@ struct Shared {
 struct State {
     /// As it stands on the disk, save for `through`.
     manifest: Manifest,
-    /// The newest file that a write of the manifest, also one that failed, may have put into it. It is not removed.
-    perhaps_listed: Option<usize>,
+    /// Files that the manifest on the disk may list though `manifest` does not, because a write of it failed. They are not
+    /// removed.
+    perhaps_listed: Vec<usize>,
     /// Ready for use.
     spare: VecDeque<Slot>,
     /// In use, with the last sequence for which each is needed. Without the one that takes commits.
@@ -106,7 +110,7 @@ impl Pieces {
         freed_through: u64,
     ) -> Pieces {
         let state = State {
-            perhaps_listed: None,
+            perhaps_listed: Vec::new(),
             spare: sorted.spare,
             used: sorted.used,
             freed: Vec::new(),
@@ -130,19 +134,27 @@ impl Pieces {
         }
     }
 
-    /// One step of the thread that keeps spare files ready: makes one, or fills one anew after a failure. False when
-    /// there was nothing to do. Call it again until then; after an error, later. Blocks.
+    /// One step of the thread that keeps spare files ready: makes one, fills one anew after a failure, or removes one of
+    /// too many. False when there was nothing to do. Call it again until then; after an error, later. Blocks.
     ///
     /// # Errors
     /// What the file system says; [`DiskError::is_full`] when there is no room or the bound of files is reached.
     pub fn prepare(&self) -> Result<bool, DiskError> {
         let mut state = self.shared.state.lock();
         state.collect();
-        let enough = state.spare.len() >= self.shared.spare_pieces + self.shared.reserve_pieces;
-        if state.making || enough && state.broken.is_empty() {
+        let kept = self.shared.spare_pieces + self.shared.reserve_pieces;
+        let enough = state.spare.len() >= kept;
+        let too_many = state.broken.is_empty() && state.spare.len() > SPARE_TIMES_MAX * kept;
+        if state.making || enough && !too_many && state.broken.is_empty() {
             return Ok(false);
         }
         let _making = self.shared.begin_making(&mut state);
+        // the oldest, so that no piece goes which voids records of one that stays
+        if too_many && let Some(slot) = state.spare.pop_front() {
+            drop(state);
+            self.shared.remove(&slot)?;
+            return Ok(true);
+        }
         drop(state);
         let slot = if enough { self.shared.fill_anew(0) } else { self.shared.make(self.shared.piece_bytes) }?;
         self.shared.state.lock().spare.push_back(slot);
@@ -163,7 +175,7 @@ impl Pieces {
         let mut state = self.shared.state.lock();
         state.collect();
         PieceCounts {
-            files: state.manifest.pieces.len(),
+            files: state.manifest.files(),
             bytes: state.manifest.pieces.iter().map(|&bytes| u64::from(bytes)).sum(),
             spare: state.spare.len(),
             used: state.used.len(),
@@ -263,13 +275,10 @@ impl Shared {
     }
 
     fn make_file(&self, bytes: u32) -> Result<Slot, DiskError> {
-        let (mut manifest, perhaps_listed) = {
-            let state = self.state.lock();
-            (state.manifest.clone(), state.perhaps_listed)
-        };
-        let number = manifest.pieces.len() + 1;
+        let mut manifest = self.state.lock().manifest.clone();
+        let number = manifest.free_number();
         let path = self.dir.join(file_name(number));
-        if number > self.max_pieces {
+        if manifest.files() >= self.max_pieces {
             return Err(DiskError::new("make more pieces than allowed:", &path, io::ErrorKind::StorageFull.into()));
         }
         let file = self.disk.open(Point::WalOpen, &path, Open::CreateOrOpen)?;
@@ -277,18 +286,42 @@ impl Shared {
         let filled = fill(&slot).and_then(|()| self.disk.sync_dir(&self.dir));
         if let Err(e) = filled {
             // half a file would hold the room that others need
-            if perhaps_listed != Some(number)
+            if !self.state.lock().perhaps_listed.contains(&number)
                 && let Err(e) = self.disk.remove_file(&path)
             {
                 log::warn!("a piece that could not be filled stays behind: {e}");
             }
             return Err(e);
         }
-        manifest.pieces.push(bytes);
-        self.state.lock().perhaps_listed = Some(number);
+        manifest.list(number, bytes);
+        self.state.lock().perhaps_list(number);
         self.write(manifest.clone())?;
-        self.state.lock().manifest = manifest;
+        let mut state = self.state.lock();
+        state.manifest = manifest;
+        state.perhaps_listed.retain(|&listed| listed != number);
+        drop(state);
         Ok(slot)
+    }
+
+    /// Removes a file that is not needed. Whenever it fails, the file is only in the way: its number is used again. Only
+    /// with the right to make files.
+    fn remove(&self, slot: &Slot) -> Result<(), DiskError> {
+        let path = slot.file.path();
+        let mut state = self.state.lock();
+        let number = (1..=state.manifest.pieces.len()).find(|&number| path == self.dir.join(file_name(number)));
+        let Some(number) = number else { return Ok(()) };
+        state.manifest.unlist(number);
+        state.perhaps_list(number);
+        let manifest = state.manifest.clone();
+        drop(state);
+        self.write(manifest)?;
+        // if only its removal is lost in a power cut, it must not look like a piece in use
+        slot.file.write_at(Point::WalFill, &[0; HEADER_AREA_BYTES], 0)?;
+        slot.file.sync_data(Point::WalFill)?;
+        self.disk.remove_file(path)?;
+        self.disk.sync_dir(&self.dir)?;
+        self.state.lock().perhaps_listed.retain(|&listed| listed != number);
+        Ok(())
     }
 
     fn write(&self, mut manifest: Manifest) -> Result<(), DiskError> {
@@ -305,6 +338,12 @@ impl State {
         for piece in self.freed.extract_if(.., |piece| Arc::strong_count(piece) == 1) {
             let slot = piece.slot().clone();
             if piece.has_failed() { self.broken.push(slot) } else { self.spare.push_back(slot) }
+        }
+    }
+
+    fn perhaps_list(&mut self, number: usize) {
+        if !self.perhaps_listed.contains(&number) {
+            self.perhaps_listed.push(number);
         }
     }
 

@@ -68,26 +68,31 @@ impl Survey {
             healed,
             manifest: manifest.clone(),
         };
-        for (number, &bytes) in (1..).zip(&manifest.pieces) {
+        for (number, &bytes) in (1..).zip(&manifest.pieces).filter(|(_, bytes)| **bytes > 0) {
             survey.add(disk, dir.join(file_name(number)), how, bytes)?;
         }
-        // files are used only after the manifest names them, so one in use that it does not name shows an older manifest
-        let mut beyond = Vec::new();
+        // files are used only after the manifest names them, so one in use that it does not name shows an older manifest,
+        // or that its removal was not finished
+        let listed = manifest.pieces.len();
+        let (mut unlisted, mut beyond) = (Vec::new(), 0);
         for entry in disk.list(dir)? {
             let number = entry.name.parse().ok().filter(|&number| file_name(number) == entry.name && !entry.is_dir);
-            if let Some(number) = number.filter(|&number| number > manifest.pieces.len())
+            if let Some(number) = number.filter(|&number| !manifest.lists(number))
                 && is_in_use(disk, &dir.join(&entry.name), manifest.log_id)?
             {
-                beyond.push(number);
+                beyond = beyond.max(number);
+                unlisted.push(number);
             }
         }
-        if let Some(&newest) = beyond.iter().max() {
+        unlisted.retain(|&number| number <= listed);
+        unlisted.extend(listed + 1..=beyond);
+        if !unlisted.is_empty() {
             survey.healed.push(format!("{} (it is older than the pieces)", Manifest::path(dir).display()));
-            for number in manifest.pieces.len() + 1..=newest {
+            for number in unlisted {
                 let path = dir.join(file_name(number));
                 let len = disk.len(&path)?.ok_or_else(|| WalError::Missing { path: path.clone() })?;
                 let bytes = u32::try_from(len).unwrap_or(u32::MAX);
-                manifest.pieces.push(bytes);
+                manifest.list(number, bytes);
                 survey.add(disk, path, how, bytes)?;
             }
             survey.manifest = manifest;

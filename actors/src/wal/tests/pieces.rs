@@ -24,6 +24,58 @@ fn files_are_used_again_when_their_records_are_given_up() {
     assert_eq!(recover_with(&disk, options(), 981).unwrap().1.records, expected(981..=1_000, 500));
 }
 
+/// A burst of commits, of which all but the last few are given up: the last sequence, and how many files it took.
+fn burst(wal: &mut Wal) -> (u64, usize) {
+    let last = (0..400).map(|_| commit(wal, 500).sequence).last().unwrap();
+    let files = wal.pieces().counts().files;
+    wal.free_through(last - 20);
+    (last, files)
+}
+
+#[test]
+fn files_of_a_burst_are_removed_after_it_and_their_numbers_are_used_again() {
+    let disk = disk(1);
+    let mut wal = create(&disk);
+    let (mut last, files) = burst(&mut wal);
+    let used = disk.simulation().unwrap().used_bytes();
+    prepare(&wal);
+    let counts = wal.pieces().counts();
+    assert!(files > 20 && counts.spare == 8 && counts.files < 15, "{files} files, {counts:?}");
+    assert!(disk.simulation().unwrap().used_bytes() < used / 2);
+    for round in 0..3 {
+        drop(wal);
+        let (again, seen) = recover_with(&disk, options(), last - 19).unwrap();
+        assert_eq!(seen.records, expected(last - 19..=last, 500), "round {round}");
+        wal = again;
+        let most;
+        (last, most) = burst(&mut wal);
+        assert!(most <= files + 4, "{most} and not {files} files");
+        prepare(&wal);
+    }
+}
+
+#[test]
+fn nothing_is_lost_when_the_removal_of_a_file_fails_and_the_power_too() {
+    for (point, skip, seed) in [Point::ManifestWrite, Point::WalFill, Point::Rename, Point::SyncFolder]
+        .into_iter()
+        .flat_map(|point| (0..4).flat_map(move |skip| (0..4).map(move |seed| (point, skip, seed))))
+    {
+        let disk = disk(seed);
+        let mut wal = create(&disk);
+        let (last, _) = burst(&mut wal);
+        disk.faults().set(point, crate::disk::failure::Fault::errno(5).after(skip).times(1));
+        while !matches!(wal.prepare(), Ok(false)) {}
+        disk.faults().clear_all();
+        // it goes on, with the files that are left
+        let last = (0..40).map(|_| commit(&mut wal, 500).sequence).last().unwrap().max(last);
+        drop(wal);
+        disk.simulation().unwrap().crash();
+        let (mut wal, seen) = recover_with(&disk, options(), last - 19).unwrap();
+        assert_eq!(seen.records, expected(last - 19..=last, 500), "{point:?} after {skip}, seed {seed}");
+        commit(&mut wal, 500);
+    }
+}
+
 #[test]
 fn a_file_is_not_used_again_while_someone_reads_it() {
     let disk = disk(1);
