@@ -5,12 +5,13 @@ use std::time::Duration;
 use actors::delivery::handles::Settings as DeliverySettings;
 use actors::delivery::http::resolver::Resolver;
 use actors::hub::sources::SourceLimits;
-use actors::hub::{Config, Limits, WebhookLimits};
+use actors::hub::{Config, Limits, ScanLimits, WebhookLimits};
 use actors::journal::JournalLimits;
 use actors::log::{LogOptions, Retention};
 use actors::model::delivery::RetryPolicy;
 use actors::model::target::{Policy, network};
 use actors::streams::limits::{RingLimits, SlotLimits, StreamLimits};
+use actors::streams::tickets::TicketLimits;
 use actors::wal::Durability;
 
 use crate::settings::{self, Settings};
@@ -73,12 +74,18 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
                     per_token: limits.streams_per_token,
                 },
                 ticket_ttl: seconds(tickets.ttl_s),
-                tickets: tickets.max,
+                tickets: TicketLimits { total: tickets.max, per_token: limits.tickets_per_token },
             },
             memory_bytes: limits.memory_bytes,
             page_events: streams.page_events,
             page_bytes: streams.page_bytes,
             traced_events: streams.traced_events,
+            scans: ScanLimits {
+                events: limits.scan_events,
+                filter_steps: limits.filter_steps_per_request,
+                per_token: limits.scans_per_token,
+            },
+            compute_threads: limits.compute_threads,
             channels: limits.channels,
             tokens_per_channel: limits.tokens_per_channel,
             webhooks: WebhookLimits {

@@ -177,6 +177,14 @@ pub struct Limits {
     pub api_requests_per_minute: u32,
     /// For each address; 0 = no limit.
     pub failed_logins_per_minute: u32,
+    pub scan_events: usize,
+    pub filter_steps_per_request: u64,
+    /// 0 = no limit.
+    pub scans_per_token: usize,
+    /// 0 = half of the cores.
+    pub compute_threads: usize,
+    /// 0 = no limit.
+    pub tickets_per_token: usize,
 }
 
 /// `[sse]`: what only event streams over SSE have.

@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 9] = [
     &["journal"],
     &["log", "documents", "feed"],
     &["wal"],
-    &["disk", "clock", "metrics", "budget", "supervision"],
+    &["disk", "clock", "metrics", "budget", "compute", "supervision"],
     &["model"],
 ];
 /// Rooms on the floor of `disk` that stand beside each other and may use one another.
-const BESIDE: [&str; 5] = ["disk", "clock", "metrics", "budget", "supervision"];
+const BESIDE: [&str; 6] = ["disk", "clock", "metrics", "budget", "compute", "supervision"];
 
 fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))

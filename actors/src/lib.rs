@@ -15,13 +15,15 @@
 //! - [`journal`]: the only writer, and the start, which is a recovery
 //! - [`log`]: events; [`documents`]: what is configured and small state; [`feed`]: who is told of what was committed
 //! - [`wal`]: the write-ahead log
-//! - [`disk`]: files, databases and failure points; beside it [`clock`], [`metrics`], [`budget`], [`supervision`]
+//! - [`disk`]: files, databases and failure points; beside it [`clock`], [`metrics`], [`budget`], [`compute`],
+//!   [`supervision`]
 //! - [`model`]: pure: events, ids, filters, envelopes, access
 
 pub mod backup;
 pub mod budget;
 pub mod catalog;
 pub mod clock;
+pub mod compute;
 pub mod delivery;
 pub mod disk;
 pub mod documents;

@@ -60,6 +60,43 @@ impl SourceOutcome {
     }
 }
 
+/// What the server did not do, or not at once, so that others are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// A ticket: too many were open, or its filter was too large.
+    Ticket,
+    /// A scan: its token had as many under way as it may have.
+    Scan,
+    /// The rest of a page of history: its budget was used up.
+    Page,
+    /// Statistics, or a count: the budget was used up.
+    Statistics,
+    /// A judgement of a filter over an event, which took too many steps: the event does not match.
+    Filter,
+    /// A delivery whose template failed.
+    Template,
+}
+
+impl Shed {
+    pub const ALL: [Shed; 6] = [Shed::Ticket, Shed::Scan, Shed::Page, Shed::Statistics, Shed::Filter, Shed::Template];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Shed::Ticket => "ticket",
+            Shed::Scan => "scan",
+            Shed::Page => "page",
+            Shed::Statistics => "statistics",
+            Shed::Filter => "filter",
+            Shed::Template => "template",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    what: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WebhookLabels {
     /// The id of the webhook.
@@ -118,6 +155,7 @@ pub struct Metrics {
     source_requests: Family<OutcomeLabels, Counter>,
     pub source_events: Counter,
     pub source_dead_letters: Counter,
+    shed: Family<ShedLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -160,6 +198,7 @@ impl Metrics {
             source_requests: Family::default(),
             source_events: Counter::default(),
             source_dead_letters: Counter::default(),
+            shed: Family::default(),
         };
         let r = &mut m.registry;
         r.register("streams", "Open SSE and WebSocket streams", m.streams.clone());
@@ -201,7 +240,12 @@ impl Metrics {
         r.register("source_events", "Events that sources took in", m.source_events.clone());
         let (name, help) = ("source_dead_letters", "Requests that sources refused and kept");
         r.register(name, help, m.source_dead_letters.clone());
+        r.register("shed", "What was refused, cut short or given up so that others are served", m.shed.clone());
         r.register_collector(Box::new(MemoryInUse(budget)));
+        for what in Shed::ALL {
+            // so that each series is there before its first time
+            drop(m.shed.get_or_create(&ShedLabels { what: what.as_str() }));
+        }
         m
     }
 
@@ -210,6 +254,11 @@ impl Metrics {
         self.published.inc_by(events as u64);
         self.commit_events.observe(events as f64);
         self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts something that was not done so that others are served.
+    pub fn shed(&self, what: Shed) {
+        self.shed.get_or_create(&ShedLabels { what: what.as_str() }).inc();
     }
 
     pub fn source_request(&self, outcome: SourceOutcome) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::{HistoryQuery, Order, Stats, StatsQuery};
-use actors::model::filter::{Filter, FilterSpec};
+use actors::model::filter::FilterSpec;
 use actors::model::timestamp::to_iso;
 use actors::model::{catalogue, draft};
 use actors::streams::session::StreamTarget;
@@ -54,7 +54,7 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
     let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
     let limit = pairs.page_limit(if all { PAGE_MAX } else { PAGE_DEFAULT })?;
     let query = HistoryQuery {
-        filter: Filter::compile(&guard::filter(&request, &pairs)?)?,
+        filter: context.hub.filter(&of.principal, &guard::filter(&request, &pairs)?).await?,
         since_ms: pairs.time("since")?,
         until_ms: pairs.time("until")?,
         after: pairs.get("after").filter(|text| !text.is_empty()).map(str::parse).transpose()?,
@@ -66,10 +66,10 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
         },
     };
     if all {
-        let lines = context.hub.export(no, family.envelope(), query);
+        let lines = context.hub.export(of.principal, no, family.envelope(), query);
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines));
     }
-    let page = context.hub.history(no, family.envelope(), query).await?;
+    let page = context.hub.history(&of.principal, no, family.envelope(), query).await?;
     let mut text = b"{\"data\":[".to_vec();
     for (n, event) in page.events.iter().enumerate() {
         if n > 0 {
@@ -105,9 +105,9 @@ pub async fn stats(context: web::Data<Context>, of: Reading, pairs: Pairs) -> An
             format!("the window has more than {BUCKETS_MAX} buckets; make them longer"),
         ));
     }
-    let filter = Filter::compile(&FilterSpec::from_query(pairs.iter())?)?;
-    let stats =
-        context.hub.stats(of.target.no(), StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms }).await?;
+    let filter = context.hub.filter(&of.principal, &FilterSpec::from_query(pairs.iter())?).await?;
+    let query = StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms };
+    let stats = context.hub.stats(&of.principal, of.target.no(), query).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": StatsView::of(stats, bucket_ms) })))
 }
 
@@ -122,6 +122,9 @@ pub struct StatsView {
     #[schema(minimum = 0)]
     bucket_seconds: i64,
     total: u64,
+    /// How many types there are, with those that are not named.
+    types_total: u64,
+    /// At most 1,000 are named; the rest is counted under `other`.
     types: BTreeMap<String, u64>,
     /// The oldest first; those without events are left out.
     buckets: Vec<BucketView>,
@@ -148,6 +151,7 @@ impl StatsView {
             until: to_iso(stats.until_ms),
             bucket_seconds: bucket_ms / 1000,
             total: stats.total,
+            types_total: stats.types_total,
             types: stats.types,
             buckets: stats.buckets.into_iter().map(bucket).collect(),
         }
@@ -158,7 +162,7 @@ impl StatsView {
 pub async fn ticket(context: web::Data<Context>, of: Minting, request: HttpRequest, body: web::Bytes) -> Answer {
     let Minting { principal, target } = of;
     let asked: TicketRequest = query::optional_json(&request, &body)?;
-    let ticket = streams::mint(&context.hub, principal, target.no(), request.match_info().get("source"), asked).await?;
+    let ticket = streams::mint(&context, principal, target.no(), request.match_info().get("source"), asked).await?;
     let path = request.path().trim_end_matches("ticket");
     let path = match &target {
         StreamTarget::Channel(channel) => match request.match_info().get("map") {

@@ -87,6 +87,7 @@ pub struct OnWebhook {
 /// What the caller may read: a channel as in [`On`], or all of them where an admin names none.
 pub struct Reading {
     pub target: StreamTarget,
+    pub principal: Arc<Principal>,
 }
 
 impl FromRequest for Caller {
@@ -180,7 +181,7 @@ impl FromRequest for Reading {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(caller(request).and_then(|principal| {
             count(request, &principal)?;
-            Ok(Reading { target: lane_for(request, &principal, Scope::Subscribe)? })
+            Ok(Reading { target: lane_for(request, &principal, Scope::Subscribe)?, principal })
         }))
     }
 }
@@ -303,7 +304,8 @@ pub fn context(request: &HttpRequest) -> &Context {
     request.app_data::<web::Data<Context>>().expect("the app has its context")
 }
 
-/// How many requests each token has made in the current minute.
+/// How many requests each token has made in the current minute. No step takes longer with more tokens, so that many of
+/// them slow nobody down.
 pub struct ApiLimit {
     per_minute: u32,
     used: Mutex<Minute>,
@@ -328,14 +330,17 @@ impl ApiLimit {
         }
         let at = now_s.div_euclid(60);
         let mut used = self.used.lock();
-        if used.at != at {
-            *used = Minute { at, requests: HashMap::new() };
-        }
+        let fresh = || Minute { at, requests: HashMap::new() };
+        let past = (used.at != at).then(|| std::mem::replace(&mut *used, fresh()));
         let count = used.requests.entry(token.clone()).or_default();
         *count = count.saturating_add(1);
+        let count = *count;
+        drop(used);
+        // what may be many is let go without the lock
+        drop(past);
         Some(Quota {
             limit: self.per_minute,
-            remaining: self.per_minute.checked_sub(*count),
+            remaining: self.per_minute.checked_sub(count),
             reset_s: (60 - now_s.rem_euclid(60)) as u64,
         })
     }

@@ -34,7 +34,7 @@ pub async fn preview(
     body: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
     let Asked { format, template, event_type } = query::json(&request, &body)?;
-    let made = context.hub.preview_webhook(&on.channel, PreviewAsk { format, template, event_type })?;
+    let made = context.hub.preview_webhook(&on.channel, PreviewAsk { format, template, event_type }).await?;
     let type_name = if ApiFamily::of(&request) == ApiFamily::Organizations { "eventType" } else { "event_type" };
     let headers: Map<_, _> = made.headers.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
     Ok(HttpResponse::Ok()

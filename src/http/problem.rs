@@ -17,7 +17,7 @@ use actors::catalog::reader::ReadError;
 use actors::documents::DocumentError;
 use actors::hub::sources::{SourceError, SourceRefusal};
 use actors::hub::webhooks::{InvalidEntry, Refusal, WebhookError};
-use actors::hub::{ChannelError, TokenError};
+use actors::hub::{ChannelError, ScanError, TokenError};
 use actors::journal::AppendError;
 use actors::metrics::ErrorLabels;
 use actors::model::channel::ChannelKind;
@@ -26,11 +26,13 @@ use actors::model::filter::FilterError;
 use actors::model::id::MalformedId;
 use actors::model::unpack::UnpackError;
 use actors::streams::slots::StreamRefusal;
+use actors::streams::tickets::MintRefusal;
 use actors::streams::websocket::UpgradeError;
 use serde_json::{Value, json};
 
 use super::Context;
 use super::family::ApiFamily;
+use crate::settings::{Limits, Settings};
 
 /// What a handler answers.
 pub type Answer = Result<HttpResponse, Problem>;
@@ -86,6 +88,8 @@ codes! {
     ChannelConnectionLimit "CHANNEL_CONNECTION_LIMIT" "channel_connection_limit" 429;
     ApiKeyConnectionLimit "API_KEY_CONNECTION_LIMIT" "api_key_connection_limit" 429;
     TicketLimit "TICKET_LIMIT" "ticket_limit" 429;
+    ScanLimit "SCAN_LIMIT" "scan_limit" 429;
+    TooExpensive "TOO_EXPENSIVE" "too_expensive" 422;
     JournalFull "JOURNAL_FULL" "journal_full" 503;
     StorageFull "STORAGE_FULL" "storage_full" 503;
     OutcomeUnknown "OUTCOME_UNKNOWN" "outcome_unknown" 503;
@@ -99,6 +103,8 @@ codes! {
 const RETRY_SOON_S: u64 = 1;
 /// Seconds after which a refused stream may find a free slot.
 const RETRY_STREAM_S: u64 = 5;
+/// Seconds after which a ticket or a scan of the same token may have ended.
+const RETRY_LATER_S: u64 = 5;
 /// Seconds after which a sender may try a paused source again.
 const RETRY_PAUSED_S: u64 = 60;
 
@@ -107,6 +113,7 @@ const RETRY_PAUSED_S: u64 = 60;
 pub struct Problem {
     code: Code,
     message: String,
+    /// What is wrong with which field.
     details: Vec<Value>,
     /// The setting that says so, and its value.
     setting: Option<(&'static str, u64)>,
@@ -121,6 +128,7 @@ impl Problem {
             | Code::ChannelConnectionLimit
             | Code::ApiKeyConnectionLimit => Some(RETRY_STREAM_S),
             Code::SourcePaused => Some(RETRY_PAUSED_S),
+            Code::TicketLimit | Code::ScanLimit => Some(RETRY_LATER_S),
             _ if matches!(code.status(), 429 | 503) => Some(RETRY_SOON_S),
             _ => None,
         };
@@ -209,16 +217,39 @@ impl Problem {
     }
 
     /// No room for another stream.
-    pub fn no_slot(refusal: StreamRefusal, family: ApiFamily) -> Problem {
-        let code = match refusal {
-            StreamRefusal::Total => Code::ServerConnectionLimit,
-            StreamRefusal::Channel if family == ApiFamily::Maps => Code::MapConnectionLimit,
-            StreamRefusal::Channel => Code::ChannelConnectionLimit,
-            StreamRefusal::Token => Code::ApiKeyConnectionLimit,
+    pub fn no_slot(refusal: StreamRefusal, family: ApiFamily, limits: &Limits) -> Problem {
+        let (code, setting, value) = match refusal {
+            StreamRefusal::Total => (Code::ServerConnectionLimit, "limits.streams_total", limits.streams_total),
+            StreamRefusal::Channel => {
+                let is_map = family == ApiFamily::Maps;
+                let code = if is_map { Code::MapConnectionLimit } else { Code::ChannelConnectionLimit };
+                (code, "limits.streams_per_channel", limits.streams_per_channel)
+            }
+            StreamRefusal::Token => (Code::ApiKeyConnectionLimit, "limits.streams_per_token", limits.streams_per_token),
         };
-        match code {
+        let problem = match code {
             Code::ChannelConnectionLimit => Problem::new(code, "Too many connections to this channel"),
             _ => Problem::new(code, refusal.to_string()),
+        };
+        problem.by_setting(setting, value as u64)
+    }
+
+    /// No ticket.
+    pub fn no_ticket(refusal: MintRefusal, settings: &Settings) -> Problem {
+        let limited = |message: &str, setting, value: usize| {
+            Problem::new(Code::TicketLimit, message).by_setting(setting, value as u64)
+        };
+        match refusal {
+            MintRefusal::Total { .. } => {
+                let message = "Too many tickets are open; use those, or wait for them to expire";
+                limited(message, "tickets.max", settings.tickets.max)
+            }
+            MintRefusal::Token { .. } => {
+                let message = "Too many tickets of this token are open; use those, or wait for them to expire";
+                limited(message, "limits.tickets_per_token", settings.limits.tickets_per_token)
+            }
+            MintRefusal::Filter { .. } => Problem::new(Code::InvalidFilter, format!("Invalid filter: {refusal}")),
+            MintRefusal::Unavailable => Problem::new(Code::Unavailable, refusal.to_string()),
         }
     }
 
@@ -360,8 +391,28 @@ impl From<UnpackError> for Problem {
     }
 }
 
+impl From<ScanError> for Problem {
+    fn from(e: ScanError) -> Problem {
+        let message = e.to_string();
+        match e {
+            ScanError::TooExpensive { setting, value, .. } => {
+                Problem::new(Code::TooExpensive, message).by_setting(setting, value)
+            }
+            ScanError::TooMany { per_token } => {
+                Problem::new(Code::ScanLimit, message).by_setting("limits.scans_per_token", per_token as u64)
+            }
+            ScanError::Memory => Problem::new(Code::Unavailable, message),
+            ScanError::Ended => Problem::new(Code::Stopping, message),
+            ScanError::Read(e) => e.into(),
+        }
+    }
+}
+
 impl From<FilterError> for Problem {
     fn from(e: FilterError) -> Problem {
+        if e == FilterError::Busy {
+            return Problem::new(Code::Unavailable, format!("The filter was not checked: {e}"));
+        }
         Problem::new(Code::InvalidFilter, format!("Invalid filter: {e}"))
     }
 }
@@ -448,6 +499,7 @@ impl From<WebhookError> for Problem {
             WebhookError::Append(e) => e.into(),
             WebhookError::Document(e) => e.into(),
             WebhookError::Store(e) => e.into(),
+            WebhookError::Scan(e) => e.into(),
             WebhookError::Refused(refusal) => refusal.into(),
             WebhookError::Unavailable => Problem::new(Code::Unavailable, e.to_string()),
         }

@@ -57,7 +57,7 @@ pub async fn ticket(
     };
     let RealtimeTicketRequest { events, path_prefix, filter, since, .. } = asked;
     let spec = FilterSpec { events, path_prefix, session, filter, source: None };
-    let ticket = streams::mint_bound(&context.hub, principal, no, Some(spec), since.as_deref()).await?;
+    let ticket = streams::mint_bound(&context, principal, no, Some(spec), since.as_deref()).await?;
     let base = context.base_url(&request);
     // http becomes ws, and https wss
     let url = format!("ws{}/api/v1/realtime?ticket={ticket}", base.strip_prefix("http").unwrap_or(&base));

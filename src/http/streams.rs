@@ -6,16 +6,16 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
 use actix_web::web::Payload;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use actors::feed::frame::{Carrier, Encoding};
-use actors::hub::Hub;
 use actors::model::access::{Principal, Scope};
 use actors::model::catalogue;
 use actors::model::event::ChannelNo;
-use actors::model::filter::{Filter, FilterSpec, optional_names};
+use actors::model::filter::{FilterSpec, optional_names};
 use actors::model::id::EventId;
 use actors::streams::session::{Opening, StreamTarget};
 use actors::streams::tickets::Grant;
 use actors::streams::{Socket, websocket};
 
+use super::Context;
 use super::bodies;
 use super::credential;
 use super::family::ApiFamily;
@@ -85,7 +85,7 @@ async fn admit(
         Some(spec) => spec,
         None => of_path,
     };
-    let filter = Filter::compile(&spec)?;
+    let filter = context.hub.filter(&visitor.principal, &spec).await?;
     // a ticket that was made for a cursor goes on from there and from nowhere else
     let asked = cursor(request.headers(), pairs)?;
     let cursor = grant.and_then(|grant| grant.cursor).or(asked);
@@ -104,7 +104,7 @@ async fn admit(
             if let Some(spent) = spent {
                 context.hub.restore(spent).await;
             }
-            return Err(Problem::no_slot(refusal, family));
+            return Err(Problem::no_slot(refusal, family, &context.settings.limits));
         }
     };
     Ok(Opening {
@@ -227,7 +227,7 @@ pub struct TicketRequest {
 
 /// Mints a ticket for a stream of the channel, or of all, or of one source of the channel.
 pub async fn mint(
-    hub: &Hub,
+    context: &Context,
     principal: Arc<Principal>,
     no: ChannelNo,
     source: Option<&str>,
@@ -238,27 +238,24 @@ pub async fn mint(
     let bound = narrowed || source.is_some();
     let spec = FilterSpec { events, path_prefix, session, filter, source: source.map(str::to_owned) };
     let cursor = since.or(last_event_id);
-    mint_bound(hub, principal, no, bound.then_some(spec), cursor.as_deref()).await
+    mint_bound(context, principal, no, bound.then_some(spec), cursor.as_deref()).await
 }
 
 /// Mints a ticket; `spec` none: what is read is said by the request that uses it. An empty cursor is none.
 pub async fn mint_bound(
-    hub: &Hub,
+    context: &Context,
     principal: Arc<Principal>,
     no: ChannelNo,
     spec: Option<FilterSpec>,
     cursor: Option<&str>,
 ) -> Result<String, Problem> {
     if let Some(spec) = &spec {
-        Filter::compile(spec)?;
+        context.hub.filter(&principal, spec).await?;
     }
     let cursor = match cursor.filter(|text| !text.is_empty()) {
         Some(text) => Some(text.parse()?),
         None => None,
     };
     let grant = Grant { principal: principal.carried_by_ticket(), channel: no, filter: spec, cursor };
-    let ticket = hub.mint(grant).await;
-    ticket.ok_or_else(|| {
-        Problem::new(Code::TicketLimit, "Too many tickets are open; use those, or wait for them to expire")
-    })
+    context.hub.mint(grant).await.map_err(|e| Problem::no_ticket(e, &context.settings))
 }

@@ -6,6 +6,7 @@
 //! - [`sources`]: events that come in from outside
 //! - [`cli`]: the commands of the command line
 //! - [`bad_days`]: damage, full disks, clocks that jump, starts that must fail, folders of older versions
+//! - [`bounds`]: what one tenant may cost the others
 //! - [`backup`]: backups under load, and servers on what was restored
 //! - [`crash`]: kill -9 at random moments
 //! - [`deliveries`]: what the delivery engine promises whatever happens
@@ -13,6 +14,7 @@
 
 mod backup;
 mod bad_days;
+mod bounds;
 mod cli;
 mod crash;
 mod deliveries;

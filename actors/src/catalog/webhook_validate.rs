@@ -96,8 +96,17 @@ pub struct Basis<'a> {
     pub fresh: bool,
 }
 
-/// Puts what was asked for into the webhook and answers everything that is wrong with the result.
-pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, basis: Basis<'_>) -> Vec<InvalidField> {
+/// What is wrong with a webhook, and what is still to be tried.
+#[derive(Default)]
+pub struct Judged {
+    pub bad: Vec<InvalidField>,
+    /// Its template is new, and was not rendered yet.
+    pub trial: Option<TemplateTrial>,
+}
+
+/// Puts what was asked for into the webhook and answers everything that is wrong with the result. Takes up to some 10 ms for
+/// an expression or a template that is new.
+pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, basis: Basis<'_>) -> Judged {
     let Basis { channel, policy, schedule, fresh } = basis;
     let mut bad = Vec::new();
     let mut refuse = |field: &str, message: String| bad.push(InvalidField { field: field.into(), message });
@@ -169,10 +178,16 @@ pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, basis: Basis<'_>) -> Vec<
         webhook.custom_headers = headers;
     }
     bad.extend(check_headers(&webhook.custom_headers));
-    if new_template && let Err(message) = check_template(webhook, channel) {
-        bad.push(InvalidField { field: "template".into(), message });
-    }
-    bad
+    let trial = if new_template { TemplateTrial::of(webhook, channel) } else { Ok(None) };
+    let trial = trial.unwrap_or_else(|message| {
+        bad.push(bad_template(message));
+        None
+    });
+    Judged { bad, trial }
+}
+
+fn bad_template(message: String) -> InvalidField {
+    InvalidField { field: "template".into(), message }
 }
 
 /// The normal form of a filter with its lists in the order of their owner, who will read them again.
@@ -218,32 +233,68 @@ fn check_headers(headers: &[(String, String)]) -> Vec<InvalidField> {
     bad
 }
 
-/// Compiles the template and tries it on a sample of each type of the channel's family.
-fn check_template(webhook: &Webhook, channel: &Channel) -> Result<(), String> {
-    let Some(text) = &webhook.template else {
-        return match webhook.format {
-            Format::Template => Err("is missing: the format template needs one".into()),
-            _ => Ok(()),
+/// A new template that is tried on an event without anything, and on a sample of each type of the channel's family.
+pub struct TemplateTrial {
+    template: Template,
+    is_odd_done: bool,
+    samples: std::vec::IntoIter<(Event, Bytes)>,
+    family: Family,
+    channel_id: Box<str>,
+    channel_name: Box<str>,
+}
+
+impl TemplateTrial {
+    /// Compiles the template. None: the webhook has none.
+    ///
+    /// # Errors
+    /// Why it cannot be taken.
+    fn of(webhook: &Webhook, channel: &Channel) -> Result<Option<TemplateTrial>, String> {
+        let Some(text) = &webhook.template else {
+            return match webhook.format {
+                Format::Template => Err("is missing: the format template needs one".into()),
+                _ => Ok(None),
+            };
         };
-    };
-    let template = Template::compile(text).map_err(|e| e.to_string())?;
-    let events: Vec<(Event, Bytes)> = sample_types(webhook, channel.kind)
-        .filter_map(|kind| EventType::new(kind).ok())
-        .enumerate()
-        .map(|(n, kind)| {
-            let payload = catalogue::sample(kind.as_str(), n as u64);
-            let id = EventId::at_time(webhook.updated_ms.max(0) as u64).plus(n as u32);
-            let ts_ms = webhook.updated_ms;
-            let origin = Origin { by: Origin::SERVER.into(), validated: None };
-            let event = Event { id, channel: channel.no(), kind, ts_ms, session: None, origin, payload };
-            let frame = Frame::new(event.clone(), channel.owner());
-            let envelope = frame.json(frame.own_envelope());
-            (event, envelope)
-        })
-        .collect();
-    let label = ChannelLabel { family: Family::of(channel.kind), id: &channel.id, name: &channel.name };
-    let subjects = events.iter().map(|(event, envelope)| Subject { event, envelope, channel: label });
-    template.check(subjects).map_err(|e| e.to_string())
+        let template = Template::compile(text).map_err(|e| e.to_string())?;
+        let samples: Vec<(Event, Bytes)> = sample_types(webhook, channel.kind)
+            .filter_map(|kind| EventType::new(kind).ok())
+            .enumerate()
+            .map(|(n, kind)| {
+                let payload = catalogue::sample(kind.as_str(), n as u64);
+                let id = EventId::at_time(webhook.updated_ms.max(0) as u64).plus(n as u32);
+                let ts_ms = webhook.updated_ms;
+                let origin = Origin { by: Origin::SERVER.into(), validated: None };
+                let event = Event { id, channel: channel.no(), kind, ts_ms, session: None, origin, payload };
+                let frame = Frame::new(event.clone(), channel.owner());
+                let envelope = frame.json(frame.own_envelope());
+                (event, envelope)
+            })
+            .collect();
+        Ok(Some(TemplateTrial {
+            template,
+            is_odd_done: false,
+            samples: samples.into_iter(),
+            family: Family::of(channel.kind),
+            channel_id: (&*channel.id).into(),
+            channel_name: (&*channel.name).into(),
+        }))
+    }
+
+    /// Tries the next one. None: there is another one; else what is wrong, if something is.
+    pub fn step(&mut self) -> Option<Option<InvalidField>> {
+        let tried = match self.is_odd_done {
+            false => {
+                self.is_odd_done = true;
+                self.template.check_odd()
+            }
+            true => {
+                let Some((event, envelope)) = self.samples.next() else { return Some(None) };
+                let channel = ChannelLabel { family: self.family, id: &self.channel_id, name: &self.channel_name };
+                self.template.render(&Subject { event: &event, envelope: &envelope, channel }).map(drop)
+            }
+        };
+        tried.err().map(|e| Some(bad_template(e.to_string())))
+    }
 }
 
 /// The types that a webhook may get, as far as the catalogue knows them; all of its family if that is none.

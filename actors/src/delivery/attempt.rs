@@ -9,14 +9,16 @@ use bytes::Bytes;
 use crate::catalog::reader::ReadError;
 use crate::catalog::webhook::Ready;
 use crate::clock;
+use crate::compute::{Ended, Slice, Tenant};
 use crate::delivery::handles::Handles;
 use crate::delivery::history::AttemptRecord;
 use crate::delivery::http::client::{self, DeliveryClient};
 use crate::delivery::http::headers::Headers as Shown;
 use crate::delivery::{outcome, pages};
 use crate::feed::frame::Frame;
+use crate::metrics::Shed;
 use crate::model::delivery::{Attempt, FailureCode, Outcome};
-use crate::model::format::{self, ChannelLabel, Format, Rendered, Subject, TemplateError};
+use crate::model::format::{self, ChannelLabel, Form, Format, Rendered, Subject, TemplateError};
 use crate::model::id::EventId;
 
 /// Shown in place of the value of a custom header, which may be a credential.
@@ -42,7 +44,7 @@ pub struct Done {
 /// Makes one attempt. `frames`: the events of the attempt as far as they are at hand.
 pub async fn make(
     handles: &Arc<Handles>,
-    ready: &Ready,
+    ready: &Arc<Ready>,
     client: &DeliveryClient,
     attempt: &Attempt,
     frames: Vec<Option<Arc<Frame>>>,
@@ -52,13 +54,21 @@ pub async fn make(
         |outcome: outcome::Outcome, headers| record_of(attempt, started_ms, started.elapsed(), outcome, headers);
     let frames = match complete(handles, ready, attempt, frames).await {
         Ok(frames) => frames,
-        Err(reason) => return not_sent(record(refused(reason), Shown::default()), started.elapsed()),
+        Err(reason) => return not_sent(record(refused(reason), Shown::default()), started.elapsed(), UNSENT),
     };
     let event_types = frames.iter().map(|frame| frame.event.kind.to_string()).collect();
     let batch = ready.webhook.batch.is_some() && !attempt.events.is_empty() || frames.len() > 1;
-    let rendered = match render(ready, &frames, batch) {
+    let rendered = match rendered(handles, ready, frames, batch).await {
         Ok(rendered) => rendered,
-        Err(e) => return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed()),
+        Err(Unrendered::Template(e)) => {
+            handles.metrics.shed(Shed::Template);
+            let code = FailureCode::RenderError;
+            let failed = outcome::Outcome { error: Some(code), detail: e.to_string(), ..outcome::Outcome::default() };
+            return not_sent(record(failed, Shown::default()), started.elapsed(), code);
+        }
+        Err(Unrendered::Ended(e)) => {
+            return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed(), UNSENT);
+        }
     };
     let delivery = attempt.delivery.to_string();
     let at_ms = clock::now_ms();
@@ -118,6 +128,45 @@ async fn complete(
     }
 }
 
+/// Why there is no body.
+enum Unrendered {
+    Template(TemplateError),
+    Ended(Ended),
+}
+
+/// The body for these events, one or a batch. A template is worked through where it delays no other delivery.
+async fn rendered(
+    handles: &Handles,
+    ready: &Arc<Ready>,
+    frames: Vec<Arc<Frame>>,
+    batch: bool,
+) -> Result<Rendered, Unrendered> {
+    let Form::Template(template) = &ready.form else {
+        return render(ready, &frames, batch).map_err(Unrendered::Template);
+    };
+    let (template, ready) = (template.clone(), ready.clone());
+    let (mut frames, mut made) = (frames.into_iter(), Vec::new());
+    let tenant = Tenant::of_channel(ready.channel.no());
+    let step = move |slice: &mut Slice| {
+        while let Some(frame) = frames.next() {
+            let envelope = frame.json(ready.envelope());
+            let channel = ChannelLabel { family: ready.family(), id: &ready.channel.id, name: &ready.channel.name };
+            match template.render(&Subject { event: &frame.event, envelope: &envelope, channel }) {
+                Ok(json) => made.push(json),
+                Err(e) => return Some(Err(Unrendered::Template(e))),
+            }
+            if slice.is_over() && frames.len() > 0 {
+                return None;
+            }
+        }
+        Some(Ok(match &made[..] {
+            [only] if !batch => Rendered::of_template(only),
+            all => Rendered::of_template_batch(all),
+        }))
+    };
+    handles.compute.slices(tenant, step).await.unwrap_or_else(|e| Err(Unrendered::Ended(e)))
+}
+
 /// The body for these events, one or a batch.
 pub fn render(ready: &Ready, frames: &[Arc<Frame>], batch: bool) -> Result<Rendered, TemplateError> {
     let channel = ChannelLabel { family: ready.family(), id: &ready.channel.id, name: &ready.channel.name };
@@ -172,13 +221,16 @@ fn discord_retry_after(body: &[u8]) -> Option<Duration> {
     Duration::try_from_secs_f64(body.get("retry_after")?.as_f64()?).ok()
 }
 
-/// An attempt for which nothing could be sent. The vocabulary of the wire has one word for what we refuse ourselves.
+/// The word of the wire for what we refuse ourselves.
+const UNSENT: FailureCode = FailureCode::TargetForbidden;
+
+/// An attempt for which nothing could be sent.
 fn refused(detail: String) -> outcome::Outcome {
-    outcome::Outcome { error: Some(FailureCode::TargetForbidden), detail, ..outcome::Outcome::default() }
+    outcome::Outcome { error: Some(UNSENT), detail, ..outcome::Outcome::default() }
 }
 
-fn not_sent(record: AttemptRecord, took: Duration) -> Done {
-    let outcome = Outcome::Failed { status: None, code: FailureCode::TargetForbidden, retry_after_ms: None };
+fn not_sent(record: AttemptRecord, took: Duration, code: FailureCode) -> Done {
+    let outcome = Outcome::Failed { status: None, code, retry_after_ms: None };
     Done { outcome, record, event_types: Vec::new(), took, body: Bytes::new() }
 }
 
@@ -186,7 +238,7 @@ fn not_sent(record: AttemptRecord, took: Duration) -> Done {
 pub fn panicked(attempt: &Attempt, started_ms: i64) -> Done {
     let took = Duration::from_millis(clock::now_ms().saturating_sub(started_ms).max(0) as u64);
     let outcome = refused("the server failed over this attempt; its log says more".to_owned());
-    not_sent(record_of(attempt, started_ms, took, outcome, Shown::default()), took)
+    not_sent(record_of(attempt, started_ms, took, outcome, Shown::default()), took, UNSENT)
 }
 
 fn record_of(

@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use crate::catalog::Catalog;
 use crate::catalog::system::SystemEvents;
 use crate::catalog::webhook::{Ready, Webhook};
+use crate::compute::Compute;
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::http::target::TargetCheck;
 use crate::disk::Faults;
@@ -67,6 +68,8 @@ pub struct Handles {
     pub seal_key: Arc<SealKey>,
     /// One page of the log.
     pub page_bytes: usize,
+    /// Where filters and templates are worked through.
+    pub compute: Compute,
     /// How long somebody who asks an actor for something waits until that is durable.
     pub answer_timeout: Duration,
     pub late_writes: LateWrites,

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use crate::catalog::reader::ReadError;
 use crate::catalog::webhook::Ready;
+use crate::compute::{Slice, Tenant};
 use crate::delivery::handles::Handles;
 use crate::feed::frame::Frame;
 use crate::log::{Direction, PageLimit};
+use crate::metrics::Shed;
 use crate::model::channel::Channel;
 use crate::model::delivery::{JobId, Offer, Ticket};
+use crate::model::event::Event;
 use crate::model::id::EventId;
 
 /// What an envelope adds to a payload, near enough for the size of a batch.
@@ -41,52 +44,113 @@ pub struct Page {
     pub frames: Vec<Arc<Frame>>,
 }
 
-/// Blocks.
+/// Steps of the filter for one page. What is behind is another page, so that the first matches need not wait for it.
+const PAGE_STEPS_MAX: u64 = 5_000_000;
+
+/// Reads the page, and judges it where that delays no other webhook.
 ///
 /// # Errors
-/// The log cannot be read.
-pub fn read(handles: &Handles, ready: &Ready, wanted: Wanted) -> Result<Page, ReadError> {
-    let no = ready.channel.no();
-    // what is read is at least everything up to here
-    let head = handles.log.head();
-    let limit = PageLimit { events: wanted.want.max(1), bytes: handles.page_bytes };
-    let read = handles.log.read(no, wanted.after, limit, Direction::Forward)?;
-    let lost_through = handles.log.expired(no);
-    let mut page = Page {
-        ticket: wanted.ticket,
-        job: wanted.job,
-        offers: Vec::with_capacity(read.events.len()),
-        through: wanted.after,
-        more: read.more,
-        lost_through,
-        damaged: None,
-        frames: Vec::new(),
-    };
-    let read_through = read.last;
-    for event in read.events {
-        if event.id > wanted.until {
-            page.more = false;
-            break;
+/// The log cannot be read, or the server stops.
+pub async fn read(handles: &Arc<Handles>, ready: &Arc<Ready>, wanted: Wanted) -> Result<Page, ReadError> {
+    let (on_thread, for_webhook) = (handles.clone(), ready.clone());
+    let judged_at_once = !ready.filter.has_expression();
+    let read = actix_rt::task::spawn_blocking(move || {
+        let mut judging = Judging::read(&on_thread, for_webhook, wanted)?;
+        let page = if judged_at_once { judging.step(&on_thread, &mut Slice::endless()) } else { None };
+        Ok((judging, page))
+    });
+    let (mut judging, page) = read.await.unwrap_or_else(|e| Err(ReadError::Panicked(e.to_string())))?;
+    if let Some(page) = page {
+        return Ok(page);
+    }
+    let (tenant, handles) = (Tenant::of_channel(ready.channel.no()), handles.clone());
+    let judged = handles.compute.clone().slices(tenant, move |slice| judging.step(&handles, slice)).await;
+    judged.map_err(|e| ReadError::Panicked(e.to_string()))
+}
+
+/// A page that was read and is being judged.
+struct Judging {
+    ready: Arc<Ready>,
+    wanted: Wanted,
+    events: std::vec::IntoIter<Event>,
+    /// The end of what was read.
+    read_through: EventId,
+    /// What was read is everything up to here, if there is no more.
+    head: EventId,
+    steps: u64,
+    page: Page,
+}
+
+impl Judging {
+    /// Blocks.
+    fn read(handles: &Handles, ready: Arc<Ready>, wanted: Wanted) -> Result<Judging, ReadError> {
+        let no = ready.channel.no();
+        // what is read is at least everything up to here
+        let head = handles.log.head();
+        let limit = PageLimit { events: wanted.want.max(1), bytes: handles.page_bytes };
+        let read = handles.log.read(no, wanted.after, limit, Direction::Forward)?;
+        let page = Page {
+            ticket: wanted.ticket,
+            job: wanted.job,
+            offers: Vec::with_capacity(read.events.len()),
+            through: wanted.after,
+            more: read.more,
+            lost_through: handles.log.expired(no),
+            damaged: None,
+            frames: Vec::new(),
+        };
+        Ok(Judging { ready, events: read.events.into_iter(), read_through: read.last, head, steps: 0, page, wanted })
+    }
+
+    /// Goes on for a slice; none: there is more to do.
+    fn step(&mut self, handles: &Handles, slice: &mut Slice) -> Option<Page> {
+        let until = self.wanted.until;
+        while let Some(event) = self.events.next() {
+            if event.id > until {
+                self.page.more = false;
+                break;
+            }
+            self.judge(event, handles);
+            if self.steps >= PAGE_STEPS_MAX && self.events.len() > 0 {
+                self.page.more = true;
+                self.read_through = self.page.through;
+                break;
+            }
+            if slice.is_over() && self.events.len() > 0 {
+                return None;
+            }
         }
+        let page = &mut self.page;
+        page.through = match page.more {
+            // also where a page holds no event, because damage took them
+            true => page.through.max(self.read_through.min(until)),
+            false => page.through.max(self.head.min(until)),
+        };
+        let from = self.wanted.after.max(page.lost_through);
+        page.damaged = handles.log.damaged_between(self.ready.channel.no(), from, page.through);
+        Some(Page { offers: std::mem::take(&mut page.offers), frames: std::mem::take(&mut page.frames), ..*page })
+    }
+
+    fn judge(&mut self, event: Event, handles: &Handles) {
         let id = event.id;
         let bytes = event.payload.as_bytes().len() as u64 + ENVELOPE_BYTES;
-        let frame = Frame::new(event, ready.channel.owner());
+        let frame = Frame::new(event, self.ready.channel.owner());
         let kind = frame.event.kind.as_str();
-        let asked = wanted.events.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted == kind));
-        let matches = asked && frame.passes(&ready.filter);
-        page.offers.push(Offer { id, matches, bytes });
-        page.through = id;
+        let asked = self.wanted.events.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted == kind));
+        let matches = asked && {
+            let judged = frame.judge(&self.ready.filter);
+            self.steps += judged.steps;
+            if judged.is_spent {
+                handles.metrics.shed(Shed::Filter);
+            }
+            judged.verdict.is_match()
+        };
+        self.page.offers.push(Offer { id, matches, bytes });
+        self.page.through = id;
         if matches {
-            page.frames.push(Arc::new(frame));
+            self.page.frames.push(Arc::new(frame));
         }
     }
-    page.through = match page.more {
-        // also where a page holds no event, because damage took them
-        true => page.through.max(read_through.min(wanted.until)),
-        false => page.through.max(head.min(wanted.until)),
-    };
-    page.damaged = handles.log.damaged_between(no, wanted.after.max(lost_through), page.through);
-    Ok(page)
 }
 
 /// One event of a channel; none when it is gone. Blocks.

@@ -16,7 +16,7 @@ use crate::feed::trace::TraceMark;
 use crate::model::channel::Owner;
 use crate::model::envelope::{self, Envelope, SseParts};
 use crate::model::event::Event;
-use crate::model::filter::{Filter, FilterInput};
+use crate::model::filter::{Filter, FilterInput, Judgement};
 
 /// What shared bytes take up beside their text: the allocation and its count of references.
 const BYTES_OVERHEAD: usize = 48;
@@ -104,15 +104,27 @@ impl Frame {
     }
 
     pub fn passes(&self, filter: &Filter) -> bool {
-        if filter.is_all() {
-            return true;
-        }
+        self.judge(filter).verdict.is_match()
+    }
+
+    /// What the filter says of the event, and what that took.
+    pub fn judge(&self, filter: &Filter) -> Judgement {
+        self.weighed(|frame| filter.judge(&frame.event, &frame.input))
+    }
+
+    /// As [`Frame::judge`], if it takes at most `steps`. None: ask again where there is more time.
+    pub fn judge_within(&self, filter: &Filter, steps: u64) -> Option<Judgement> {
+        self.weighed(|frame| filter.judge_within(&frame.event, &frame.input, steps))
+    }
+
+    /// Brings the weight up to date after something was read.
+    fn weighed<T>(&self, judge: impl FnOnce(&Frame) -> T) -> T {
         let read_before = self.input.heap_bytes();
-        let is_match = filter.matches(&self.event, &self.input).is_match();
+        let judged = judge(self);
         if self.input.heap_bytes() != read_before {
             self.weigh();
         }
-        is_match
+        judged
     }
 
     /// The event as `encoding` writes it. The first call of each encoding makes it.

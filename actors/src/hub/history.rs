@@ -1,13 +1,19 @@
 //! History: pages of the log for people and programs that ask instead of listening.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::Stream;
 
 use super::Hub;
 use super::rooms::Rooms;
-use crate::catalog::reader::ReadError;
+use super::scan::{self, ScanBudget, ScanError, ScanLimits};
+use crate::clock;
+use crate::compute::Slice;
 use crate::feed::frame::Frame;
 use crate::log::{Direction, PageLimit};
+use crate::metrics::Shed;
+use crate::model::access::Principal;
 use crate::model::envelope::Envelope;
 use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
@@ -32,6 +38,7 @@ pub struct HistoryQuery {
     pub order: Order,
 }
 
+#[derive(Default)]
 pub struct HistoryPage {
     /// The envelopes, as JSON.
     pub events: Vec<Bytes>,
@@ -39,11 +46,20 @@ pub struct HistoryPage {
     pub next: Option<EventId>,
 }
 
+/// Why an export ends before its end. Its answer has begun, so the client only sees that it is cut.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("its token was revoked or has expired")]
+    Revoked,
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}
+
 /// How far before `since` reading starts: an event may say that it happened up to this much after it was appended.
 const CLOCK_SKEW_MS: i64 = 24 * 3600 * 1000;
 
-/// Most events that one request looks at. A page may end early because of it; `next` then goes on.
-const SCAN_EVENTS: usize = 100_000;
+/// Most bytes of envelopes in one page, beside its last event. A page may end early because of it; `next` then goes on.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 impl HistoryQuery {
     fn begin(&self) -> EventId {
@@ -57,11 +73,14 @@ impl HistoryQuery {
         }
     }
 
-    fn takes(&self, frame: &Frame) -> bool {
+    /// Whether events may have to be passed over, however many, to find those that are wanted.
+    fn is_scan(&self) -> bool {
+        !self.filter.is_all() || self.since_ms.is_some() || self.until_ms.is_some()
+    }
+
+    fn is_within(&self, frame: &Frame) -> bool {
         let ts = frame.event.ts_ms;
-        self.since_ms.is_none_or(|since| ts >= since)
-            && self.until_ms.is_none_or(|until| ts <= until)
-            && frame.passes(&self.filter)
+        self.since_ms.is_none_or(|since| ts >= since) && self.until_ms.is_none_or(|until| ts <= until)
     }
 
     /// Whether no event from here on, in the order asked for, can be wanted.
@@ -74,74 +93,185 @@ fn oldest_from(since_ms: i64) -> EventId {
     EventId::at_time(since_ms.saturating_sub(CLOCK_SKEW_MS).max(0) as u64).before()
 }
 
-fn page(rooms: &Rooms, no: ChannelNo, envelope: Envelope, query: &HistoryQuery) -> Result<HistoryPage, ReadError> {
-    let direction = match query.order {
-        Order::OldestFirst => Direction::Forward,
-        Order::NewestFirst => Direction::Backward,
-    };
-    let mut page = HistoryPage { events: Vec::new(), next: None };
-    let (mut at, mut scanned) = (query.begin(), 0);
-    loop {
-        let events = rooms.limits.page_events.min(query.limit.max(16));
-        let read = rooms.frames.page(no, at, PageLimit { events, bytes: rooms.limits.page_bytes }, direction)?;
-        let count = read.frames.len();
-        for (n, frame) in read.frames.into_iter().enumerate() {
-            at = frame.event.id;
-            scanned += 1;
-            if query.past(at) {
-                return Ok(page);
+/// A page in the making.
+struct PageScan {
+    no: ChannelNo,
+    envelope: Envelope,
+    query: HistoryQuery,
+    budget: ScanBudget,
+    /// The last event that was looked at.
+    at: EventId,
+    /// What was read and not looked at yet.
+    frames: std::vec::IntoIter<Frame>,
+    /// Whether there is more in the log behind that, and where that begins.
+    behind: Option<EventId>,
+    page: HistoryPage,
+    bytes: usize,
+}
+
+impl PageScan {
+    fn new(no: ChannelNo, envelope: Envelope, query: HistoryQuery, limits: ScanLimits) -> PageScan {
+        let at = query.begin();
+        // what passes over nothing is bounded by the size of the page
+        let budget = if query.is_scan() { ScanBudget::new(limits) } else { ScanBudget::endless(limits) };
+        PageScan {
+            no,
+            envelope,
+            query,
+            budget,
+            at,
+            frames: Vec::new().into_iter(),
+            behind: Some(at),
+            page: HistoryPage::default(),
+            bytes: 0,
+        }
+    }
+
+    /// Goes on for a slice; none: there is more to do.
+    fn step(&mut self, rooms: &Rooms, slice: &mut Slice) -> Option<Result<HistoryPage, ScanError>> {
+        loop {
+            if let Some(frame) = self.frames.next() {
+                self.at = frame.event.id;
+                if self.query.past(self.at) {
+                    return Some(Ok(std::mem::take(&mut self.page)));
+                }
+                // also an event of another time is one that was looked at
+                let passes = self.budget.judge(&frame, &self.query.filter, rooms);
+                if passes && self.query.is_within(&frame) {
+                    let event = frame.json(self.envelope);
+                    self.bytes += event.len();
+                    self.page.events.push(event);
+                }
+            } else if let Some(behind) = self.behind {
+                if let Err(e) = self.read(rooms, behind) {
+                    return Some(Err(e));
+                }
+            } else {
+                return Some(Ok(std::mem::take(&mut self.page)));
             }
-            if query.takes(&frame) {
-                page.events.push(frame.json(envelope));
+            let is_full = self.page.events.len() >= self.query.limit || self.bytes >= PAGE_BYTES_MAX;
+            let is_cut = self.budget.used_up().is_some();
+            if is_full || is_cut {
+                let more = self.behind.is_some() || self.frames.len() > 0;
+                if is_cut && more {
+                    rooms.metrics.shed(Shed::Page);
+                }
+                self.page.next = more.then_some(self.at);
+                return Some(Ok(std::mem::take(&mut self.page)));
             }
-            if page.events.len() == query.limit || scanned == SCAN_EVENTS {
-                page.next = (read.more || n + 1 < count).then_some(at);
-                return Ok(page);
+            if slice.is_over() {
+                return None;
             }
         }
-        if !read.more {
-            return Ok(page);
-        }
+    }
+
+    fn read(&mut self, rooms: &Rooms, behind: EventId) -> Result<(), ScanError> {
+        let direction = match self.query.order {
+            Order::OldestFirst => Direction::Forward,
+            Order::NewestFirst => Direction::Backward,
+        };
+        let events = match self.query.is_scan() {
+            true => rooms.limits.page_events,
+            false => rooms.limits.page_events.min(self.query.limit.max(16)),
+        };
+        let limit = PageLimit { events, bytes: rooms.limits.page_bytes };
+        let read = rooms.frames.page(self.no, behind, limit, direction).map_err(|e| ScanError::Read(e.into()))?;
         // behind events of channels that were deleted, too
-        at = read.last.unwrap_or(at);
+        let last = read.last.unwrap_or(behind);
+        self.behind = read.more.then_some(last);
+        if read.frames.is_empty() {
+            self.budget.read_nothing();
+            self.at = last;
+        }
+        self.frames = read.frames.into_iter();
+        Ok(())
     }
 }
 
 impl Hub {
-    /// A page of a channel, or of all, in the envelope asked for.
+    /// A page of a channel, or of all, in the envelope asked for. Where events have to be passed over it is a scan: when the
+    /// budget is used up, the page holds what was found so far.
+    ///
+    /// # Errors
+    /// The caller has too many scans under way, or the log cannot be read.
     pub async fn history(
         &self,
+        principal: &Principal,
         no: ChannelNo,
         envelope: Envelope,
         query: HistoryQuery,
-    ) -> Result<HistoryPage, ReadError> {
-        self.blocking(move |rooms| page(rooms, no, envelope, &query)).await
+    ) -> Result<HistoryPage, ScanError> {
+        self.page(principal, no, envelope, query, Some(scan::WAIT_MAX)).await
     }
 
-    /// All that the query asks for, one envelope a line, read page by page as the client takes it.
-    pub fn export(
+    async fn page(
         &self,
+        principal: &Principal,
         no: ChannelNo,
         envelope: Envelope,
         query: HistoryQuery,
-    ) -> impl Stream<Item = Result<Bytes, ReadError>> + use<> {
+        patience: Option<std::time::Duration>,
+    ) -> Result<HistoryPage, ScanError> {
+        let is_scan = query.is_scan();
+        let mut page = PageScan::new(no, envelope, query, self.rooms.limits.scans);
+        if is_scan {
+            return self.scan(principal, patience, move |rooms, slice| page.step(rooms, slice)).await;
+        }
+        let rooms = self.rooms.clone();
+        // as many events as are asked for and no more: one turn of work that is bounded by itself
+        let read = move || loop {
+            if let Some(page) = page.step(&rooms, &mut Slice::endless()) {
+                return page;
+            }
+        };
+        let read = actix_rt::task::spawn_blocking(read).await;
+        read.unwrap_or_else(|e| Err(ScanError::Read(crate::catalog::reader::ReadError::Panicked(e.to_string()))))
+    }
+
+    /// All that the query asks for, one envelope a line, read page by page as the client takes it. It waits for its turn among
+    /// the scans of its token, page by page, and for the processor; it never ends before its end for that. It ends when the
+    /// caller's token is revoked or expires.
+    pub fn export(
+        &self,
+        principal: Arc<Principal>,
+        no: ChannelNo,
+        envelope: Envelope,
+        query: HistoryQuery,
+    ) -> impl Stream<Item = Result<Bytes, ExportError>> + use<> {
         let hub = self.clone();
         futures_util::stream::try_unfold(Some(query), move |query| {
-            let hub = hub.clone();
+            let (hub, principal) = (hub.clone(), principal.clone());
             async move {
-                let Some(mut query) = query else { return Ok(None) };
-                let page = hub.history(no, envelope, query.clone()).await;
-                // the answer has begun, so the client only sees that it is cut
-                let page = page.inspect_err(|e| log::error!(target: "store", "an export ends early: {e}"))?;
-                let mut lines = Vec::new();
+                let page = hub.export_page(&principal, no, envelope, query).await;
+                page.inspect_err(|e| log::warn!(target: "store", token = &*principal.id; "an export ends early: {e}"))
+            }
+        })
+    }
+
+    /// The next lines of an export, and what is left to ask for. None: there was nothing left.
+    async fn export_page(
+        &self,
+        principal: &Principal,
+        no: ChannelNo,
+        envelope: Envelope,
+        mut query: Option<HistoryQuery>,
+    ) -> Result<Option<(Bytes, Option<HistoryQuery>)>, ExportError> {
+        while let Some(mut asked) = query.take() {
+            if principal.expired(clock::now_ms()) || !self.holds(principal) {
+                return Err(ExportError::Revoked);
+            }
+            let page = self.page(principal, no, envelope, asked.clone(), None).await?;
+            asked.after = page.next;
+            query = page.next.is_some().then_some(asked);
+            if !page.events.is_empty() {
+                let mut lines = Vec::with_capacity(page.events.iter().map(|event| event.len() + 1).sum());
                 for event in page.events {
                     lines.extend_from_slice(&event);
                     lines.push(b'\n');
                 }
-                query.after = page.next;
-                let rest = page.next.is_some().then_some(query);
-                Ok(Some((Bytes::from(lines), rest)))
+                return Ok(Some((Bytes::from(lines), query)));
             }
-        })
+        }
+        Ok(None)
     }
 }

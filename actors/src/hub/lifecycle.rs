@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::data_folder::{self, FolderError};
 use super::janitor::Janitor;
 use super::rooms::Rooms;
+use super::scan::Scans;
 use super::webhooks::Updates;
 use super::{ChannelError, Hub, Limits, effects};
 use crate::budget::Budget;
@@ -18,6 +19,7 @@ use crate::catalog::reader::FrameReader;
 use crate::catalog::source::Source;
 use crate::catalog::system::SystemEvents;
 use crate::clock::Clock;
+use crate::compute::{Compute, Nice};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{Handles as DeliveryHandles, LateWrites, Settings as DeliverySettings};
 use crate::delivery::http::resolver::Resolver;
@@ -198,12 +200,16 @@ impl Hub {
         let delivering: Vec<_> =
             (0..config.delivery.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
         let seal_key = Arc::new(seal_key);
+        let threads_of = |name, nice| Compute::start(name, compute_threads(limits.compute_threads), nice);
+        let compute = threads_of("compute", COMPUTE_NICE).map_err(HubError::Thread)?;
+        let scan_threads = threads_of("scan", SCAN_NICE).map_err(HubError::Thread)?;
         let handles = StreamHandles {
             view: View::new(log.clone(), catalog.clone()),
             feed: feed.clone(),
             trace: trace.clone(),
             metrics: metrics.clone(),
             budget: budget.clone(),
+            compute: compute.clone(),
             faults: disk.faults().clone(),
         };
         let streams = Streams::start(handles, limits.streams.clone(), &arbiter);
@@ -223,6 +229,7 @@ impl Hub {
             settings,
             seal_key: seal_key.clone(),
             page_bytes: limits.page_bytes,
+            compute: compute.clone(),
             answer_timeout: journal_limits.answer_timeout,
             late_writes: LateWrites::default(),
             faults: disk.faults().clone(),
@@ -234,6 +241,7 @@ impl Hub {
             sources.put(ActiveSource::new(Source::clone(&source), Arc::new(SourceStats::restored(counts)), &seal_key));
         }
         let counters = SourceCounters::new(sources.clone(), catalog.clone(), notes.clone(), system.clone());
+        let scans_per_token = limits.scans.per_token;
         let rooms = Arc::new(Rooms {
             frames: FrameReader::new(log.clone(), catalog.clone()),
             limits,
@@ -252,6 +260,9 @@ impl Hub {
             counters,
             metrics,
             budget,
+            compute,
+            scan_threads,
+            scans: Scans::new(scans_per_token),
             trace,
             clock_jumped_ms: AtomicI64::new(0),
             data_dir,
@@ -333,10 +344,24 @@ impl Hub {
             Ok(Ok(Err(e))) => log::error!("the notes were not closed in order: {e}"),
             Ok(Err(_)) | Err(_) => log::error!("the notes were not closed in order"),
         }
+        self.rooms.compute.stop();
+        self.rooms.scan_threads.stop();
         for thread in self.delivering.iter() {
             thread.stop();
         }
         self.arbiter.stop();
+    }
+}
+
+/// Streams and deliveries wait for this work, so it comes before scans; what serves requests comes before both.
+const COMPUTE_NICE: Nice = Nice(5);
+const SCAN_NICE: Nice = Nice(10);
+
+/// `asked` 0: half of the cores, so that the other half is always there for those who ask for little.
+fn compute_threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1),
+        asked => asked,
     }
 }
 

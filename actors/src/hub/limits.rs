@@ -1,5 +1,6 @@
 //! The bounds of the rooms by name, but for those that a room of its own keeps: `streams::limits`, `journal::JournalLimits`.
 
+use super::scan::ScanLimits;
 use crate::model::delivery::RetryPolicy;
 use crate::streams::limits::StreamLimits;
 
@@ -14,6 +15,9 @@ pub struct Limits {
     pub page_bytes: usize,
     /// Newest events of the server of which it is remembered what became of them.
     pub traced_events: usize,
+    pub scans: ScanLimits,
+    /// Threads for scans, and as many for what streams and deliveries need of filters and templates. 0 = half of the cores.
+    pub compute_threads: usize,
     pub channels: usize,
     pub tokens_per_channel: usize,
     pub webhooks: WebhookLimits,

@@ -10,6 +10,7 @@ mod janitor;
 mod lifecycle;
 mod limits;
 mod rooms;
+pub mod scan;
 pub mod sources;
 mod stats;
 mod tokens;
@@ -24,9 +25,10 @@ use futures_util::Stream;
 
 pub use channels::{ChannelError, MapChange, NewMap, NewOrganization};
 pub use data_folder::FolderError;
-pub use history::{HistoryPage, HistoryQuery, Order};
+pub use history::{ExportError, HistoryPage, HistoryQuery, Order};
 pub use lifecycle::{Config, Health, HubError, Started};
 pub use limits::{Limits, WebhookLimits};
+pub use scan::{ScanError, ScanLimits};
 pub use stats::{Bucket, Stats, StatsQuery};
 pub use tokens::{NewToken, TokenError, TokenOf};
 pub use trace::{Publisher, PublisherKind, Trace};
@@ -38,14 +40,14 @@ use crate::catalog::{ChangeError, View};
 use crate::documents::Change;
 use crate::journal::{AppendError, Receipt, Urgency};
 use crate::log::DedupeKey;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Shed};
 use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft};
 use crate::model::selection::Selector;
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
-use crate::streams::tickets::{Grant, Spent};
+use crate::streams::tickets::{Grant, MintRefusal, Spent};
 use crate::streams::websocket::UpgradeError;
 use crate::streams::{sse, websocket};
 
@@ -165,9 +167,13 @@ impl Hub {
 
     // ---- tickets -------------------------------------------------------------------------------------------------
 
-    /// Mints a ticket; none when too many are open.
-    pub async fn mint(&self, grant: Grant) -> Option<String> {
-        self.rooms.streams.mint(grant).await
+    /// Mints a ticket.
+    ///
+    /// # Errors
+    /// Too many are open, or its filter is too large.
+    pub async fn mint(&self, grant: Grant) -> Result<String, MintRefusal> {
+        let minted = self.rooms.streams.mint(grant).await;
+        minted.inspect_err(|_| self.rooms.metrics.shed(Shed::Ticket))
     }
 
     /// What a ticket is good for, without spending it.

@@ -6,11 +6,13 @@ use std::sync::atomic::AtomicI64;
 
 use super::Limits;
 use super::data_folder::DataFolder;
+use super::scan::Scans;
 use crate::budget::Budget;
 use crate::catalog::Catalog;
 use crate::catalog::reader::FrameReader;
 use crate::catalog::system::SystemEvents;
 use crate::clock::Clock;
+use crate::compute::Compute;
 use crate::delivery::handles::Handles as DeliveryHandles;
 use crate::delivery::registry::WebhookActors;
 use crate::disk::Disk;
@@ -42,6 +44,11 @@ pub(super) struct Rooms {
     pub counters: Arc<SourceCounters>,
     pub metrics: Arc<Metrics>,
     pub budget: Arc<Budget>,
+    /// For what streams and deliveries need of filters and templates.
+    pub compute: Compute,
+    /// For what requests need: scans, which also read the log there, and filters and templates that are compiled and tried.
+    pub scan_threads: Compute,
+    pub scans: Arc<Scans>,
     pub trace: Arc<DeliveryTrace>,
     /// By how much the wall clock was set since the start, in milliseconds.
     pub clock_jumped_ms: AtomicI64,

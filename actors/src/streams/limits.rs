@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::streams::tickets::TicketLimits;
+
 #[derive(Clone, Debug)]
 pub struct StreamLimits {
     pub ring: RingLimits,
@@ -22,8 +24,7 @@ pub struct StreamLimits {
     pub retry: Duration,
     pub slots: SlotLimits,
     pub ticket_ttl: Duration,
-    /// Tickets that may be open at once.
-    pub tickets: usize,
+    pub tickets: TicketLimits,
 }
 
 /// How many streams may be open at once; 0 = no limit.

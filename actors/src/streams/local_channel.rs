@@ -101,6 +101,8 @@ pub(super) struct Taken {
     pub next: u64,
     pub cursor: EventId,
     pub events: u32,
+    /// The filter takes too long over the frame at `next`, which is to be judged elsewhere.
+    pub is_cut: bool,
 }
 
 /// Time from one round of waking to the next. A write costs the kernel 5 to 8 us however little it carries, so a channel
@@ -244,9 +246,21 @@ impl LocalChannel {
         self.ring.borrow().position_after(cursor)
     }
 
-    /// Takes what is ready from `from` on, up to `bytes_max` and at least one frame; none when the ring no longer
-    /// reaches back to `from`.
-    pub(super) fn take(&self, from: u64, encoding: Encoding, filter: &Filter, bytes_max: usize) -> Option<Taken> {
+    /// Frames from `from` on, at most so many; none when the ring no longer reaches back to `from`.
+    pub(super) fn frames_from(&self, from: u64, most: usize) -> Option<Vec<Arc<Frame>>> {
+        Some(self.ring.borrow().frames_from(from)?.take(most).cloned().collect())
+    }
+
+    /// Takes what is ready from `from` on, up to `bytes_max` and at least one frame, as far as the filter takes no more than
+    /// `steps`; none when the ring no longer reaches back to `from`.
+    pub(super) fn take(
+        &self,
+        from: u64,
+        encoding: Encoding,
+        filter: &Filter,
+        bytes_max: usize,
+        mut steps: u64,
+    ) -> Option<Taken> {
         let ring = self.ring.borrow();
         let mut ready = ring.frames_from(from)?;
         let end = ring.end();
@@ -258,13 +272,24 @@ impl LocalChannel {
         let view = &self.streams.handles.view;
         let is_gone = |no| self.no == ChannelNo::ALL && !view.has_channel(no);
         let mut passed = (!filter.is_all() || self.no == ChannelNo::ALL).then(Vec::new);
-        let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0 };
+        let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0, is_cut: false };
         let mut gathered = BytesMut::new();
         for frame in ready.by_ref() {
+            let judged = match filter.is_all() {
+                true => None,
+                false => match frame.judge_within(filter, steps) {
+                    Some(judged) => Some(judged),
+                    None => {
+                        taken.is_cut = true;
+                        break;
+                    }
+                },
+            };
             taken.next += 1;
             taken.cursor = frame.event.id;
             if let Some(passed) = &mut passed {
-                if !frame.passes(filter) || is_gone(frame.event.channel) {
+                steps = steps.saturating_sub(judged.map_or(0, |judged| judged.steps));
+                if judged.is_some_and(|judged| !judged.verdict.is_match()) || is_gone(frame.event.channel) {
                     continue;
                 }
                 passed.push(taken.next - 1);
@@ -284,6 +309,10 @@ impl LocalChannel {
             if taken.bytes.len().max(gathered.len()) >= bytes_max {
                 break;
             }
+        }
+        if taken.is_cut && taken.events == 0 {
+            // there is nothing to share
+            return Some(taken);
         }
         let copied_bytes = gathered.capacity();
         if taken.events > 1 {

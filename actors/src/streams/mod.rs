@@ -18,6 +18,7 @@ pub mod channel;
 pub mod inspector;
 pub mod limits;
 mod local_channel;
+mod page;
 mod reader;
 pub mod registry;
 pub mod ring;
@@ -49,8 +50,9 @@ use self::registry::Registry;
 use self::shard::{CloseAll, CloseChannel, Settle};
 use self::shards::Shards;
 use self::slots::{Slot, Slots, StreamRefusal};
-use self::tickets::{Grant, Look, Mint, Restore, Spend, Spent, Tickets};
+use self::tickets::{Grant, Look, Mint, MintRefusal, Restore, Spend, Spent, Tickets};
 use crate::budget::Budget;
+use crate::compute::Compute;
 use crate::disk::Faults;
 use crate::feed::Feed;
 use crate::feed::trace::DeliveryTrace;
@@ -67,6 +69,8 @@ pub struct Handles {
     pub trace: Arc<DeliveryTrace>,
     pub metrics: Arc<Metrics>,
     pub budget: Arc<Budget>,
+    /// Where filters that take long are worked through.
+    pub compute: Compute,
     pub faults: Faults,
 }
 
@@ -94,8 +98,8 @@ impl Streams {
             })
         };
         let tickets = {
-            let (ttl, most, faults) = (limits.ticket_ttl, limits.tickets, handles.faults.clone());
-            ActorHandle::start(arbiter, "tickets", &handles.faults, move |_| Tickets::new(ttl, most, faults.clone()))
+            let (ttl, at_most, faults) = (limits.ticket_ttl, limits.tickets, handles.faults.clone());
+            ActorHandle::start(arbiter, "tickets", &handles.faults, move |_| Tickets::new(ttl, at_most, faults.clone()))
         };
         let slots = Slots::new(limits.slots);
         Arc::new(Streams { handles, limits, registry, tickets, slots, shards, stopping: AtomicBool::new(false) })
@@ -129,9 +133,12 @@ impl Streams {
         self.shards.ask(Settle { no }).await;
     }
 
-    /// Mints a ticket; none when too many are open.
-    pub async fn mint(&self, grant: Grant) -> Option<String> {
-        self.tickets.send_again(Mint(grant)).await.ok().flatten()
+    /// Mints a ticket.
+    ///
+    /// # Errors
+    /// Too many are open, or its filter is too large.
+    pub async fn mint(&self, grant: Grant) -> Result<String, MintRefusal> {
+        self.tickets.send_again(Mint(grant)).await.unwrap_or(Err(MintRefusal::Unavailable))
     }
 
     /// What a ticket is good for, without spending it.

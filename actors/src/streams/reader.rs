@@ -1,6 +1,7 @@
 //! The data path of a session: a cursor that reads the ring of its local channel, or the log while the ring does not reach
-//! back to it. Pages of the log are read, filtered and encoded on a blocking thread, one at a time, and their bytes count
-//! in the memory budget until the connection has taken them.
+//! back to it. Pages of the log are read, filtered and encoded elsewhere, one at a time, and their bytes count in the memory
+//! budget until the connection has taken them. Frames of the ring go the same way as soon as the filter takes more than
+//! [`INLINE_STEPS`]: on the thread of the connections no filter holds up anybody else.
 //!
 //! The log also knows what is missing in it. A page tells of it with notices of a gap: what retention took before the first
 //! event, what damage took where it is missing. The ring needs none, because it has every event after its floor.
@@ -12,40 +13,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::budget::{Part, Reservation};
+use crate::compute::{Ended, Slice, Tenant};
 use crate::feed::frame::Encoding;
-use crate::feed::trace::TraceMark;
-use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
-use crate::streams::session::{Gap, GapReason, Start};
+use crate::streams::LocalChannel;
+use crate::streams::page::{Page, PageWork, Wanted};
+use crate::streams::session::Start;
 use crate::streams::view::LogError;
-use crate::streams::{LocalChannel, Streams};
 
-/// A page of the log, already filtered and encoded.
-struct Page {
-    bytes: Bytes,
-    events: u32,
-    /// The last event of the page, whether it passed the filter or not.
-    last: Option<EventId>,
-    more: bool,
-    /// What is missing up to here was told, in this page or before it.
-    told: EventId,
-    /// Of those events that passed the filter and are remembered.
-    marks: Vec<TraceMark>,
-}
-
-/// The text of a page, and its place in the memory budget.
-struct PageBytes {
-    bytes: Vec<u8>,
-    _held: Reservation,
-}
-
-impl AsRef<[u8]> for PageBytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
+/// Steps that the filter may take on the thread of the connections each time a session takes something: some 100 us.
+pub(super) const INLINE_STEPS: u64 = 5_000;
+/// Frames of the ring that are judged elsewhere at once.
+const RING_PAGE_FRAMES: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 enum PageError {
@@ -53,12 +33,15 @@ enum PageError {
     Log(#[from] LogError),
     #[error("the thread that read it panicked: {0}")]
     Panicked(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Ended(#[from] Ended),
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<Page, PageError>>>>;
 
 pub(super) struct Reader {
     channel: Rc<LocalChannel>,
+    tenant: Tenant,
     filter: Filter,
     encoding: Encoding,
     cursor: EventId,
@@ -68,6 +51,8 @@ pub(super) struct Reader {
     position: Option<u64>,
     /// A page under way, and the floor of the ring when it was asked for.
     reading: Option<(Reading, EventId)>,
+    /// The filter took long the last time, so it is not asked on this thread.
+    is_slow: bool,
 }
 
 /// What came of asking a reader for more.
@@ -80,9 +65,10 @@ pub(super) enum Read {
 }
 
 impl Reader {
-    pub fn new(channel: Rc<LocalChannel>, filter: Filter, encoding: Encoding, start: &Start) -> Reader {
+    pub fn new(channel: Rc<LocalChannel>, tenant: Tenant, filter: Filter, encoding: Encoding, start: &Start) -> Reader {
         let cursor = start.cursor;
-        Reader { channel, filter, encoding, cursor, told: cursor, position: None, reading: None }
+        let (position, reading, is_slow) = (None, None, false);
+        Reader { channel, tenant, filter, encoding, cursor, told: cursor, position, reading, is_slow }
     }
 
     /// `lost_position`: the ring was replaced, so the position in it means nothing.
@@ -102,6 +88,7 @@ impl Reader {
                     Ok(page) => {
                         self.cursor = page.last.unwrap_or(self.cursor);
                         self.told = page.told;
+                        self.is_slow = page.steps > INLINE_STEPS;
                         if !page.more {
                             // everything up to the ring's floor was in the log before the page was read
                             self.cursor = self.cursor.max(floor);
@@ -125,8 +112,13 @@ impl Reader {
                 continue;
             };
             let write_bytes = self.channel.streams().limits.write_bytes;
-            match self.channel.take(position, self.encoding, &self.filter, write_bytes) {
+            let steps = if self.is_slow { 0 } else { INLINE_STEPS };
+            match self.channel.take(position, self.encoding, &self.filter, write_bytes, steps) {
                 None => self.position = None,
+                Some(taken) if taken.is_cut && taken.events == 0 => {
+                    self.cursor = self.cursor.max(taken.cursor);
+                    self.judge_elsewhere(taken.next);
+                }
                 Some(taken) if taken.next == position => {
                     if self.cursor > self.channel.head() {
                         // The log is ahead of the ring, so what the ring gets next may be behind the cursor: the
@@ -146,198 +138,41 @@ impl Reader {
         }
     }
 
+    fn wanted(&self) -> Wanted {
+        let (no, filter) = (self.channel.no, self.filter.clone());
+        Wanted { no, filter, encoding: self.encoding, told: self.told }
+    }
+
     fn read_log(&mut self) {
         let floor = self.channel.floor();
-        let (streams, no) = (self.channel.streams().clone(), self.channel.no);
-        let (after, told) = (self.cursor, self.told);
-        let (filter, encoding) = (self.filter.clone(), self.encoding);
-        let blocking = actix_rt::task::spawn_blocking(move || read_page(&streams, no, after, told, &filter, encoding));
-        self.reading = Some((Box::pin(async move { Ok(blocking.await??) }), floor));
-    }
-}
-
-/// Events that may be missing because of damage, with ids in (after, through], and where a page tells of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hole {
-    after: EventId,
-    through: EventId,
-    /// The index of the event before which it is told; the number of events at the end of the page.
-    before: usize,
-}
-
-/// Where a page ends.
-#[derive(Clone, Copy, Debug)]
-enum PageEnd {
-    /// There is more behind this event.
-    More(EventId),
-    /// Everything up to here was read.
-    Complete(EventId),
-}
-
-/// The holes behind `told` that a page with these events tells of, in order. `damaged` returns the first damaged part of a
-/// range.
-///
-/// A hole is told before the first event behind its beginning. No event behind a missing one is sent before, also where
-/// events of other channels lie within the hole: a reader that resumes from one of them would not be told.
-/// A hole that begins at the end of the page or later is left to the next page.
-fn holes(
-    told: EventId,
-    ids: &[EventId],
-    end: PageEnd,
-    damaged: impl Fn(EventId, EventId) -> Option<(EventId, EventId)>,
-) -> Vec<Hole> {
-    let (begins_before, through_max) = match end {
-        PageEnd::More(last) => (last, EventId::MAX),
-        PageEnd::Complete(through) => (through, through),
-    };
-    let mut holes: Vec<Hole> = Vec::new();
-    let mut told = told;
-    while let Some((after, through)) = damaged(told, through_max).filter(|(after, _)| *after < begins_before) {
-        told = through;
-        let before = ids.partition_point(|id| *id <= after);
-        match holes.last_mut() {
-            // as when a block of each channel is lost: the reader sees one hole
-            Some(hole) if hole.through == after && hole.before == before => hole.through = through,
-            _ => holes.push(Hole { after, through, before }),
-        }
-    }
-    holes
-}
-
-/// Reads and encodes one page. What is missing up to `told` is not told again. Blocks.
-fn read_page(
-    streams: &Streams,
-    no: ChannelNo,
-    after: EventId,
-    told: EventId,
-    filter: &Filter,
-    encoding: Encoding,
-) -> Result<Page, LogError> {
-    let view = &streams.handles.view;
-    // what comes in behind it while the page is read may be in the page or not
-    let head = view.head();
-    let page = view.page(no, after, streams.limits.page_events, streams.limits.page_bytes)?;
-    let mut bytes = Vec::new();
-    let mut told = told.max(after);
-    // asked after the page was read: what retention or damage took before that is announced, never skipped
-    let expired = view.expired(no);
-    if expired > told {
-        Gap { requested: after, oldest: view.oldest(no), reason: GapReason::Expired }.write(encoding, &mut bytes);
-        told = expired;
-    }
-    let ids: Vec<EventId> = page.frames.iter().map(|frame| frame.event.id).collect();
-    let last = page.last.unwrap_or(after);
-    let end = if page.more { PageEnd::More(last) } else { PageEnd::Complete(last.max(head)) };
-    let holes = holes(told, &ids, end, |after, through| view.damaged_between(no, after, through));
-    told = holes.last().map_or(told, |hole| hole.through);
-    let tell = |hole: Hole, bytes: &mut Vec<u8>| {
-        let next = ids.get(ids.partition_point(|id| *id <= hole.through)).copied();
-        let oldest = next.or_else(|| view.oldest(no).filter(|oldest| *oldest > hole.through));
-        Gap { requested: hole.after, oldest, reason: GapReason::Damaged }.write(encoding, bytes);
-    };
-    let mut holes = holes.into_iter().peekable();
-    let mut passed = Vec::new();
-    for (n, frame) in page.frames.iter().enumerate() {
-        // also before an event that does not pass the filter: what is missing might have passed it
-        while let Some(hole) = holes.next_if(|hole| hole.before == n) {
-            tell(hole, &mut bytes);
-        }
-        if frame.passes(filter) {
-            bytes.extend_from_slice(&frame.bytes(encoding));
-            passed.push(frame.event.id);
-        }
-    }
-    holes.for_each(|hole| tell(hole, &mut bytes));
-    let events = passed.len() as u32;
-    let marks = streams.handles.trace.marks(passed.into_iter());
-    let _held = streams.handles.budget.hold(Part::Frames, bytes.capacity());
-    let bytes = Bytes::from_owner(PageBytes { bytes, _held });
-    Ok(Page { bytes, events, last: page.last, more: page.more, told, marks })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn id(n: u32) -> EventId {
-        EventId::ZERO.plus(n)
-    }
-
-    /// The first part of (after, through] that is in one of the ranges, as the log says it.
-    fn first_of(ranges: &[(u32, u32)], after: EventId, through: EventId) -> Option<(EventId, EventId)> {
-        let within = ranges.iter().map(|(from, to)| (id(*from).max(after), id(*to).min(through)));
-        within.filter(|(after, through)| after < through).min()
-    }
-
-    fn holes_of(told: u32, ids: &[u32], end: PageEnd, ranges: &[(u32, u32)]) -> Vec<Hole> {
-        let ids: Vec<EventId> = ids.iter().copied().map(id).collect();
-        holes(id(told), &ids, end, |after, through| first_of(ranges, after, through))
-    }
-
-    fn hole(after: u32, through: u32, before: usize) -> Hole {
-        Hole { after: id(after), through: id(through), before }
-    }
-
-    #[test]
-    fn a_hole_is_told_before_the_event_behind_it_or_at_the_end() {
-        let (more, complete) = (PageEnd::More(id(9)), PageEnd::Complete(id(12)));
-        let ids = [1, 2, 5, 9];
-        assert_eq!(holes_of(0, &ids, more, &[]), []);
-        assert_eq!(holes_of(0, &ids, more, &[(2, 4), (5, 8)]), [hole(2, 4, 2), hole(5, 8, 3)]);
-        assert_eq!(holes_of(3, &ids[2..], more, &[(2, 4)]), [hole(3, 4, 0)], "the cursor is inside of it");
-        assert_eq!(holes_of(4, &ids, more, &[(2, 4)]), [], "it was told");
-        assert_eq!(holes_of(0, &ids, more, &[(9, 11)]), [], "the next page tells it");
-        assert_eq!(holes_of(0, &ids, complete, &[(9, 11)]), [hole(9, 11, 4)]);
-        assert_eq!(holes_of(0, &ids, complete, &[(11, 20)]), [hole(11, 12, 4)], "what is behind was not read");
-        assert_eq!(holes_of(0, &[], complete, &[(0, 12)]), [hole(0, 12, 0)]);
-        assert_eq!(holes_of(0, &ids, more, &[(2, 3), (3, 4)]), [hole(2, 4, 2)], "they are one to the reader");
-        assert_eq!(holes_of(0, &ids, more, &[(4, 20)]), [hole(4, 20, 2)], "events of other channels are within it");
-    }
-
-    proptest! {
-        #[test]
-        fn every_hole_is_told_once_in_order_and_in_its_place_whatever_the_page_size(
-            events in proptest::collection::btree_set(1u32..60, 0..40),
-            ranges in proptest::collection::vec((0u32..60, 1u32..9), 0..8),
-            start in 0u32..60,
-            page_events in 1usize..12,
-        ) {
-            const HEAD: u32 = 60;
-            let ranges: Vec<_> = ranges.into_iter().map(|(after, len)| (after, (after + len).min(HEAD))).collect();
-            let (mut cursor, mut told) = (start, id(start));
-            let mut announced = BTreeSet::new();
-            // a second round: a reader that comes back to the log is told nothing again
-            for round in 0..2 {
-                loop {
-                    let mut rest = events.range(cursor + 1..).copied();
-                    let page: Vec<u32> = rest.by_ref().take(page_events).collect();
-                    let is_last = rest.next().is_none();
-                    let last = page.last().copied().unwrap_or(cursor);
-                    let end = if is_last { PageEnd::Complete(id(HEAD)) } else { PageEnd::More(id(last)) };
-                    let ids: Vec<EventId> = page.iter().copied().map(id).collect();
-                    let from = told.max(id(cursor));
-                    for hole in holes(from, &ids, end, |after, through| first_of(&ranges, after, through)) {
-                        prop_assert!(round == 0, "told again: {:?}", hole);
-                        prop_assert!(hole.after >= told && hole.through > hole.after);
-                        let previous = hole.before.checked_sub(1).map_or(id(cursor), |n| ids[n]);
-                        prop_assert!(previous <= hole.after);
-                        prop_assert!(ids.get(hole.before).is_none_or(|next| *next > hole.after));
-                        announced.extend((start + 1..=HEAD).filter(|n| hole.after < id(*n) && id(*n) <= hole.through));
-                        told = hole.through;
-                    }
-                    cursor = last;
-                    if is_last {
-                        break;
-                    }
-                }
+        let (streams, tenant) = (self.channel.streams().clone(), self.tenant);
+        let (wanted, after) = (self.wanted(), self.cursor);
+        let judged_at_once = !self.filter.has_expression();
+        let compute = streams.handles.compute.clone();
+        let blocking = actix_rt::task::spawn_blocking(move || {
+            let mut work = PageWork::read(streams, wanted, after)?;
+            let page = if judged_at_once { work.step(&mut Slice::endless()) } else { None };
+            Ok::<_, LogError>((work, page))
+        });
+        let reading = async move {
+            let (mut work, page) = blocking.await??;
+            match page {
+                Some(page) => Ok(page),
+                None => Ok(compute.slices(tenant, move |slice| work.step(slice)).await?),
             }
-            let is_damaged = |n: &u32| ranges.iter().any(|(after, through)| after < n && n <= through);
-            let damaged: BTreeSet<u32> = (start + 1..=HEAD).filter(is_damaged).collect();
-            prop_assert_eq!(announced, damaged);
-        }
+        };
+        self.reading = Some((Box::pin(reading), floor));
+    }
+
+    /// Has frames of the ring judged where that may take long.
+    fn judge_elsewhere(&mut self, position: u64) {
+        // afterwards it is found by the cursor: the ring may be another one by then
+        self.position = None;
+        let Some(frames) = self.channel.frames_from(position, RING_PAGE_FRAMES) else { return };
+        let (streams, tenant) = (self.channel.streams().clone(), self.tenant);
+        let compute = streams.handles.compute.clone();
+        let mut work = PageWork::of_ring(streams, self.wanted(), frames);
+        let reading = async move { Ok(compute.slices(tenant, move |slice| work.step(slice)).await?) };
+        self.reading = Some((Box::pin(reading), self.channel.floor()));
     }
 }

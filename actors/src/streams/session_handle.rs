@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use actix::Recipient;
 
+use crate::compute::Tenant;
 use crate::model::access::Principal;
 use crate::model::event::ChannelNo;
 use crate::streams::slots::Slot;
@@ -83,6 +84,11 @@ impl SessionHandle {
             heartbeats_always,
             checked: Cell::new(None),
         }
+    }
+
+    /// Whose share of the processor its filter uses.
+    pub fn tenant(&self) -> Tenant {
+        Tenant::of(&self.principal)
     }
 
     /// The session's actor runs, and can be asked for something from now on.

@@ -12,9 +12,11 @@ use tokio::sync::mpsc;
 use super::limits::{RingLimits, SlotLimits};
 use super::session::{Opening, StreamTarget};
 use super::shard::ShardCore;
+use super::tickets::TicketLimits;
 use super::*;
 use crate::budget::Part;
 use crate::catalog::Catalog;
+use crate::compute::{Compute, Nice};
 use crate::disk::Point;
 use crate::disk::failure::Fault;
 use crate::documents::{Change, Table};
@@ -74,6 +76,7 @@ impl World {
             trace,
             metrics: Arc::default(),
             budget: budget.clone(),
+            compute: Compute::start("compute", 1, Nice(0)).unwrap(),
             faults: faults.clone(),
         };
         let arbiter = actix_rt::Arbiter::new();
@@ -217,7 +220,7 @@ fn stream_limits() -> StreamLimits {
         retry: 3 * SECOND,
         slots: SlotLimits { total: 0, per_channel: 0, per_token: 0 },
         ticket_ttl: 30 * SECOND,
-        tickets: 10,
+        tickets: TicketLimits { total: 10, per_token: 0 },
     }
 }
 

@@ -18,6 +18,9 @@ use crate::model::event::ChannelNo;
 use crate::model::filter::FilterSpec;
 use crate::model::id::EventId;
 
+/// Most bytes of filter that one ticket is bound to.
+pub const FILTER_BYTES_MAX: usize = 8 << 10;
+
 /// What a ticket gives its bearer.
 #[derive(Clone, Debug)]
 pub struct Grant {
@@ -32,10 +35,23 @@ pub struct Grant {
 
 // ---- messages ----------------------------------------------------------------------------------------------------
 
-/// A client wants a ticket. The answer is its text; none when too many are open.
+/// A client wants a ticket. The answer is its text.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Option<String>")]
+#[rtype(result = "Result<String, MintRefusal>")]
 pub struct Mint(pub Grant);
+
+/// Why there is no ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MintRefusal {
+    #[error("{open} tickets are open; use those, or wait for them to expire")]
+    Total { open: usize },
+    #[error("this token has {open} tickets that are not used; use those, or wait for them to expire")]
+    Token { open: usize },
+    #[error("the filter of a ticket has {bytes} bytes; give at most {FILTER_BYTES_MAX}")]
+    Filter { bytes: usize },
+    #[error("tickets are not to be had at the moment; try again")]
+    Unavailable,
+}
 
 /// What is a ticket good for? It stays valid.
 #[derive(Debug, Message)]
@@ -62,42 +78,78 @@ pub struct Spent {
 
 // ---- the tickets -------------------------------------------------------------------------------------------------
 
-/// The tickets that can be used, in memory that is bounded by `most` however often tickets are minted and spent.
+/// How many tickets may be open.
+#[derive(Clone, Copy, Debug)]
+pub struct TicketLimits {
+    pub total: usize,
+    /// Of one token. 0 = no limit of its own.
+    pub per_token: usize,
+}
+
+/// The tickets that can be used, in memory that is bounded by the limits however often tickets are minted and spent.
 struct TicketTable {
     ttl: Duration,
-    most: usize,
+    limits: TicketLimits,
     open: HashMap<TokenHash, (Instant, Grant)>,
+    /// How many of them each token has minted.
+    by_token: HashMap<Arc<str>, usize>,
     /// In the order of their end. Tickets that were spent leave it at their end, or when it has twice as many as may be open.
     ends: VecDeque<(Instant, TokenHash)>,
 }
 
 impl TicketTable {
-    fn new(ttl: Duration, most: usize) -> TicketTable {
-        TicketTable { ttl, most, open: HashMap::new(), ends: VecDeque::new() }
+    fn new(ttl: Duration, limits: TicketLimits) -> TicketTable {
+        TicketTable { ttl, limits, open: HashMap::new(), by_token: HashMap::new(), ends: VecDeque::new() }
+    }
+
+    fn insert(&mut self, ticket: TokenHash, end: Instant, grant: Grant) {
+        *self.by_token.entry(grant.principal.id.clone()).or_default() += 1;
+        self.open.insert(ticket, (end, grant));
+    }
+
+    fn remove(&mut self, ticket: TokenHash) -> Option<(Instant, Grant)> {
+        let (end, grant) = self.open.remove(&ticket)?;
+        if let Some(count) = self.by_token.get_mut(&grant.principal.id) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_token.remove(&grant.principal.id);
+            }
+        }
+        Some((end, grant))
     }
 
     fn forget_expired(&mut self, now: Instant) {
         while let Some((end, ticket)) = self.ends.front().copied().filter(|(end, _)| *end <= now) {
             self.ends.pop_front();
             if self.open.get(&ticket).is_some_and(|(kept, _)| *kept == end) {
-                self.open.remove(&ticket);
+                self.remove(ticket);
             }
         }
     }
 
-    /// Returns whether there was room for the ticket.
-    fn put(&mut self, ticket: TokenHash, grant: Grant, now: Instant) -> bool {
+    /// # Errors
+    /// There is no room for the ticket, or its filter is too large.
+    fn put(&mut self, ticket: TokenHash, grant: Grant, now: Instant) -> Result<(), MintRefusal> {
         self.forget_expired(now);
-        if self.open.len() >= self.most {
-            return false;
+        let TicketLimits { total, per_token } = self.limits;
+        let bytes = grant.filter.as_ref().map_or(0, FilterSpec::bytes);
+        if bytes > FILTER_BYTES_MAX {
+            return Err(MintRefusal::Filter { bytes });
+        }
+        let own = self.by_token.get(&grant.principal.id).copied().unwrap_or(0);
+        if per_token > 0 && own >= per_token {
+            return Err(MintRefusal::Token { open: own });
+        }
+        if self.open.len() >= total {
+            return Err(MintRefusal::Total { open: self.open.len() });
         }
         let end = now + self.ttl;
-        self.open.insert(ticket, (end, grant));
+        self.insert(ticket, end, grant);
         self.ends.push_back((end, ticket));
-        if self.ends.len() > 2 * self.most {
+        if self.ends.len() > 2 * total {
             self.ends.retain(|(_, ticket)| self.open.contains_key(ticket));
         }
-        true
+        Ok(())
     }
 
     fn look(&mut self, ticket: TokenHash, now: Instant) -> Option<Grant> {
@@ -107,14 +159,14 @@ impl TicketTable {
 
     fn spend(&mut self, ticket: TokenHash, now: Instant) -> Option<Spent> {
         self.forget_expired(now);
-        self.open.remove(&ticket).map(|(end, grant)| Spent { ticket, end, grant })
+        self.remove(ticket).map(|(end, grant)| Spent { ticket, end, grant })
     }
 
     fn restore(&mut self, Spent { ticket, end, grant }: Spent, now: Instant) {
         if end <= now {
             return;
         }
-        self.open.insert(ticket, (end, grant));
+        self.insert(ticket, end, grant);
         let place = self.ends.partition_point(|(other, _)| *other < end);
         let mut same = self.ends.iter().skip(place).take_while(|(other, _)| *other == end);
         if !same.any(|(_, other)| *other == ticket) {
@@ -131,8 +183,8 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    pub(super) fn new(ttl: Duration, most: usize, faults: Faults) -> Tickets {
-        Tickets { table: TicketTable::new(ttl, most), faults }
+    pub(super) fn new(ttl: Duration, limits: TicketLimits, faults: Faults) -> Tickets {
+        Tickets { table: TicketTable::new(ttl, limits), faults }
     }
 }
 
@@ -141,12 +193,12 @@ impl Actor for Tickets {
 }
 
 impl Handler<Mint> for Tickets {
-    type Result = Option<String>;
+    type Result = Result<String, MintRefusal>;
 
-    fn handle(&mut self, Mint(grant): Mint, _: &mut Self::Context) -> Option<String> {
-        self.faults.check(Point::TicketMessage).ok()?;
+    fn handle(&mut self, Mint(grant): Mint, _: &mut Self::Context) -> Self::Result {
+        self.faults.check(Point::TicketMessage).map_err(|_| MintRefusal::Unavailable)?;
         let text = secret_text("rt_", clock::random())[..35].to_string();
-        self.table.put(TokenHash::of(&text), grant, Instant::now()).then_some(text)
+        self.table.put(TokenHash::of(&text), grant, Instant::now()).map(|()| text)
     }
 }
 
@@ -181,8 +233,16 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(30);
 
+    fn limits(total: usize, per_token: usize) -> TicketLimits {
+        TicketLimits { total, per_token }
+    }
+
     fn grant() -> Grant {
-        let principal = Principal { id: "tok_1".into(), reach: Reach::Admin, expires_ms: None };
+        grant_of("tok_1")
+    }
+
+    fn grant_of(token: &str) -> Grant {
+        let principal = Principal { id: token.into(), reach: Reach::Admin, expires_ms: None };
         Grant { principal: Arc::new(principal), channel: ChannelNo::ALL, filter: None, cursor: None }
     }
 
@@ -192,8 +252,8 @@ mod tests {
 
     #[test]
     fn a_ticket_is_spent_once_within_its_time() {
-        let (mut table, now) = (TicketTable::new(TTL, 10), Instant::now());
-        assert!(table.put(ticket(1), grant(), now) && table.put(ticket(2), grant(), now));
+        let (mut table, now) = (TicketTable::new(TTL, limits(10, 0)), Instant::now());
+        assert!(table.put(ticket(1), grant(), now).is_ok() && table.put(ticket(2), grant(), now).is_ok());
         assert!(table.look(ticket(1), now).is_some() && table.look(ticket(3), now).is_none());
         assert!(table.spend(ticket(1), now).is_some() && table.spend(ticket(1), now).is_none());
         assert!(table.look(ticket(2), now + TTL).is_none() && table.spend(ticket(2), now + TTL).is_none());
@@ -201,29 +261,33 @@ mod tests {
 
     #[test]
     fn spent_and_expired_tickets_make_room_and_the_memory_stays_bounded() {
-        let (mut table, start) = (TicketTable::new(TTL, 10), Instant::now());
+        let (mut table, start) = (TicketTable::new(TTL, limits(10, 0)), Instant::now());
         for n in 0..1000 {
             let now = start + Duration::from_millis(u64::from(n));
-            assert!(table.put(ticket(n), grant(), now), "{n}");
+            assert!(table.put(ticket(n), grant(), now).is_ok(), "{n}");
             assert!(table.spend(ticket(n), now).is_some(), "{n}");
             assert!(table.ends.len() <= 20 && table.open.is_empty(), "{n}");
         }
         let now = start + Duration::from_secs(1);
-        assert!((0..10).all(|n| table.put(ticket(n), grant(), now)));
-        assert!(!table.put(ticket(10), grant(), now), "there is no room for one more");
-        assert!(table.put(ticket(10), grant(), now + TTL), "time makes room");
+        assert!((0..10).all(|n| table.put(ticket(n), grant(), now).is_ok()));
+        assert_eq!(
+            table.put(ticket(10), grant(), now),
+            Err(MintRefusal::Total { open: 10 }),
+            "there is no room for one more"
+        );
+        assert!(table.put(ticket(10), grant(), now + TTL).is_ok(), "time makes room");
         assert_eq!(table.open.len(), 1);
     }
 
     #[test]
     fn a_ticket_that_was_spent_in_vain_is_good_for_the_rest_of_its_time() {
-        let (mut table, start) = (TicketTable::new(TTL, 2), Instant::now());
+        let (mut table, start) = (TicketTable::new(TTL, limits(2, 0)), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(table.put(ticket(0), grant(), at(0)));
+        assert!(table.put(ticket(0), grant(), at(0)).is_ok());
         let in_vain = table.spend(ticket(0), at(0)).expect("it is good");
         // many come and go meanwhile, so that nothing remembers when it ends but itself
         for n in 1..20 {
-            assert!(table.put(ticket(n), grant(), at(1)) && table.spend(ticket(n), at(1)).is_some());
+            assert!(table.put(ticket(n), grant(), at(1)).is_ok() && table.spend(ticket(n), at(1)).is_some());
         }
         table.restore(in_vain, at(2));
         assert!(table.look(ticket(0), at(29)).is_some());
@@ -231,9 +295,40 @@ mod tests {
         table.restore(in_vain, at(29));
         assert!(table.look(ticket(0), at(30)).is_none(), "it ends when it would have ended");
         assert!(table.open.is_empty());
-        assert!(table.put(ticket(0), grant(), at(40)));
+        assert!(table.put(ticket(0), grant(), at(40)).is_ok());
         let late = table.spend(ticket(0), at(41)).expect("it is good");
         table.restore(late, at(70));
         assert!(table.open.is_empty(), "its time was over");
+    }
+
+    #[test]
+    fn one_token_takes_its_share_of_the_tickets_and_no_other_ones() {
+        let (mut table, start) = (TicketTable::new(TTL, limits(10, 3)), Instant::now());
+        assert!((0..3).all(|n| table.put(ticket(n), grant_of("greedy"), start).is_ok()));
+        assert_eq!(table.put(ticket(3), grant_of("greedy"), start), Err(MintRefusal::Token { open: 3 }));
+        assert!(table.put(ticket(4), grant_of("other"), start).is_ok());
+        let spent = table.spend(ticket(0), start).expect("it is good");
+        assert!(table.put(ticket(5), grant_of("greedy"), start).is_ok(), "a ticket that is spent makes room");
+        table.restore(spent, start);
+        assert_eq!(table.by_token["greedy"], 4, "what was spent in vain is given back in any case");
+        assert_eq!(table.put(ticket(6), grant_of("greedy"), start), Err(MintRefusal::Token { open: 4 }));
+        assert!(table.put(ticket(6), grant_of("greedy"), start + TTL).is_ok(), "time makes room");
+        assert_eq!(
+            (table.by_token.len(), table.by_token["greedy"]),
+            (1, 1),
+            "nothing is remembered of those that went"
+        );
+    }
+
+    #[test]
+    fn the_filter_of_a_ticket_is_bounded() {
+        let with = |path_prefix: Vec<String>| Grant {
+            filter: Some(FilterSpec { path_prefix, ..FilterSpec::default() }),
+            ..grant()
+        };
+        let mut table = TicketTable::new(TTL, limits(10, 0));
+        let long = vec!["/".repeat(1000); 9];
+        assert_eq!(table.put(ticket(1), with(long), Instant::now()), Err(MintRefusal::Filter { bytes: 9000 }));
+        assert!(table.put(ticket(1), with(vec!["/".repeat(1000); 8]), Instant::now()).is_ok());
     }
 }

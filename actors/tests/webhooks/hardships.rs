@@ -1,14 +1,16 @@
 //! What deliveries go through: actors that die, events that are gone, errors of our own.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actors::delivery::http::resolver::Resolver;
 use actors::hub::webhooks::{
     ApiFamily, DeliveryId, DeliveryStatus, RetryPolicyForm, Webhook, WebhookError, WebhookSpec,
 };
-use actors::hub::{HistoryQuery, Order};
+use actors::hub::{HistoryQuery, NewToken, Order};
 use actors::log::Retention;
+use actors::model::access::Scope;
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::envelope::Envelope;
 use actors::model::filter::Filter;
@@ -16,7 +18,7 @@ use log::{Log, Metadata, Record};
 use serde_json::{Value, json};
 
 use super::receiver::{Got, Receiver};
-use super::world::{World, to};
+use super::world::{World, admin, to};
 
 fn once() -> Option<actors::hub::webhooks::PolicyChange> {
     Some(RetryPolicyForm { policy: Some("constant".into()), attempts: Some(1), ..RetryPolicyForm::default() }.into())
@@ -32,7 +34,7 @@ async fn oldest(world: &World, channel: &Channel) -> Vec<Value> {
         limit: 100,
         order: Order::OldestFirst,
     };
-    let page = world.hub.history(channel.no(), Envelope::of(channel.kind), query).await.expect("a page");
+    let page = world.hub.history(&admin(), channel.no(), Envelope::of(channel.kind), query).await.expect("a page");
     page.events.iter().map(|event| serde_json::from_slice(event).expect("JSON")).collect()
 }
 
@@ -90,6 +92,36 @@ async fn a_webhook_whose_actor_panicked_is_started_again_and_goes_on() {
     let dead = world.hub.deliveries(&world.map, &webhook.id, Some(DeliveryStatus::Dead), 10, None).await;
     assert_eq!(dead.expect("a list").data.len(), 1);
     World::until("what it was about to say", async || kinds(&world).await == ["webhook.dead_letter"]).await;
+}
+
+#[actix_web::test]
+async fn a_token_is_revoked_at_once_while_nobody_answers_for_the_names_of_sixty_new_webhooks() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let lookup = |_: String| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        std::future::pending()
+    };
+    let world = World::start_with(|config| {
+        config.resolver = Resolver::new(lookup);
+        config.limits.webhooks.per_map = 100;
+        config.delivery.connect_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let new = NewToken { scopes: vec![Scope::Publish], name: None, expires_ms: None, created_by: None };
+    let (token, text) = world.hub.create_token(&world.map, new).await.expect("a token");
+    let create = |n: usize| {
+        let (hub, map) = (world.hub.clone(), world.map.clone());
+        let spec = to(&format!("http://host-{n}.test/"));
+        actix_web::rt::spawn(async move { hub.create_webhook(&map, ApiFamily::Maps, spec).await.map(drop) })
+    };
+    let creating: Vec<_> = (0..60).map(create).collect();
+    World::until("all names are asked for", async || ASKED.load(Ordering::Relaxed) == 60).await;
+    let second = Duration::from_secs(1);
+    let revoked = tokio::time::timeout(second, world.hub.revoke_token(&token.id)).await;
+    assert!(matches!(revoked, Ok(Ok(true))), "{revoked:?}");
+    assert!(world.hub.principal(&text).is_none());
+    assert!(tokio::time::timeout(second, world.publish([1])).await.is_ok(), "others go on");
+    creating.iter().for_each(|task| task.abort());
 }
 
 #[actix_web::test]

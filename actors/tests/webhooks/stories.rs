@@ -8,7 +8,7 @@ use actors::model::id::EventId;
 use actors::model::signature::{Secret, verify_map, verify_standard};
 
 use super::receiver::{Got, Receiver};
-use super::world::{World, to};
+use super::world::{World, admin, to};
 
 fn verify(got: &Got, secret: &str) {
     let secret = Secret::from_text(secret).expect("a secret");
@@ -144,10 +144,13 @@ async fn a_dead_delivery_is_listed_retried_by_hand_and_replayed() {
     World::until("it is delivered", again).await;
     assert_eq!(dead().await.len(), 1);
     let ask = ReplayAsk { dead_only: true, ..ReplayAsk::default() };
-    let counted =
-        world.hub.replay(&world.map, &webhook.id, ReplayAsk { dry_run: true, ..ask.clone() }).await.expect("a count");
+    let counted = world
+        .hub
+        .replay(&admin(), &world.map, &webhook.id, ReplayAsk { dry_run: true, ..ask.clone() })
+        .await
+        .expect("a count");
     assert_eq!(counted, ReplayAnswer::Counted(1));
-    let started = world.hub.replay(&world.map, &webhook.id, ask).await.expect("a job");
+    let started = world.hub.replay(&admin(), &world.map, &webhook.id, ask).await.expect("a job");
     let ReplayAnswer::Started(job) = started else { panic!("{started:?}") };
     let job = async || world.hub.replay_job(&world.map, &webhook.id, job).await.expect("the job");
     World::until("the replay", async || job().await.state == JobState::Done).await;
@@ -156,7 +159,7 @@ async fn a_dead_delivery_is_listed_retried_by_hand_and_replayed() {
 
     let all = ReplayAsk { after: EventId::ZERO, ..ReplayAsk::default() };
     let before = receiver.got().len();
-    world.hub.replay(&world.map, &webhook.id, all).await.expect("a job");
+    world.hub.replay(&admin(), &world.map, &webhook.id, all).await.expect("a job");
     World::until("everything again", async || receiver.got().len() == before + 2).await;
 }
 

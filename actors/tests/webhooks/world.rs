@@ -8,9 +8,10 @@ use actors::delivery::handles::Settings as DeliverySettings;
 use actors::delivery::http::resolver::Resolver;
 use actors::hub::sources::SourceLimits;
 use actors::hub::webhooks::{ApiFamily, RetryPolicyForm, Webhook, WebhookSpec};
-use actors::hub::{Config, Hub, Limits, NewMap, WebhookLimits};
+use actors::hub::{Config, Hub, Limits, NewMap, ScanLimits, WebhookLimits};
 use actors::journal::JournalLimits;
 use actors::log::{LogOptions, Retention};
+use actors::model::access::{Principal, Reach};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::delivery::RetryPolicy;
 use actors::model::event::{Draft, EventType};
@@ -18,6 +19,7 @@ use actors::model::id::EventId;
 use actors::model::json::Canonical;
 use actors::model::target::Policy;
 use actors::streams::limits::{RingLimits, SlotLimits, StreamLimits};
+use actors::streams::tickets::TicketLimits;
 use actors::wal::Durability;
 
 /// How long a test waits for what must happen.
@@ -64,12 +66,14 @@ fn config(folder: &Path) -> Config {
                 retry: 3 * second,
                 slots: SlotLimits { total: 0, per_channel: 0, per_token: 0 },
                 ticket_ttl: 30 * second,
-                tickets: 10,
+                tickets: TicketLimits { total: 10, per_token: 0 },
             },
             memory_bytes: 1 << 28,
             page_events: 1_000,
             page_bytes: 1 << 18,
             traced_events: 1_000,
+            scans: ScanLimits { events: 100_000, filter_steps: 10_000_000, per_token: 4 },
+            compute_threads: 1,
             channels: 100,
             tokens_per_channel: 10,
             webhooks: WebhookLimits {
@@ -189,4 +193,9 @@ pub fn to(url: &str) -> WebhookSpec {
         ..RetryPolicyForm::default()
     };
     WebhookSpec { url: Some(url.into()), retry_policy: Some(policy.into()), ..WebhookSpec::default() }
+}
+
+/// The operator.
+pub fn admin() -> Principal {
+    Principal { id: "admin".into(), reach: Reach::Admin, expires_ms: None }
 }

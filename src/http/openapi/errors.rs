@@ -40,6 +40,8 @@ fn sentence(code: Code) -> &'static str {
         Code::ChannelConnectionLimit => "Too many connections to this channel",
         Code::ApiKeyConnectionLimit => "Too many connections for this API key",
         Code::TicketLimit => "Too many tickets are open; use those, or wait for them to expire",
+        Code::ScanLimit => "This token has 4 scans under way; wait for one of them",
+        Code::TooExpensive => "The window holds more events than one request may look at; ask for a shorter one",
         Code::JournalFull => "The journal is full; try again in a second",
         Code::StorageFull => {
             "The server's disk is full; nothing was stored. It takes events and changes again when there is room"
@@ -51,6 +53,20 @@ fn sentence(code: Code) -> &'static str {
         Code::Stopping => "The server is stopping; try again when it is back",
         Code::Internal => "The store did not answer; the server's log says why",
     }
+}
+
+/// A setting that goes with the code, as an example.
+fn reached(code: Code) -> Option<(&'static str, u64)> {
+    Some(match code {
+        Code::RateLimited => ("limits.api_requests_per_minute", 100),
+        Code::ServerConnectionLimit => ("limits.streams_total", 1000),
+        Code::MapConnectionLimit | Code::ChannelConnectionLimit => ("limits.streams_per_channel", 50),
+        Code::ApiKeyConnectionLimit => ("limits.streams_per_token", 10),
+        Code::TicketLimit => ("limits.tickets_per_token", 100),
+        Code::ScanLimit => ("limits.scans_per_token", 4),
+        Code::TooExpensive => ("limits.scan_events", 1_000_000),
+        _ => return None,
+    })
 }
 
 /// What everything that is stored may end with, whoever asks for it.
@@ -81,7 +97,7 @@ fn body(place: &Place<'_>) -> Value {
         false => place.named("Error", |place| {
             schemas::object(json!({
                 "error": schemas::text("What went wrong, for people."),
-                "code": { "type": "string", "enum": Code::ALL.map(Code::upper), "description": "What went wrong, for programs." },
+                "code": { "type": "string", "enum": Code::ALL.map(Code::upper).to_vec(), "description": "What went wrong, for programs." },
                 "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The status again." },
                 "details?": { "oneOf": [schemas::list(detail(place)), by_setting(place)] },
             }))
@@ -90,7 +106,7 @@ fn body(place: &Place<'_>) -> Value {
             let errors = schemas::object(json!({ "errors": schemas::list(detail(place)) }));
             let details = json!({ "oneOf": [errors, by_setting(place)] });
             let error = schemas::object(json!({
-                "code": { "type": "string", "enum": Code::ALL.map(Code::lower), "description": "What went wrong, for programs." },
+                "code": { "type": "string", "enum": Code::ALL.map(Code::lower).to_vec(), "description": "What went wrong, for programs." },
                 "message": schemas::text("What went wrong, for people."),
                 "details?": details,
             }));
@@ -132,8 +148,8 @@ fn answer(status: u16, codes: &[Code], place: &Place<'_>) -> Value {
         .zip(&words)
         .map(|(code, word)| {
             let mut problem = Problem::new(*code, sentence(*code));
-            if *code == Code::RateLimited {
-                problem = problem.by_setting("limits.api_requests_per_minute", 100_u32);
+            if let Some((setting, value)) = reached(*code) {
+                problem = problem.by_setting(setting, value);
             }
             if *code == Code::ValidationFailed {
                 problem = problem.with_details(vec![json!({ "field": "name", "message": "is missing" })]);

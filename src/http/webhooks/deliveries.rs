@@ -241,7 +241,7 @@ fn job_shown(family: ApiFamily, job: &Job, webhook: &str) -> Value {
 pub async fn replay(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, body: web::Bytes) -> Answer {
     let (family, id) = (ApiFamily::of(&request), &on.webhook.id);
     let ask = query::optional_json::<Replay>(&request, &body)?.check()?;
-    let data = match context.hub.replay(&on.channel, id, ask).await? {
+    let data = match context.hub.replay(&on.principal, &on.channel, id, ask).await? {
         ReplayAnswer::Counted(count) => names::object(family, json!({ "dry_run": true, "count": count })),
         ReplayAnswer::Started(job) => job_shown(family, &context.hub.replay_job(&on.channel, id, job).await?, id),
     };

@@ -6,7 +6,6 @@ use std::time::Duration;
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures_util::FutureExt;
 
-use crate::catalog::reader::ReadError;
 use crate::catalog::system::{SystemEvents, Unannounced};
 use crate::clock;
 use crate::delivery::actor::{Done, Finished, Read, WebhookActor, now_ms};
@@ -57,9 +56,7 @@ impl WebhookActor {
         actix_rt::spawn(async move {
             // the log does not fail for ever, and an actor that has ended ends this
             while me.connected() {
-                let (handles, ready, wanted) = (handles.clone(), ready.clone(), wanted.clone());
-                let read = actix_rt::task::spawn_blocking(move || pages::read(&handles, &ready, wanted));
-                match read.await.unwrap_or_else(|e| Err(ReadError::Panicked(e.to_string()))) {
+                match pages::read(&handles, &ready, wanted.clone()).await {
                     Ok(page) => return me.do_send(Read { page }),
                     Err(e) => log::error!("a webhook cannot read the log, which is tried again: {e}"),
                 }

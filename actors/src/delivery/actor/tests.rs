@@ -11,6 +11,7 @@ use super::*;
 use crate::catalog::system::SystemEvents;
 use crate::catalog::webhook::{ApiFamily, Webhook};
 use crate::catalog::{Catalog, record};
+use crate::compute::{Compute, Nice};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{LateWrites, Settings};
 use crate::delivery::http::resolver::Resolver;
@@ -233,6 +234,7 @@ impl World {
             tls: Trust::nobody().client_config().expect("TLS"),
             seal_key: Arc::new(SealKey::from_text(&SealKey::text_of([1; 32])).expect("a key")),
             page_bytes: 1 << 18,
+            compute: Compute::start("compute", 1, Nice(0)).expect("a thread"),
             answer_timeout: PATIENCE,
             late_writes: LateWrites::default(),
             faults: faults.clone(),

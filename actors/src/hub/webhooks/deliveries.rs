@@ -5,28 +5,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::pending;
+use super::pending::{PendingScan, Wanted};
 use super::{Delivery, DeliveryId, DeliveryStatus, Hub, Job, JobId, Webhook, WebhookError};
 use crate::catalog::reader::ReadError;
 use crate::catalog::webhook::Ready;
 use crate::catalog::webhook_validate;
 use crate::clock;
+use crate::compute::{Slice, Tenant};
 use crate::delivery::actor::{Ask, FlushHistory, Seen, Test};
 use crate::delivery::handles::Handles as DeliveryHandles;
 use crate::delivery::http::headers::Headers;
 use crate::delivery::outcome::Timings;
 use crate::delivery::{attempt, pages};
 use crate::feed::frame::Frame;
+use crate::hub::rooms::Rooms;
+use crate::hub::scan::{self, ScanBudget, ScanError, ScanLimits};
 use crate::log::{Direction, PageLimit};
+use crate::metrics::Shed;
+use crate::model::access::Principal;
 use crate::model::catalogue;
 use crate::model::channel::{Channel, Owner};
 use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
-use crate::model::event::{Event, EventType, Origin};
+use crate::model::event::{ChannelNo, Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
 
-/// Most events that one dry run counts.
-const SCAN_EVENTS: usize = 1_000_000;
 /// Events that a scan reads at once.
 pub(super) const SCAN_PAGE_EVENTS: usize = 1_000;
 
@@ -113,16 +116,17 @@ impl Hub {
     ) -> Result<Page<Delivery>, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let seen = self.seen(&webhook).await?;
-        let owner = channel.owner();
+        let before = after.unwrap_or(DeliveryId::MAX);
+        let waiting = match status == Some(DeliveryStatus::Pending) && webhook.batch.is_none() {
+            true => self.pending(&webhook, channel.owner(), &seen, Wanted::Page { before, limit }).await?,
+            false => Vec::new(),
+        };
         let page = self.blocking(move |rooms| {
-            let before = after.unwrap_or(DeliveryId::MAX);
             let rows: HashMap<_, _> = seen.rows.iter().map(|row| (row.delivery, row)).collect();
             let logged = rooms.delivery.delivery_log.read(&webhook.id, clock::now_ms().max(0) as u64);
             let mut all = merged(logged, &rows);
             all.retain(|delivery| status.is_none_or(|status| delivery.status == status) && delivery.id < before);
-            if status == Some(DeliveryStatus::Pending) && webhook.batch.is_none() {
-                all.extend(pending::list(&rooms.delivery, &webhook, &owner, &seen, before, limit)?);
-            }
+            all.extend(waiting);
             all.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
             all.dedup_by(|a, b| a.id == b.id);
             let more = all.len() > limit;
@@ -162,16 +166,28 @@ impl Hub {
     }
 
     /// Sends a range of the log again, as a job that survives a restart; or counts what that would send.
-    pub async fn replay(&self, channel: &Channel, id: &str, ask: ReplayAsk) -> Result<ReplayAnswer, WebhookError> {
+    ///
+    /// # Errors
+    /// The webhook is gone or refuses, or counting takes more than a scan may.
+    pub async fn replay(
+        &self,
+        principal: &Principal,
+        channel: &Channel,
+        id: &str,
+        ask: ReplayAsk,
+    ) -> Result<ReplayAnswer, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let head = self.rooms.log.head();
         let until = ask.until.unwrap_or(head).min(head);
         let request = ReplayRequest { after: ask.after, until, events: ask.events, dead_only: ask.dead_only };
         if ask.dry_run {
             let seen = self.observe(&webhook, request.dead_only).await?;
-            let owner = channel.owner();
-            let counted = self.blocking(move |rooms| count(&rooms.delivery, &webhook, &owner, &seen, &request)).await?;
-            return Ok(ReplayAnswer::Counted(counted));
+            if request.dead_only {
+                return Ok(ReplayAnswer::Counted(count_dead(&seen, &request)));
+            }
+            let mut counting = Counting::new(&webhook, channel.owner(), &seen, request, self.rooms.limits.scans);
+            let counted = self.scan(principal, Some(scan::WAIT_MAX), move |rooms, slice| counting.step(rooms, slice));
+            return Ok(ReplayAnswer::Counted(counted.await?));
         }
         let job = self.ask(&webhook, Ask::Replay(request)).await?;
         job.map(ReplayAnswer::Started).ok_or(WebhookError::Unavailable)
@@ -192,17 +208,33 @@ impl Hub {
 
     async fn find_delivery(&self, webhook: &Arc<Webhook>, delivery: DeliveryId) -> Result<Delivery, WebhookError> {
         let seen = self.seen(webhook).await?;
-        let webhook = webhook.clone();
         let owner = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?.owner();
+        let id = webhook.id.clone();
+        let rows: Vec<Row> = seen.rows.iter().filter(|row| row.delivery == delivery).cloned().collect();
         let found = self.blocking(move |rooms| {
-            let logged = rooms.delivery.delivery_log.find(&webhook.id, delivery);
-            let rows = seen.rows.iter().filter(|row| row.delivery == delivery).map(|row| (row.delivery, row)).collect();
-            match merged(logged.into_iter().collect(), &rows).pop() {
-                None if webhook.batch.is_none() => pending::find(&rooms.delivery, &webhook, &owner, &seen, delivery),
-                found => Ok(found),
-            }
+            let logged = rooms.delivery.delivery_log.find(&id, delivery);
+            let rows = rows.iter().map(|row| (row.delivery, row)).collect();
+            Ok(merged(logged.into_iter().collect(), &rows).pop())
         });
-        found.await?.ok_or(WebhookError::DeliveryNotFound)
+        let found = match found.await? {
+            None if webhook.batch.is_none() => self.pending(webhook, owner, &seen, Wanted::One(delivery)).await?.pop(),
+            found => found,
+        };
+        found.ok_or(WebhookError::DeliveryNotFound)
+    }
+
+    /// Deliveries that wait for their first attempt.
+    async fn pending(
+        &self,
+        webhook: &Webhook,
+        owner: Owner,
+        seen: &Seen,
+        wanted: Wanted,
+    ) -> Result<Vec<Delivery>, ScanError> {
+        let mut pending = PendingScan::new(webhook, owner, seen, wanted, self.rooms.limits.scans);
+        let rooms = self.rooms.clone();
+        let tenant = Tenant::of_channel(webhook.channel_no());
+        self.rooms.scan_threads.slices(tenant, move |slice| pending.step(&rooms, slice)).await?
     }
 }
 
@@ -245,39 +277,81 @@ fn of_row(row: &Row) -> Delivery {
     }
 }
 
-/// What a replay would send.
-fn count(
-    delivery: &DeliveryHandles,
-    webhook: &Webhook,
-    owner: &Owner,
-    seen: &Seen,
-    request: &ReplayRequest,
-) -> Result<u64, ReadError> {
+/// The dead deliveries that a replay would send.
+fn count_dead(seen: &Seen, request: &ReplayRequest) -> u64 {
     let until = request.until.min(seen.observed.cursor);
-    if request.dead_only {
-        let free = |row: &&Row| row.state == RowState::Dead && row.requested.is_none();
-        let within = |row: &&Row| row.first() > request.after && row.first() <= until;
-        return Ok(seen.rows.iter().filter(free).filter(within).count() as u64);
-    }
-    let Ok(filter) = Filter::compile(&webhook.filter) else { return Ok(0) };
-    let (mut at, mut counted, mut scanned) = (request.after, 0, 0);
-    loop {
-        let limits = PageLimit { events: SCAN_PAGE_EVENTS, bytes: delivery.page_bytes };
-        let page = delivery.log.read(webhook.channel_no(), at, limits, Direction::Forward)?;
-        for event in page.events {
-            at = event.id;
-            scanned += 1;
-            if at > until || scanned > SCAN_EVENTS {
-                return Ok(counted);
-            }
-            let asked =
-                request.events.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| kind == event.kind.as_str()));
-            if asked && Frame::new(event, owner.clone()).passes(&filter) {
-                counted += 1;
-            }
+    let free = |row: &&Row| row.state == RowState::Dead && row.requested.is_none();
+    let within = |row: &&Row| row.first() > request.after && row.first() <= until;
+    seen.rows.iter().filter(free).filter(within).count() as u64
+}
+
+/// Counts the events that a replay would send.
+struct Counting {
+    no: ChannelNo,
+    owner: Owner,
+    /// None: it cannot be compiled any more, so nothing would be sent.
+    filter: Option<Filter>,
+    kinds: Option<Vec<String>>,
+    until: EventId,
+    budget: ScanBudget,
+    at: EventId,
+    events: std::vec::IntoIter<Event>,
+    more: bool,
+    counted: u64,
+}
+
+impl Counting {
+    fn new(webhook: &Webhook, owner: Owner, seen: &Seen, request: ReplayRequest, limits: ScanLimits) -> Counting {
+        Counting {
+            no: webhook.channel_no(),
+            owner,
+            filter: Filter::compile(&webhook.filter).ok(),
+            kinds: request.events,
+            until: request.until.min(seen.observed.cursor),
+            budget: ScanBudget::new(limits),
+            at: request.after,
+            events: Vec::new().into_iter(),
+            more: true,
+            counted: 0,
         }
-        if !page.more {
-            return Ok(counted);
+    }
+
+    /// Goes on for a slice; none: there is more to do.
+    fn step(&mut self, rooms: &Rooms, slice: &mut Slice) -> Option<Result<u64, ScanError>> {
+        let Some(filter) = &self.filter else { return Some(Ok(0)) };
+        loop {
+            if let Some(event) = self.events.next() {
+                self.at = event.id;
+                if self.at > self.until {
+                    return Some(Ok(self.counted));
+                }
+                if let Some(e) = self.budget.used_up() {
+                    rooms.metrics.shed(Shed::Statistics);
+                    return Some(Err(e));
+                }
+                let asked =
+                    self.kinds.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| kind == event.kind.as_str()));
+                let frame = Frame::new(event, self.owner.clone());
+                if self.budget.judge(&frame, filter, rooms) && asked {
+                    self.counted += 1;
+                }
+            } else if self.more {
+                let limits = PageLimit { events: SCAN_PAGE_EVENTS, bytes: rooms.limits.page_bytes };
+                match rooms.log.read(self.no, self.at, limits, Direction::Forward) {
+                    Ok(page) => {
+                        (self.more, self.events) = (page.more, page.events.into_iter());
+                        if self.events.len() == 0 {
+                            self.at = page.last;
+                        }
+                    }
+                    Err(e) => return Some(Err(ScanError::Read(e.into()))),
+                }
+            } else {
+                return Some(Ok(self.counted));
+            }
+            if slice.is_over() {
+                return None;
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::deliveries::merged;
 use super::{Delivery, DeliveryStatus, Health, Hub, Webhook};
 use crate::catalog::reader::ReadError;
 use crate::clock;
+use crate::compute::Tenant;
 use crate::delivery::actor::Seen;
 use crate::feed::frame::Frame;
 use crate::model::channel::Channel;
@@ -97,19 +98,27 @@ impl Hub {
             let deliveries = deliveries.await?;
             let status = match deliveries.last() {
                 Some(last) => last.status.into(),
-                None => undelivered(event, channel, &webhook, &seen),
+                None => {
+                    let wanted = self.wants(event, channel, &webhook).await;
+                    undelivered(event, &webhook, &seen, wanted)
+                }
             };
             event_outcomes.push(EventOutcome { health: Some(seen.observed.health), webhook, status, deliveries });
         }
         Ok(event_outcomes)
     }
+
+    /// Whether the event passes the filter of the webhook.
+    async fn wants(&self, event: &Event, channel: &Channel, webhook: &Webhook) -> bool {
+        let (frame, spec) = (Frame::new(event.clone(), channel.owner()), webhook.filter.clone());
+        // a filter that was stored was compiled before
+        let judge = move || Filter::compile(&spec).is_ok_and(|filter| frame.passes(&filter));
+        self.rooms.scan_threads.run(Tenant::of_channel(channel.no()), judge).await.unwrap_or(false)
+    }
 }
 
 /// How it stands with an event of which there is no delivery.
-fn undelivered(event: &Event, channel: &Channel, webhook: &Webhook, seen: &Seen) -> EventStatus {
-    let wants = |filter: Filter| Frame::new(event.clone(), channel.owner()).passes(&filter);
-    // a filter that was stored was compiled before
-    let wanted = Filter::compile(&webhook.filter).is_ok_and(wants);
+fn undelivered(event: &Event, webhook: &Webhook, seen: &Seen, wanted: bool) -> EventStatus {
     match (wanted, event.id > seen.observed.cursor) {
         _ if made_after(event.id, webhook) => EventStatus::Earlier,
         (false, _) => EventStatus::Filtered,

@@ -16,6 +16,7 @@ pub use preview::{Preview, PreviewAsk};
 pub(super) use updates::Updates;
 
 use super::Hub;
+use super::scan::ScanError;
 use crate::catalog::reader::ReadError;
 pub use crate::catalog::webhook::ApiFamily;
 pub use crate::catalog::webhook::Webhook;
@@ -23,6 +24,7 @@ use crate::catalog::webhook::{self, Ready};
 pub use crate::catalog::webhook_validate::{InvalidField, SecretChoice, WebhookSpec};
 use crate::catalog::{View, record, webhook_validate};
 use crate::clock;
+use crate::compute::{Ended, Tenant};
 use crate::delivery::actor::{Ask, Observe, Seen, WebhookActor};
 pub use crate::delivery::history::{AttemptRecord, Delivery, DeliveryStatus};
 pub use crate::delivery::http::headers::Headers;
@@ -68,6 +70,8 @@ pub enum WebhookError {
     Document(#[from] DocumentError),
     #[error(transparent)]
     Store(#[from] ReadError),
+    #[error(transparent)]
+    Scan(#[from] ScanError),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the webhook's deliveries are not running; change the webhook, or see the server's log")]
@@ -361,13 +365,10 @@ impl Hub {
         fresh: bool,
     ) -> Vec<InvalidField> {
         let delivery = &self.rooms.delivery;
-        let basis = webhook_validate::Basis {
-            channel,
-            policy: &delivery.target_check.policy,
-            schedule: &self.rooms.limits.webhooks.schedule,
-            fresh,
+        let Ok(mut bad) = self.judge_fields(spec, webhook, channel, fresh).await else {
+            let message = "cannot be checked while the server is stopping; try again".into();
+            return vec![InvalidField { field: "filter".into(), message }];
         };
-        let mut bad = webhook_validate::apply(spec, webhook, basis);
         bad.extend(self.unfit_secret(webhook));
         if bad.is_empty()
             && let Ok(target) = delivery.target_check.judge_url(&webhook.url)
@@ -381,6 +382,37 @@ impl Hub {
             webhook.url = target.url;
         }
         bad
+    }
+
+    /// Everything that can be judged without asking others. Filters and templates are compiled and tried where that delays
+    /// nobody else.
+    async fn judge_fields(
+        &self,
+        spec: WebhookSpec,
+        webhook: &mut Webhook,
+        channel: &Channel,
+        fresh: bool,
+    ) -> Result<Vec<InvalidField>, Ended> {
+        let tenant = Tenant::of_channel(channel.no());
+        let (rooms, channel, mut judged) = (self.rooms.clone(), channel.clone(), webhook.clone());
+        let judge = move || {
+            let basis = webhook_validate::Basis {
+                channel: &channel,
+                policy: &rooms.delivery.target_check.policy,
+                schedule: &rooms.limits.webhooks.schedule,
+                fresh,
+            };
+            let found = webhook_validate::apply(spec, &mut judged, basis);
+            (found, judged)
+        };
+        let (found, judged) = self.rooms.scan_threads.run(tenant, judge).await?;
+        *webhook = judged;
+        let webhook_validate::Judged { mut bad, trial } = found;
+        if let Some(mut trial) = trial {
+            // one sample a turn
+            bad.extend(self.rooms.scan_threads.slices(tenant, move |_| trial.step()).await?);
+        }
+        Ok(bad)
     }
 
     /// The format `standard` has no other signature than one that takes a certain kind of key.

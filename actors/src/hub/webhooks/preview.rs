@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Format, InvalidField, WebhookError};
 use crate::catalog::webhook;
 use crate::clock;
+use crate::compute::Tenant;
 use crate::feed::frame::Frame;
 use crate::hub::Hub;
 use crate::model::catalogue;
@@ -39,41 +40,47 @@ impl Hub {
     ///
     /// # Errors
     /// [`WebhookError::Invalid`] for a template that cannot be used and a type that is none.
-    pub fn preview_webhook(&self, channel: &Channel, ask: PreviewAsk) -> Result<Preview, WebhookError> {
-        let PreviewAsk { format, template, event_type } = ask;
-        if let (Format::Template, Some(text)) = (format, &template) {
-            Template::compile(text).map_err(|e| invalid("template", e.to_string()))?;
-        }
-        let missing = || invalid("template", "is missing: the format template needs one");
-        let form = webhook::form_of(format, template.as_deref()).ok_or_else(missing)?;
-        let (family, name) = match channel.kind {
-            ChannelKind::Map => (Family::Map, "maps"),
-            ChannelKind::Organization => (Family::Organization, "organizations"),
-        };
-        let first = || catalogue::of_family(name).next().map_or("webhook.test", |info| info.name).to_owned();
-        let name = event_type.unwrap_or_else(first);
-        let kind = EventType::new(&name).map_err(|e| invalid("event_type", e.to_string()))?;
-        let now_ms = clock::now_ms();
-        let event = Event {
-            id: EventId::at_time(u64::try_from(now_ms).unwrap_or(0)),
-            channel: channel.no(),
-            kind,
-            ts_ms: now_ms,
-            session: None,
-            origin: Origin { by: Origin::SERVER.into(), validated: None },
-            payload: catalogue::sample(&name, 0),
-        };
-        let frame = Arc::new(Frame::new(event, channel.owner()));
-        let envelope = frame.json(webhook::envelope_of(format, channel.kind));
-        let label = ChannelLabel { family, id: &channel.id, name: &channel.name };
-        let subject = Subject { event: &frame.event, envelope: &envelope, channel: label };
-        let rendered = form.render(&subject).map_err(|e| invalid("template", e.to_string()))?;
-        let keys = Keys::new(Secret::from_random(clock::random()));
-        let delivery = frame.event.id.to_string();
-        let attempt = format::Attempt { delivery: &delivery, number: 1, at_ms: now_ms };
-        let mut headers = vec![("Content-Type".to_owned(), rendered.content_type.to_owned())];
-        let ours = format::headers(format, &rendered, &attempt, Some(&keys));
-        headers.extend(ours.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        Ok(Preview { event_type: name, headers, body: String::from_utf8_lossy(&rendered.body).into_owned() })
+    pub async fn preview_webhook(&self, channel: &Channel, ask: PreviewAsk) -> Result<Preview, WebhookError> {
+        let of = channel.clone();
+        let made = self.rooms.scan_threads.run(Tenant::of_channel(channel.no()), move || make(&of, ask)).await;
+        made.unwrap_or(Err(WebhookError::Unavailable))
     }
+}
+
+fn make(channel: &Channel, ask: PreviewAsk) -> Result<Preview, WebhookError> {
+    let PreviewAsk { format, template, event_type } = ask;
+    if let (Format::Template, Some(text)) = (format, &template) {
+        Template::compile(text).map_err(|e| invalid("template", e.to_string()))?;
+    }
+    let missing = || invalid("template", "is missing: the format template needs one");
+    let form = webhook::form_of(format, template.as_deref()).ok_or_else(missing)?;
+    let (family, name) = match channel.kind {
+        ChannelKind::Map => (Family::Map, "maps"),
+        ChannelKind::Organization => (Family::Organization, "organizations"),
+    };
+    let first = || catalogue::of_family(name).next().map_or("webhook.test", |info| info.name).to_owned();
+    let name = event_type.unwrap_or_else(first);
+    let kind = EventType::new(&name).map_err(|e| invalid("event_type", e.to_string()))?;
+    let now_ms = clock::now_ms();
+    let event = Event {
+        id: EventId::at_time(u64::try_from(now_ms).unwrap_or(0)),
+        channel: channel.no(),
+        kind,
+        ts_ms: now_ms,
+        session: None,
+        origin: Origin { by: Origin::SERVER.into(), validated: None },
+        payload: catalogue::sample(&name, 0),
+    };
+    let frame = Arc::new(Frame::new(event, channel.owner()));
+    let envelope = frame.json(webhook::envelope_of(format, channel.kind));
+    let label = ChannelLabel { family, id: &channel.id, name: &channel.name };
+    let subject = Subject { event: &frame.event, envelope: &envelope, channel: label };
+    let rendered = form.render(&subject).map_err(|e| invalid("template", e.to_string()))?;
+    let keys = Keys::new(Secret::from_random(clock::random()));
+    let delivery = frame.event.id.to_string();
+    let attempt = format::Attempt { delivery: &delivery, number: 1, at_ms: now_ms };
+    let mut headers = vec![("Content-Type".to_owned(), rendered.content_type.to_owned())];
+    let ours = format::headers(format, &rendered, &attempt, Some(&keys));
+    headers.extend(ours.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    Ok(Preview { event_type: name, headers, body: String::from_utf8_lossy(&rendered.body).into_owned() })
 }

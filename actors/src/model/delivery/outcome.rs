@@ -116,7 +116,11 @@ impl Endpoint {
         row.first_failed_ms.get_or_insert(now_ms);
         row.last = Some(failure);
         row.requested = None;
-        match (row.state, row.delay_ms(&self.config.retry_policy)) {
+        let delay_ms = match failure.code {
+            FailureCode::RenderError => None,
+            _ => row.delay_ms(&self.config.retry_policy),
+        };
+        match (row.state, delay_ms) {
             // it was only sent once more; nothing is owed
             (RowState::Delivered, _) => Standing::Delivered,
             (RowState::Dead, _) => {
@@ -139,6 +143,11 @@ impl Endpoint {
 
     fn note_failure(&mut self, now_ms: u64, random: u64, failure: Failure) {
         let state = &mut self.state;
+        if failure.code == FailureCode::RenderError {
+            // it says nothing about the endpoint
+            state.last_failure = Some(failure);
+            return;
+        }
         state.consecutive_failures = state.consecutive_failures.saturating_add(1);
         state.last_failure = Some(failure);
         let mut failing = state.failing.unwrap_or(Failing { first_ms: now_ms, last_ms: now_ms, failing_ms: 0 });

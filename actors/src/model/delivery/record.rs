@@ -28,6 +28,8 @@ pub enum FailureCode {
     ResponseTooLarge,
     /// An answer came, and its status was not 2xx.
     HttpStatus,
+    /// The webhook's template makes nothing of the event. It would not at another time either, so there is no retry.
+    RenderError,
 }
 
 impl FailureCode {
@@ -42,6 +44,7 @@ impl FailureCode {
             FailureCode::TargetForbidden => "target_forbidden",
             FailureCode::ResponseTooLarge => "response_too_large",
             FailureCode::HttpStatus => "http_status",
+            FailureCode::RenderError => "render_error",
         }
     }
 }

@@ -1,15 +1,12 @@
 //! From the text of an expression to a [`Expr`]: the parser of the crate `cel`, then the names and the bounds.
 //!
-//! The parser recurses deeply (up to 200 KiB of stack per bracket without optimisation) and is generated code. So its
-//! recursion is limited, it runs on a thread whose stack holds the worst that is let through, and a panic there counts
-//! as a bad expression. Macros are left unexpanded, which makes a loop one node here.
-
-use std::thread;
+//! The parser recurses deeply and is generated code. So its recursion is limited, and it runs on a stack that holds the worst
+//! that is let through (`deep`). Macros are left unexpanded, which makes a loop one node here.
 
 use cel::common::ast::{CallExpr, Expr as Ast, IdedExpr, LiteralValue, SourceInfo, operators};
 
-use super::FilterError;
 use super::program::{EventField, Expr, Function, Literal, Loop, LoopKind, Operator, Pattern};
+use super::{FilterError, deep};
 
 /// The longest expression in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 2048;
@@ -17,32 +14,37 @@ pub const EXPRESSION_BYTES_MAX: usize = 2048;
 pub const EXPRESSION_DEPTH_MAX: usize = 48;
 /// How deep brackets and conditionals may be nested.
 const BRACKETS_MAX: u16 = 40;
-/// Holds [`BRACKETS_MAX`] (8 MiB without optimisation) and a chain as long as the longest text (2 MiB).
-const STACK_BYTES: usize = 16 << 20;
+/// What the programs of all patterns of one expression may take up together, in bytes. It bounds the time to compile them.
+const PATTERNS_BYTES_MAX: usize = 1 << 20;
 /// The longest sentence that is passed on from the parser, in characters.
 const REASON_CHARS_MAX: usize = 160;
 
+/// An expression that was compiled.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub expr: Expr,
+    /// The memory that its patterns may take up, in bytes.
+    pub patterns_bytes: usize,
+}
+
 /// Compiles `text`. Every error carries line and column, both from 1, the column in characters.
-pub(super) fn compile(text: &str) -> Result<Expr, FilterError> {
+pub(super) fn compile(text: &str) -> Result<Program, FilterError> {
     if text.len() > EXPRESSION_BYTES_MAX {
         return Err(FilterError::TooLong { bytes: text.len(), max: EXPRESSION_BYTES_MAX });
     }
-    let compiled = thread::scope(|scope| {
-        let on_its_own_stack = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || {
-            let (ast, source) = parse(text)?;
-            let expr = Compiler { text, source: &source, variables: Vec::new() }.expr(&ast, 0)?;
-            if never_true(&expr) { Err(fault_at(text, 0, NO_CONDITION)) } else { Ok(expr) }
-        });
-        on_its_own_stack.map(|thread| thread.join())
-    });
-    match compiled {
-        Ok(Ok(compiled)) => compiled,
-        Ok(Err(_panic)) => Err(fault_at(text, 0, CANNOT_PARSE)),
-        Err(_no_thread) => Err(fault_at(text, 0, "the server is too busy to check it; try again")),
-    }
+    deep::compile(text)
 }
 
-const CANNOT_PARSE: &str = "the expression cannot be parsed; check its quotes and brackets";
+/// What [`compile`] does on a stack that is deep enough.
+pub(super) fn parse_and_check(text: &str) -> Result<Program, FilterError> {
+    let (ast, source) = parse(text)?;
+    let mut compiler = Compiler { text, source: &source, variables: Vec::new(), patterns_bytes: 0 };
+    let expr = compiler.expr(&ast, 0)?;
+    let patterns_bytes = compiler.patterns_bytes;
+    if never_true(&expr) { Err(fault_at(text, 0, NO_CONDITION)) } else { Ok(Program { expr, patterns_bytes }) }
+}
+
+pub(super) const CANNOT_PARSE: &str = "the expression cannot be parsed; check its quotes and brackets";
 const NO_CONDITION: &str = "the expression is never true or false; compare something, as in event.type == \"map_kill\"";
 const TOO_DEEP: &str = "the expression is nested too deeply; split it or shorten its chains";
 
@@ -61,7 +63,7 @@ fn never_true(expr: &Expr) -> bool {
 }
 
 /// A fault at the byte `offset`.
-fn fault_at(text: &str, offset: usize, reason: impl Into<String>) -> FilterError {
+pub(super) fn fault_at(text: &str, offset: usize, reason: impl Into<String>) -> FilterError {
     let (mut line, mut column) = (1, 1);
     for (_, c) in text.char_indices().take_while(|&(at, _)| at < offset) {
         (line, column) = if c == '\n' { (line + 1, 1) } else { (line, column + 1) };
@@ -100,6 +102,8 @@ struct Compiler<'s> {
     source: &'s SourceInfo,
     /// The loop variables in scope, the innermost last.
     variables: Vec<String>,
+    /// Of all patterns so far.
+    patterns_bytes: usize,
 }
 
 type Compiled = Result<Expr, FilterError>;
@@ -218,6 +222,12 @@ impl Compiler<'_> {
         };
         let compiled = Pattern::new(literal.inner())
             .map_err(|reason| self.fault(pattern, format!("bad regular expression: {}", shorten(&reason))))?;
+        self.patterns_bytes += compiled.bytes;
+        if self.patterns_bytes > PATTERNS_BYTES_MAX {
+            let most = PATTERNS_BYTES_MAX >> 10;
+            let reason = format!("the patterns of the expression take more than {most} KiB together; use fewer");
+            return Err(self.fault(pattern, reason));
+        }
         Ok(Expr::Matches(Box::new(self.expr(text, depth)?), compiled))
     }
 

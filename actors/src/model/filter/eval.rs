@@ -2,7 +2,7 @@
 //!
 //! The bound is dynamic and holds for every expression and payload: each node that is visited costs a step, text costs
 //! a step per 16 bytes that are read or copied (a regular expression its weight on top), a comparison of lists and maps
-//! a step per element, and after [`EVALUATION_STEPS_MAX`] steps the evaluation ends in [`Fault::Spent`], which `&&`,
+//! a step per element, a look into a map by its size and the key's, and after [`EVALUATION_STEPS_MAX`] steps the evaluation ends in [`Fault::Spent`], which `&&`,
 //! `||` and the loops cannot swallow. Memory is bounded by the same steps, the stack by the depth of the expression
 //! and of the payload. The evaluator of the crate `cel` has no such limit, hence this one.
 
@@ -20,10 +20,27 @@ use crate::model::timestamp::{from_iso, to_iso};
 /// 15,000 elements, or to search a payload of 256 KiB for a word a few times.
 pub const EVALUATION_STEPS_MAX: u64 = 100_000;
 
-/// Evaluates `expr` for `event` and says whether it is true; a result that is no boolean is a fault.
-pub(super) fn evaluate(expr: &Expr, event: &Event, input: &FilterInput) -> Result<bool, Fault> {
-    let mut run = Run { event, input, fuel: Fuel(EVALUATION_STEPS_MAX), variables: Vec::new() };
-    run.eval(expr)?.bool()
+/// What came of an evaluation.
+pub(super) struct Evaluation {
+    /// Whether the expression is true; a result that is no boolean is a fault.
+    pub value: Result<bool, Fault>,
+    /// What it took, with what had to be read of the payload.
+    pub steps: u64,
+}
+
+/// Evaluates `expr` for `event`. None: it takes more than `steps_max`, which is less than an evaluation may take.
+pub(super) fn evaluate(expr: &Expr, event: &Event, input: &FilterInput, steps_max: u64) -> Option<Evaluation> {
+    let reading = input.tree_cost(&event.payload);
+    let left = steps_max.checked_sub(reading)?;
+    let fuel = left.min(EVALUATION_STEPS_MAX);
+    let mut run = Run { event, input, fuel: Fuel(fuel), variables: Vec::new() };
+    let value = run.eval(expr).and_then(|value| value.bool());
+    if value == Err(Fault::Spent) && fuel < EVALUATION_STEPS_MAX {
+        return None;
+    }
+    // the expression may not have asked for the payload
+    let read = reading - input.tree_cost(&event.payload);
+    Some(Evaluation { value, steps: fuel - run.fuel.0 + read })
 }
 
 struct Run<'a> {
@@ -48,9 +65,12 @@ impl<'a> Run<'a> {
             }),
             Expr::Event(field) => self.event_field(*field),
             Expr::Variable(place) => self.variables.get(*place).cloned().ok_or(Fault::NoValue),
-            Expr::Select(operand, name) => self.eval(operand)?.field(name),
+            Expr::Select(operand, name) => self.eval(operand)?.field(name, &mut self.fuel),
             Expr::Has(operand, name) => match self.eval(operand)? {
-                map @ Value::Map(_) => Ok(Value::Bool(map.field(name).is_ok())),
+                map @ Value::Map(_) => match map.field(name, &mut self.fuel) {
+                    Err(Fault::Spent) => Err(Fault::Spent),
+                    found => Ok(Value::Bool(found.is_ok())),
+                },
                 _ => Err(Fault::NoValue),
             },
             Expr::Not(inner) => Ok(Value::Bool(!self.eval(inner)?.bool()?)),
@@ -167,6 +187,11 @@ impl<'a> Run<'a> {
 
     fn call(&mut self, function: Function, args: &'a [Expr]) -> Evaluated<'a> {
         let values = args.iter().map(|arg| self.eval(arg)).collect::<Result<Vec<_>, _>>()?;
+        if function.reads_text()
+            && let Some(Ok(text)) = values.first().map(Value::text)
+        {
+            self.fuel.spend_bytes(text.len())?;
+        }
         match (function, &values[..]) {
             (Function::Dyn, [value]) => Ok(value.clone()),
             (Function::Size, [value]) => self.size(value),

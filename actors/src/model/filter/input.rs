@@ -10,18 +10,33 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use crate::model::json::Canonical;
 
+/// Of a payload of small numbers, which is the slowest to read.
+const TREE_BYTES_PER_STEP: u64 = 2;
+const PATHS_BYTES_PER_STEP: u64 = 8;
+
 /// The lazily made readings of one event's payload. It belongs to that event and lives as long as its frame; `Send` and
 /// `Sync`, so all threads share one.
 #[derive(Default)]
 pub struct FilterInput {
     /// With the bytes that it takes up.
     tree: OnceLock<(Option<Node>, usize)>,
-    paths: OnceLock<Box<[Box<str>]>>,
+    /// With the bytes that they take up.
+    paths: OnceLock<(Box<[Box<str>]>, usize)>,
 }
 
 impl FilterInput {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Steps that reading the tree takes now.
+    pub(super) fn tree_cost(&self, payload: &Canonical) -> u64 {
+        if self.tree.get().is_some() { 0 } else { payload.as_str().len() as u64 / TREE_BYTES_PER_STEP }
+    }
+
+    /// Steps that reading the paths takes now.
+    pub(super) fn paths_cost(&self, payload: &Canonical) -> u64 {
+        if self.paths.get().is_some() { 0 } else { payload.as_str().len() as u64 / PATHS_BYTES_PER_STEP }
     }
 
     /// The payload as a tree; `None` if the text is no JSON, which the log rules out.
@@ -36,13 +51,17 @@ impl FilterInput {
 
     /// `payload.path` and every `payload.entries[].path` that is a string.
     pub(super) fn paths(&self, payload: &Canonical) -> &[Box<str>] {
-        self.paths.get_or_init(|| read_paths(payload.as_str()))
+        let read = || {
+            let paths = read_paths(payload.as_str());
+            let bytes = paths.iter().map(|path| size_of_val(path) + path.len()).sum();
+            (paths, bytes)
+        };
+        &self.paths.get_or_init(read).0
     }
 
     /// Bytes of memory that what was read so far takes up, beside the input itself.
     pub fn heap_bytes(&self) -> usize {
-        let paths = self.paths.get().map_or(0, |paths| paths.iter().map(|path| size_of_val(path) + path.len()).sum());
-        self.tree.get().map_or(0, |(_, bytes)| *bytes) + paths
+        self.tree.get().map_or(0, |(_, bytes)| *bytes) + self.paths.get().map_or(0, |(_, bytes)| *bytes)
     }
 }
 
@@ -50,7 +69,7 @@ impl fmt::Debug for FilterInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FilterInput")
             .field("tree", &self.tree.get().is_some())
-            .field("paths", &self.paths.get())
+            .field("paths", &self.paths.get().map(|(paths, _)| paths))
             .finish()
     }
 }

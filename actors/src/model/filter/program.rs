@@ -101,6 +101,11 @@ pub(super) enum Function {
 }
 
 impl Function {
+    /// Whether it makes something else of a text, for which it reads all of it.
+    pub(super) fn reads_text(self) -> bool {
+        matches!(self, Function::Int | Function::Double | Function::Bool | Function::Timestamp | Function::Duration)
+    }
+
     pub(super) const NAMES: &str = "size, contains, startsWith, endsWith, matches, lowerAscii, upperAscii, int, uint, \
         double, string, bool, dyn, timestamp, duration, getFullYear, getMonth, getDate, getDayOfMonth, getDayOfWeek, \
         getDayOfYear, getHours, getMinutes, getSeconds, getMilliseconds, has, all, exists, exists_one, map, filter";
@@ -192,6 +197,8 @@ pub(super) struct Pattern {
     pub regex: Regex,
     /// In steps per 16 bytes of text.
     pub weight: u64,
+    /// The size class of the program, in bytes.
+    pub bytes: usize,
 }
 
 impl Pattern {
@@ -205,7 +212,7 @@ impl Pattern {
         for (size, weight) in Self::CLASSES {
             let built = regex::RegexBuilder::new(text).size_limit(size).dfa_size_limit(size * 4).build();
             match built {
-                Ok(regex) => return Ok(Pattern { regex, weight }),
+                Ok(regex) => return Ok(Pattern { regex, weight, bytes: size }),
                 Err(fault @ regex::Error::CompiledTooBig(_)) => last = Some(fault),
                 Err(fault) => return Err(regex_reason(&fault)),
             }

@@ -52,6 +52,13 @@ impl FilterSpec {
         Ok(spec)
     }
 
+    /// How much text it holds.
+    pub fn bytes(&self) -> usize {
+        let listed = self.events.iter().flatten().chain(&self.path_prefix);
+        let single = [&self.session, &self.filter, &self.source].into_iter().flatten();
+        listed.chain(single).map(String::len).sum()
+    }
+
     /// Whether every event type is wanted.
     pub fn wants_all_events(&self) -> bool {
         self.events.as_ref().is_none_or(|names| names.iter().any(|name| name.trim() == "*"))

@@ -10,7 +10,7 @@ use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 use crate::model::json::Canonical;
 
-fn event(kind: &str, payload: &str) -> Event {
+pub(super) fn event(kind: &str, payload: &str) -> Event {
     Event {
         id: EventId::at_time(1_750_509_296_789),
         channel: ChannelNo(1),
@@ -22,15 +22,15 @@ fn event(kind: &str, payload: &str) -> Event {
     }
 }
 
-fn expression(text: &str) -> Result<Filter, FilterError> {
+pub(super) fn expression(text: &str) -> Result<Filter, FilterError> {
     Filter::compile(&FilterSpec { filter: Some(text.to_owned()), ..FilterSpec::default() })
 }
 
-fn judge(text: &str, event: &Event) -> Verdict {
+pub(super) fn judge(text: &str, event: &Event) -> Verdict {
     expression(text).unwrap_or_else(|fault| panic!("{text}: {fault}")).matches(event, &FilterInput::new())
 }
 
-const KILL: &str = r#"{"killmail_id":12345678,"system_name":"J123456","victim":{"name":"Pilot Näme","ship":"Stratios","alliance":null},
+pub(super) const KILL: &str = r#"{"killmail_id":12345678,"system_name":"J123456","victim":{"name":"Pilot Näme","ship":"Stratios","alliance":null},
     "value":250000000,"ratio":2.5,"whole":4,"attackers":[{"name":"A","damage":10},{"name":"B","damage":25.5}],
     "tags":["solo","npc"],"path":"/kills/1","entries":[{"path":"/a/1"},{"path":"/b/2"}]}"#;
 
@@ -189,7 +189,7 @@ fn no_hostile_text_overflows_the_stack_or_takes_long_to_judge() {
 }
 
 /// A payload of 256 KiB of small nested lists, the most elements that fit.
-fn largest_payload() -> String {
+pub(super) fn largest_payload() -> String {
     let row = format!("[{}]", ["[1,2,3,4,5,6,7,8,9]"; 12].join(","));
     let rows = vec![row; 1080].join(",");
     format!("{{\"rows\":[{rows}],\"text\":\"{}\"}}", "ab".repeat(4000))
@@ -222,6 +222,20 @@ fn the_work_of_one_evaluation_is_bounded(#[case] text: &str) {
     assert_eq!(verdict, Verdict::Error, "{text}");
     // far above what it takes, because the machine may be busy
     assert!(took < Duration::from_millis(500), "{took:?} {text}");
+}
+
+proptest! {
+    #[test]
+    fn a_path_is_wanted_as_if_each_prefix_was_tried(
+        prefixes in prop::collection::vec("[ab/]{1,4}", 1..8),
+        path in "[ab/]{0,6}",
+    ) {
+        let spec = FilterSpec { path_prefix: prefixes.clone(), ..FilterSpec::default() };
+        let filter = Filter::compile(&spec).expect("a good filter");
+        let event = event("x", &format!("{{\"path\":\"{path}\"}}"));
+        let expected = prefixes.iter().any(|prefix| path.starts_with(prefix.as_str()));
+        prop_assert_eq!(filter.matches(&event, &FilterInput::new()).is_match(), expected);
+    }
 }
 
 #[test]

@@ -37,6 +37,12 @@ impl Fuel {
         }
     }
 
+    /// Pays for finding a key among so many.
+    pub(super) fn spend_look(&mut self, fields: usize, key: &str) -> Result<(), Fault> {
+        self.spend(u64::from(usize::BITS - fields.leading_zeros()) / 4)?;
+        self.spend_bytes(key.len())
+    }
+
     /// Pays for reading or copying `bytes` of text.
     pub(super) fn spend_bytes(&mut self, bytes: usize) -> Result<(), Fault> {
         self.spend(bytes as u64 / 16)
@@ -108,8 +114,9 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(super) fn field(&self, name: &str) -> Result<Value<'a>, Fault> {
+    pub(super) fn field(&self, name: &str, fuel: &mut Fuel) -> Result<Value<'a>, Fault> {
         let Value::Map(fields) = self else { return Err(Fault::NoValue) };
+        fuel.spend_look(fields.len(), name)?;
         field(fields, name).map(Value::from).ok_or(Fault::NoValue)
     }
 }
@@ -132,7 +139,7 @@ pub(super) fn binary<'a>(
         Operator::Greater => ordered(fuel, Ordering::is_gt),
         Operator::GreaterOrEqual => ordered(fuel, Ordering::is_ge),
         Operator::In => contains(b, a, fuel).map(Value::Bool),
-        Operator::Index => index(a, b),
+        Operator::Index => index(a, b, fuel),
         Operator::Add => add(a, b, fuel),
         Operator::Subtract | Operator::Multiply | Operator::Divide | Operator::Remainder => calculate(operator, a, b),
     }
@@ -224,7 +231,9 @@ fn int_against_double(int: i64, double: f64) -> Option<Ordering> {
 
 fn contains(container: &Value<'_>, value: &Value<'_>, fuel: &mut Fuel) -> Result<bool, Fault> {
     if let Value::Map(fields) = container {
-        return Ok(value.text().is_ok_and(|key| field(fields, key).is_some()));
+        let Ok(key) = value.text() else { return Ok(false) };
+        fuel.spend_look(fields.len(), key)?;
+        return Ok(field(fields, key).is_some());
     }
     for at in 0..container.elements().ok_or(Fault::NoValue)? {
         let Some(element) = container.element(at) else { break };
@@ -235,9 +244,9 @@ fn contains(container: &Value<'_>, value: &Value<'_>, fuel: &mut Fuel) -> Result
     Ok(false)
 }
 
-fn index<'a>(container: &Value<'a>, at: &Value<'a>) -> Result<Value<'a>, Fault> {
+fn index<'a>(container: &Value<'a>, at: &Value<'a>, fuel: &mut Fuel) -> Result<Value<'a>, Fault> {
     let at = match (container, at) {
-        (Value::Map(_), key) => return container.field(key.text()?),
+        (Value::Map(_), key) => return container.field(key.text()?, fuel),
         (_, Value::Int(at)) => *at,
         // as far as a double counts whole steps
         (_, Value::Double(at)) if at.fract() == 0.0 && at.abs() < 9_007_199_254_740_992.0 => *at as i64,

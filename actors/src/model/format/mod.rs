@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelKind;
 use super::event::Event;
+use super::json::Canonical;
 use super::signature::Keys;
 pub use template::{OUTPUT_BYTES_MAX, TEMPLATE_BYTES_MAX, Template, TemplateError};
 
@@ -174,6 +175,16 @@ impl Rendered {
         Rendered { content_type, body: body.into(), headers: vec![("User-Agent", USER_AGENT.to_owned())] }
     }
 
+    /// The body of what a template made of one event.
+    pub fn of_template(made: &Canonical) -> Rendered {
+        Rendered::new(JSON, made.as_bytes().clone())
+    }
+
+    /// The body of what a template made of each event of a batch.
+    pub fn of_template_batch(each: &[Canonical]) -> Rendered {
+        Rendered::new(JSON, events_of(each.iter().map(|json| json.as_bytes())))
+    }
+
     /// A body of JSON that is ours and serialises: it holds strings and numbers under string keys only.
     fn of(value: &impl Serialize) -> Rendered {
         Rendered::new(JSON, serde_json::to_vec(value).expect("a message of strings and numbers is JSON"))
@@ -219,7 +230,7 @@ impl Form {
             Form::CloudEvents => cloudevents::render(subject),
             Form::Discord => discord::render(std::slice::from_ref(subject)),
             Form::Slack => slack::render(std::slice::from_ref(subject)),
-            Form::Template(template) => Rendered::new(JSON, template.render(subject)?.as_bytes().clone()),
+            Form::Template(template) => Rendered::of_template(&template.render(subject)?),
         })
     }
 
@@ -235,7 +246,7 @@ impl Form {
             Form::Slack => slack::render(subjects),
             Form::Template(template) => {
                 let each = subjects.iter().map(|subject| template.render(subject)).collect::<Result<Vec<_>, _>>()?;
-                Rendered::new(JSON, events_of(each.iter().map(|json| json.as_bytes())))
+                Rendered::of_template_batch(&each)
             }
         })
     }

@@ -2,16 +2,21 @@
 //!
 //! Values are escaped by where they stand: inside the quotes of the template as part of that string, elsewhere as JSON
 //! of their own. So no payload can break out of its place. The templates come from users, hence every cost has a
-//! bound: the length, the steps (`fuel`), the bytes that filters work through and the output; and what could make
-//! large values out of small ones in a few steps is refused when a template is compiled, see [`grammar`].
+//! bound: the length, the steps (`fuel`), the bytes that operators and filters work through and the output; and what could
+//! make large values out of small ones in a few steps is refused when a template is compiled, see [`grammar`]. Operators pay
+//! because they are rewritten into filters that do, see [`rewrite`].
 
 mod filters;
 mod grammar;
 mod output;
+mod rewrite;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::machinery::{CodeGenerator, Instructions, eval, make_string_output, parse};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use self_cell::self_cell;
 
 use super::{ChannelLabel, Family, Subject};
 use crate::model::event::{ChannelNo, Event, EventType};
@@ -25,20 +30,38 @@ pub const TEMPLATE_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_BYTES_MAX: usize = 512 * 1024;
 /// Steps of the engine in one rendering.
 const FUEL: u64 = 20_000;
-/// Bytes that all filters and insertions of one rendering may read and write together.
-const WORK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that all operators, filters and insertions of one rendering may read and write together: some 10 ms.
+const WORK_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The only name in the environment.
 const NAME: &str = "template";
 
 // an event that is just printed has to fit into both bounds, as long as the default limit of an event is kept
-const _: () = assert!(OUTPUT_BYTES_MAX <= WORK_BYTES_MAX && TEMPLATE_BYTES_MAX < OUTPUT_BYTES_MAX);
+const _: () =
+    assert!(filters::JSON_WEIGHT * OUTPUT_BYTES_MAX <= WORK_BYTES_MAX && TEMPLATE_BYTES_MAX < OUTPUT_BYTES_MAX);
+
+self_cell!(
+    /// A template's text, and what it was compiled to, which borrows from it.
+    struct Program {
+        owner: String,
+        #[covariant]
+        dependent: Instructions,
+    }
+);
 
 /// A compiled template. A clone shares it.
 #[derive(Clone)]
-pub struct Template {
-    environment: Arc<Environment<'static>>,
-}
+pub struct Template(Arc<Program>);
+
+/// What all templates have in common.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    environment.set_fuel(Some(FUEL));
+    environment.set_formatter(output::write);
+    filters::add(&mut environment);
+    environment
+});
 
 impl std::fmt::Debug for Template {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,7 +85,7 @@ pub enum TemplateError {
     #[error("line {line}: the template takes more than {FUEL} steps for an event; loop over less")]
     Steps { line: usize },
     #[error(
-        "line {line}: the filters of the template work through more than {WORK_BYTES_MAX} bytes; use fewer of them"
+        "line {line}: the operators and filters of the template work through more than {WORK_BYTES_MAX} bytes; use fewer of them"
     )]
     Work { line: usize },
     #[error("the output has more than {OUTPUT_BYTES_MAX} bytes; take less out of the event")]
@@ -82,18 +105,31 @@ impl Template {
             return Err(TemplateError::TooLong);
         }
         grammar::check(text)?;
-        let mut environment = Environment::empty();
-        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-        environment.set_fuel(Some(FUEL));
-        environment.set_formatter(output::write_value);
-        filters::add(&mut environment);
-        environment.add_template_owned(NAME, text.to_owned()).map_err(|error| syntax(&error))?;
-        Ok(Template { environment: Arc::new(environment) })
+        let program = Program::try_new(text.to_owned(), |text| {
+            let parsed = parse(text, NAME, Default::default()).map_err(|error| syntax(&error))?;
+            let rewritten = rewrite::stmt(&parsed).map_err(|rewrite::Unknown { line }| {
+                let instead = "there are insertions, `if`, `for` and `set`";
+                TemplateError::NotAllowed { line, what: "this".into(), instead }
+            })?;
+            let mut generator = CodeGenerator::new(NAME, text);
+            generator.compile_stmt(&rewritten);
+            Ok(generator.finish().0)
+        });
+        Ok(Template(Arc::new(program?)))
     }
 
     /// Whether the template makes JSON of every sample, and of an event of an unknown type whose payload is empty. To
     /// be asked before a template is saved.
     pub fn check<'a>(&self, samples: impl IntoIterator<Item = Subject<'a>>) -> Result<(), TemplateError> {
+        self.check_odd()?;
+        samples.into_iter().try_for_each(|sample| self.render(&sample).map(drop))
+    }
+
+    /// Whether the template makes JSON of an event of an unknown type whose payload is empty.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_odd(&self) -> Result<(), TemplateError> {
         let odd = Event {
             id: EventId::ZERO,
             channel: ChannelNo(0),
@@ -107,23 +143,36 @@ impl Template {
         let label = ChannelLabel { family: Family::Map, id: "00000000-0000-4000-8000-000000000000", name: "odd" };
         let envelope = bytes::Bytes::new();
         let odd = Subject { event: &odd, envelope: &envelope, channel: label };
-        self.render(&odd)?;
-        samples.into_iter().try_for_each(|sample| self.render(&sample).map(drop))
+        self.render(&odd).map(drop)
     }
 
     /// The JSON for one event, in the same canonical form as everything that is sent.
+    ///
+    /// # Errors
+    /// It makes nothing of the event, which it would not at another time either.
     pub fn render(&self, subject: &Subject<'_>) -> Result<Canonical, TemplateError> {
-        let template = self.environment.get_template(NAME).map_err(|error| syntax(&error))?;
-        let mut out = output::Output::new();
+        self.render_counted(subject).map(|(json, _)| json)
+    }
+
+    /// The JSON, and how many bytes operators, filters and insertions worked through.
+    fn render_counted(&self, subject: &Subject<'_>) -> Result<(Canonical, usize), TemplateError> {
+        let mut out = String::new();
         let context = Value::from_pairs([("event", event_value(subject))]);
-        // the captured state is not wanted; errors of the output come back as its own
-        let rendered = template.render_captured_to(context, &mut out).map(drop);
+        let rendered = self.0.with_dependent(|_, program| {
+            let blocks = BTreeMap::new();
+            let mut out = make_string_output(&mut out);
+            let rendered = eval(&ENVIRONMENT, program, context, &blocks, &mut out, AutoEscape::None);
+            rendered.map(|(_, mut state)| filters::worked_bytes(&mut state))
+        });
         let line = |error: &Error| error.line().unwrap_or(1);
         match rendered {
-            Ok(()) => Canonical::parse(out.text()).map_err(TemplateError::NotJson),
-            Err(error) => Err(match (out.refused, error.kind()) {
+            Ok(worked_bytes) => match Canonical::parse(&out) {
+                Ok(json) => Ok((json, worked_bytes)),
+                Err(e) => Err(TemplateError::NotJson(e)),
+            },
+            Err(error) => Err(match (output::refused(&error), error.kind()) {
                 (Some(output::Refused::TooLong), _) => TemplateError::OutputTooLong,
-                (Some(output::Refused::Backslash), _) => TemplateError::Backslash { line: out.line() },
+                (Some(output::Refused::Backslash(line)), _) => TemplateError::Backslash { line },
                 (None, ErrorKind::OutOfFuel) => TemplateError::Steps { line: line(&error) },
                 (None, _) if filters::ran_out(&error) => TemplateError::Work { line: line(&error) },
                 (None, _) => TemplateError::Failed { line: line(&error), reason: reason(&error) },

@@ -21,7 +21,7 @@ fn error_code() -> Value {
         "type": ["string", "null"],
         "enum": [
             "dns_error", "connection_refused", "connection_reset", "timeout", "tls_error", "target_forbidden",
-            "response_too_large", "http_status", null,
+            "response_too_large", "http_status", "render_error", null,
         ],
         "description": "What went wrong, for programs.",
     })
@@ -253,7 +253,14 @@ pub fn replay(place: &Place<'_>) -> Operation {
         .says("Within the filter of the webhook, as a job that survives a restart.")
         .optional_body(asked, json!({ "since": "2025-06-21T12:00:00Z" }))
         .answers(202, "The job, or what it would send.", answer, job_example(place))
-        .fails(&[Code::Conflict, Code::RateLimited, Code::Unavailable, Code::Stopping])
+        .fails(&[
+            Code::Conflict,
+            Code::RateLimited,
+            Code::ScanLimit,
+            Code::TooExpensive,
+            Code::Unavailable,
+            Code::Stopping,
+        ])
 }
 
 pub fn replay_job(place: &Place<'_>) -> Operation {

@@ -49,7 +49,7 @@ pub fn history(place: &Place<'_>) -> Operation {
         .takes(parameters::filter())
         .answers(200, "A page, or all of it as lines.", events::page(place), page)
         .answers_as(200, "", "application/x-ndjson", lines)
-        .fails(&[Code::InvalidFilter, Code::InvalidCursor])
+        .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::ScanLimit, Code::Unavailable, Code::Stopping])
 }
 
 pub fn stats(place: &Place<'_>) -> Operation {
@@ -70,7 +70,7 @@ pub fn stats(place: &Place<'_>) -> Operation {
         ])
         .takes(parameters::filter())
         .answers(200, "The counts.", data(place.answer::<handlers::StatsView>()), example)
-        .fails(&[Code::InvalidFilter])
+        .fails(&[Code::InvalidFilter, Code::TooExpensive, Code::ScanLimit, Code::Unavailable, Code::Stopping])
 }
 
 pub fn event_types(_: &Place<'_>) -> Operation {

@@ -66,7 +66,7 @@ pub fn ticket(place: &Place<'_>) -> Operation {
         .says("It opens one stream, as `?ticket=`, bound to the filter and cursor given here.")
         .optional_body(place.body::<streams::TicketRequest>(), json!({ "events": ["map_kill"] }))
         .answers(201, "The ticket.", data(object(members)), json!({ "data": shown }))
-        .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit])
+        .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit, Code::Unavailable])
         .stores_nothing()
 }
 
@@ -83,6 +83,6 @@ pub fn realtime_ticket(place: &Place<'_>) -> Operation {
         .says("For the events of an organization, of one of its sessions, or (for the admin) of everything.")
         .optional_body(place.body_with_alias::<realtime::RealtimeTicketRequest>("path_prefix", "pathPrefix"), asked)
         .answers(201, "The ticket.", form, shown)
-        .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit])
+        .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit, Code::Unavailable])
         .stores_nothing()
 }

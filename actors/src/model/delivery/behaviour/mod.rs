@@ -33,6 +33,27 @@ fn the_whole_ladder_of_maps_takes_a_day_and_ends_dead() {
 }
 
 #[test]
+fn what_the_template_makes_nothing_of_is_dead_at_once_and_says_nothing_about_the_endpoint() {
+    let unrendered = Outcome::Failed { status: None, code: FailureCode::RenderError, retry_after_ms: None };
+    for ordered in [false, true] {
+        let mut scenario = Scenario::new(|config| config.ordered = ordered);
+        scenario.publish(40);
+        for _ in 0..40 {
+            assert_eq!(scenario.end(unrendered).number, 1);
+        }
+        let observed = scenario.endpoint.observe();
+        assert_eq!((observed.dead, observed.retrying), (40, 0));
+        assert_eq!(scenario.endpoint.health(), Health::Healthy);
+        scenario.publish(1);
+        assert_eq!(scenario.attempts.len(), 1, "the next one is attempted at once");
+        scenario.end(Outcome::Success);
+        let dead = scenario.endpoint.rows().next().expect("a row").delivery;
+        scenario.input(Input::Resend { delivery: dead, events: Vec::new(), attempts: 1 });
+        assert_eq!(scenario.end(Outcome::Success).number, 2, "once the template is mended");
+    }
+}
+
+#[test]
 fn a_dead_delivery_is_sent_again_by_hand_under_its_id() {
     let mut scenario = Scenario::new(|config| config.retry_policy = RetryPolicy::schedule(&[]).expect("one attempt"));
     scenario.publish(1);

@@ -1,9 +1,10 @@
-//! The filters of templates. Each pays for the bytes that it reads and writes out of one purse per rendering, so that
-//! neither their time nor their memory can run away; no builtin filter that makes something larger is passed on.
+//! The filters of templates, and the operators that `rewrite` makes filters. Each pays for the bytes that it reads and writes
+//! out of one purse per rendering, so that neither their time nor their memory can run away; no builtin filter that makes
+//! something larger is passed on.
 
 use std::borrow::Cow;
 
-use minijinja::value::ValueKind;
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
 use super::WORK_BYTES_MAX;
@@ -11,7 +12,15 @@ use super::WORK_BYTES_MAX;
 /// Marks the error of an empty purse; the kind alone does not.
 const RAN_OUT: &str = "out of work";
 
+/// What operators become; see `rewrite`.
+pub(super) const COMPARE: &str = "_compare";
+pub(super) const ITEM: &str = "_item";
+pub(super) const WEIGH: &str = "_weigh";
+
 pub(super) fn add(environment: &mut Environment<'static>) {
+    environment.add_filter(COMPARE, compare);
+    environment.add_filter(ITEM, item);
+    environment.add_filter(WEIGH, weigh);
     environment.add_filter("tojson", tojson);
     environment.add_filter("upper", upper);
     environment.add_filter("lower", lower);
@@ -26,8 +35,8 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_filter("last", filters::last);
     environment.add_filter("round", filters::round);
     environment.add_filter("abs", filters::abs);
-    environment.add_filter("int", filters::int);
-    environment.add_filter("float", filters::float);
+    environment.add_filter("int", int);
+    environment.add_filter("float", float);
 
     environment.add_test("defined", minijinja::tests::is_defined);
     environment.add_test("undefined", minijinja::tests::is_undefined);
@@ -36,16 +45,208 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_test("number", minijinja::tests::is_number);
     environment.add_test("sequence", minijinja::tests::is_sequence);
     environment.add_test("mapping", minijinja::tests::is_mapping);
-    environment.add_test("startingwith", minijinja::tests::is_startingwith);
-    environment.add_test("endingwith", minijinja::tests::is_endingwith);
+    environment.add_test("startingwith", starting_with);
+    environment.add_test("endingwith", ending_with);
+}
+
+/// The operators that read their operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    In,
+    NotIn,
+}
+
+impl Operator {
+    const ALL: [Operator; 8] = [
+        Operator::Equal,
+        Operator::NotEqual,
+        Operator::Less,
+        Operator::LessOrEqual,
+        Operator::Greater,
+        Operator::GreaterOrEqual,
+        Operator::In,
+        Operator::NotIn,
+    ];
+
+    /// How a call names it.
+    pub fn value(self) -> Value {
+        Value::from(self as u8)
+    }
+
+    fn named(value: &Value) -> Option<Operator> {
+        Operator::ALL.get(usize::try_from(value.clone()).ok()?).copied()
+    }
+}
+
+/// How much dearer a byte of JSON is than one that is only read.
+pub(super) const JSON_WEIGHT: usize = 2;
+
+/// Bytes that an element of a list, and an entry of a mapping, stand for.
+const ELEMENT_BYTES: usize = 16;
+const ENTRY_BYTES: usize = 64;
+
+/// What it costs to read the value, in bytes, but no more than `most`, and in no more time than that.
+fn weight(value: &Value, most: usize) -> usize {
+    if let Some(text) = value.as_str() {
+        return (1 + text.len()).min(most);
+    }
+    let mut sum: usize = 1;
+    let Some(object) = value.as_object() else { return sum.min(most) };
+    match value.kind() {
+        ValueKind::Map => {
+            for (key, inner) in object.try_iter_pairs().into_iter().flatten() {
+                sum += ENTRY_BYTES + weight(&key, most.saturating_sub(sum));
+                sum += weight(&inner, most.saturating_sub(sum));
+                if sum >= most {
+                    return most;
+                }
+            }
+        }
+        _ => {
+            for inner in object.try_iter().into_iter().flatten() {
+                sum += ELEMENT_BYTES + weight(&inner, most.saturating_sub(sum));
+                if sum >= most {
+                    return most;
+                }
+            }
+        }
+    }
+    sum.min(most)
+}
+
+/// What may still be spent, and one more, so that whoever needs more than there is needs too much.
+fn left(state: &mut State<'_, '_>) -> usize {
+    purse(state).0.saturating_add(1)
+}
+
+/// `a == b`, `a < b <= c`, `a in b`: the operators with their right sides follow the first operand.
+fn compare(state: &mut State<'_, '_>, first: &Value, rest: Rest<Value>) -> Result<bool, Error> {
+    let mut a = first;
+    for pair in rest.chunks(2) {
+        let [operator, b] = pair else { break };
+        let unknown = || Error::new(ErrorKind::InvalidOperation, "an unknown operator");
+        if !holds(state, a, Operator::named(operator).ok_or_else(unknown)?, b)? {
+            return Ok(false);
+        }
+        a = b;
+    }
+    Ok(true)
+}
+
+fn holds(state: &mut State<'_, '_>, a: &Value, operator: Operator, b: &Value) -> Result<bool, Error> {
+    if matches!(operator, Operator::In | Operator::NotIn) {
+        return Ok(is_in(state, a, b)? == (operator == Operator::In));
+    }
+    let most = left(state);
+    // a comparison ends with the smaller one
+    let smaller = weight(a, most);
+    let smaller = weight(b, smaller);
+    pay(state, smaller)?;
+    Ok(match operator {
+        Operator::Equal => a == b,
+        Operator::NotEqual => a != b,
+        Operator::Less => a < b,
+        Operator::LessOrEqual => a <= b,
+        Operator::Greater => a > b,
+        _ => a >= b,
+    })
+}
+
+fn is_in(state: &mut State<'_, '_>, part: &Value, whole: &Value) -> Result<bool, Error> {
+    let most = left(state);
+    let of_part = weight(part, most);
+    pay(state, of_part)?;
+    if whole.is_undefined() {
+        return Ok(false);
+    }
+    if let Some(text) = whole.as_str() {
+        pay(state, text.len())?;
+        return match part.as_str() {
+            Some(part) => Ok(text.contains(part)),
+            None => Ok(text.contains(&*text_of(state, part)?)),
+        };
+    }
+    match whole.kind() {
+        ValueKind::Map => Ok(whole.as_object().is_some_and(|map| map.get_value(part).is_some())),
+        ValueKind::Seq | ValueKind::Iterable => {
+            for element in whole.try_iter()? {
+                pay(state, ELEMENT_BYTES + weight(&element, of_part))?;
+                if element == *part {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        _ => {
+            let reason = "cannot perform a containment check on this value";
+            Err(Error::new(ErrorKind::InvalidOperation, reason))
+        }
+    }
+}
+
+/// `value[key]`; what is missing is undefined.
+fn item(state: &mut State<'_, '_>, value: &Value, key: &Value) -> Result<Value, Error> {
+    let most = left(state);
+    let of_key = weight(key, most);
+    // a character of a text is counted from its start
+    pay(state, of_key + value.as_str().map_or(0, str::len))?;
+    Ok(value.get_item(key).unwrap_or(Value::UNDEFINED))
+}
+
+/// The value itself, paid for.
+fn weigh(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
+    let most = left(state);
+    pay(state, weight(&value, most))?;
+    Ok(value)
+}
+
+fn int(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    options: Kwargs,
+) -> Result<Value, Error> {
+    pay(state, value.as_str().map_or(0, str::len))?;
+    filters::int(state, value, default, base, options)
+}
+
+fn float(state: &mut State<'_, '_>, value: &Value, default: Option<Value>, options: Kwargs) -> Result<Value, Error> {
+    pay(state, value.as_str().map_or(0, str::len))?;
+    filters::float(state, value, default, options)
+}
+
+fn starting_with(state: &mut State<'_, '_>, value: &Value, part: &Value) -> Result<bool, Error> {
+    let (text, part) = (text_of(state, value)?, text_of(state, part)?);
+    Ok(text.starts_with(&*part))
+}
+
+fn ending_with(state: &mut State<'_, '_>, value: &Value, part: &Value) -> Result<bool, Error> {
+    let (text, part) = (text_of(state, value)?, text_of(state, part)?);
+    Ok(text.ends_with(&*part))
 }
 
 /// What a rendering may still spend, in bytes.
 struct Purse(usize);
 
+fn purse<'s>(state: &'s mut State<'_, '_>) -> &'s mut Purse {
+    state.get_or_insert_extension_with(|| Purse(WORK_BYTES_MAX))
+}
+
+/// What was taken out of the purse so far.
+pub(super) fn worked_bytes(state: &mut State<'_, '_>) -> usize {
+    WORK_BYTES_MAX - purse(state).0
+}
+
 /// Takes `bytes` out of the purse of this rendering.
 pub(super) fn pay(state: &mut State<'_, '_>, bytes: usize) -> Result<(), Error> {
-    let purse: &mut Purse = state.get_or_insert_extension_with(|| Purse(WORK_BYTES_MAX));
+    let purse = purse(state);
     purse.0 = purse.0.checked_sub(bytes).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, RAN_OUT))?;
     Ok(())
 }
@@ -59,10 +260,10 @@ pub(super) fn ran_out(error: &Error) -> bool {
 /// JavaScript's form.
 pub(super) fn json_of(state: &mut State<'_, '_>, value: &Value) -> Result<String, Error> {
     /// Stops a serialisation that gets longer than can be paid.
-    struct Bounded(Vec<u8>);
+    struct Bounded(Vec<u8>, usize);
     impl std::io::Write for Bounded {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            if self.0.len() + bytes.len() > WORK_BYTES_MAX {
+            if self.0.len() + bytes.len() > self.1 {
                 return Err(std::io::ErrorKind::OutOfMemory.into());
             }
             self.0.extend_from_slice(bytes);
@@ -81,7 +282,7 @@ pub(super) fn json_of(state: &mut State<'_, '_>, value: &Value) -> Result<String
             _ => "null".to_owned(),
         },
         _ => {
-            let mut out = Bounded(Vec::new());
+            let mut out = Bounded(Vec::new(), purse(state).0 / JSON_WEIGHT);
             match serde_json::to_writer(&mut out, value) {
                 Ok(()) => String::from_utf8_lossy(&out.0).into_owned(),
                 Err(error) if error.is_io() => return Err(Error::new(ErrorKind::InvalidOperation, RAN_OUT)),
@@ -89,7 +290,7 @@ pub(super) fn json_of(state: &mut State<'_, '_>, value: &Value) -> Result<String
             }
         }
     };
-    pay(state, json.len())?;
+    pay(state, JSON_WEIGHT * json.len())?;
     Ok(json)
 }
 
@@ -133,8 +334,9 @@ fn truncate(state: &mut State<'_, '_>, value: &Value, most: usize) -> Result<Str
 
 fn replace(state: &mut State<'_, '_>, value: &Value, from: &str, to: &str) -> Result<String, Error> {
     let text = text_of(state, value)?;
+    pay(state, from.len())?;
     let found = text.matches(from).count();
-    pay(state, found.saturating_mul(to.len()))?;
+    pay(state, found.saturating_mul(ELEMENT_BYTES + to.len()))?;
     Ok(text.replace(from, to))
 }
 
@@ -145,6 +347,7 @@ fn join(state: &mut State<'_, '_>, value: &Value, between: Option<&str>) -> Resu
         return Ok(out);
     }
     for (at, item) in value.try_iter()?.enumerate() {
+        pay(state, ELEMENT_BYTES)?;
         if at > 0 {
             pay(state, between.len())?;
             out.push_str(between);
@@ -153,9 +356,6 @@ fn join(state: &mut State<'_, '_>, value: &Value, between: Option<&str>) -> Resu
     }
     Ok(out)
 }
-
-/// Bytes that an entry of a copied mapping stands for.
-const ENTRY_BYTES: usize = 64;
 
 fn items(state: &mut State<'_, '_>, value: &Value) -> Result<Value, Error> {
     pay(state, value.len().unwrap_or(0).saturating_mul(ENTRY_BYTES))?;

@@ -18,6 +18,8 @@ const OPERATORS: [&str; 7] = ["in", "and", "or", "not", "if", "else", "is"];
 const NESTING_MAX: usize = 64;
 /// How deep brackets and parentheses may be nested.
 const BRACKETS_MAX: usize = 16;
+/// The longest name. Each step may look for one.
+const NAME_BYTES_MAX: usize = 256;
 /// How many words and signs one statement or insertion may have.
 const TOKENS_MAX: usize = 256;
 
@@ -60,6 +62,11 @@ impl Checker {
         self.tokens += 1;
         if self.tokens > TOKENS_MAX {
             return refuse("a statement this long", "split it into several");
+        }
+        if let Token::Ident(name) = token
+            && name.len() > NAME_BYTES_MAX
+        {
+            return refuse("a name this long", "shorten it");
         }
         match token {
             Token::TemplateData(_) => {

@@ -1,124 +1,110 @@
 //! Puts values into the text of a template by where they stand.
 //!
-//! The engine does not tell the formatter of values what text came before. So the formatter only marks the values, as
-//! JSON between control characters, which neither a template nor JSON can hold; and the output, which sees
-//! everything in order and knows whether a string is open, sets them in.
+//! The engine does not tell the formatter of values what text came before. So the text of the template comes as values too
+//! (see `rewrite`): the formatter sees everything in order and knows whether a string is open.
 
-use std::io;
-
-use minijinja::{Error, State, Value};
+use minijinja::value::Object;
+use minijinja::{Error, ErrorKind, State, Value};
 
 use super::OUTPUT_BYTES_MAX;
 use super::filters::json_of;
 
-/// Starts a value.
-const VALUE: u8 = 1;
-/// Starts what is JSON by the template's own wish: a text with quotes in it rather than a string.
-const JSON: u8 = 2;
-/// Ends either.
-const END: u8 = 3;
+/// A piece of the template's own text.
+#[derive(Debug)]
+pub(super) struct Raw(Box<str>);
 
-/// The formatter: writes a value between its marks.
-pub(super) fn write_value(
-    out: &mut minijinja::Output<'_>,
-    state: &mut State<'_, '_>,
-    value: &Value,
-) -> Result<(), Error> {
-    let (mark, json) = match value.as_str().filter(|_| value.is_safe()) {
-        Some(json) => (JSON, json.to_owned()),
-        None => (VALUE, json_of(state, value)?),
-    };
-    let marked = [&[mark], json.as_bytes(), &[END]].concat();
-    // JSON and marks are UTF-8
-    out.write_str(&String::from_utf8_lossy(&marked)).map_err(Error::from)
+impl Raw {
+    pub fn new(text: &str) -> Raw {
+        Raw(text.into())
+    }
 }
+
+impl Object for Raw {}
+
+/// The detail of the error of an output that is too long.
+const TOO_LONG: &str = "the output is too long";
+/// The detail of the error of a value right behind a backslash, which would lose its own escape; the line follows.
+const BACKSLASH: &str = "a backslash in line ";
 
 /// Why the output takes no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
     TooLong,
-    /// A value right behind a backslash would lose its own escape.
-    Backslash,
+    /// The line of the output, counted from 1.
+    Backslash(usize),
 }
 
-/// Collects a rendering.
-pub(super) struct Output {
-    out: Vec<u8>,
-    /// The value whose end has not come yet, and its mark.
-    value: Option<(u8, Vec<u8>)>,
+/// Whether the error is that of an output that takes no more.
+pub(super) fn refused(error: &Error) -> Option<Refused> {
+    let detail = error.detail()?;
+    match detail.strip_prefix(BACKSLASH) {
+        Some(line) => line.parse().ok().map(Refused::Backslash),
+        None => (detail == TOO_LONG).then_some(Refused::TooLong),
+    }
+}
+
+/// What was written so far in a rendering.
+struct Written {
+    bytes: usize,
+    line: usize,
     in_string: bool,
     escaped: bool,
-    pub refused: Option<Refused>,
 }
 
-impl Output {
-    pub fn new() -> Self {
-        Output { out: Vec::new(), value: None, in_string: false, escaped: false, refused: None }
-    }
+fn written<'s>(state: &'s mut State<'_, '_>) -> &'s mut Written {
+    state.get_or_insert_extension_with(|| Written { bytes: 0, line: 1, in_string: false, escaped: false })
+}
 
-    pub fn text(&self) -> &str {
-        // what is written comes as `str` or is ASCII, and is cut nowhere
-        std::str::from_utf8(&self.out).unwrap_or_default()
-    }
-
-    /// The line of the output that is being written, counted from 1.
-    pub fn line(&self) -> usize {
-        1 + self.out.iter().filter(|byte| **byte == b'\n').count()
-    }
-
-    fn take(&mut self, byte: u8) -> Result<(), Refused> {
-        match (byte, self.value.take()) {
-            (END, Some((mark, json))) => self.set_in(mark, &json),
-            (_, Some((mark, mut json))) => {
-                json.push(byte);
-                self.value = Some((mark, json));
+/// The formatter: writes the template's own text as it is, and a value so that it fits there.
+pub(super) fn write(out: &mut minijinja::Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if let Some(Raw(text)) = value.downcast_object_ref::<Raw>() {
+        let so_far = written(state);
+        for byte in text.bytes() {
+            match (so_far.in_string, so_far.escaped, byte) {
+                (true, true, _) => so_far.escaped = false,
+                (true, false, b'\\') => so_far.escaped = true,
+                (_, _, b'"') => so_far.in_string = !so_far.in_string,
+                _ => {}
             }
-            (VALUE | JSON, None) if self.escaped => return Err(Refused::Backslash),
-            (VALUE | JSON, None) => self.value = Some((byte, Vec::new())),
-            (_, None) => {
-                match (self.in_string, self.escaped, byte) {
-                    (true, true, _) => self.escaped = false,
-                    (true, false, b'\\') => self.escaped = true,
-                    (_, _, b'"') => self.in_string = !self.in_string,
-                    _ => {}
-                }
-                self.out.push(byte);
-            }
+            so_far.line += usize::from(byte == b'\n');
         }
-        let pending = self.value.as_ref().map_or(0, |(_, json)| json.len());
-        if self.out.len() + pending > OUTPUT_BYTES_MAX { Err(Refused::TooLong) } else { Ok(()) }
+        return put(out, state, text);
     }
-
-    fn set_in(&mut self, mark: u8, json: &[u8]) {
-        match json {
-            _ if !self.in_string => self.out.extend_from_slice(json),
-            b"null" if mark == VALUE => {}
-            // the inside of a JSON string has its escapes already
-            [b'"', inside @ .., b'"'] if mark == VALUE => self.out.extend_from_slice(inside),
-            _ => {
-                for byte in json {
-                    if matches!(byte, b'"' | b'\\') {
-                        self.out.push(b'\\');
-                    }
-                    self.out.push(*byte);
-                }
-            }
-        }
+    let Written { escaped, line, in_string, .. } = *written(state);
+    if escaped {
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("{BACKSLASH}{line}")));
+    }
+    // what is JSON by the template's own wish is, within a string, a text with quotes in it rather than a string
+    if let Some(json) = value.as_str().filter(|_| value.is_safe()) {
+        return if in_string { put(out, state, &escape(json)) } else { put(out, state, json) };
+    }
+    let json = json_of(state, value)?;
+    // the inside of a JSON string has its escapes already
+    let inside = json.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match (in_string, inside) {
+        (false, _) => put(out, state, &json),
+        (true, Some(inside)) => put(out, state, inside),
+        (true, None) if json == "null" => Ok(()),
+        (true, None) => put(out, state, &escape(&json)),
     }
 }
 
-impl io::Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for byte in bytes {
-            if let Err(refused) = self.take(*byte) {
-                self.refused = Some(refused);
-                return Err(io::ErrorKind::Other.into());
-            }
-        }
-        Ok(bytes.len())
+fn put(out: &mut minijinja::Output<'_>, state: &mut State<'_, '_>, text: &str) -> Result<(), Error> {
+    let so_far = written(state);
+    so_far.bytes += text.len();
+    if so_far.bytes > OUTPUT_BYTES_MAX {
+        return Err(Error::new(ErrorKind::InvalidOperation, TOO_LONG));
     }
+    out.write_str(text).map_err(Error::from)
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+fn escape(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if matches!(c, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
     }
+    text
 }

@@ -136,6 +136,130 @@ fn no_template_takes_much_time_or_memory() {
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 
+/// `n` of everything, in a payload.
+fn payload_of(n: usize) -> String {
+    let list = (0..n).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let map = (0..n).map(|n| format!("\"k{n:06}\":{n}")).collect::<Vec<_>>().join(",");
+    let (text, digits) = ("ab".repeat(n * 8), "1".repeat(n * 16));
+    format!(
+        r#"{{"list":[{list}],"same":[{list}],"map":{{{map}}},"other":{{{map}}},"text":"{text}","twin":"{text}","digits":"{digits}"}}"#
+    )
+}
+
+/// The bytes that a condition works through.
+fn worked(condition: &str, payload: &str) -> usize {
+    let template = Template::compile(&format!("[{{% if {condition} %}}{{% endif %}}]")).expect(condition);
+    let counted = with_subjects(&[event("x", payload)], "Home", |subjects| template.render_counted(&subjects[0]));
+    counted.unwrap_or_else(|e| panic!("{condition}: {e}")).1
+}
+
+#[test]
+fn every_operation_costs_by_the_size_of_what_it_touches() {
+    let (small, large) = (payload_of(100), payload_of(1000));
+    for condition in [
+        "-1 in event.payload.list",
+        "-1 not in event.payload.list",
+        "event.payload.text in event.payload.twin",
+        "'x' in event.payload.text",
+        "event.payload.text in event.payload.map",
+        "event.payload.list in [event.payload.same]",
+        "event.payload.list == event.payload.same",
+        "event.payload.list != event.payload.same",
+        "event.payload.list < event.payload.same",
+        "event.payload.map == event.payload.other",
+        "event.payload.text == event.payload.twin",
+        "event.payload.text <= event.payload.twin",
+        "event.payload.text > event.payload.twin",
+        "'' < event.payload.text <= event.payload.twin",
+        "[event.payload.list] == [event.payload.same]",
+        "event.payload.map[event.payload.text]",
+        "event.payload.text[event.id]",
+        "event.payload.text is startingwith(event.payload.twin)",
+        "event.payload.text is endingwith(event.payload.twin)",
+        "event.payload.list | tojson",
+        "event.payload.map | items",
+        "event.payload.map | tojson",
+        "event.payload.text | upper",
+        "event.payload.text | lower",
+        "event.payload.text | trim",
+        "event.payload.text | length",
+        "event.payload.text | truncate(3)",
+        "event.payload.text | replace('a', 'bb')",
+        "event.payload.text | replace('', 'b')",
+        "event.payload.list | join",
+        "event.payload.list | join(', ')",
+        "event.payload.text | join",
+        "event.payload.digits | int(0)",
+        "event.payload.digits | float",
+    ] {
+        let (few, many) = (worked(condition, &small), worked(condition, &large));
+        assert!(many >= 5 * few && many <= 15 * few, "{condition}: {few} bytes, ten times as large {many}");
+    }
+    // however large the rest is, a look at one part of it costs what that part does
+    for condition in ["event.payload.list[0] == 0", "'k000001' in event.payload.map", "event.payload.text == 1"] {
+        let (few, many) = (worked(condition, &small), worked(condition, &large));
+        assert!(few == many && many < 100, "{condition}: {few} and {many}");
+    }
+}
+
+#[test]
+fn a_comparison_within_loops_ends_the_rendering_before_it_takes_long() {
+    let numbers = |n: usize| (0..n).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let payload =
+        format!(r#"{{"few":[{}],"many":[{}],"text":"{}"}}"#, numbers(3300), numbers(20_000), "ab".repeat(50_000));
+    for condition in [
+        "-1 in event.payload.many",
+        "event.payload.many == event.payload.many",
+        "event.payload.text == event.payload.text",
+        "'c' in event.payload.text",
+        "loop.changed(event.payload.many)",
+        "event.payload[event.payload.text]",
+        "event.payload.text is startingwith(event.payload.text)",
+    ] {
+        let text = format!("[{{% for x in event.payload.few %}}{{% if {condition} %}}{{% endif %}}{{% endfor %}}]");
+        match render(&text, &payload) {
+            Err(TemplateError::Work { line: 1 }) => {}
+            other => panic!("{condition}: {other:?}"),
+        }
+    }
+    let long_name = format!("{{{{ event.{} }}}}", "a".repeat(300));
+    assert!(render(&long_name, KILL).unwrap_err().to_string().contains("a name this long"));
+}
+
+#[test]
+fn comparisons_are_those_of_the_engine() {
+    for (condition, holds) in [
+        ("event.payload.value > 1", true),
+        ("1 < event.payload.who.n", false),
+        ("1 <= event.payload.who.n <= 1", true),
+        ("1 < 2 < 2", false),
+        ("1 == 1.0", true),
+        ("event.payload.tags == ['x', 'y']", true),
+        ("event.payload.tags < ['x', 'z']", true),
+        ("event.payload.who == event.payload.who", true),
+        ("event.payload.nothing == none", false),
+        ("event.payload.nothing is undefined", true),
+        ("event.payload.nothing in event.payload.tags", false),
+        ("'x' in event.payload.nothing", false),
+        ("'x' in event.payload.tags", true),
+        ("'z' not in event.payload.tags", true),
+        ("'n' in event.payload.who", true),
+        ("'kill' in event.type", true),
+        ("1 in 'a1'", true),
+        ("event.payload.tags[1] == 'y'", true),
+        ("event.payload.tags[-1] == 'y'", true),
+        ("event.payload['tags'][event.payload.who.n] == 'y'", true),
+        ("event.payload[event.payload.tags[0]] is undefined", true),
+        ("not event.payload.tags == ['x']", true),
+        ("event.payload.on and event.payload.value >= 250000000.5", true),
+        ("('12' | int) == 12 and ('1.5' | float) == 1.5 and ('z' | int(7)) == 7", true),
+    ] {
+        let text = format!("{{% if {condition} %}}true{{% else %}}false{{% endif %}}");
+        assert_eq!(render(&text, KILL).as_deref(), Ok(if holds { "true" } else { "false" }), "{condition}");
+    }
+    assert!(render("{{ 1 in 2 }}", KILL).unwrap_err().to_string().contains("containment check"));
+}
+
 #[test]
 fn a_template_is_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
