@@ -62,7 +62,8 @@ pub async fn compress(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let may = request.method() == Method::GET;
+    // HEAD says what GET would send, its coding and length too
+    let may = matches!(*request.method(), Method::GET | Method::HEAD);
     let taken = may && takes(request.headers(), Coding::Gzip);
     let mut response = next.call(request).await?.map_into_boxed_body();
     if !may || response.status() != StatusCode::OK || !is_compressible(&response) {

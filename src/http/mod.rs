@@ -9,6 +9,7 @@ mod dead_letters;
 mod events;
 mod family;
 pub mod forwarded;
+pub mod framing;
 pub mod guard;
 pub mod ingest;
 mod login;
@@ -21,6 +22,7 @@ mod pages;
 mod preview;
 pub mod problem;
 pub mod query;
+mod query_names;
 mod realtime;
 mod sources;
 pub mod streams;
@@ -125,13 +127,13 @@ pub fn table() -> Table {
     table.at("/api/v1/login").post(login::exchange, about::tokens::login);
     table.at("/api/event-types").get(events::event_types, about::events::event_types);
     table.at("/api/v1/backup").post(backup::take, about::operations::backup);
-    table.at("/health/live").get(ops::live, about::operations::live);
-    table.at("/health/ready").get(ops::ready, about::operations::ready);
-    table.at("/metrics").get(ops::metrics, about::operations::metrics);
-    table.at("/openapi.json").get(pages::openapi, about::operations::openapi);
-    table.at("/asyncapi.json").get(pages::asyncapi, about::operations::asyncapi);
+    table.at("/health/live").any_query().get(ops::live, about::operations::live);
+    table.at("/health/ready").any_query().get(ops::ready, about::operations::ready);
+    table.at("/metrics").any_query().get(ops::metrics, about::operations::metrics);
+    table.at("/openapi.json").any_query().get(pages::openapi, about::operations::openapi);
+    table.at("/asyncapi.json").any_query().get(pages::asyncapi, about::operations::asyncapi);
     for page in ["/", "/docs", "/{file}", "/{folder:app|vendor}/{file}"] {
-        table.at(page).get(pages::file, about::operations::file);
+        table.at(page).any_query().get(pages::file, about::operations::file);
     }
     table
 }
@@ -229,7 +231,8 @@ fn incoming(table: &mut Table) {
     table.at(at("events/ticket")).post(events::ticket, of_streams::ticket);
     table.at(at("events/history")).get(events::history, of_events::history);
     for address in ["/webhooks/{source}", "/webhook/{source}"] {
-        table.at(address).room(BodyLimit::Batch).post(ingest::take, about::take).get(ingest::asks, about::asks);
+        let address = table.at(address).room(BodyLimit::Batch).any_query();
+        address.post(ingest::take, about::take).get(ingest::asks, about::asks);
     }
 }
 

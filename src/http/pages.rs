@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, VARY};
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
+use parking_lot::Mutex;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::compression::{self, Coding};
@@ -35,9 +37,9 @@ impl File {
     }
 }
 
-/// Bytes that live as long as the program. They are handed to the connection in pieces, so that a client who does not read
+/// Bytes that are shared by all who ask for them. They are handed to the connection in pieces, so that a client who does not read
 /// costs one piece.
-struct Kept(&'static [u8]);
+struct Kept(Bytes);
 
 /// What one piece holds.
 const PIECE_BYTES: usize = 8 * 1024;
@@ -51,9 +53,8 @@ impl MessageBody for Kept {
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         let this = self.get_mut();
-        let (piece, rest) = this.0.split_at(this.0.len().min(PIECE_BYTES));
-        this.0 = rest;
-        Poll::Ready((!piece.is_empty()).then(|| Ok(Bytes::from_static(piece))))
+        let piece = this.0.split_to(this.0.len().min(PIECE_BYTES));
+        Poll::Ready((!piece.is_empty()).then_some(Ok(piece)))
     }
 }
 
@@ -63,9 +64,10 @@ fn kept(
     request: &HttpRequest,
     content_type: &'static str,
     hash: &str,
-    plain: &'static [u8],
-    codings: [(Coding, Option<&'static [u8]>); 2],
+    plain: Bytes,
+    codings: [(Coding, Option<Bytes>); 2],
 ) -> HttpResponse {
+    let varies = codings.iter().any(|(_, bytes)| bytes.is_some());
     let chosen = codings.into_iter().find_map(|(coding, bytes)| {
         let bytes = bytes.filter(|_| compression::takes(request.headers(), coding))?;
         Some(match coding {
@@ -73,14 +75,14 @@ fn kept(
             Coding::Gzip => ("gzip", bytes),
         })
     });
-    let etag = match chosen {
+    let etag = match &chosen {
         Some((coding, _)) => format!("\"{hash}-{coding}\""),
         None => format!("\"{hash}\""),
     };
     let seen = request.headers().get(IF_NONE_MATCH).is_some_and(|seen| names(seen.as_bytes(), &etag));
     let mut answer = if seen { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((ETAG, etag)).insert_header((CACHE_CONTROL, "no-cache"));
-    if codings.iter().any(|(_, bytes)| bytes.is_some()) {
+    if varies {
         answer.insert_header((VARY, "Accept-Encoding"));
     }
     if seen {
@@ -110,7 +112,8 @@ pub async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let name = page.map_or(path.trim_start_matches('/'), |(_, name)| name);
     let file = File::find(name).ok_or_else(|| Problem::new(Code::NotFound, format!("There is nothing at {path}")))?;
     let codings = [(Coding::Brotli, file.brotli), (Coding::Gzip, file.gzip)];
-    let mut answer = kept(&request, content_type(name), file.hash, file.plain, codings);
+    let codings = codings.map(|(coding, bytes)| (coding, bytes.map(Bytes::from_static)));
+    let mut answer = kept(&request, content_type(name), file.hash, Bytes::from_static(file.plain), codings);
     for (name, value) in
         [("content-security-policy", POLICY), ("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]
     {
@@ -119,39 +122,86 @@ pub async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Ok(answer)
 }
 
-/// A document that is made once.
+/// A document that is made once, but for the addresses at which the server is reached.
 struct Document {
-    hash: String,
-    plain: Vec<u8>,
-    /// None only when there was no memory for it.
-    gzip: Option<Vec<u8>>,
+    before: String,
+    after: String,
+    hash: [u8; 32],
+    forms: Mutex<Vec<Form>>,
 }
 
+/// A document with the addresses of a request in it.
+#[derive(Clone)]
+struct Form {
+    servers: String,
+    hash: String,
+    plain: Bytes,
+    /// None where the form is not kept.
+    gzip: Option<Bytes>,
+}
+
+/// Forms that are kept: one, unless clients reach the server by several names. Others are made for each request.
+const FORMS_MAX: usize = 8;
+/// Stands where the addresses are put in.
+const SERVERS: &str = "\u{0}servers";
+
 impl Document {
-    fn of(document: &serde_json::Value) -> Document {
-        let plain = document.to_string().into_bytes();
-        let hash = Sha256::digest(&plain)[..16].iter().map(|b| format!("{b:02x}")).collect();
-        let gzip = compression::by_gzip(&plain);
-        let gzip = gzip.inspect_err(|e| log::warn!("an API document is not kept compressed: {e}")).ok();
-        Document { hash, plain, gzip }
+    fn of(mut document: Value) -> Document {
+        document["servers"] = SERVERS.into();
+        let text = document.to_string();
+        // it was put there just now
+        let (before, after) = text.split_once(&Value::from(SERVERS).to_string()).expect("a place for the servers");
+        let hash = Sha256::digest(&text).into();
+        Document { before: before.into(), after: after.into(), hash, forms: Mutex::default() }
     }
 
-    fn answer(&'static self, request: &HttpRequest) -> HttpResponse {
-        let codings = [(Coding::Brotli, None), (Coding::Gzip, self.gzip.as_deref())];
-        kept(request, "application/json", &self.hash, &self.plain, codings)
+    fn form(&self, servers: &Value) -> Form {
+        let servers = servers.to_string();
+        let is_full = {
+            let forms = self.forms.lock();
+            if let Some(form) = forms.iter().find(|form| form.servers == servers) {
+                return form.clone();
+            }
+            forms.len() == FORMS_MAX
+        };
+        let hash = Sha256::new().chain_update(self.hash).chain_update(&servers).finalize();
+        let hash = hash[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let plain: Bytes = [&*self.before, &*servers, &*self.after].concat().into();
+        if is_full {
+            return Form { servers, hash, plain, gzip: None };
+        }
+        let gzip = compression::by_gzip(&plain);
+        let gzip = gzip.inspect_err(|e| log::warn!("an API document is not kept compressed: {e}")).ok();
+        let form = Form { servers, hash, plain, gzip: gzip.map(Bytes::from) };
+        let mut forms = self.forms.lock();
+        if forms.len() < FORMS_MAX {
+            forms.push(form.clone());
+        }
+        form
+    }
+
+    fn answer(&self, request: &HttpRequest, servers: &Value) -> HttpResponse {
+        let Form { hash, plain, gzip, .. } = self.form(servers);
+        let codings = [(Coding::Brotli, None), (Coding::Gzip, gzip)];
+        kept(request, "application/json", &hash, plain, codings)
     }
 }
 
 /// `GET /openapi.json`
-pub async fn openapi(request: HttpRequest) -> HttpResponse {
-    static MADE: LazyLock<Document> = LazyLock::new(|| Document::of(&super::openapi::document(&super::table())));
-    MADE.answer(&request)
+pub async fn openapi(context: web::Data<super::Context>, request: HttpRequest) -> HttpResponse {
+    static MADE: LazyLock<Document> = LazyLock::new(|| Document::of(super::openapi::document(&super::table())));
+    // who reads the document knows the scheme and host, which a proxy may have changed; a public address is sure
+    let url = match &context.settings.server.public_url {
+        Some(url) => url.clone(),
+        None => context.proxies.prefix(&request) + "/",
+    };
+    MADE.answer(&request, &super::openapi::servers(&url))
 }
 
 /// `GET /asyncapi.json`
-pub async fn asyncapi(request: HttpRequest) -> HttpResponse {
-    static MADE: LazyLock<Document> = LazyLock::new(|| Document::of(&super::asyncapi::document()));
-    MADE.answer(&request)
+pub async fn asyncapi(context: web::Data<super::Context>, request: HttpRequest) -> HttpResponse {
+    static MADE: LazyLock<Document> = LazyLock::new(|| Document::of(super::asyncapi::document()));
+    MADE.answer(&request, &super::asyncapi::servers(&context.base_url(&request)))
 }
 
 /// Whether an `If-None-Match` names the tag. A proxy that compresses weakens the tags that it passes on (RFC 9110, 13.1.2).
@@ -190,7 +240,7 @@ mod tests {
     #[test]
     fn a_kept_file_comes_whole_in_small_pieces() {
         let script = File::find("vendor/swagger-ui-bundle.js").expect("it is there");
-        let mut body = Kept(script.plain);
+        let mut body = Kept(Bytes::from_static(script.plain));
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut whole = Vec::new();
         while let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut body).poll_next(&mut context) {

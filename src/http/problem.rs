@@ -70,6 +70,7 @@ codes! {
     InvalidCursor "INVALID_CURSOR" "invalid_cursor" 400;
     InvalidFilter "INVALID_FILTER" "invalid_filter" 400;
     InvalidParameter "INVALID_PARAMETER" "invalid_parameter" 400;
+    UnknownParameter "UNKNOWN_PARAMETER" "unknown_parameter" 400;
     Unauthorized "UNAUTHORIZED" "unauthorized" 401;
     Forbidden "FORBIDDEN" "forbidden" 403;
     OriginForbidden "ORIGIN_FORBIDDEN" "origin_forbidden" 403;

@@ -1,8 +1,8 @@
 //! What stands in a URL's query and in a body, read strictly.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::bodies;
 use super::problem::{Code, Problem};
+use super::query_names::QueryNames;
 
 /// Most entries of a page of a list, and how many it has unless the request says otherwise.
 pub const PAGE_MAX: usize = 1000;
@@ -32,25 +33,28 @@ impl FromRequest for Pairs {
     }
 }
 
-/// Names that may stand in a query more than once, and then mean all their values.
-const REPEATABLE: [&str; 2] = ["events", "path_prefix"];
-
 impl Pairs {
+    /// The pairs of the query, each under the name that it has inside, whatever spelling was used.
+    ///
+    /// # Errors
+    /// The query cannot be read, or the address knows no parameter of that name.
     pub fn of(request: &HttpRequest) -> Result<Pairs, Problem> {
+        if request.query_string().is_empty() {
+            return Ok(Pairs(Vec::new()));
+        }
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
         let unreadable = |_| Problem::new(Code::BadRequest, "The query is not percent-encoded UTF-8");
-        pairs.map_err(unreadable).and_then(|pairs| Pairs(pairs.into_inner()).once_each())
+        let pairs = pairs.map_err(unreadable)?.into_inner();
+        match request.app_data::<Arc<QueryNames>>() {
+            Some(names) => Ok(Pairs(names.understand(request.method(), pairs)?)),
+            // others than clients of the API send here, and put into a query what they like
+            None => Ok(Pairs(pairs)),
+        }
     }
 
-    /// A name that stands there twice would have one of its values ignored, so it is an error.
-    fn once_each(self) -> Result<Pairs, Problem> {
-        let mut seen = HashSet::new();
-        for (name, _) in &self.0 {
-            if !seen.insert(name) && !REPEATABLE.contains(&name.as_str()) {
-                return Err(Problem::parameter(name, "it stands in the query more than once; give it once"));
-            }
-        }
-        Ok(self)
+    /// All values of a name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {

@@ -1,16 +1,18 @@
 //! Opening a stream, the same for every family: credential or ticket, filter, cursor, slot, and only then a header.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
-use actix_web::web::Payload;
+use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use actors::feed::frame::{Carrier, Encoding};
 use actors::model::access::{Principal, Scope};
 use actors::model::catalogue;
 use actors::model::event::ChannelNo;
-use actors::model::filter::{FilterSpec, optional_names};
-use actors::model::id::EventId;
+use actors::model::filter::{Filter, FilterSpec, optional_names};
+use actors::model::id::{EventId, MalformedId};
 use actors::streams::session::{Opening, StreamTarget};
 use actors::streams::tickets::Grant;
 use actors::streams::{Socket, websocket};
@@ -22,6 +24,7 @@ use super::family::ApiFamily;
 use super::guard;
 use super::problem::{Code, Problem};
 use super::query::Pairs;
+use super::query_names::CURSOR;
 
 /// Who wants the stream: a principal, by a credential or by a ticket that is still to be spent.
 struct Visitor {
@@ -67,14 +70,22 @@ fn target(request: &HttpRequest, visitor: &Visitor) -> Result<StreamTarget, Prob
     if target.no() == grant.channel { Ok(target) } else { Err(Problem::bad_ticket()) }
 }
 
-/// Everything up to the slot. The ticket is spent by a request that passes all else, and given back when there is no
-/// slot for it.
-async fn admit(
+/// A request for a stream that has passed every check that takes nothing.
+struct Wanted {
+    visitor: Visitor,
+    target: StreamTarget,
+    filter: Filter,
+    unknown_events: Vec<String>,
+    cursor: Option<EventId>,
+    encoding: Encoding,
+}
+
+/// Everything but the ticket's use and the slot.
+async fn wanted(
     request: &HttpRequest,
     pairs: &Pairs,
     carrier: impl FnOnce(&StreamTarget) -> Result<Carrier, Problem>,
-) -> Result<Opening, Problem> {
-    let (context, family) = (guard::context(request), ApiFamily::of(request));
+) -> Result<Wanted, Problem> {
     let visitor = visitor(request, pairs).await?;
     let target = target(request, &visitor)?;
     let grant = visitor.ticket.as_ref().map(|(_, grant)| grant);
@@ -89,7 +100,16 @@ async fn admit(
     // a ticket that was made for a cursor goes on from there and from nowhere else
     let asked = cursor(request.headers(), pairs)?;
     let cursor = grant.and_then(|grant| grant.cursor).or(asked);
-    let encoding = Encoding { envelope: family.envelope(), carrier: carrier(&target)? };
+    let encoding = Encoding { envelope: ApiFamily::of(request).envelope(), carrier: carrier(&target)? };
+    let unknown_events = spec.unknown_events(catalogue::knows);
+    Ok(Wanted { visitor, target, filter, unknown_events, cursor, encoding })
+}
+
+/// Takes the ticket and the slot. The ticket is spent by a request that has passed all else, and given back when there is
+/// no slot for it.
+async fn admit(request: &HttpRequest, wanted: Wanted) -> Result<Opening, Problem> {
+    let (context, family) = (guard::context(request), ApiFamily::of(request));
+    let Wanted { visitor, target, filter, unknown_events, cursor, encoding } = wanted;
     let spent = match &visitor.ticket {
         Some((ticket, _)) => {
             // before it is spent: whoever comes with it a moment later is not guessing
@@ -107,16 +127,8 @@ async fn admit(
             return Err(Problem::no_slot(refusal, family, &context.settings.limits));
         }
     };
-    Ok(Opening {
-        target,
-        principal: visitor.principal,
-        filter,
-        unknown_events: spec.unknown_events(catalogue::knows),
-        cursor,
-        encoding,
-        slot,
-        socket: socket(request),
-    })
+    let socket = socket(request);
+    Ok(Opening { target, principal: visitor.principal, filter, unknown_events, cursor, encoding, slot, socket })
 }
 
 /// The connection's, or the part of it that a stream of HTTP/2 has.
@@ -125,23 +137,28 @@ fn socket(request: &HttpRequest) -> Option<Socket> {
     request.conn_data::<Socket>().cloned().or_else(of_stream)
 }
 
-/// The header wins over the query, because a browser that reconnects repeats the query it began with.
+/// The header wins over the query, because a browser that reconnects repeats the query it began with. Polyfills that
+/// cannot send the header put the id of the last event behind that query, so the newest of several counts.
 fn cursor(headers: &HeaderMap, pairs: &Pairs) -> Result<Option<EventId>, Problem> {
-    let header = match headers.get("last-event-id") {
-        Some(value) => Some(value.to_str().map_err(|_| actors::model::id::MalformedId)?),
-        None => None,
-    };
-    let query = || ["last_event_id", "lastEventId", "since"].into_iter().find_map(|name| pairs.get(name));
-    match header.filter(|text| !text.is_empty()).or_else(query) {
-        Some("") | None => Ok(None),
-        Some(text) => Ok(Some(text.parse()?)),
+    let mut by_header = Vec::new();
+    for value in headers.get_all("last-event-id") {
+        // a proxy may have put several fields into one (RFC 9110, 5.3)
+        by_header.extend(value.to_str().map_err(|_| MalformedId)?.split(','));
     }
+    let (by_header, by_query) = (newest(by_header)?, newest(pairs.all(CURSOR))?);
+    Ok(by_header.or(by_query))
 }
 
-/// `GET .../events/stream` (WHATWG HTML 9.2).
+/// The newest of these cursors; an empty text is none.
+fn newest<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Option<EventId>, MalformedId> {
+    let given = texts.into_iter().map(str::trim).filter(|text| !text.is_empty());
+    given.map(str::parse).try_fold(None, |newest, id| Ok(newest.max(Some(id?))))
+}
+
+/// `GET .../events/stream` (WHATWG HTML 9.2). HEAD says whether it would open, and takes nothing.
 pub async fn sse(request: HttpRequest, pairs: Pairs) -> Result<HttpResponse, Problem> {
     let context = guard::context(&request);
-    let opening = admit(&request, &pairs, |target| {
+    let wanted = wanted(&request, &pairs, |target| {
         let by_query = pairs.flag("event_names")?;
         let by_channel = match target {
             StreamTarget::Channel(channel) => channel.event_names,
@@ -150,26 +167,36 @@ pub async fn sse(request: HttpRequest, pairs: Pairs) -> Result<HttpResponse, Pro
         let named = by_query.or(by_channel).unwrap_or(context.settings.sse.event_names);
         Ok(if named { Carrier::SseNamed } else { Carrier::Sse })
     });
-    let body = context.hub.stream(opening.await?).await;
-    let body = body.ok_or_else(|| Problem::new(Code::Unavailable, "The server is stopping or starting; reconnect"))?;
-    Ok(HttpResponse::Ok()
+    let wanted = wanted.await?;
+    let mut answer = HttpResponse::Ok();
+    answer
         .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "no-cache, no-transform"))
-        .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(body))
+        .insert_header(("X-Accel-Buffering", "no"));
+    if request.method() == Method::HEAD {
+        let room = context.hub.slot_is_free(wanted.target.no(), &wanted.visitor.principal);
+        room.map_err(|full| Problem::no_slot(full, ApiFamily::of(&request), &context.settings.limits))?;
+        return Ok(answer.streaming(futures_util::stream::empty::<Result<Bytes, Infallible>>()));
+    }
+    let body = context.hub.stream(admit(&request, wanted).await?).await;
+    let body = body.ok_or_else(|| Problem::new(Code::Unavailable, "The server is stopping or starting; reconnect"))?;
+    Ok(answer.streaming(body))
 }
 
 /// `GET .../events/ws` (RFC 6455).
 pub async fn websocket(request: HttpRequest, pairs: Pairs, payload: Payload) -> Result<HttpResponse, Problem> {
     let context = guard::context(&request);
-    let opening = admit(&request, &pairs, |_| {
+    if request.method() == Method::HEAD {
+        return Err(websocket::UpgradeError::NotAnUpgrade.into());
+    }
+    let wanted = wanted(&request, &pairs, |_| {
         if !websocket::is_upgrade(&request) {
             return Err(websocket::UpgradeError::NotAnUpgrade.into());
         }
         origin_allowed(&request)?;
         Ok(Carrier::WebSocket)
     });
-    let opening = opening.await?;
+    let opening = admit(&request, wanted.await?).await?;
     bodies::lift_bounds(&request);
     Ok(context.hub.upgrade(&request, payload, opening).await?)
 }

@@ -2,10 +2,11 @@
 //! server's routes and the document are both made from it, so that neither knows an address that the other does not.
 
 use actix_web::http::Method;
-use actix_web::{FromRequest, Handler, Responder, Route, web};
+use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
 
 use super::openapi::About;
 use super::query::BodyBytes;
+use super::query_names;
 use crate::settings::Limits;
 
 /// What may be sent to an address.
@@ -37,6 +38,8 @@ pub struct Address {
     /// As actix reads it: `{name}`, or `{name:regex}`.
     pub pattern: String,
     pub entries: Vec<Entry>,
+    /// Whether its query may hold whatever the client likes.
+    pub any_query: bool,
     room: BodyLimit,
 }
 
@@ -47,7 +50,8 @@ pub struct Table {
 
 impl Table {
     pub fn at(&mut self, pattern: impl Into<String>) -> &mut Address {
-        self.addresses.push(Address { pattern: pattern.into(), entries: Vec::new(), room: BodyLimit::Request });
+        let (pattern, entries) = (pattern.into(), Vec::new());
+        self.addresses.push(Address { pattern, entries, any_query: false, room: BodyLimit::Request });
         // it was pushed just now
         self.addresses.last_mut().expect("an address")
     }
@@ -56,8 +60,11 @@ impl Table {
     pub fn serve(self, config: &mut web::ServiceConfig, limits: &Limits) {
         for address in self.addresses {
             let bytes = address.room.bytes(limits);
-            let resource =
-                web::resource(address.pattern).app_data(web::PayloadConfig::new(bytes)).app_data(BodyBytes(bytes));
+            let mut resource = web::resource(address.pattern.as_str());
+            resource = resource.app_data(web::PayloadConfig::new(bytes)).app_data(BodyBytes(bytes));
+            if let Some(names) = query_names::of_pattern(&address.pattern) {
+                resource = resource.app_data(names);
+            }
             config.service(address.entries.into_iter().fold(resource, |resource, entry| resource.route(entry.route)));
         }
     }
@@ -66,6 +73,12 @@ impl Table {
 impl Address {
     pub fn room(&mut self, room: BodyLimit) -> &mut Address {
         self.room = room;
+        self
+    }
+
+    /// Who asks here is no client of the API, and puts into the query what it likes.
+    pub fn any_query(&mut self) -> &mut Address {
+        self.any_query = true;
         self
     }
 
@@ -108,7 +121,12 @@ impl Address {
     where
         A: FromRequest + 'static,
     {
-        let route = web::method(method.clone()).to(handler);
+        let route = match method {
+            // RFC 9110, 9.3.2; the body is left out when the answer is framed
+            Method::GET => web::route().guard(guard::Any(guard::Get()).or(guard::Head())),
+            _ => web::method(method.clone()),
+        };
+        let route = route.to(handler);
         self.entries.push(Entry { method, about, route });
         self
     }

@@ -6,7 +6,8 @@ dark.addEventListener('change', follow);
 follow();
 
 SwaggerUIBundle({
-  url: '/openapi.json',
+  // relative, so that a proxy may serve all of this below a path
+  url: 'openapi.json',
   dom_id: '#api',
   deepLinking: true,
   displayRequestDuration: true,

@@ -1,6 +1,7 @@
 // The API reference at /docs: Swagger UI over the server's own document, under the policy that lets nothing else in.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
+import { createServer, request } from "node:http";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 import { Stentor } from "../clients/stentor.mjs";
@@ -55,3 +56,33 @@ for (const colorScheme of ["light", "dark"]) {
     assert.deepEqual(complaints, []);
   });
 }
+
+test("below the path of a proxy that strips it, the pages find all they need and the reference asks there", async (t) => {
+  const proxy = createServer((from, to) => {
+    if (!from.url.startsWith("/live/")) return to.writeHead(404).end();
+    const headers = { ...from.headers, "x-forwarded-prefix": "/live" };
+    const on = request({ port: server.port, path: from.url.slice("/live".length), method: from.method, headers }, (answer) => {
+      to.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(to);
+    });
+    from.pipe(on);
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.after(() => proxy.closeAllConnections() ?? proxy.close());
+  const base = `http://127.0.0.1:${proxy.address().port}/live`;
+  const context = await browser.newContext();
+  context.setDefaultTimeout(20_000);
+  t.after(() => context.close());
+  for (const [path, found] of [["/docs", ".opblock-tag"], ["/", "h1"]]) {
+    const page = await context.newPage();
+    const lost = [];
+    page.on("response", (answer) => answer.status() === 404 && lost.push(answer.url()));
+    await page.goto(`${base}${path}`);
+    await page.locator(found).first().waitFor();
+    assert.deepEqual(lost, []);
+  }
+  const page = context.pages()[0];
+  assert.match(await page.locator(".servers").innerText(), /\/live\//);
+  await page.getByRole("link", { name: "Dashboard" }).click();
+  await page.waitForURL(`${base}/`);
+});

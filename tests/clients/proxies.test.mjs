@@ -181,6 +181,26 @@ describe("nginx", { skip: !isInstalled("nginx") }, () => {
     socket.close();
   });
 
+  test("with HTTP/1.0 towards the server, nginx's default, streams and NDJSON come through as they are", async (t) => {
+    const [server, proxy] = await behind(t, Nginx, { httpVersion: "1.0" });
+    const map = await server.map("old");
+    const stream = await open(proxy.url, map, "stream");
+    await until("the stream begins", () => stream.frames.length === 1, PATIENCE_MS);
+    assert.match(stream.frames[0], /^event: connected\nid: /);
+    for (let n = 2; n <= 4; n += 1) {
+      await server.publish(map, { type: "add_system", payload: { n } });
+      await until(`event ${n} is there`, () => stream.frames.length === n, PATIENCE_MS);
+    }
+    const events = Array.from({ length: 1000 }, (_, n) => ({ type: "map_kill", payload: { n, filler: "x".repeat(200) } }));
+    for (let batch = 0; batch < 3; batch += 1) await server.publish(map, events);
+    const headers = { Authorization: `Bearer ${map.token}`, Accept: "application/x-ndjson" };
+    const lines = (await (await fetch(proxy.url + map.path, { headers })).text()).trimEnd().split("\n");
+    assert.deepEqual(lines, await server.history(map));
+    assert.equal(lines.length, 3003);
+    await until("all are there by stream", () => stream.frames.length === 3004);
+    stream.close();
+  });
+
   test("a reader that takes nothing does not make nginx keep the stream on its disk", async (t) => {
     const [server, proxy] = await behind(t, Nginx);
     const map = await server.map("slow");

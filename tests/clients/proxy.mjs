@@ -60,7 +60,7 @@ class Proxy {
 
 export class Nginx extends Proxy {
   /** nginx before a server, by TLS and HTTP/2 as the page has it (`tls`), and in the open (`url`). */
-  static async start(server, { readTimeout = "75s" } = {}) {
+  static async start(server, { readTimeout = "75s", httpVersion = "1.1" } = {}) {
     const proxy = new Nginx();
     const [tlsPort, port] = [await freePort(), await freePort()];
     const at = (name) => join(proxy.folder, name);
@@ -76,6 +76,7 @@ export class Nginx extends Proxy {
       ["/etc/ssl/events.example.org.key", at("key")],
       ["/var/log/nginx/stentor.log", at("access.log")],
       ["proxy_read_timeout 75s;", `proxy_read_timeout ${readTimeout};`],
+      ["proxy_http_version 1.1;", `proxy_http_version ${httpVersion};`],
     ]);
     const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((of) => `${of}_temp_path ${at(of)};`);
     writeFileSync(

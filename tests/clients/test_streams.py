@@ -1,5 +1,6 @@
 """httpx-sse and websockets, as Python bots use them, against the real server."""
 
+import gzip
 import json
 import signal
 import threading
@@ -88,6 +89,27 @@ class Streams(unittest.TestCase):
         self.assertEqual([json.loads(text)["payload"]["n"] for text in stored], list(range(1, total + 2)))
         for reader in readers:
             self.assertEqual(reader.events, stored, type(reader).__name__)
+
+    def test_httpx_and_websockets_are_answered_as_they_ask(self):
+        server = Stentor()
+        self.addCleanup(server.stop)
+        map = server.map("asks")
+        headers = {"Authorization": f"Bearer {map['token']}"}
+        with httpx.Client(base_url=server.url, headers=headers, timeout=10) as client:
+            events = "/api/maps/asks/events"
+            body = "\ufeff" + json.dumps([{"type": "add_system", "payload": {"wei": 2**200}}, {"type": "map_kill"}])
+            packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            made = client.post(events, content=gzip.compress(body.encode()), headers=packed)
+            self.assertEqual(made.status_code, 201, made.text)
+            page = client.get(events, params={"events[]": ["add_system"]}).json()
+            self.assertEqual([event["payload"] for event in page["data"]], [{"wei": 2**200}])
+            for path in ["/health/ready", "/docs", events, f"{events}/stream", "/asyncapi.json"]:
+                head = client.head(path)
+                self.assertEqual((head.status_code, head.content), (200, b""), path)
+            self.assertEqual(client.head(f"{events}/ws").status_code, 426)
+        url = f"ws://127.0.0.1:{server.port}/api/maps/asks/events/ws"
+        with connect(url, additional_headers=headers, subprotocols=["json", "stentor.v1"]) as connection:
+            self.assertEqual(connection.subprotocol, "stentor.v1")
 
 
 if __name__ == "__main__":

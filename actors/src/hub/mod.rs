@@ -147,6 +147,14 @@ impl Hub {
         self.rooms.streams.slot(channel, principal)
     }
 
+    /// Whether there is such a place now; nothing is taken.
+    ///
+    /// # Errors
+    /// Which limit would be passed.
+    pub fn slot_is_free(&self, channel: ChannelNo, principal: &Principal) -> Result<(), StreamRefusal> {
+        self.rooms.streams.slot_is_free(channel, principal)
+    }
+
     /// Opens an SSE stream. None while the channel cannot be reached, which passes within a second.
     pub async fn stream(
         &self,

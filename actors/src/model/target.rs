@@ -64,6 +64,8 @@ pub enum TargetError {
     Fragment,
     #[error("the url has port 0, which nobody listens on; name another port")]
     PortZero,
+    #[error("{host} means this machine (RFC 6761, 6.3), which is not allowed; {}", Rule::Loopback.remedy())]
+    Local { host: String },
     #[error("{address} is not allowed ({rule}); {}", rule.remedy())]
     Forbidden { address: IpAddr, rule: Rule },
 }
@@ -150,6 +152,9 @@ impl Policy {
             Some(Host::Ipv6(v6)) => (v6.to_string(), Some(IpAddr::V6(v6))),
             None => return malformed("it has no host"),
         };
+        if address.is_none() && is_local(&host) && !self.opens_loopback() {
+            return Err(TargetError::Local { host });
+        }
         let port = url.port_or_known_default().unwrap_or(0);
         if port == 0 {
             return Err(TargetError::PortZero);
@@ -164,6 +169,11 @@ impl Policy {
             return Err(TargetError::TooLong);
         }
         Ok(Target { url, host, port, https, authority, address })
+    }
+
+    /// Whether some address of the loopback is open, so that a name of it may be meant.
+    fn opens_loopback(&self) -> bool {
+        self.dev || self.allow_networks.iter().any(|net| is_single(net) && net.addr().is_loopback())
     }
 
     /// Judges one address that a delivery would dial.
@@ -202,6 +212,24 @@ fn name_is_valid(name: &str) -> bool {
     bare.len() <= 253
         && bare.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(letter))
         && bare.bytes().any(|b| b.is_ascii_alphanumeric())
+}
+
+/// Names that systems give to the loopback in their files of hosts, beside those of RFC 6761.
+const LOCAL: [&str; 7] = [
+    "localhost.localdomain",
+    "localhost4",
+    "localhost4.localdomain4",
+    "localhost6",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "ip6-loopback",
+];
+
+/// Whether a name of the DNS means the loopback wherever it is resolved: `localhost` and what stands below it (RFC 6761, 6.3),
+/// with a dot of the root at its end or without.
+fn is_local(name: &str) -> bool {
+    let bare = name.trim_end_matches('.').to_ascii_lowercase();
+    bare == "localhost" || bare.ends_with(".localhost") || LOCAL.contains(&bare.as_str())
 }
 
 /// The rule that closes the address to a policy which opens nothing; none for the public internet.

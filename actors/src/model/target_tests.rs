@@ -285,3 +285,23 @@ proptest! {
         let _ = Policy::default().judge_url(&format!("https://{text}"));
     }
 }
+
+#[test]
+fn a_name_of_the_loopback_is_closed_unless_the_loopback_is_open() {
+    let policy = |networks: &[&str], dev| Policy {
+        allow_networks: networks.iter().map(|text| network(text).expect("a network")).collect(),
+        dev,
+        ..Policy::default()
+    };
+    for url in ["https://localhost/", "https://localhost./", "https://LOCALHOST.:8443/", "https://a.localhost./x"] {
+        let closed = |policy: Policy| matches!(policy.judge_url(url), Err(TargetError::Local { .. }));
+        assert!(closed(Policy::default()) && closed(policy(&["127.0.0.0/8", "10.0.0.1"], false)), "{url}");
+        assert!(
+            policy(&["127.0.0.1"], false).judge_url(url).is_ok() && policy(&[], true).judge_url(url).is_ok(),
+            "{url}"
+        );
+    }
+    for url in ["https://localhost.example.com/", "https://mylocalhost/", "https://localhosts./"] {
+        assert!(Policy::default().judge_url(url).is_ok(), "{url}");
+    }
+}

@@ -113,6 +113,14 @@ impl Streams {
         self.slots.take(channel, &principal.id)
     }
 
+    /// Whether there is such a place now.
+    ///
+    /// # Errors
+    /// Which limit would be passed.
+    pub fn slot_is_free(&self, channel: ChannelNo, principal: &Principal) -> Result<(), StreamRefusal> {
+        self.slots.room(channel, &principal.id)
+    }
+
     /// Ends the streams of a channel that was deleted. Does not wait for them.
     pub fn close_channel(&self, no: ChannelNo) {
         self.shards.tell(CloseChannel { no });

@@ -44,20 +44,35 @@ impl Slots {
     /// Which limit would be passed.
     pub fn take(self: &Arc<Self>, channel: ChannelNo, token: &Arc<str>) -> Result<Slot, StreamRefusal> {
         let mut counts = self.counts.lock();
-        let full = |used: usize, limit: usize| limit > 0 && used >= limit;
-        if full(counts.total, self.limits.total) {
-            return Err(StreamRefusal::Total);
-        }
-        if full(counts.channels.get(&channel).copied().unwrap_or(0), self.limits.per_channel) {
-            return Err(StreamRefusal::Channel);
-        }
-        if full(counts.tokens.get(token).copied().unwrap_or(0), self.limits.per_token) {
-            return Err(StreamRefusal::Token);
-        }
+        counts.room(&self.limits, channel, token)?;
         counts.total += 1;
         *counts.channels.entry(channel).or_default() += 1;
         *counts.tokens.entry(token.clone()).or_default() += 1;
         Ok(Slot { slots: self.clone(), channel, token: token.clone() })
+    }
+
+    /// Whether [`Slots::take`] would find a slot now. Nothing is taken.
+    ///
+    /// # Errors
+    /// Which limit would be passed.
+    pub fn room(&self, channel: ChannelNo, token: &Arc<str>) -> Result<(), StreamRefusal> {
+        self.counts.lock().room(&self.limits, channel, token)
+    }
+}
+
+impl Counts {
+    fn room(&self, limits: &SlotLimits, channel: ChannelNo, token: &Arc<str>) -> Result<(), StreamRefusal> {
+        let full = |used: usize, limit: usize| limit > 0 && used >= limit;
+        if full(self.total, limits.total) {
+            return Err(StreamRefusal::Total);
+        }
+        if full(self.channels.get(&channel).copied().unwrap_or(0), limits.per_channel) {
+            return Err(StreamRefusal::Channel);
+        }
+        if full(self.tokens.get(token).copied().unwrap_or(0), limits.per_token) {
+            return Err(StreamRefusal::Token);
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +116,9 @@ mod tests {
         assert_eq!(slots.take(ChannelNo(1), &a).err(), Some(StreamRefusal::Token));
         let second = slots.take(ChannelNo(1), &b).expect("another token's slot");
         assert_eq!(slots.take(ChannelNo(1), &"c".into()).err(), Some(StreamRefusal::Channel));
+        assert_eq!(slots.room(ChannelNo(1), &"c".into()), Err(StreamRefusal::Channel));
         drop((first, second));
+        assert_eq!(slots.room(ChannelNo(1), &a), Ok(()));
         assert!(slots.take(ChannelNo(1), &a).is_ok());
     }
 }

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, StreamHandler};
-use actix_web::http::header::SEC_WEBSOCKET_KEY;
+use actix_web::http::Version;
+use actix_web::http::header::{HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use actix_web::web::Payload;
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
@@ -45,7 +46,9 @@ pub enum UpgradeError {
 pub fn is_upgrade(request: &HttpRequest) -> bool {
     // the codec's own check does not look into the key, which is 16 bytes as base64 (RFC 6455, 4.2.1)
     let key = request.headers().get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key.as_bytes()).ok());
-    key.is_some_and(|key| key.len() == 16) && ws::handshake(request).is_ok()
+    // and 4.1: the version of HTTP is 1.1 at least
+    let is_new = request.version() >= Version::HTTP_11;
+    is_new && key.is_some_and(|key| key.len() == 16) && ws::handshake(request).is_ok()
 }
 
 /// The context of an actor that reads a WebSocket client: the stream is what the actor writes. `make` gets the verdict over
@@ -108,6 +111,20 @@ where
     ctx.stop();
 }
 
+/// The name of what is spoken here, for clients that want it said.
+const PROTOCOL: &str = "stentor.v1";
+
+/// The subprotocol of the session: our own if the client offers it, else its first, because a browser fails a connection that
+/// takes none of those that it offered (RFC 6455, 4.1). What is no token (RFC 9110, 5.6.2) is passed over.
+fn subprotocol(request: &HttpRequest) -> Option<HeaderValue> {
+    let fields = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).filter_map(|field| field.to_str().ok());
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let offered = fields.flat_map(|field| field.split(',')).map(str::trim);
+    let offered: Vec<_> = offered.filter(|name| !name.is_empty() && name.bytes().all(token)).collect();
+    let taken = offered.iter().find(|name| **name == PROTOCOL).or(offered.first())?;
+    HeaderValue::from_str(taken).ok()
+}
+
 /// Answers the handshake; the response's body is the session.
 ///
 /// # Errors
@@ -120,6 +137,9 @@ pub async fn upgrade(
 ) -> Result<HttpResponse, UpgradeError> {
     let mut response = ws::handshake(request).map_err(|_| UpgradeError::NotAnUpgrade)?;
     let opened = open(streams, opening, true).await.ok_or(UpgradeError::Unavailable)?;
+    if let Some(protocol) = subprotocol(request) {
+        response.insert_header((SEC_WEBSOCKET_PROTOCOL, protocol));
+    }
     let gap = opened.start.gap.map(|gap| gap.text(opened.encoding.envelope));
     let (session, opening) = (opened.session.clone(), Some(opened.connected.clone()));
     let actor = context(payload, CLIENT_LIMITS, |verdict| WebSocketSession { session, verdict, opening, gap });

@@ -41,14 +41,26 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "defaultContentType": "application/json",
-        "servers": {
-            "http": { "host": "127.0.0.1:8080", "protocol": "http", "description": "Server-Sent Events. With `server.tls` by https." },
-            "websocket": { "host": "127.0.0.1:8080", "protocol": "ws", "description": "WebSocket. With `server.tls` by wss." },
-        },
+        "servers": servers("http://127.0.0.1:8080"),
         "channels": parts.channels,
         "operations": parts.operations,
         "components": { "messages": parts.messages, "schemas": parts.schemas },
     })
+}
+
+/// Where the server is reached, from its address without a slash at the end.
+pub fn servers(base_url: &str) -> Value {
+    let (scheme, rest) = base_url.split_once("://").unwrap_or(("http", base_url));
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let server = |protocol: &str, description: &str| {
+        let protocol = if scheme == "https" { format!("{protocol}s") } else { protocol.to_owned() };
+        let mut server = json!({ "host": host, "protocol": protocol, "description": description });
+        if !path.is_empty() {
+            server["pathname"] = path.into();
+        }
+        server
+    };
+    json!({ "http": server("http", "Server-Sent Events."), "websocket": server("ws", "WebSocket.") })
 }
 
 #[derive(Default)]

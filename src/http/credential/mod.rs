@@ -18,11 +18,15 @@ use self::failures::Source;
 use super::family::ApiFamily;
 use super::guard::{context, wants_certificate};
 use super::problem::{Code, Problem};
+use super::query::Pairs;
 
 /// The caller by `Authorization: Bearer` or `X-API-Key`: a token or a JWT.
 pub fn caller(request: &HttpRequest) -> Result<Arc<Principal>, Problem> {
     let token = header_token(request).ok_or_else(Problem::missing_token)?;
-    principal(request, token)
+    let principal = principal(request, token)?;
+    // a name that is not known is an error even where nothing is read from the query
+    Pairs::of(request)?;
+    Ok(principal)
 }
 
 /// The token in the headers (RFC 6750, 2.1).

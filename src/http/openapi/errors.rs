@@ -19,6 +19,7 @@ fn sentence(code: Code) -> &'static str {
         }
         Code::InvalidFilter => "Invalid filter: expected an expression at column 12",
         Code::InvalidParameter => "'limit': a whole number from 1 to 1000 is expected",
+        Code::UnknownParameter => "'lastEvenId' is not a parameter of this address; did you mean 'last_event_id'?",
         Code::Unauthorized => "Missing or invalid 'Bearer' token",
         Code::Forbidden => "The token lacks the scope 'manage'",
         Code::OriginForbidden => "This Origin may not connect; cors.allowed_origins lists those that may",

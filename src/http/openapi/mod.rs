@@ -18,13 +18,14 @@ pub mod schemas;
 
 use std::cell::RefCell;
 
+use actix_web::http::Method;
 use serde_json::{Map, Value, json};
 
 pub use operation::{Access, Operation};
 use schemas::Schemas;
 
 use super::family::ApiFamily;
-use super::table::Table;
+use super::table::{Address, Entry, Table};
 
 /// What is said of an operation at an address.
 pub type About = fn(&Place<'_>) -> Operation;
@@ -34,6 +35,8 @@ pub struct Place<'a> {
     /// The path as the document writes it.
     pub path: &'a str,
     pub family: ApiFamily,
+    /// Whether its query may hold whatever the client likes.
+    pub any_query: bool,
     schemas: &'a RefCell<Schemas>,
 }
 
@@ -120,7 +123,8 @@ pub fn document(table: &Table) -> Value {
     let mut paths = Map::new();
     for address in &table.addresses {
         let path = path_of(&address.pattern);
-        let place = Place { path: &path, family: ApiFamily::of_path(&path), schemas: &schemas };
+        let place =
+            Place { path: &path, family: ApiFamily::of_path(&path), any_query: address.any_query, schemas: &schemas };
         let mut item = Map::new();
         for entry in &address.entries {
             let method = entry.method.as_str().to_ascii_lowercase();
@@ -139,7 +143,7 @@ pub fn document(table: &Table) -> Value {
             "description": INTRODUCTION,
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
-        "servers": [{ "url": "/", "description": "The server that serves this document." }],
+        "servers": servers("/"),
         "tags": tags,
         "paths": paths,
         "components": {
@@ -148,6 +152,33 @@ pub fn document(table: &Table) -> Value {
             "securitySchemes": operation::security_schemes(),
         },
     })
+}
+
+/// Where the server is reached: an address, or a path at the host from which the document came.
+pub fn servers(url: &str) -> Value {
+    json!([{ "url": url, "description": "The server that serves this document." }])
+}
+
+/// The names that an operation takes in the query, by method.
+type NamesByMethod = Vec<(Method, Vec<String>)>;
+
+/// What may stand in the query of each address, as the document says it. Addresses that take any name are left out.
+pub fn query_names(table: &Table) -> Vec<(String, NamesByMethod)> {
+    let schemas = RefCell::new(Schemas::default());
+    let of_address = |address: &Address| {
+        let path = path_of(&address.pattern);
+        let place = Place { path: &path, family: ApiFamily::of_path(&path), any_query: false, schemas: &schemas };
+        let of_entry = |entry: &Entry| {
+            let operation = (entry.about)(&place).document(&place, entry.method.as_str());
+            let listed = operation["parameters"].as_array().into_iter().flatten();
+            let by_name = listed.filter(|one| one["in"] == "query").filter_map(|one| one["name"].as_str());
+            let credentials = operation::query_credentials(&operation["security"]);
+            let names = by_name.map(str::to_owned).chain(credentials.map(str::to_owned)).collect();
+            (entry.method.clone(), names)
+        };
+        (address.pattern.clone(), address.entries.iter().map(of_entry).collect())
+    };
+    table.addresses.iter().filter(|address| !address.any_query).map(of_address).collect()
 }
 
 #[cfg(test)]

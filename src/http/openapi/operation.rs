@@ -94,6 +94,12 @@ pub fn security_schemes() -> Value {
     })
 }
 
+/// The credentials among those of an operation that stand in the query.
+pub fn query_credentials(security: &Value) -> impl Iterator<Item = &'static str> {
+    let among = |name: &&str| security.as_array().into_iter().flatten().any(|one| one.get(*name).is_some());
+    ["ticket", "token"].into_iter().filter(among)
+}
+
 /// A body that an operation takes.
 struct Body {
     required: bool,
@@ -216,6 +222,9 @@ impl Operation {
         all.append(&mut self.parameters);
         if all.iter().any(|parameter| parameter["in"] == "query") {
             self.errors.extend([Code::InvalidParameter, Code::BadRequest]);
+        }
+        if !place.any_query {
+            self.errors.push(Code::UnknownParameter);
         }
         if method != "get" && !self.stores_nothing {
             self.errors.extend(errors::STORING);

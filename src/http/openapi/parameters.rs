@@ -61,6 +61,31 @@ pub fn channel() -> Value {
     query("channel", description, text())
 }
 
+/// Names that other APIs and their clients have for the same, behind the name that it has here.
+pub const SPELLINGS: [(&str, &[&str]); 4] = [
+    ("events", &["events[]"]),
+    ("path_prefix", &["pathPrefix"]),
+    ("session", &["sessionId"]),
+    ("last_event_id", &["lastEventId", "lastEventID", "last-event-id", "Last-Event-ID", "since", "after", "cursor"]),
+];
+
+/// A parameter in every spelling.
+fn spelled(parameter: Value) -> Vec<Value> {
+    let others = SPELLINGS.iter().find(|(own, _)| parameter["name"] == **own).map_or(&[][..], |(_, others)| others);
+    let spelling = |name: &&str| {
+        let mut other = parameter.clone();
+        other["name"] = (*name).into();
+        let description = format!("Another name of `{}`.", parameter["name"].as_str().unwrap_or_default());
+        other["description"] = description.into();
+        if name.ends_with("[]") {
+            other["explode"] = true.into();
+        }
+        other
+    };
+    let others: Vec<_> = others.iter().map(spelling).collect();
+    std::iter::once(parameter).chain(others).collect()
+}
+
 /// The filter, the same everywhere.
 pub fn filter() -> Vec<Value> {
     let list = json!({ "type": "array", "items": { "type": "string" } });
@@ -72,7 +97,7 @@ pub fn filter() -> Vec<Value> {
     prefix["style"] = "form".into();
     prefix["explode"] = true.into();
     let cel = json!({ "type": "string", "maxLength": 2048 });
-    vec![
+    let all = [
         events,
         prefix,
         query("session", "Only events of this session.", text()),
@@ -81,14 +106,14 @@ pub fn filter() -> Vec<Value> {
             "A CEL expression over `event`: `event.type == \"map_kill\" && event.payload.value > 1000.0`.",
             cel,
         ),
-    ]
+    ];
+    all.into_iter().flat_map(spelled).collect()
 }
 
 /// Where a stream begins.
 pub fn resume() -> Vec<Value> {
-    let description = "Resume after this event.";
-    let mut all: Vec<_> =
-        ["last_event_id", "lastEventId", "since"].map(|name| query(name, description, cursor_schema())).into();
+    let description = "Resume after this event. Of several, under whatever names, the newest counts.";
+    let mut all = spelled(query("last_event_id", description, cursor_schema()));
     all.push(json!({
         "name": "Last-Event-ID", "in": "header", "schema": cursor_schema(),
         "description": "Resume after this event; wins over the query.",

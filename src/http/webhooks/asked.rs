@@ -14,12 +14,15 @@ use super::super::names;
 use super::super::problem::Problem;
 
 /// What the server writes into a webhook; a client that sends back what it read does not mean to change it.
-const READ_ONLY: [&str; 13] = [
+const READ_ONLY: [&str; 16] = [
     "id",
     "map_id",
     "organization",
     "webhook_id",
     "has_secret",
+    "unknown_events",
+    "delivering",
+    "why",
     "last_delivery_at",
     "last_error",
     "last_error_at",

@@ -18,17 +18,21 @@ fn audit(context: &Context, on: &On<Manages>) {
     context.hub.audit(&on.principal.id, deed);
 }
 
-async fn document(context: &Context, channel: &Channel) -> Answer {
+async fn document(context: &Context, channel: &Channel, is_answer_to_change: bool) -> Answer {
     let mut entries = Vec::new();
     for webhook in context.hub.document(channel) {
-        entries.push(shown::entry(context, channel, &webhook).await?);
+        let mut entry = shown::entry(context, channel, &webhook).await?;
+        if is_answer_to_change {
+            entry[shown::UNKNOWN_EVENTS] = shown::unknown_events(&webhook);
+        }
+        entries.push(entry);
     }
     Ok(HttpResponse::Ok().json(json!({ "webhooks": entries })))
 }
 
 /// `GET /engine/.config/webhooks.json`
 pub async fn get(context: web::Data<Context>, on: On<Manages>) -> Answer {
-    document(&context, &on.channel).await
+    document(&context, &on.channel, false).await
 }
 
 #[derive(Deserialize)]
@@ -42,7 +46,7 @@ pub async fn put(context: web::Data<Context>, on: On<Manages>, request: HttpRequ
     let Document { webhooks } = query::json(&request, &body)?;
     context.hub.replace_document(&on.channel, webhooks.into_iter().map(entry).collect()).await?;
     audit(&context, &on);
-    document(&context, &on.channel).await
+    document(&context, &on.channel, true).await
 }
 
 /// `DELETE /engine/.config/webhooks.json`

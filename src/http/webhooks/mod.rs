@@ -88,7 +88,7 @@ pub async fn create(context: web::Data<Context>, on: On<Manages>, request: HttpR
     let made = context.hub.create_webhook(&on.channel, family.of_webhooks(), spec).await;
     let (webhook, secret) = made.map_err(refused(family))?;
     audit(&context, &on.principal, &on.channel, &webhook.id, Change::Created);
-    let mut shown = shown(&context, family, &on.channel, &webhook).await?;
+    let mut shown = shown::changed(&context, family, &on.channel, &webhook).await?;
     if let Some(secret) = &secret {
         shown["secret"] = secret.reveal().into();
     }
@@ -107,7 +107,8 @@ pub async fn change(context: web::Data<Context>, on: OnWebhook, request: HttpReq
     let changed = context.hub.change_webhook(&on.channel, &on.webhook.id, spec, resume).await;
     let changed = changed.map_err(refused(family))?;
     audit(&context, &on.principal, &on.channel, &changed.id, Change::Updated);
-    data(&context, family, &on.channel, &changed).await
+    let shown = shown::changed(&context, family, &on.channel, &changed).await?;
+    Ok(HttpResponse::Ok().json(json!({ "data": shown })))
 }
 
 /// `DELETE .../webhooks/{webhook}`

@@ -1,6 +1,7 @@
 //! A webhook as clients see it, in the shape of the family that asks. Its secret is never in it.
 
 use actors::hub::webhooks::{OffReason, Status, Webhook, WebhookError};
+use actors::model::catalogue;
 use actors::model::channel::Channel;
 use actors::model::timestamp::to_iso;
 use serde_json::{Map, Value, json};
@@ -30,8 +31,28 @@ pub async fn shown(
     let switched_off =
         matches!(status.as_ref().and_then(|status| status.reason), Some(OffReason::Gone | OffReason::Failing));
     let active = json!({ "active": webhook.active && !switched_off });
-    let parts = [json!({ "id": webhook.id }), whose, choices(family, webhook), active, condition(webhook, status)];
+    let condition = condition(channel, webhook, status);
+    let parts = [json!({ "id": webhook.id }), whose, choices(family, webhook), active, condition];
     Ok(names::object(family, joined(parts)))
+}
+
+/// The same of a webhook that was made or changed just now, with the types it asks for and the catalogue does not know.
+pub async fn changed(
+    context: &Context,
+    family: ApiFamily,
+    channel: &Channel,
+    webhook: &Webhook,
+) -> Result<Value, Problem> {
+    let mut shown = shown(context, family, channel, webhook).await?;
+    shown[names::spelled(family, UNKNOWN_EVENTS)] = unknown_events(webhook);
+    Ok(shown)
+}
+
+/// Where a misspelt type is told to whoever asks for it.
+pub const UNKNOWN_EVENTS: &str = "unknown_events";
+
+pub fn unknown_events(webhook: &Webhook) -> Value {
+    webhook.filter.unknown_events(catalogue::knows).into()
 }
 
 /// An entry of the document, as it may be written back.
@@ -39,7 +60,7 @@ pub async fn entry(context: &Context, channel: &Channel, webhook: &Webhook) -> R
     let status = status(context, channel, webhook).await?;
     let id = webhook.entry.as_ref().map(|entry| &*entry.id);
     let names = json!({ "id": id, "webhook_id": webhook.id });
-    let mut entry = joined([names, choices(ApiFamily::Feed, webhook), condition(webhook, status)]);
+    let mut entry = joined([names, choices(ApiFamily::Feed, webhook), condition(channel, webhook, status)]);
     if let [one] = webhook.filter.path_prefix.as_slice() {
         // as it was most likely written
         entry["path_prefix"] = one.as_str().into();
@@ -95,12 +116,31 @@ async fn status(context: &Context, channel: &Channel, webhook: &Webhook) -> Resu
     }
 }
 
+/// Why no delivery is made; none where they are.
+fn held_back(channel: &Channel, webhook: &Webhook, status: Option<&Status>) -> Option<&'static str> {
+    let reason = status.and_then(|status| status.reason);
+    match (reason, status) {
+        _ if webhook.active && !webhook.is_on(channel) => {
+            Some("webhooks are off for this map: PUT .../webhooks/toggle")
+        }
+        _ if !webhook.active => Some("the webhook is not active: set active to true"),
+        (_, None) => Some("its deliveries cannot run: see health, and change its url or rotate its secret"),
+        (Some(OffReason::Gone | OffReason::Failing), _) => {
+            Some("the server switched it off, see disabled_reason: set active to true when the receiver is well")
+        }
+        _ => None,
+    }
+}
+
 /// How it does.
-fn condition(webhook: &Webhook, status: Option<Status>) -> Value {
+fn condition(channel: &Channel, webhook: &Webhook, status: Option<Status>) -> Value {
     let iso = |ms: u64| to_iso(i64::try_from(ms).unwrap_or(i64::MAX));
     let status = status.as_ref();
     let disabled = |status: &Status| status.reason.and_then(|reason| disabled(reason, &iso(status.since_ms)));
+    let why = held_back(channel, webhook, status);
     json!({
+        "delivering": why.is_none(),
+        "why": why,
         "last_delivery_at": status.and_then(|status| status.last_delivery_ms).map(iso),
         "last_error": status.and_then(|status| status.last_error.as_deref()),
         "last_error_at": status.and_then(|status| status.last_error_ms).map(iso),

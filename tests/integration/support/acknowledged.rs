@@ -97,7 +97,11 @@ pub enum Verdict {
 /// Type of the events by which a reader knows that it has read everything.
 const MARKER: &str = "marker";
 /// What a webhook shows that changes by itself.
-const VOLATILE: [&str; 13] = [
+const VOLATILE: [&str; 17] = [
+    "unknown_events",
+    "unknownEvents",
+    "delivering",
+    "why",
     "last_delivery_at",
     "last_error",
     "last_error_at",

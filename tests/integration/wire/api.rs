@@ -36,7 +36,12 @@ fn the_documents_are_those_of_the_repository() {
     let server = TestServer::start(&[]);
     for address in ["/openapi.json", "/asyncapi.json"] {
         let answer = server.request("GET", address).send();
-        assert!(answer.expect(200) == kept(&address[1..]), "{address} is not the file in docs/");
+        let (mut shown, kept) = (answer.expect(200), kept(&address[1..]));
+        if address == "/asyncapi.json" {
+            assert_eq!(shown["servers"]["http"]["host"], server.addr().to_string());
+            shown["servers"] = kept["servers"].clone();
+        }
+        assert!(shown == kept, "{address} is not the file in docs/");
         let etag = answer.header("etag").expect("an ETag").to_owned();
         assert_eq!(server.request("GET", address).header("If-None-Match", &etag).send().status, 304);
         assert_eq!(answer.header("access-control-allow-origin"), None, "without an Origin");

@@ -79,3 +79,36 @@ fn requests_over_the_limit_are_refused_until_the_minute_ends_and_publishing_is_n
     }
     panic!("never refused: {left:?}");
 }
+
+#[test]
+fn an_answer_of_429_names_the_setting_that_was_reached_and_its_value() {
+    let settings =
+        [("limits.streams_per_channel", "2"), ("limits.streams_per_token", "1"), ("limits.streams_total", "3")];
+    let server = TestServer::start(&settings);
+    let (map, org) = (server.new_map("map"), server.new_organization("Org"));
+    let (_, second) = map.new_token(json!({"scopes": ["subscribe"]}));
+    let (_, third) = map.new_token(json!({"scopes": ["subscribe"]}));
+    let told = |setting: &str, value: u64| json!({"setting": setting, "value": value});
+    let details = |map: &Map| refused(map).expect(429)["details"].clone();
+    let streams = [map.stream(""), map.with_token(&second).stream("")];
+    assert_eq!(details(&map.with_token(&third)), told("limits.streams_per_channel", 2));
+    let socket = org.realtime(&json!({}));
+    assert_eq!(details(&server.new_map("other")), told("limits.streams_total", 3));
+    drop((streams, socket));
+    eventually("the slots are free", || server.metric("stentor_streams") == 0);
+    let _one = org.stream("");
+    let refused = org.below("GET", "/events/stream").send().expect_problem(429, "api_key_connection_limit");
+    assert_eq!(refused["details"], told("limits.streams_per_token", 1), "{refused}");
+}
+
+#[test]
+fn a_refused_request_names_the_limit_of_requests() {
+    let server = TestServer::start(&[("limits.api_requests_per_minute", "1")]);
+    let map = server.new_map("rate");
+    let mut answer = map.request("GET", "").send();
+    eventually("the limit is reached", || {
+        answer = map.request("GET", "").send();
+        answer.status == 429
+    });
+    assert_eq!(answer.json()["details"], json!({"setting": "limits.api_requests_per_minute", "value": 1}));
+}

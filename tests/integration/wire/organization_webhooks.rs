@@ -6,7 +6,7 @@ use sha2::Sha512;
 
 use crate::support::{Organization, Receiver, TestServer, eventually};
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 27] = [
     "id",
     "organization",
     "sessionId",
@@ -22,6 +22,8 @@ const KEYS: [&str; 24] = [
     "ordered",
     "batch",
     "rateLimit",
+    "delivering",
+    "why",
     "lastDeliveryAt",
     "lastError",
     "lastErrorAt",
@@ -30,6 +32,7 @@ const KEYS: [&str; 24] = [
     "disabledReason",
     "createdAt",
     "updatedAt",
+    "unknownEvents",
     "secret",
 ];
 const AT: &str = "/api/v1/webhooks";
@@ -82,7 +85,7 @@ fn a_webhook_has_the_defaults_of_the_document_and_never_shows_its_secret() {
     let body = json!({"url": "https://93.184.215.14/a", "secret": "the-chosen-secret"});
     let (at, made) = made(&organization, &body);
     let keys: Vec<&str> = made.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(keys, KEYS[..23]);
+    assert_eq!(keys, KEYS[..26]);
     assert_eq!(made["organization"], organization.id);
     for (name, value) in [
         ("sessionId", json!(null)),
@@ -123,7 +126,7 @@ fn a_patch_changes_only_what_it_names_and_null_takes_a_default_again() {
     let patch = |body: Value| organization.request("PATCH", &at).json(&body).send().expect(200)["data"].clone();
     let mut after = patch(json!({"active": false}));
     assert_eq!((&after["active"], &after["health"]), (&false.into(), &"paused".into()));
-    for name in ["active", "health", "updatedAt"] {
+    for name in ["active", "health", "updatedAt", "delivering", "why"] {
         after[name] = before[name].clone();
     }
     assert_eq!(after, before);
@@ -150,7 +153,8 @@ fn a_patch_changes_only_what_it_names_and_null_takes_a_default_again() {
 fn every_wrong_field_is_named_as_clients_write_it_and_nothing_changes() {
     let (_server, organization) = started();
     let url = "https://93.184.215.14/";
-    let (at, before) = made(&organization, &json!({"url": url, "retryPolicy": {"policy": "constant"}}));
+    let (at, _) = made(&organization, &json!({"url": url, "retryPolicy": {"policy": "constant"}}));
+    let before = organization.request("GET", &at).send().expect(200)["data"].clone();
     let cases = [
         (json!({"url": 5, "active": "yes", "format": "xml", "colour": 1}), vec!["url", "active", "format", "colour"]),
         (json!({"url": url, "sessionId": 1, "events": 2}), vec!["sessionId", "events"]),

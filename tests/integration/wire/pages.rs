@@ -89,3 +89,54 @@ fn a_preview_shows_what_would_be_sent_and_what_is_wrong_with_a_template() {
     let refused = map.with_token(&reader).request("POST", "/webhooks/preview").json(&json!({"format": "map"})).send();
     assert_eq!(refused.status, 403);
 }
+
+#[test]
+fn below_a_path_of_a_proxy_every_address_that_is_told_bears_that_path() {
+    let server = TestServer::start(&[("server.public_url", "https://events.example.org/live/v2")]);
+    let (map, org) = (server.new_map("prefix"), server.new_organization("Prefix"));
+    // a request as a proxy hands it on: the path is stripped, and what it says of itself counts for less than the setting
+    let get = |path: &str| server.request("GET", path).header("X-Forwarded-Prefix", "/other").send();
+    let openapi = get("/openapi.json").expect(200);
+    assert_eq!(openapi["servers"][0]["url"], "https://events.example.org/live/v2");
+    let asyncapi = get("/asyncapi.json").expect(200);
+    for (name, protocol) in [("http", "https"), ("websocket", "wss")] {
+        let server = &asyncapi["servers"][name];
+        let told = (&server["host"], &server["protocol"], &server["pathname"]);
+        assert_eq!(told, (&json!("events.example.org"), &json!(protocol), &json!("/live/v2")));
+    }
+    let ticket = map.request("POST", "/events/ticket").send().expect(201);
+    let url = ticket["data"]["url"].as_str().expect("an address");
+    assert!(url.starts_with(&format!("https://events.example.org/live/v2/api/maps/{}/events/stream?ticket=", map.id)));
+    let url = org.ask_ticket(&json!({})).expect(201)["url"].as_str().expect("an address").to_owned();
+    assert!(url.starts_with("wss://events.example.org/live/v2/api/v1/realtime?ticket="), "{url}");
+    let source = map.of_server("POST", "/api/webhooks").json(&json!({"authentication": "none"})).send().expect(201);
+    let url = source["endpoint"]["url"].as_str().expect("an address");
+    assert!(url.starts_with("https://events.example.org/live/v2/webhooks/wh_"), "{url}");
+    // pages load what they need from beside themselves, wherever that is
+    for page in ["/", "/docs"] {
+        let text = get(page).text().to_owned();
+        for attribute in ["href=\"/", "src=\"/"] {
+            assert!(!text.contains(attribute), "{page} has {attribute}");
+        }
+    }
+    assert!(!get("/app/docs.js").text().contains("'/openapi.json'"));
+}
+
+#[test]
+fn a_proxy_that_is_trusted_names_the_path_below_which_it_serves() {
+    let server = TestServer::start(&[]);
+    let get = |path: &str, prefix: &str| {
+        let request = server.request("GET", path).header("X-Forwarded-Proto", "https");
+        request.header("X-Forwarded-Host", "events.example.org").header("X-Forwarded-Prefix", prefix).send().expect(200)
+    };
+    assert_eq!(get("/openapi.json", "/live")["servers"][0]["url"], "/live/");
+    let of_async = &get("/asyncapi.json", "/live")["servers"]["websocket"];
+    assert_eq!((&of_async["host"], &of_async["pathname"]), (&json!("events.example.org"), &json!("/live")));
+    assert_eq!(of_async["protocol"], "wss");
+    // more names than are kept are served all the same
+    for n in 0..20 {
+        assert_eq!(get("/openapi.json", &format!("/p{n}"))["servers"][0]["url"], format!("/p{n}/"));
+    }
+    let plain = server.request("GET", "/openapi.json").send().expect(200);
+    assert_eq!(plain["servers"][0]["url"], "/");
+}

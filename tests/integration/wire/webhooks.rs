@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::webhooks::{deliveries, delivering, webhook};
 use crate::support::{Map, Receiver, TestServer, eventually};
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 23] = [
     "id",
     "map_id",
     "url",
@@ -21,6 +21,8 @@ const KEYS: [&str; 21] = [
     "ordered",
     "batch",
     "rate_limit",
+    "delivering",
+    "why",
     "last_delivery_at",
     "last_error",
     "last_error_at",
@@ -62,7 +64,7 @@ fn a_webhook_is_shown_in_full_and_its_secret_only_once() {
     let (_server, map) = started();
     let (at, made) = webhook(&map, json!({"url": "https://93.184.215.14/a", "events": ["map_kill"], "active": true}));
     let mut keys: Vec<&str> = made.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(keys.pop(), Some("secret"));
+    assert_eq!((keys.pop(), keys.pop()), (Some("secret"), Some("unknown_events")));
     assert_eq!(keys, KEYS);
     assert_eq!(made["secret"].as_str().map(str::len), Some(44));
     assert_eq!((&made["map_id"], &made["format"]), (&map.id.clone().into(), &"map".into()));
@@ -274,4 +276,103 @@ fn a_receiver_that_is_gone_switches_the_webhook_off_until_it_is_enabled_again() 
     assert_eq!(shown()["active"], true);
     receiver.expect(2);
     eventually("it is healthy", || shown()["health"] == "healthy");
+}
+
+#[test]
+fn types_that_the_catalogue_does_not_know_are_told_when_a_webhook_is_made_or_changed() {
+    let server = TestServer::start(&[]);
+    let (map, org) = (server.new_map("unknown"), server.new_organization("Unknown"));
+    let asked = json!({"url": "https://example.com/a", "events": ["map_kill", "map_kil", "my.own"]});
+    let made = map.request("POST", "/webhooks").json(&asked).send().expect(201)["data"].clone();
+    assert_eq!(made["unknown_events"], json!(["map_kil", "my.own"]));
+    assert_eq!(made["events"], asked["events"], "they are accepted all the same");
+    let one = format!("/webhooks/{}", made["id"].as_str().expect("an id"));
+    let change = |method: &str, body: Value| map.request(method, &one).json(&body).send().expect(200)["data"].clone();
+    assert_eq!(change("PATCH", json!({"active": false}))["unknown_events"], json!(["map_kil", "my.own"]));
+    assert_eq!(change("PUT", json!({"events": "*"}))["unknown_events"], json!([]));
+    // what was read may be written back
+    let shown = map.request("GET", &one).send().expect(200)["data"].clone();
+    assert_eq!(shown.get("unknown_events"), None, "it is an answer to a change");
+    change("PATCH", change("PATCH", shown));
+    let asked = json!({"url": "https://example.com/a", "events": ["message", "mesage"]});
+    let made = org.request("POST", "/api/v1/webhooks").json(&asked).send().expect(201)["data"].clone();
+    assert_eq!(made["unknownEvents"], json!(["mesage"]));
+    let document = json!({"webhooks": [{"id": "a", "url": "https://example.com/a", "events": ["entries_createt"]}]});
+    let put = map.of_server("PUT", "/engine/.config/webhooks.json").json(&document).send().expect(200);
+    assert_eq!(put["webhooks"][0]["unknown_events"], json!(["entries_createt"]));
+    let read = map.of_server("GET", "/engine/.config/webhooks.json").send().expect(200);
+    map.of_server("PUT", "/engine/.config/webhooks.json").json(&read).send().expect(200);
+}
+
+#[test]
+fn a_webhook_that_is_made_while_the_switch_is_off_says_so_and_raises_nothing() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("off");
+    let post = |url: &str, active: bool| {
+        map.request("POST", "/webhooks").json(&json!({"url": url, "active": active})).send().expect(201)["data"].clone()
+    };
+    let made = post("https://example.com/a", true);
+    let why = "webhooks are off for this map: PUT .../webhooks/toggle";
+    assert_eq!((&made["delivering"], &made["why"], &made["active"]), (&json!(false), &json!(why), &json!(true)));
+    assert_eq!(made["health"], "paused");
+    let inactive = post("https://example.com/b", false);
+    assert_eq!(inactive["delivering"], false);
+    // once another event of the system is there, one of these webhooks would have been there before it
+    let toggle =
+        |enabled: bool| map.request("PUT", "/webhooks/toggle").json(&json!({"enabled": enabled})).send().expect(200);
+    toggle(true);
+    let system = || {
+        let page = server.admin("GET", "/api/v1/organizations/system/events?events=webhook.enabled,webhook.disabled");
+        let page = page.send().expect(200);
+        let kinds = page["data"].as_array().expect("events").iter();
+        kinds.map(|event| event["event"].as_str().expect("a type").to_owned()).collect::<Vec<_>>()
+    };
+    eventually("it is told that deliveries begin", || !system().is_empty());
+    assert_eq!(system(), ["webhook.enabled"]);
+    let one = format!("/webhooks/{}", made["id"].as_str().expect("an id"));
+    let shown = map.request("GET", &one).send().expect(200)["data"].clone();
+    assert_eq!((&shown["delivering"], &shown["why"]), (&json!(true), &json!(null)));
+    // a switch that is turned off under it is told as before
+    toggle(false);
+    eventually("it is told that deliveries end", || system().len() == 2);
+    assert_eq!(system(), ["webhook.enabled", "webhook.disabled"]);
+    assert_eq!(map.request("GET", &one).send().expect(200)["data"]["why"], why);
+}
+
+#[test]
+fn names_of_the_loopback_are_refused_when_a_webhook_is_saved_in_every_spelling() {
+    let mut server = TestServer::start(&[]);
+    let map = server.new_map("localhost");
+    for host in [
+        "localhost",
+        "localhost.",
+        "LOCALHOST",
+        "LocalHost.",
+        "a.localhost",
+        "a.b.localhost.",
+        "localhost.localdomain",
+        "ip6-localhost",
+        "localhost6.localdomain6.",
+        "%6cocalhost",
+        "\u{ff4c}ocalhost",
+        "localhost%2e",
+        "127.0.0.1.",
+        "2130706433",
+        "0x7f.1.",
+        "[::1]",
+    ] {
+        let refused = map.request("POST", "/webhooks").json(&json!({"url": format!("https://{host}/x")})).send();
+        let refused = refused.expect(400);
+        assert_eq!(refused["details"][0]["field"], "url", "{host}: {refused}");
+    }
+    let made =
+        map.request("POST", "/webhooks").json(&json!({"url": "https://localhost.example.com/x"})).send().expect(201);
+    let one = format!("/webhooks/{}", made["data"]["id"].as_str().expect("an id"));
+    assert_eq!(map.request("PATCH", &one).json(&json!({"url": "https://localhost./x"})).send().status, 400);
+    let document = json!({"webhooks": [{"id": "a", "url": "https://x.localhost./", "events": ["*"]}]});
+    assert_eq!(map.of_server("PUT", "/engine/.config/webhooks.json").json(&document).send().status, 400);
+    // whoever has opened the loopback means it
+    server.restart_with(&[("webhooks.allow_networks", "127.0.0.1/32,::1/128")]);
+    let map = map.at(&server);
+    map.request("POST", "/webhooks").json(&json!({"url": "https://localhost./y"})).send().expect(201);
 }

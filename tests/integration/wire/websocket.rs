@@ -119,3 +119,30 @@ fn a_request_that_is_no_handshake_is_told_to_upgrade() {
     assert_eq!(map.request("GET", "/events/ws").send().expect(426)["code"], "UPGRADE_REQUIRED");
     assert_eq!(map.anonymous("GET", "/events/ws").send().status, 401, "the credential is looked at first");
 }
+
+#[test]
+fn a_client_that_offers_subprotocols_gets_ours_or_else_its_first_one() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("protocols");
+    let taken = |offers: &[&str]| {
+        let request = map.request("GET", "/events/ws");
+        let request = offers.iter().fold(request, |request, offer| request.header("Sec-WebSocket-Protocol", offer));
+        let (answer, _) = request.upgrade().expect("an answer");
+        assert_eq!(answer.status, 101, "{offers:?}");
+        answer.header("sec-websocket-protocol").map(str::to_owned)
+    };
+    for (offers, expected) in [
+        (&[][..], None),
+        (&["json"], Some("json")),
+        (&["json, stentor.v1"], Some("stentor.v1")),
+        (&["stentor.v1,json"], Some("stentor.v1")),
+        (&["json", "xml , stentor.v1"], Some("stentor.v1")),
+        (&["graphql-ws, json"], Some("graphql-ws")),
+        (&["Stentor.V1, json"], Some("Stentor.V1")),
+        // what is no token is not sent back
+        (&[", ,"], None),
+        (&["a b, json"], Some("json")),
+    ] {
+        assert_eq!(taken(offers).as_deref(), expected, "{offers:?}");
+    }
+}

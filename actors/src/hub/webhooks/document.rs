@@ -19,7 +19,6 @@ use crate::clock;
 use crate::documents::Change;
 use crate::journal::{AppendError, Urgency};
 use crate::model::channel::{self, Channel};
-use crate::model::delivery::EndpointState;
 use crate::model::record_id::WebhookId;
 use crate::model::signature::{Keys, Secret};
 
@@ -90,11 +89,11 @@ impl Hub {
             let holds: Vec<_> =
                 drafts.iter().map(|draft| draft.webhook.active.then(|| self.updates.hold(&draft.webhook.id))).collect();
             let changed = self.change::<_, WebhookError>(Urgency::Normal, |view| {
-                view.channel(channel.no()).ok_or(WebhookError::NotFound)?;
+                let channel = view.channel(channel.no()).ok_or(WebhookError::NotFound)?;
                 if view.document(channel.no()) != before {
                     return Ok((Vec::new(), false));
                 }
-                Ok((self.replacement(view, &before, &drafts)?, true))
+                Ok((self.replacement(view, channel, &before, &drafts)?, true))
             });
             if !changed.await? {
                 continue;
@@ -112,14 +111,15 @@ impl Hub {
     fn replacement(
         &self,
         view: &View<'_>,
+        channel: &Channel,
         before: &[Arc<Webhook>],
         drafts: &[Draft],
     ) -> Result<Vec<Change>, WebhookError> {
-        let endpoint = EndpointState::new(self.rooms.log.head(), clock::now_ms().max(0) as u64);
+        let head = self.rooms.log.head();
         let mut changes = Vec::new();
         for draft in drafts.iter().filter(|draft| draft.is_changed()) {
             match draft.old {
-                None => changes.extend(make(&draft.webhook, &endpoint)?),
+                None => changes.extend(make(&draft.webhook, channel, head)?),
                 Some(_) => changes.push(record::put_webhook(&draft.webhook)?),
             }
         }

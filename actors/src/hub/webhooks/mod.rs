@@ -40,6 +40,7 @@ pub use crate::model::delivery::{
     RetryPolicyForm, Trigger,
 };
 pub use crate::model::format::Format;
+use crate::model::id::EventId;
 use crate::model::signature::{Keys, Secret};
 
 /// The longest that an old secret may sign beside a new one, in seconds.
@@ -140,9 +141,14 @@ fn check_twice(view: &View<'_>, webhook: &Webhook) -> Result<(), WebhookError> {
     if twice { Err(WebhookError::Duplicate) } else { Ok(()) }
 }
 
-/// The changes that make a webhook which gets the events after the cursor of `endpoint`.
-fn make(webhook: &Webhook, endpoint: &EndpointState) -> Result<[Change; 2], DocumentError> {
-    Ok([record::put_webhook(webhook)?, Change::put(Table::Endpoints, &webhook.id, endpoint)?])
+/// The changes that make a webhook of the channel which gets the events after the cursor.
+fn make(webhook: &Webhook, channel: &Channel, cursor: EventId) -> Result<[Change; 2], DocumentError> {
+    let now_ms = clock::now_ms().max(0) as u64;
+    let endpoint = match webhook.is_on(channel) {
+        true => EndpointState::new(cursor, now_ms),
+        false => EndpointState::new_and_off(cursor, now_ms),
+    };
+    Ok([record::put_webhook(webhook)?, Change::put(Table::Endpoints, &webhook.id, &endpoint)?])
 }
 
 impl Hub {
@@ -172,8 +178,7 @@ impl Hub {
             let channel = view.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?;
             check_twice(view, &webhook)?;
             self.find_room(view, channel)?;
-            let endpoint = EndpointState::new(self.rooms.log.head(), now_ms.max(0) as u64);
-            Ok((make(&webhook, &endpoint)?.into(), ()))
+            Ok((make(&webhook, channel, self.rooms.log.head())?.into(), ()))
         })
         .await?;
         self.updates.configure(&webhook.id).await;

@@ -257,6 +257,12 @@ impl EndpointState {
         }
     }
 
+    /// The same where its owner has switched it off before it was made: it begins so, and nobody has to be told.
+    pub fn new_and_off(cursor: EventId, now_ms: u64) -> EndpointState {
+        let off = Off { reason: OffReason::Owner, since_ms: now_ms, last: None, consecutive_failures: 0 };
+        EndpointState { off: Some(off), health: Health::Paused, ..EndpointState::new(cursor, now_ms) }
+    }
+
     pub(super) fn announce(&mut self, off: Option<Off>, now_ms: u64) -> HealthNotice {
         self.notice_no += 1;
         let notice = HealthNotice { no: self.notice_no, at_ms: now_ms, off };

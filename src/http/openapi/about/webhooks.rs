@@ -98,6 +98,8 @@ fn choices(place: &Place<'_>) -> Value {
 /// How it does.
 fn condition() -> Value {
     json!({
+        "delivering": flag("Whether deliveries are made."),
+        "why": text_or_null("Why not, and what to do."),
         "last_delivery_at": time_or_null("When an attempt last succeeded."),
         "last_error": text_or_null("What went wrong last: `http_status 500`, `timeout`."),
         "last_error_at": time_or_null("When."),
@@ -117,6 +119,15 @@ fn join(parts: impl IntoIterator<Item = Value>) -> Value {
     fields.flatten().collect::<Map<_, _>>().into()
 }
 
+/// What only answers to a change hold.
+fn told() -> Value {
+    let unknown = json!({
+        "type": "array", "items": { "type": "string" },
+        "description": "Types it asks for that the catalogue does not know. Only in the answer to its creation or change.",
+    });
+    json!({ "unknown_events?": unknown })
+}
+
 /// A webhook as the place shows it.
 fn shown(place: &Place<'_>) -> Value {
     let secret = json!({ "secret?": text("What deliveries are signed with. Only in the answer to its creation.") });
@@ -128,13 +139,13 @@ fn shown(place: &Place<'_>) -> Value {
                 "session": text_or_null("Only events of this session."),
                 "has_secret": flag("Whether deliveries are signed."),
             });
-            let mut shown = object(spelled(place, join([whose, choices(place), condition(), secret])));
+            let mut shown = object(spelled(place, join([whose, choices(place), condition(), told(), secret])));
             shown["description"] = "A webhook of an organization.".into();
             shown
         }),
         _ => place.named("MapWebhook", |place| {
             let whose = json!({ "id": text("A UUID."), "map_id": text("The id of the map.") });
-            let mut shown = object(join([whose, choices(place), condition(), secret]));
+            let mut shown = object(join([whose, choices(place), condition(), told(), secret]));
             shown["description"] = "A webhook of a map.".into();
             shown
         }),
@@ -205,6 +216,7 @@ fn example_choices(format: &str) -> Value {
 
 fn example_condition() -> Value {
     json!({
+        "delivering": true, "why": null,
         "last_delivery_at": null, "last_error": null, "last_error_at": null, "consecutive_failures": 0, "health": "healthy",
         "disabled_reason": null, "inserted_at": "2025-06-21T12:35:00.123Z", "updated_at": "2025-06-21T12:35:00.123Z",
     })
@@ -246,6 +258,7 @@ pub fn page(place: &Place<'_>) -> Operation {
 
 pub fn create(place: &Place<'_>) -> Operation {
     let mut made = example(place);
+    made[names::spelled(place.family, "unknown_events")] = json!([]);
     made["secret"] = "q0b7b3l1c2V0LXRoYXQtaXMtNDQtY2hhcmFjdGVycy4=".into();
     Operation::new(TAG, "Create a webhook", MANAGES)
         .says("It gets the events from now on. A secret that the server made is shown only here.")
@@ -304,7 +317,7 @@ fn document(place: &Place<'_>) -> Value {
         let mut choices = choices(place);
         choices["format"] = json!({ "const": "feed" });
         choices["path_prefix"] = json!({ "type": ["string", "array"], "items": { "type": "string" } });
-        object(join([names, choices, condition()]))
+        object(join([names, choices, condition(), told()]))
     });
     object(json!({ "webhooks": list(entry) }))
 }
