@@ -1,12 +1,17 @@
 //! Events by request, the same for every family: publish, history, stats, tickets for streams, the catalogue.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::{HistoryQuery, Order, Stats, StatsQuery};
+use actors::model::cloudevents::{self, Mode};
+use actors::model::draft::BodyForm;
+use actors::model::event::PublishedBy;
 use actors::model::filter::FilterSpec;
 use actors::model::timestamp::to_iso;
+use actors::model::trace_context::TraceContext;
 use actors::model::{catalogue, draft};
 use actors::streams::session::StreamTarget;
 use serde::Serialize;
@@ -15,6 +20,7 @@ use utoipa::ToSchema;
 
 use super::family::ApiFamily;
 use super::guard::{self, Minting, On, Publishes, Reading};
+use super::ingest::Once;
 use super::problem::{Answer, Code, Problem};
 use super::query::{self, PAGE_DEFAULT, PAGE_MAX, Pairs};
 use super::streams::{self, TicketRequest};
@@ -22,15 +28,26 @@ use super::{Context, now_ms};
 
 /// `POST .../events`: one event, a list or lines, into one channel.
 pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: HttpRequest, body: web::Bytes) -> Answer {
-    let form = query::body_form(&request)?;
+    let headers = Once(request.headers());
+    let cloudevents = Mode::of(&headers);
+    let form = if cloudevents.is_some() { BodyForm::Json } else { query::body_form(&request)? };
     let key = query::idempotency_key(&request)?;
     if on.channel.is_system() {
         return Err(Problem::new(Code::Forbidden, "Only the server itself publishes to the organization system"));
     }
     let body = query::unpacked(&request, &body)?;
-    let drafts = draft::parse(&body, form, &context.draft_limits)?.drafts;
+    let limits = &context.draft_limits;
+    let mut drafts = match cloudevents {
+        None => draft::parse(&body, form, limits)?.drafts,
+        Some(mode) => cloudevents::published(mode, &headers, &body, limits)?,
+    };
+    if cloudevents.is_some() && key.is_some() {
+        // the publisher's own key wins over what names a CloudEvent
+        drafts.iter_mut().for_each(|draft| draft.dedupe_id = None);
+    }
     let family = ApiFamily::of(&request);
-    let receipt = context.hub.publish(on.channel, drafts, key, on.principal.id.clone()).await?;
+    let publisher = PublishedBy { by: on.principal.id.clone(), trace: TraceContext::of(&headers).map(Arc::new) };
+    let receipt = context.hub.publish(on.channel, drafts, key, publisher).await?;
     let mut answer = HttpResponse::Created();
     if receipt.repeated {
         answer.insert_header(("Idempotency-Replayed", "true"));

@@ -5,23 +5,25 @@ use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::sources::{ActiveSource, Arrival, TakenIn};
 use actors::model::draft::FieldError;
 use actors::model::envelope::Envelope;
 use actors::model::id::EventId;
+use actors::model::source::raw::{RAW_BODY_BYTES_MAX, RawResponse};
 use actors::model::source::{Headers, Incoming, Reply};
 use futures_util::StreamExt;
 use serde_json::json;
 
-use super::problem::{Answer, Code, Problem};
+use super::problem::{Answer, AsItIs, Code, Problem};
 use super::query::{self, Pairs};
 use super::{Context, guard};
 
 /// The headers as a source reads them: one that was sent twice, or is not visible ASCII, is none.
-struct Once<'a>(&'a HeaderMap);
+pub struct Once<'a>(pub &'a HeaderMap);
 
 impl Headers for Once<'_> {
     fn get(&self, name: &str) -> Option<&str> {
@@ -33,36 +35,49 @@ impl Headers for Once<'_> {
     }
 
     fn all(&self) -> Vec<(&str, Cow<'_, str>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))).collect()
+        let pairs = self.0.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
+        let mut all: Vec<_> = pairs.collect();
+        // the map has no order of names; the values of one name keep theirs
+        all.sort_by_key(|(name, _)| *name);
+        all
     }
 }
 
-/// `POST /webhooks/{source}` and `POST /webhook/{source}`
+/// `POST /webhooks/{source}` and `POST /webhook/{source}`; of a source in raw mode every method, also below these addresses.
 pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
     let live = guard::source(&request).ok_or_else(Problem::no_source)?;
+    let is_raw = live.source.raw.is_some();
+    let path = below(&request);
+    if !is_raw && !path.is_empty() {
+        return Err(Problem::no_source());
+    }
     let headers = Once(request.headers());
     let url = if live.reads_address { address(&context, &request) } else { String::new() };
     let incoming = |body| Incoming { method: request.method().as_str(), url: &url, headers: &headers, body };
-    if let Err((problem, bytes)) = announced(&context, &request) {
+    let limit = if is_raw { RAW_BODY_BYTES_MAX } else { context.settings.limits.batch_bytes };
+    if let Err((problem, bytes)) = announced(&request, limit) {
         context.hub.refuse_too_large(&live, &incoming(b""), bytes, &problem.to_string()).await;
         return Err(problem);
     }
     context.hub.admit(&live)?;
     // a question that nobody signs is no request of a sender
-    if live.asks_unsigned() {
-        if let Some(answered) = answered(&live, &incoming(b"")) {
-            return answered;
-        }
-    } else {
+    if live.asks_unsigned()
+        && let Some(answered) = answered(&live, &incoming(b""))
+    {
+        return answered;
+    }
+    if !is_raw && request.method() != Method::POST {
+        return Err(Problem::new(Code::MethodNotAllowed, "Events are sent to this address by POST"));
+    }
+    if !live.asks_unsigned() {
         context.hub.foresee(&live, &incoming(b""))?;
     }
-    let (body, mut share) = match whole(&context, payload).await {
+    let (body, mut share) = match whole(&context, payload, limit).await {
         Ok(whole) => whole,
         Err(problem) => {
             if problem.is(Code::PayloadTooLarge) {
                 // without an announced length, at least one byte more than may come
-                let bytes = context.settings.limits.batch_bytes + 1;
-                context.hub.refuse_too_large(&live, &incoming(b""), bytes, &problem.to_string()).await;
+                context.hub.refuse_too_large(&live, &incoming(b""), limit + 1, &problem.to_string()).await;
             }
             return Err(problem);
         }
@@ -72,7 +87,10 @@ pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: we
     }
     let proof = context.hub.recognise(&live, &incoming(&body))?;
     // a sender signs what it sends, so the body is unpacked behind that
-    let asked = asked(&request).and_then(|asked| Ok((asked, query::unpacked(&request, &body)?)));
+    let asked = match is_raw {
+        true => Ok(((false, query::idempotency_key(&request).ok().flatten()), Cow::Borrowed(&*body))),
+        false => asked(&request).and_then(|asked| Ok((asked, query::unpacked(&request, &body)?))),
+    };
     let ((partial, idempotency), body) = match asked {
         Ok(asked) => asked,
         Err(problem) => {
@@ -83,27 +101,76 @@ pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: we
     if let Cow::Owned(unpacked) = &body {
         share.grow(unpacked.len())?;
     }
-    let arrival = Arrival { headers: &headers, body: &body, partial, idempotency, limits: context.draft_limits };
+    let query = request.query_string();
+    let (request, limits) = (incoming(&body), context.draft_limits);
+    let arrival = Arrival { request, path, query, partial, idempotency, limits };
     Ok(match context.hub.take_in(&live, &proof, arrival).await? {
         TakenIn::Answer(reply) => replied(reply),
-        TakenIn::Events { ids, repeated, errors } => accepted(&ids, repeated, partial.then_some(&errors)),
+        TakenIn::Events { ids, repeated, errors } => {
+            let own = live.source.raw.as_ref().and_then(|raw| raw.response.as_ref());
+            own.map_or_else(|| accepted(&ids, repeated, partial.then_some(&errors)), own_answer)
+        }
     })
 }
 
-/// `GET /webhooks/{source}` and `GET /webhook/{source}`: a provider asks whether somebody is there.
-pub async fn asks(context: web::Data<Context>, request: HttpRequest) -> Answer {
+/// `GET /webhooks/{source}` and `GET /webhook/{source}`: a provider asks whether somebody is there, or, in raw mode, a request.
+pub async fn asks(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
     let live = guard::source(&request).ok_or_else(Problem::no_source)?;
-    context.hub.admit(&live)?;
-    let (headers, url) = (Once(request.headers()), address(&context, &request));
-    let incoming = Incoming { method: request.method().as_str(), url: &url, headers: &headers, body: b"" };
-    match answered(&live, &incoming) {
-        Some(answered) => answered,
-        None if live.source.asks_by_get() => Err(Problem::new(
-            Code::Forbidden,
-            "This is no question of the provider, or it does not show the verify token of this source",
-        )),
-        None => Err(Problem::new(Code::MethodNotAllowed, "Events are sent to this address by POST")),
+    let asks = live.source.asks_by_get() && below(&request).is_empty();
+    match take(context, request, payload).await {
+        Err(problem) if asks && (problem.is(Code::MethodNotAllowed) || problem.is(Code::Unauthorized)) => {
+            Err(Problem::new(
+                Code::Forbidden,
+                "This is no question of the provider, or it does not show the verify token of this source",
+            ))
+        }
+        other => other,
     }
+}
+
+/// `OPTIONS`: a sender of CloudEvents asks whether it may (HTTP 1.1 Web Hooks for Event Delivery 1.0.1, section 4). Nobody is
+/// called back: who asks learns the answer at once.
+pub async fn options(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let live = guard::source(&request).ok_or_else(Problem::no_source)?;
+    let headers = Once(request.headers());
+    let Some(origin) = headers.get("WebHook-Request-Origin") else {
+        return take(context, request, payload).await;
+    };
+    context.hub.admit(&live)?;
+    let is_origin = (1..=253).contains(&origin.len()) && origin.bytes().all(|b| b.is_ascii_graphic());
+    if !is_origin {
+        return Err(Problem::invalid("WebHook-Request-Origin", "is the name of a sender: 1 to 253 visible characters"));
+    }
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header(("WebHook-Allowed-Origin", origin));
+    answer.insert_header((ALLOW, "OPTIONS, POST"));
+    if headers.get("WebHook-Request-Rate").is_some() {
+        let rate = live.source.rate_limit.map(|rate| u64::from(rate.requests) * 60 / u64::from(rate.per_seconds));
+        answer.insert_header(("WebHook-Allowed-Rate", rate.map_or("*".to_owned(), |rate| rate.max(1).to_string())));
+    }
+    Ok(answer.finish())
+}
+
+/// What follows the address of the source, percent-encoded as it came.
+fn below(request: &HttpRequest) -> &str {
+    let path = request.uri().path();
+    // `/webhooks/<id>`, of which the id has no character that is encoded
+    path.splitn(4, '/').nth(3).map_or("", |rest| &path[path.len() - rest.len() - 1..])
+}
+
+/// The answer that the owner of a source in raw mode chose. It was checked when it was saved; no browser reads it as a page.
+fn own_answer(own: &RawResponse) -> HttpResponse {
+    let status = StatusCode::from_u16(own.status).unwrap_or(StatusCode::OK);
+    let mut answer = HttpResponse::build(status);
+    answer.content_type("text/plain; charset=utf-8");
+    for (name, value) in &own.headers {
+        answer.insert_header((name.as_str(), value.as_str()));
+    }
+    answer.insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    answer.insert_header((CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"));
+    let mut answer = answer.body(own.body.clone());
+    answer.extensions_mut().insert(AsItIs);
+    answer
 }
 
 /// The address as the sender knows it.
@@ -196,8 +263,7 @@ fn too_large(limit: usize) -> Problem {
 }
 
 /// Refuses a body that says itself that it is too large, and says how large.
-fn announced(context: &Context, request: &HttpRequest) -> Result<(), (Problem, usize)> {
-    let limit = context.settings.limits.batch_bytes;
+fn announced(request: &HttpRequest, limit: usize) -> Result<(), (Problem, usize)> {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     match announced.filter(|length: &usize| *length > limit) {
         Some(length) => Err((too_large(limit), length)),
@@ -206,8 +272,7 @@ fn announced(context: &Context, request: &HttpRequest) -> Result<(), (Problem, u
 }
 
 /// The body, if it is not too large, and its share of the room for bodies of senders who have proved nothing yet.
-async fn whole(context: &Context, payload: web::Payload) -> Result<(Bytes, Share<'_>), Problem> {
-    let limit = context.settings.limits.batch_bytes;
+async fn whole(context: &Context, payload: web::Payload, limit: usize) -> Result<(Bytes, Share<'_>), Problem> {
     let mut share = Share { all: &context.bodies, most: context.settings.sources.bodies_bytes, bytes: 0 };
     // most bodies come in one piece, which is then not copied
     let (mut first, mut body) = (Bytes::new(), BytesMut::new());

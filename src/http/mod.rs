@@ -231,8 +231,11 @@ fn incoming(table: &mut Table) {
     table.at(at("events/ticket")).post(events::ticket, of_streams::ticket);
     table.at(at("events/history")).get(events::history, of_events::history);
     for address in ["/webhooks/{source}", "/webhook/{source}"] {
-        let address = table.at(address).room(BodyLimit::Batch).any_query();
-        address.post(ingest::take, about::take).get(ingest::asks, about::asks);
+        let at = table.at(address).room(BodyLimit::Batch).any_query();
+        let at = at.post(ingest::take, about::take).get(ingest::asks, about::asks);
+        at.options(ingest::options, about::options).others(ingest::take);
+        let below = table.at(format!("{address}/{{below:.*}}")).room(BodyLimit::Batch).any_query();
+        below.post(ingest::take, about::take_below).others(ingest::take);
     }
 }
 

@@ -317,6 +317,9 @@ impl ResponseError for Problem {
     }
 }
 
+/// Marks an answer with the status of an error that somebody else wrote, and that goes out as it is.
+pub struct AsItIs;
+
 /// Writes the body of every error, in the words of the API that was called, and counts it.
 pub async fn shape(
     request: ServiceRequest,
@@ -330,6 +333,9 @@ pub async fn shape(
     }
     let response = next.call(request).await?;
     if !(response.status().is_client_error() || response.status().is_server_error()) {
+        return Ok(response.map_into_boxed_body());
+    }
+    if response.response().extensions().contains::<AsItIs>() {
         return Ok(response.map_into_boxed_body());
     }
     let (request, response) = response.into_parts();

@@ -89,6 +89,13 @@ fn shown_whole(context: &Context, request: &HttpRequest, live: &ActiveSource) ->
     if let Some(JwtRules { algorithm, issuer, audience }) = &scheme.jwt {
         shown["jwt"] = json!({ "algorithm": algorithm, "issuer": issuer, "audience": audience });
     }
+    shown["mode"] = if source.raw.is_some() { "raw" } else { "events" }.into();
+    if let Some(raw) = &source.raw {
+        shown["keep"] = json!(raw.keep);
+        shown["redact"] = json!(raw.redact);
+        shown["redact_query"] = json!(raw.redact_query);
+        shown["response"] = json!(raw.response);
+    }
     shown["eventType"] = match source.event_type.as_slice() {
         [] => Value::Null,
         [one] => json!(one),

@@ -1,6 +1,7 @@
 //! The route table: every address with its methods, each with its handler and what the API document says about it. The
 //! server's routes and the document are both made from it, so that neither knows an address that the other does not.
 
+use actix_web::guard::{GuardContext, fn_guard};
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
 
@@ -40,6 +41,8 @@ pub struct Address {
     pub entries: Vec<Entry>,
     /// Whether its query may hold whatever the client likes.
     pub any_query: bool,
+    /// What takes every method that is not described.
+    rest: Option<Route>,
     room: BodyLimit,
 }
 
@@ -51,7 +54,7 @@ pub struct Table {
 impl Table {
     pub fn at(&mut self, pattern: impl Into<String>) -> &mut Address {
         let (pattern, entries) = (pattern.into(), Vec::new());
-        self.addresses.push(Address { pattern, entries, any_query: false, room: BodyLimit::Request });
+        self.addresses.push(Address { pattern, entries, any_query: false, rest: None, room: BodyLimit::Request });
         // it was pushed just now
         self.addresses.last_mut().expect("an address")
     }
@@ -65,7 +68,8 @@ impl Table {
             if let Some(names) = query_names::of_pattern(&address.pattern) {
                 resource = resource.app_data(names);
             }
-            config.service(address.entries.into_iter().fold(resource, |resource, entry| resource.route(entry.route)));
+            let routes = address.entries.into_iter().map(|entry| entry.route).chain(address.rest);
+            config.service(routes.fold(resource, |resource, route| resource.route(route)));
         }
     }
 }
@@ -115,6 +119,24 @@ impl Address {
         A: FromRequest + 'static,
     {
         self.on(Method::DELETE, handler, about)
+    }
+
+    pub fn options<A>(&mut self, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        self.on(Method::OPTIONS, handler, about)
+    }
+
+    /// Every other method but those that concern the connection (RFC 9110, 9.3.6 and 9.3.8). What such a request says is
+    /// its sender's, so there is nothing to describe.
+    pub fn others<A>(&mut self, handler: impl Handler<A, Output: Responder>) -> &mut Address
+    where
+        A: FromRequest + 'static,
+    {
+        let is_other = |head: &GuardContext<'_>| !matches!(head.head().method, Method::TRACE | Method::CONNECT);
+        self.rest = Some(web::route().guard(fn_guard(is_other)).to(handler));
+        self
     }
 
     fn on<A>(&mut self, method: Method, handler: impl Handler<A, Output: Responder>, about: About) -> &mut Address

@@ -9,6 +9,7 @@ use crate::model::event::ChannelNo;
 use crate::model::record_id::SourceId;
 use crate::model::seal::{SealKey, Sealed, Unsealable};
 use crate::model::source::preset::Handshake;
+use crate::model::source::raw::RawRules;
 use crate::model::source::{Rate, Rule, Schema, Scheme, Verifier};
 
 /// A source as the state database keeps it.
@@ -31,6 +32,9 @@ pub struct Source {
     /// What a provider shows that asks before it sends, where it proves itself so (Meta).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify_token: Option<Sealed>,
+    /// Whether requests are kept as they came, and what of them; absent: their bodies are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<RawRules>,
     /// Whether its owner lets nothing in.
     #[serde(default)]
     pub paused: bool,
@@ -135,6 +139,7 @@ mod tests {
             schema: None,
             rate_limit: None,
             verify_token: None,
+            raw: None,
             paused: false,
             inserted_ms: 0,
             updated_ms: 0,

@@ -192,7 +192,11 @@ pub enum Unusable {
 impl Ready {
     pub fn of(webhook: Arc<Webhook>, channel: Arc<Channel>, key: &SealKey, policy: &Policy) -> Result<Ready, Unusable> {
         let keys = webhook.secrets.as_ref().map(|sealed| open_keys(key, &webhook.id, sealed)).transpose()?;
-        let filter = Filter::compile(&webhook.filter).map_err(|_| Unusable::Field("filter"))?;
+        let filter = match webhook.format {
+            Format::Raw => Filter::compile_for_requests(&webhook.filter),
+            _ => Filter::compile(&webhook.filter),
+        };
+        let filter = filter.map_err(|_| Unusable::Field("filter"))?;
         let form = form_of(webhook.format, webhook.template.as_deref()).ok_or(Unusable::Field("template"))?;
         let target = policy.judge_url(&webhook.url).map_err(|e| e.to_string());
         Ok(Ready { webhook, channel, filter, form, target, keys })
@@ -213,9 +217,13 @@ pub fn envelope_of(format: Format, kind: ChannelKind) -> Envelope {
         Format::Map => Envelope::Map,
         Format::Gateway => Envelope::Gateway,
         Format::Feed => Envelope::Feed,
-        Format::Standard | Format::CloudEvents | Format::Discord | Format::Slack | Format::Template => {
-            Envelope::of(kind)
-        }
+        Format::Standard
+        | Format::CloudEvents
+        | Format::CloudEventsBinary
+        | Format::Discord
+        | Format::Slack
+        | Format::Template
+        | Format::Raw => Envelope::of(kind),
     }
 }
 
@@ -230,5 +238,7 @@ pub fn form_of(format: Format, template: Option<&str>) -> Option<Form> {
         Format::Discord => Form::Discord,
         Format::Slack => Form::Slack,
         Format::Template => Form::Template(Template::compile(template?).ok()?),
+        Format::CloudEventsBinary => Form::CloudEventsBinary,
+        Format::Raw => Form::Raw,
     })
 }

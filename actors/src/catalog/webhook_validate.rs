@@ -21,7 +21,7 @@ use crate::model::target::{Policy, header_allowed};
 pub const CUSTOM_HEADERS_MAX: usize = 32;
 
 /// Headers that a receiver verifies by; a custom header in their place would break every delivery.
-const SIGNATURE_HEADERS: [&str; 11] = [
+const SIGNATURE_HEADERS: [&str; 13] = [
     "x-wanderer-signature",
     "x-wanderer-signature-previous",
     "x-wanderer-timestamp",
@@ -33,6 +33,8 @@ const SIGNATURE_HEADERS: [&str; 11] = [
     "x-webhook-hmac-previous",
     "x-aeordb-signature",
     "x-aeordb-signature-previous",
+    "x-stentor-signature",
+    "x-stentor-signature-previous",
 ];
 
 /// What somebody asks of a webhook. Absent fields stay as they are, or take their default when the webhook is made;
@@ -263,7 +265,7 @@ impl TemplateTrial {
                 let payload = catalogue::sample(kind.as_str(), n as u64);
                 let id = EventId::at_time(webhook.updated_ms.max(0) as u64).plus(n as u32);
                 let ts_ms = webhook.updated_ms;
-                let origin = Origin { by: Origin::SERVER.into(), validated: None };
+                let origin = Origin { by: Origin::SERVER.into(), validated: None, trace: None };
                 let event = Event { id, channel: channel.no(), kind, ts_ms, session: None, origin, payload };
                 let frame = Frame::new(event.clone(), channel.owner());
                 let envelope = frame.json(frame.own_envelope());

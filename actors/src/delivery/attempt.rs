@@ -20,6 +20,8 @@ use crate::metrics::Shed;
 use crate::model::delivery::{Attempt, FailureCode, Outcome};
 use crate::model::format::{self, ChannelLabel, Form, Format, Rendered, Subject, TemplateError};
 use crate::model::id::EventId;
+use crate::model::target::Target;
+use crate::model::trace_context::TraceContext;
 
 /// Shown in place of the value of a custom header, which may be a credential.
 const HIDDEN: &str = "(hidden)";
@@ -73,12 +75,22 @@ pub async fn make(
     let delivery = attempt.delivery.to_string();
     let at_ms = clock::now_ms();
     let signing = format::Attempt { delivery: &delivery, number: attempt.number, at_ms };
-    let (headers, shown) = headers(ready, &rendered, &signing);
+    // of a batch, the first's
+    let trace = frames.iter().find_map(|frame| frame.event.origin.trace.clone());
+    let (headers, shown) = headers(ready, &rendered, &signing, trace.as_deref());
+    let forwarded = match (&rendered.request, &ready.target) {
+        (Some(request), Ok(target)) => match request.address(&target.url) {
+            Ok(url) => Some(Target { url, ..target.clone() }),
+            Err(e) => return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed()),
+        },
+        _ => None,
+    };
     let settings = &handles.settings;
     let answered = match &ready.target {
         Ok(url) => {
             let post = client::Attempt {
-                url,
+                method: rendered.request.as_ref().map_or("POST", |request| request.method.as_str()),
+                url: forwarded.as_ref().unwrap_or(url),
                 headers,
                 body: rendered.body.clone(),
                 deadline: settings.attempt_timeout,
@@ -183,11 +195,27 @@ pub fn render(ready: &Ready, frames: &[Arc<Frame>], batch: bool) -> Result<Rende
 }
 
 /// The headers to send, and the same as people may see them. Custom headers come last and replace others.
-fn headers(ready: &Ready, rendered: &Rendered, attempt: &format::Attempt<'_>) -> (client::Headers, Shown) {
+fn headers(
+    ready: &Ready,
+    rendered: &Rendered,
+    attempt: &format::Attempt<'_>,
+    trace: Option<&TraceContext>,
+) -> (client::Headers, Shown) {
     let ours = format::headers(ready.webhook.format, rendered, attempt, ready.keys.as_ref());
     let custom = &ready.webhook.custom_headers;
-    let mut sent = Vec::with_capacity(1 + ours.len() + custom.len());
-    sent.push((Cow::Borrowed("Content-Type"), rendered.content_type.to_owned()));
+    let mut sent = Vec::with_capacity(3 + ours.len() + custom.len());
+    match &rendered.request {
+        None => sent.push((Cow::Borrowed("Content-Type"), rendered.content_type.to_owned())),
+        Some(request) => {
+            let own = |(name, _): &&(String, String)| trace.is_none() || !is_trace(name);
+            let kept = request.forwarded_headers().filter(own);
+            sent.extend(kept.map(|(name, value)| (Cow::Owned(name.clone()), value.clone())));
+        }
+    }
+    if let Some(trace) = trace {
+        sent.push((Cow::Borrowed("traceparent"), trace.child(clock::random())));
+        sent.extend(trace.state().map(|state| (Cow::Borrowed("tracestate"), state.to_owned())));
+    }
     sent.extend(ours.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     sent.retain(|(name, _)| !custom.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
     let mut shown = Shown::with_capacity(SHOWN_BYTES);
@@ -196,6 +224,10 @@ fn headers(ready: &Ready, rendered: &Rendered, attempt: &format::Attempt<'_>) ->
     shown.shrink();
     sent.extend(custom.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone())));
     (sent, shown)
+}
+
+fn is_trace(name: &str) -> bool {
+    ["traceparent", "tracestate"].iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
 /// What the state machine is told of the client's outcome.

@@ -43,7 +43,7 @@ use crate::log::DedupeKey;
 use crate::metrics::{Metrics, Shed};
 use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
-use crate::model::event::{ChannelNo, Draft};
+use crate::model::event::{ChannelNo, Draft, PublishedBy};
 use crate::model::selection::Selector;
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
@@ -135,7 +135,7 @@ impl Hub {
         channel: Arc<Channel>,
         drafts: Vec<Draft>,
         key: Option<&str>,
-        by: Arc<str>,
+        by: PublishedBy,
     ) -> Result<Receipt, AppendError> {
         self.rooms.journal.append(channel, drafts, key.map(DedupeKey::of_request), by).await
     }

@@ -179,6 +179,7 @@ mod tests {
             schema: None,
             rate_limit: None,
             verify_token: None,
+            raw: None,
             paused: false,
             inserted_ms: 0,
             updated_ms: 0,

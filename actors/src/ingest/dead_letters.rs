@@ -36,6 +36,9 @@ pub struct Letter {
     /// The headers as they came, without those that hold a credential; bounded, see [`HEADERS_BYTES_MAX`].
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// Where it was sent, and how, at a source that keeps requests as they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<RequestLine>,
     /// Under which key the request would have been known again.
     pub key: Option<String>,
     /// Bytes of the body as it was sent, and as it is kept.
@@ -48,6 +51,15 @@ pub struct Letter {
 
 /// Bytes of the headers of one letter that are kept; what comes after them is left out.
 pub const HEADERS_BYTES_MAX: usize = 8 * 1024;
+
+/// What a request says before its headers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestLine {
+    pub method: String,
+    /// What follows the address of the source.
+    pub path: String,
+    pub query: String,
+}
 
 /// What was wrong with one field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -353,6 +365,7 @@ mod tests {
             details: Vec::new(),
             content: Content::Json,
             headers: Vec::new(),
+            line: None,
             key: key.map(Into::into),
             bytes,
             kept_bytes: 0,

@@ -169,7 +169,8 @@ impl ActiveSource {
         let secret_fields = recipes.iter().filter_map(|recipe| recipe.token_field.clone()).collect();
         let reads = |recipe: &Recipe| recipe.reads_address();
         let asks = source.scheme.authentication.preset().is_some_and(|preset| preset.handshake.is_some());
-        let reads_address = asks || recipes.iter().any(reads);
+        // a request that is kept has its address in it
+        let reads_address = source.raw.is_some() || asks || recipes.iter().any(reads);
         drop(recipes);
         let verify_token = source.verify_token(seal);
         ActiveSource { verifier: verifier.ok(), verify_token, secret_fields, reads_address, source, stats, by }
@@ -226,6 +227,13 @@ impl ActiveSource {
         }
         let is_token = |given: &str| self.verify_token.as_ref().is_some_and(|token| TokenHash::of(given).is(token));
         handshake::unsigned(handshake, request, is_token)
+    }
+
+    /// What of a request is not kept because it is the secret itself: headers and parameters.
+    pub fn secret_places(&self) -> (Vec<String>, Vec<String>) {
+        let recipes = self.source.scheme.recipes();
+        let headers = recipes.iter().filter_map(Recipe::secret_header).map(str::to_owned).collect();
+        (headers, recipes.iter().filter_map(|recipe| recipe.token_query.clone()).collect())
     }
 
     /// Whether its provider asks without a signature, so that what proves nothing may still be answered.

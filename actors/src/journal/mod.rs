@@ -32,7 +32,7 @@ pub use self::worker::{Applied, Rest, Round, Worker};
 use crate::documents::{Change, DocumentError, Frozen, Table, encode_changes};
 use crate::log::{DedupeKey, LogView, LossChange, LossDocument};
 use crate::model::channel::Channel;
-use crate::model::event::Draft;
+use crate::model::event::{Draft, PublishedBy};
 use crate::model::id::EventId;
 
 /// The journal's bounds.
@@ -234,7 +234,7 @@ impl Journal {
         channel: Arc<Channel>,
         drafts: Vec<Draft>,
         key: Option<DedupeKey>,
-        by: Arc<str>,
+        by: PublishedBy,
     ) -> Result<Receipt, AppendError> {
         self.within_timeout(self.submit(channel, drafts, key, by)?).await
     }
@@ -248,7 +248,7 @@ impl Journal {
         channel: Arc<Channel>,
         drafts: Vec<Draft>,
         key: Option<DedupeKey>,
-        by: Arc<str>,
+        by: PublishedBy,
     ) -> Result<Pending<Receipt>, AppendError> {
         self.submit_append(Append { channel, drafts, key, by, urgency: Urgency::Normal })
     }
@@ -261,7 +261,7 @@ impl Journal {
         &self,
         channel: Arc<Channel>,
         drafts: Vec<Draft>,
-        by: Arc<str>,
+        by: PublishedBy,
     ) -> Result<Pending<Receipt>, AppendError> {
         self.submit_append(Append { channel, drafts, key: None, by, urgency: Urgency::Reserve })
     }

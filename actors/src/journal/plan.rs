@@ -8,7 +8,7 @@ use super::{DocumentChanges, Receipt, Urgency};
 use crate::documents::{Change, Documents, Table};
 use crate::log::{Dedupe, DedupeKey, Log};
 use crate::model::channel::{Channel, Owner};
-use crate::model::event::{ChannelNo, Draft, Event, Origin};
+use crate::model::event::{ChannelNo, Draft, Event, Origin, PublishedBy};
 use crate::model::id::{EventId, IdSource};
 
 /// Events that somebody publishes as one atomic batch.
@@ -18,7 +18,7 @@ pub(super) struct Append {
     /// The idempotency key of the request.
     pub key: Option<DedupeKey>,
     /// Who publishes.
-    pub by: Arc<str>,
+    pub by: PublishedBy,
     pub urgency: Urgency,
 }
 
@@ -79,7 +79,7 @@ impl Plan {
             receipt.ids.push(id);
             let ts_ms = draft.ts_ms.unwrap_or(id.time_ms() as i64);
             let Draft { kind, session, payload, validated, .. } = draft;
-            let origin = Origin { by: by.clone(), validated };
+            let origin = Origin { by: by.by.clone(), validated, trace: by.trace.clone() };
             self.events.push(Event { id, channel: no, kind, ts_ms, session, origin, payload });
         }
         if let Some(key) = key {

@@ -2,8 +2,9 @@
 //!
 //! A record is `len:u32 crc:u32 body`, its body
 //! `version:u8 id:16 ts_ms:i64 type_len:u8 type session_len:u8 session by_len:u8 by validated:u8 payload`; `session_len` 0 means
-//! none, `validated` is 0 or 1, or 2 where nobody asked. Version 1 had neither `by` nor `validated`. The payload stands
-//! last and reaches to the end, so that reading slices it.
+//! none, `validated` is 0 or 1, or 2 where nobody asked. Version 1 had neither `by` nor `validated`. Version 3 is written for
+//! events of a trace only, and has `trace_len:u16 trace` before the payload. The payload stands last and reaches to the end, so
+//! that reading slices it.
 
 use std::sync::Arc;
 
@@ -12,8 +13,10 @@ use bytes::{Buf, Bytes};
 use crate::model::event::{BY_BYTES_MAX, ChannelNo, Event, EventType, Origin};
 use crate::model::id::EventId;
 use crate::model::json::Canonical;
+use crate::model::trace_context::TraceContext;
 
 const VERSION: u8 = 2;
+const VERSION_WITH_TRACE: u8 = 3;
 const VERSION_WITHOUT_ORIGIN: u8 = 1;
 const NOT_VALIDATED: u8 = 2;
 const HEAD: usize = 8;
@@ -24,7 +27,8 @@ const BODY_BYTES_MIN: usize = 26;
 pub fn write(event: &Event, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD]);
-    out.push(VERSION);
+    let trace = event.origin.trace.as_ref().map(|trace| trace.stored());
+    out.push(if trace.is_some() { VERSION_WITH_TRACE } else { VERSION });
     out.extend_from_slice(&event.id.to_bytes());
     out.extend_from_slice(&event.ts_ms.to_be_bytes());
     // types have at most 64 bytes, sessions at most 128
@@ -37,6 +41,11 @@ pub fn write(event: &Event, out: &mut Vec<u8>) {
     out.push(by.len() as u8);
     out.extend_from_slice(by);
     out.push(event.origin.validated.map_or(NOT_VALIDATED, u8::from));
+    if let Some(trace) = &trace {
+        // a trace has at most 55 and 512 bytes
+        out.extend_from_slice(&(trace.len() as u16).to_be_bytes());
+        out.extend_from_slice(trace.as_bytes());
+    }
     out.extend_from_slice(event.payload.as_bytes());
     let crc = crc32fast::hash(&out[start + HEAD..]);
     let len = (out.len() - start - HEAD) as u32;
@@ -49,6 +58,7 @@ pub fn size(event: &Event) -> usize {
     37 + event.kind.as_str().len()
         + event.session.as_deref().map_or(0, str::len)
         + event.origin.by.len()
+        + event.origin.trace.as_ref().map_or(0, |trace| 2 + trace.stored().len())
         + event.payload.as_bytes().len()
 }
 
@@ -125,7 +135,7 @@ pub fn event(block: &Bytes, record: Record, channel: ChannelNo, before: Option<&
 /// `before`: who published the event before, most often the same one, whose name is then shared.
 fn parse(mut body: Bytes, channel: ChannelNo, before: Option<Arc<str>>) -> Option<Event> {
     let version = *body.first()?;
-    if body.len() < BODY_BYTES_MIN || !matches!(version, VERSION | VERSION_WITHOUT_ORIGIN) {
+    if body.len() < BODY_BYTES_MIN || !matches!(version, VERSION | VERSION_WITH_TRACE | VERSION_WITHOUT_ORIGIN) {
         return None;
     }
     body.advance(1);
@@ -134,7 +144,10 @@ fn parse(mut body: Bytes, channel: ChannelNo, before: Option<Arc<str>>) -> Optio
     let ts_ms = body.get_i64();
     let kind = text(&mut body)?;
     let session = text(&mut body)?;
-    let origin = if version == VERSION { origin(&mut body, before)? } else { Origin::default() };
+    let origin = match version {
+        VERSION_WITHOUT_ORIGIN => Origin::default(),
+        version => origin(&mut body, before, version == VERSION_WITH_TRACE)?,
+    };
     Some(Event {
         id: EventId::from_bytes(id),
         channel,
@@ -149,7 +162,7 @@ fn parse(mut body: Bytes, channel: ChannelNo, before: Option<Arc<str>>) -> Optio
     })
 }
 
-fn origin(body: &mut Bytes, before: Option<Arc<str>>) -> Option<Origin> {
+fn origin(body: &mut Bytes, before: Option<Arc<str>>, has_trace: bool) -> Option<Origin> {
     let by = text(body)?;
     let by = match before.filter(|before| before.as_bytes() == by) {
         Some(before) => before,
@@ -159,7 +172,15 @@ fn origin(body: &mut Bytes, before: Option<Arc<str>>) -> Option<Origin> {
         NOT_VALIDATED => None,
         validated => Some(validated == 1),
     };
-    Some(Origin { by, validated })
+    let trace = match has_trace {
+        false => None,
+        true => {
+            let len = (body.len() >= 2).then(|| usize::from(body.get_u16()))?;
+            let stored = (len <= body.len()).then(|| body.split_to(len))?;
+            Some(Arc::new(TraceContext::from_stored(std::str::from_utf8(&stored).ok()?)?))
+        }
+    };
+    Some(Origin { by, validated, trace })
 }
 
 fn text(body: &mut Bytes) -> Option<Bytes> {

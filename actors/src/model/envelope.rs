@@ -205,7 +205,7 @@ mod tests {
             kind: EventType::new("poll.vote").expect("a type"),
             ts_ms: 1_719_400_000_000,
             session: session.map(Into::into),
-            origin: Origin { by: by.into(), validated: Some(false) },
+            origin: Origin { by: by.into(), validated: Some(false), trace: None },
             payload: Canonical::parse(r#"{"a":"\u2028é"}"#).expect("JSON"),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::id::EventId;
 use super::json::Canonical;
+use super::trace_context::TraceContext;
 
 /// The number under which the log keeps a channel. Never given to another channel, also after a deletion.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -91,6 +92,27 @@ pub struct Origin {
     pub by: Arc<str>,
     /// What the schema of a source said about it; absent: nobody asked.
     pub validated: Option<bool>,
+    /// The trace in which it was published. Envelopes do not show it; attempts to deliver it go on with it.
+    pub trace: Option<Arc<TraceContext>>,
+}
+
+/// Who publishes, and in which trace.
+#[derive(Clone, Debug)]
+pub struct PublishedBy {
+    pub by: Arc<str>,
+    pub trace: Option<Arc<TraceContext>>,
+}
+
+impl From<&str> for PublishedBy {
+    fn from(by: &str) -> PublishedBy {
+        PublishedBy { by: by.into(), trace: None }
+    }
+}
+
+impl From<Arc<str>> for PublishedBy {
+    fn from(by: Arc<str>) -> PublishedBy {
+        PublishedBy { by, trace: None }
+    }
 }
 
 impl Origin {
@@ -107,7 +129,7 @@ impl Origin {
 
 impl Default for Origin {
     fn default() -> Origin {
-        Origin { by: "".into(), validated: None }
+        Origin { by: "".into(), validated: None, trace: None }
     }
 }
 

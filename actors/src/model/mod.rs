@@ -6,6 +6,7 @@
 pub mod access;
 pub mod catalogue;
 pub mod channel;
+pub mod cloudevents;
 pub mod delivery;
 pub mod draft;
 pub mod envelope;
@@ -22,4 +23,5 @@ pub mod signature;
 pub mod source;
 pub mod target;
 pub mod timestamp;
+pub mod trace_context;
 pub mod unpack;

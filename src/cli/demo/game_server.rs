@@ -32,6 +32,7 @@ impl GameServer {
             schema: None,
             rate_limit: None,
             verify_token: None,
+            raw: None,
         };
         let (live, made) = hub.create_source(channel, new).await.map_err(failed)?;
         let key = made.key.ok_or_else(|| Failure::Failed("the demo's source has no key".into()))?;

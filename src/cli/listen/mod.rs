@@ -121,7 +121,9 @@ fn form(args: &ListenArgs) -> Result<Form, Failure> {
         Format::Map if !matches!(args.channel, Channel::Map(_)) => {
             return Err(Failure::Usage("--format map is for maps; leave it out, or give another one".to_owned()));
         }
-        Format::CloudEvents | Format::Discord | Format::Slack | Format::Template if args.channel == Channel::Feed => {
+        Format::CloudEvents | Format::CloudEventsBinary | Format::Discord | Format::Slack | Format::Template
+            if args.channel == Channel::Feed =>
+        {
             let reason = "--format of the feed is feed, gateway or standard; listen to one map or organization";
             return Err(Failure::Usage(reason.to_owned()));
         }
@@ -132,6 +134,8 @@ fn form(args: &ListenArgs) -> Result<Form, Failure> {
         Format::CloudEvents => Form::CloudEvents,
         Format::Discord => Form::Discord,
         Format::Slack => Form::Slack,
+        Format::CloudEventsBinary => Form::CloudEventsBinary,
+        Format::Raw => Form::Raw,
         Format::Template => {
             let Some(path) = &args.template else {
                 return Err(Failure::Usage("--format template needs --template FILE".to_owned()));
@@ -166,13 +170,28 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
     let remote = Remote::new(&args.remote)?;
     let way = signed_request::way(&args.channel, form.format());
     let mut follower = Follower::new(&remote, &args.channel, &args.filter, args.since, now_ms())?.by_way(way);
-    let signed_requests = SignedRequests::new(&remote, &args.channel, form, keys).await?;
+    // requests that a source kept as they came go on as they came, unless somebody wants something else
+    let signed_requests =
+        SignedRequests::new(&remote, &args.channel, form, keys).await?.sending_on(args.format.is_none());
     let target_check = Arc::new(TargetCheck::new(policy(), Resolver::system()));
     let client = DeliveryClient::new(target_check, args.remote.tls()?);
     while args.limit.is_none_or(|limit| count.taken + count.refused < limit) {
         let event = follower.next().await?;
-        let signed_request = match signed_requests.pack(&event.envelope, now_ms()) {
-            Ok(signed_request) => signed_request,
+        let packed = signed_requests.pack(&event.envelope, now_ms()).and_then(|packed| {
+            let Some(packed) = packed else { return Ok(None) };
+            let url = match &packed.request {
+                None => args.forward_to.clone(),
+                Some(request) => {
+                    let url = request.address(&args.forward_to.url).map_err(|e| e.to_string())?;
+                    Target { url, ..args.forward_to.clone() }
+                }
+            };
+            Ok(Some((packed, url)))
+        });
+        let (signed_request, url) = match packed {
+            Ok(Some(packed)) => packed,
+            // an event of another shape than the format sends on
+            Ok(None) => continue,
             Err(reason) => {
                 count.refused += 1;
                 output::text(&format!("{DIM}{}{DIM:#} {BAD}not sent{BAD:#} {}\n", tame(&event.id), tame(&reason)))?;
@@ -180,7 +199,8 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
             }
         };
         let attempt = Attempt {
-            url: &args.forward_to,
+            method: signed_request.request.as_ref().map_or("POST", |request| request.method.as_str()),
+            url: &url,
             headers: signed_request.headers.clone(),
             body: signed_request.body.clone(),
             deadline: ATTEMPT_TIMEOUT,

@@ -14,6 +14,7 @@ use actors::model::format::{self, ChannelLabel, Family, Form, Format, Subject};
 use actors::model::id::EventId;
 use actors::model::json::Canonical;
 use actors::model::signature::Keys;
+use actors::model::source::raw::RawRequest;
 
 use crate::cli::Failure;
 use crate::cli::channel::Channel;
@@ -47,6 +48,8 @@ pub struct SignedRequest {
     pub kind: String,
     pub body: Bytes,
     pub headers: Headers,
+    /// The request that goes on as it came.
+    pub request: Option<Box<RawRequest>>,
 }
 
 /// Makes signed_requests of one format for one channel.
@@ -57,6 +60,8 @@ pub struct SignedRequests {
     /// Of the channel; without them for the feed, whose formats do not name it.
     owner: Option<Owner>,
     name: String,
+    /// Whether requests that a source kept as they came go on as they came, whatever the form.
+    sends_on: bool,
 }
 
 impl SignedRequests {
@@ -70,7 +75,7 @@ impl SignedRequests {
             Channel::Organization(_) | Channel::Feed => (Family::Organization, ChannelKind::Organization),
         };
         let Some(path) = channel.resource() else {
-            return Ok(SignedRequests { form, keys, family, owner: None, name: String::new() });
+            return Ok(SignedRequests { form, keys, family, owner: None, name: String::new(), sends_on: false });
         };
         let answer = match remote.json(&Request::get(&path)).await {
             Ok(answer) => answer,
@@ -78,15 +83,25 @@ impl SignedRequests {
         };
         let text = |name: &str| answer["data"][name].as_str().unwrap_or_default();
         let owner = Owner { kind, id: text("id").into() };
-        Ok(SignedRequests { form, keys, family, owner: Some(owner), name: text("name").to_owned() })
+        Ok(SignedRequests { form, keys, family, owner: Some(owner), name: text("name").to_owned(), sends_on: false })
     }
 
-    /// The body and the headers of the first attempt to deliver an event.
+    /// The same, with requests that a source kept as they came going on as they came, if `sends_on`.
+    pub fn sending_on(self, sends_on: bool) -> SignedRequests {
+        SignedRequests { sends_on, ..self }
+    }
+
+    /// The body and the headers of the first attempt to deliver an event; none where the format does not send it.
     ///
     /// # Errors
     /// A sentence: the envelope cannot be read, or the template makes no JSON of this event.
-    pub fn pack(&self, json: &str, at_ms: i64) -> Result<SignedRequest, String> {
+    pub fn pack(&self, json: &str, at_ms: i64) -> Result<Option<SignedRequest>, String> {
         let event = event(json)?;
+        let is_request = RawRequest::is_one(event.payload.as_str());
+        let form = if self.sends_on && is_request { &Form::Raw } else { &self.form };
+        if form.format() == Format::Raw && !is_request {
+            return Ok(None);
+        }
         let (id, kind) = (event.id, event.kind.to_string());
         let envelope = self.envelope(json, &event);
         let channel = ChannelLabel {
@@ -94,22 +109,29 @@ impl SignedRequests {
             id: self.owner.as_ref().map_or("", |owner| &*owner.id),
             name: &self.name,
         };
-        let rendered = self.form.render(&Subject { event: &event, envelope: &envelope, channel });
+        let rendered = form.render(&Subject { event: &event, envelope: &envelope, channel });
         let rendered = rendered.map_err(|e| e.to_string())?;
         let delivery = DeliveryId::of(WEBHOOK, &[id]).to_string();
         let attempt = format::Attempt { delivery: &delivery, number: 1, at_ms };
-        let mut headers: Headers = vec![(Cow::Borrowed("Content-Type"), rendered.content_type.to_owned())];
-        let ours = format::headers(self.form.format(), &rendered, &attempt, Some(&self.keys));
+        let mut headers: Headers = match &rendered.request {
+            None => vec![(Cow::Borrowed("Content-Type"), rendered.content_type.to_owned())],
+            Some(request) => {
+                let own = request.forwarded_headers();
+                own.map(|(name, value)| (Cow::Owned(name.clone()), value.clone())).collect()
+            }
+        };
+        let ours = format::headers(form.format(), &rendered, &attempt, Some(&self.keys));
         headers.extend(ours.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
-        Ok(SignedRequest { id, kind, body: rendered.body, headers })
+        Ok(Some(SignedRequest { id, kind, body: rendered.body, headers, request: rendered.request }))
     }
 
     /// The envelope that the format sends: as it came, or written from an event that came in another one.
     fn envelope(&self, json: &str, event: &Event) -> Bytes {
         match (self.form.format(), &self.owner) {
-            (Format::CloudEvents | Format::Discord | Format::Slack | Format::Template, Some(owner)) => {
-                Frame::new(event.clone(), owner.clone()).json(Shape::of(owner.kind))
-            }
+            (
+                Format::CloudEvents | Format::CloudEventsBinary | Format::Discord | Format::Slack | Format::Template,
+                Some(owner),
+            ) => Frame::new(event.clone(), owner.clone()).json(Shape::of(owner.kind)),
             _ => Bytes::copy_from_slice(json.as_bytes()),
         }
     }
@@ -125,7 +147,7 @@ fn event(json: &str) -> Result<Event, String> {
         kind: EventType::new(&envelope.kind).map_err(|e| e.to_string())?,
         ts_ms: envelope.ts_ms,
         session: envelope.session.map(Into::into),
-        origin: Origin { by: Arc::from(""), validated: None },
+        origin: Origin { by: Arc::from(""), validated: None, trace: None },
         payload: Canonical::parse(envelope.payload).map_err(|e| e.to_string())?,
     })
 }
@@ -142,12 +164,13 @@ mod tests {
     fn signed_requests(form: Form) -> SignedRequests {
         let keys = Keys::new(Secret::from_text("secret").expect("a text"));
         let owner = Owner { kind: ChannelKind::Map, id: "m-1".into() };
-        SignedRequests { form, keys, family: Family::Map, owner: Some(owner), name: "Home".into() }
+        SignedRequests { form, keys, family: Family::Map, owner: Some(owner), name: "Home".into(), sends_on: false }
     }
 
     #[test]
     fn the_envelope_of_a_map_is_sent_as_it_came_and_written_the_same_from_another_one() {
-        let signed_request = signed_requests(Form::Map).pack(MAP, 1_750_509_300_000).expect("an envelope");
+        let signed_request =
+            signed_requests(Form::Map).pack(MAP, 1_750_509_300_000).expect("an envelope").expect("a post");
         assert_eq!(signed_request.body, MAP);
         let other = signed_requests(Form::CloudEvents);
         let written = other.envelope(GATEWAY, &event(GATEWAY).expect("an envelope"));

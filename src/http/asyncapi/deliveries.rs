@@ -5,6 +5,7 @@ use actors::model::channel::{ChannelKind, Owner};
 use actors::model::envelope::Envelope;
 use actors::model::format::{self, Attempt, ChannelLabel, Family, Form, Format, Headers, Rendered, Subject, Template};
 use actors::model::signature::{Keys, Secret};
+use actors::model::source::raw::RawRequest;
 use serde_json::{Map, Value, json};
 
 use super::Parts;
@@ -22,6 +23,10 @@ fn says(format: Format) -> &'static str {
         Format::Discord => "A message for an incoming webhook of Discord.",
         Format::Slack => "A message for an incoming webhook of Slack.",
         Format::Template => "JSON that the template of the webhook makes.",
+        Format::CloudEventsBinary => {
+            "CloudEvents 1.0 in binary mode: the payload, and everything else in `ce-` headers."
+        }
+        Format::Raw => "A request that a source in raw mode kept, as it came: method, path, query, headers and bytes.",
     }
 }
 
@@ -43,6 +48,8 @@ fn form(format: Format) -> Form {
         Format::CloudEvents => Form::CloudEvents,
         Format::Discord => Form::Discord,
         Format::Slack => Form::Slack,
+        Format::CloudEventsBinary => Form::CloudEventsBinary,
+        Format::Raw => Form::Raw,
         // a template of ours, which compiles
         Format::Template => {
             Form::Template(Template::compile("{\"text\": {{ event.type | tojson }}}").expect("a good template"))
@@ -53,7 +60,10 @@ fn form(format: Format) -> Form {
 /// What a webhook of the format would send for a sample.
 fn sample(format: Format) -> (Rendered, Headers) {
     let envelope = envelope(format);
-    let event = events::sample(envelope, events::sample_kind(envelope));
+    let mut event = events::sample(envelope, events::sample_kind(envelope));
+    if format == Format::Raw {
+        event.payload = RawRequest::sample();
+    }
     let kind = if envelope == Envelope::Map { ChannelKind::Map } else { ChannelKind::Organization };
     let id = if kind == ChannelKind::Map { events::MAP } else { events::ORGANIZATION };
     let at_ms = event.ts_ms;
@@ -87,6 +97,8 @@ fn payload(format: Format) -> Value {
             },
         }),
         Format::Discord | Format::Slack => json!({ "type": "object", "description": "As the service takes it." }),
+        Format::CloudEventsBinary => json!({ "type": "object", "description": "The payload of the event." }),
+        Format::Raw => json!({ "description": "The body of the request, byte for byte." }),
         Format::Template => json!({ "description": "Whatever the template makes." }),
     }
 }

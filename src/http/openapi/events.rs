@@ -108,7 +108,7 @@ pub fn sample(envelope: Envelope, kind: &str) -> Event {
         kind: EventType::new(kind).expect("a type"),
         ts_ms: MOMENT_MS,
         session: (envelope == Envelope::Gateway).then(|| "sess_support".into()),
-        origin: Origin { by: format!("{}{SOURCE}", Origin::SOURCE).into(), validated: Some(true) },
+        origin: Origin { by: format!("{}{SOURCE}", Origin::SOURCE).into(), validated: Some(true), trace: None },
         payload: catalogue::sample(kind, 0),
     }
 }

@@ -2,6 +2,7 @@
 
 use actors::hub::sources::{ActiveSource, NewSource, SourceChange, Zeroizing, key_field};
 use actors::model::jwt::{JwtAlgorithm, JwtRules};
+use actors::model::source::raw::{RawResponse, RawRules};
 use actors::model::source::{Authentication, HmacAlgorithm, Rate, Recipe, Rule, Schema, Scheme};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -91,6 +92,26 @@ fn rate_limit(value: Value) -> Result<Option<Rate>, String> {
     Rate::new(requests, per_seconds).map(Some).map_err(|e| e.to_string())
 }
 
+/// The fields of a source in raw mode.
+const RAW_FIELDS: [&str; 5] = ["keep", "redact", "redact_query", "redactQuery", "response"];
+
+/// Whether requests are to be kept as they come.
+fn mode(value: &Value) -> Result<bool, String> {
+    match value.as_str() {
+        Some("raw") => Ok(true),
+        Some("events") => Ok(false),
+        _ => Err("must be events or raw".into()),
+    }
+}
+
+fn names(value: Value) -> Result<Vec<String>, String> {
+    if value.is_null() { Ok(Vec::new()) } else { typed(value, "must be a list of names") }
+}
+
+fn response(value: Value) -> Result<Option<RawResponse>, String> {
+    serde_json::from_value(value).map_err(|e| format!("must be {{\"status\"?, \"headers\"?, \"body\"?}}: {e}"))
+}
+
 /// What a body asks a new source to be. Its `channel` was read before.
 pub struct Asked {
     pub new: NewSource,
@@ -110,9 +131,14 @@ impl Asked {
             schema: None,
             rate_limit: None,
             verify_token: None,
+            raw: None,
         };
+        let (mut is_raw, mut raw, mut raw_fields) = (false, RawRules::default(), Vec::new());
         for (name, value) in body {
             let text = "must be a text";
+            if RAW_FIELDS.contains(&name.as_str()) && !value.is_null() {
+                raw_fields.push(name.clone());
+            }
             let taken = match name.as_str() {
                 "name" => typed(value, "must be a text or null").map(|name| new.name = name),
                 "channel" => typed::<String>(value, text).map(drop),
@@ -129,12 +155,21 @@ impl Asked {
                 "eventType" => event_type(value).map(|rules| new.event_type = rules),
                 "schema" => schema(value).map(|schema| new.schema = schema),
                 "rateLimit" => rate_limit(value).map(|rate| new.rate_limit = rate),
+                "mode" => mode(&value).map(|one| is_raw = one),
+                "keep" => names(value).map(|names| raw.keep = names),
+                "redact" => names(value).map(|names| raw.redact = names),
+                "redact_query" | "redactQuery" => names(value).map(|names| raw.redact_query = names),
+                "response" => response(value).map(|answer| raw.response = answer),
                 _ => Err("is not known".to_string()),
             };
             if let Err(message) = taken {
                 bad.push(json!({ "field": name, "message": message }));
             }
         }
+        for field in raw_fields.iter().filter(|_| !is_raw) {
+            bad.push(json!({ "field": field, "message": "goes with the mode raw" }));
+        }
+        new.raw = is_raw.then_some(raw);
         let mut wrong = |field: &str, message: &str| bad.push(json!({ "field": field, "message": message }));
         match by {
             Some((by, recipe)) => (new.scheme.authentication, new.scheme.recipe) = (by, recipe),
@@ -194,6 +229,15 @@ pub fn read_change(context: &Context, live: &ActiveSource, body: Map<String, Val
             "eventType" => event_type(value).map(|rules| change.event_type = Some(rules)),
             "schema" => schema(value).map(|schema| change.schema = Some(schema)),
             "rateLimit" => rate_limit(value).map(|rate| change.rate_limit = Some(rate)),
+            "mode" => match mode(&value) {
+                Ok(is_raw) if is_raw == live.source.raw.is_some() => Ok(()),
+                Ok(_) => Err("cannot be changed; make another source".into()),
+                Err(message) => Err(message),
+            },
+            "keep" => names(value).map(|names| change.raw.keep = Some(names)),
+            "redact" => names(value).map(|names| change.raw.redact = Some(names)),
+            "redact_query" | "redactQuery" => names(value).map(|names| change.raw.redact_query = Some(names)),
+            "response" => response(value).map(|answer| change.raw.response = Some(answer)),
             "authentication" if value == shown_authentication(&live.source.scheme) => Ok(()),
             "channel" if stays(context, live, &value) => Ok(()),
             "authentication" | "channel" => Err("cannot be changed; make another source".into()),

@@ -1,6 +1,7 @@
 //! Events that come in from outside: sources, who is believed there, and what becomes of what is refused.
 
 mod bodies;
+mod cloudevents;
 mod crash;
 mod hostile;
 mod letters;
@@ -8,6 +9,7 @@ mod listener;
 mod manage;
 mod presets;
 mod providers;
+mod raw;
 mod wire;
 
 use std::net::SocketAddr;

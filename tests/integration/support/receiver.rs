@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// Method, target and version.
+    pub line: String,
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub at: Instant,
@@ -170,7 +172,8 @@ fn read(stream: &mut BufReader<impl Read>) -> Option<Received> {
     let mut line = String::new();
     stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let (headers, body) = (Vec::new(), Vec::new());
-    let mut request = Received { headers, body, at: Instant::now(), reply: Reply::Close };
+    let line = line.trim_end().to_owned();
+    let mut request = Received { line, headers, body, at: Instant::now(), reply: Reply::Close };
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).ok()?;

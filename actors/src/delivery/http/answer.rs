@@ -84,11 +84,26 @@ pub(super) struct AnswerReader {
     blank: usize,
     interims: u32,
     persists: bool,
+    /// The answer has no body, whatever it says of one.
+    is_to_head: bool,
 }
 
 impl AnswerReader {
+    #[cfg(test)]
     pub(super) fn new() -> AnswerReader {
-        AnswerReader { stage: Stage::Head, head: Vec::new(), blank: 0, interims: 0, persists: false }
+        AnswerReader::to(false)
+    }
+
+    /// `is_head`: of the answer to a HEAD.
+    pub(super) fn to(is_head: bool) -> AnswerReader {
+        AnswerReader {
+            stage: Stage::Head,
+            head: Vec::new(),
+            blank: 0,
+            interims: 0,
+            persists: false,
+            is_to_head: is_head,
+        }
     }
 
     /// Takes the next part from the input; none when it is used up. After the end it takes nothing more: what is left
@@ -171,6 +186,7 @@ impl AnswerReader {
                 }
                 Parsed::Final { head, body, persists } => {
                     self.persists = persists;
+                    let body = if self.is_to_head { Body::sized(0) } else { body };
                     return Ok(Some((head, body)));
                 }
             }

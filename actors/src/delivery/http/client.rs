@@ -38,6 +38,8 @@ pub type Headers = Vec<(Cow<'static, str>, String)>;
 /// The bounds on time are up to the caller: `webhooks.attempt_timeout_s` and `webhooks.connect_timeout_s`.
 #[derive(Clone, Debug)]
 pub struct Attempt<'a> {
+    /// `POST`, unless a request is sent on as it came.
+    pub method: &'a str,
     pub url: &'a Target,
     /// Names and values as [`header_allowed`] takes them; others are left out and logged.
     pub headers: Headers,
@@ -139,7 +141,7 @@ impl DeliveryClient {
             Some(connection) => Ok(connection),
             None => self.connect(uri, connect_by, timer.as_mut(), &mut progress).await,
         };
-        let mut exchange = Exchange::new(request::post(attempt, uri));
+        let mut exchange = Exchange::new(request::post(attempt, uri), attempt.method == "HEAD");
         let began = Instant::now();
         let tried = match connected {
             Ok(mut connection) => {

@@ -25,6 +25,7 @@ fn receiver(tls: bool, serve: impl Fn(&mut dyn Wire) + Send + Sync + 'static) ->
 
 async fn post_numbered(client: &DeliveryClient, url: &str, number: usize) -> Outcome {
     let attempt = Attempt {
+        method: "POST",
         url: &target(url),
         headers: vec![],
         body: Bytes::from(number.to_string()),
@@ -232,6 +233,7 @@ async fn an_answer_that_comes_before_the_request_is_read_counts() {
     });
     let client = client();
     let attempt = Attempt {
+        method: "POST",
         url: &target(&receiver.url("r.test")),
         headers: vec![],
         // more than the buffers of two sockets hold

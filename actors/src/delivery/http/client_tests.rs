@@ -125,6 +125,7 @@ fn target(url: &str) -> Target {
 
 async fn post_within(client: &DeliveryClient, url: &str, deadline_ms: u64) -> Outcome {
     let attempt = Attempt {
+        method: "POST",
         url: &target(url),
         headers: vec![("x-test".into(), "yes".to_owned()), ("Host".into(), "evil".to_owned())],
         body: Bytes::from_static(b"{\"a\":1}"),
@@ -350,6 +351,7 @@ async fn failures_of_the_network_have_their_names() {
 async fn a_resolver_that_hangs_is_bounded_by_the_connect_timeout() {
     let hanging = client_of(open_loopback(), Resolver::new(|_| std::future::pending()), &[]);
     let attempt = Attempt {
+        method: "POST",
         url: &target("https://slow.test/"),
         headers: vec![],
         body: Bytes::from_static(b"{}"),
@@ -365,6 +367,7 @@ async fn a_resolver_that_hangs_is_bounded_by_the_connect_timeout() {
 async fn a_handshake_that_hangs_is_bounded_by_the_connect_timeout() {
     let silent = Receiver::start(|mut stream, _| while stream.read(&mut [0; 512]).is_ok_and(|n| n > 0) {});
     let attempt = Attempt {
+        method: "POST",
         url: &target(&format!("https://slow.test:{}/", silent.address.port())),
         headers: vec![],
         body: Bytes::from_static(b"{}"),
@@ -442,6 +445,7 @@ async fn literals_of_the_loopback_make_no_connection_in_any_notation() {
         let saved = normal.judge_url(&receiver.url(host)).unwrap();
         for url in [saved.url.clone(), receiver.url(host)] {
             let attempt = Attempt {
+                method: "POST",
                 url: &Target { url, ..saved.clone() },
                 headers: vec![],
                 body: Bytes::from_static(b"{}"),

@@ -62,8 +62,9 @@ impl Answer {
 }
 
 impl Exchange {
-    pub(super) fn new(request: Request) -> Exchange {
-        let (reader, answer) = (AnswerReader::new(), Answer::default());
+    /// `is_head`: the answer has no body, whatever it says of one (RFC 9110, 9.3.2).
+    pub(super) fn new(request: Request, is_head: bool) -> Exchange {
+        let (reader, answer) = (AnswerReader::to(is_head), Answer::default());
         Exchange { request, is_sent: false, write_error: None, reader, answer }
     }
 

@@ -15,15 +15,15 @@ const HEAD_BYTES: usize = 1024;
 
 pub(super) type Request = Chain<Bytes, Bytes>;
 
-/// The POST of an attempt. Headers keep their order and their names as they are given; one that cannot be sent is left
+/// The request of an attempt, most often a POST. Headers keep their order and their names as they are given; one that cannot be sent is left
 /// out and logged.
 pub(super) fn post(attempt: &Attempt<'_>, uri: &Uri) -> Request {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let (host, length) = (&attempt.url.authority, attempt.body.len());
+    let (method, host, length) = (attempt.method, &attempt.url.authority, attempt.body.len());
     let date = httpdate::HttpDate::from(SystemTime::now());
     let mut head = String::with_capacity(HEAD_BYTES);
     // writing into a String cannot fail
-    let _ = write!(head, "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nDate: {date}\r\n");
+    let _ = write!(head, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nDate: {date}\r\n");
     for (name, value) in &attempt.headers {
         match header_allowed(name, value) {
             Ok(()) => head.extend([name, ": ", value.trim_matches([' ', '\t']), "\r\n"]),

@@ -1,25 +1,31 @@
 //! What comes in at sources: events that are taken, and dead letters.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{ActiveSource, Detail, Hub, Letter, SourceError, SourceRefusal};
 use crate::clock;
-use crate::ingest::dead_letters::{self, HEADERS_BYTES_MAX};
+use crate::ingest::dead_letters::{self, HEADERS_BYTES_MAX, RequestLine};
 use crate::journal::Receipt;
 use crate::metrics::SourceOutcome;
+use crate::model::cloudevents::Mode;
 use crate::model::draft::{DraftError, FieldError, Limits};
-use crate::model::event::Draft;
+use crate::model::event::{Draft, PublishedBy};
 use crate::model::id::EventId;
 use crate::model::json;
+use crate::model::source::raw::{Keeping, RAW_TARGET_BYTES_MAX};
 use crate::model::source::{
     Config, Content, Headers, Incoming, Proof, Read, Recipe, Reply, Taken, Unreadable, handshake,
 };
+use crate::model::trace_context::TraceContext;
 
 /// A request whose sender was believed.
 pub struct Arrival<'a> {
-    pub headers: &'a dyn Headers,
-    /// Unpacked.
-    pub body: &'a [u8],
+    /// Its body unpacked, unless the source keeps requests as they come.
+    pub request: Incoming<'a>,
+    /// What follows the address of the source, and the raw text behind the question mark.
+    pub path: &'a str,
+    pub query: &'a str,
     /// Whether the good events of a batch are taken without the bad ones.
     pub partial: bool,
     /// The sender's own key for the request (`Idempotency-Key`).
@@ -101,6 +107,46 @@ fn resolved(live: &ActiveSource, reply: Reply) -> Reply {
     }
 }
 
+/// Reads a request as the source reads now. `content`: what its body is taken for where no header says it.
+///
+/// # Errors
+/// Nothing of it can be taken.
+fn read(
+    live: &ActiveSource,
+    config: &Config<'_>,
+    request: &Incoming<'_>,
+    path: &str,
+    query: &str,
+    content: Option<Content>,
+) -> Result<Read, SourceError> {
+    let Incoming { headers, body, .. } = *request;
+    if let Some(rules) = &live.source.raw {
+        let (secret_headers, secret_parameters) = live.secret_places();
+        let keeping = Keeping {
+            rules,
+            secret_headers: &secret_headers,
+            secret_parameters: &secret_parameters,
+            secret_fields: config.secrets,
+        };
+        return config.read_request(&keeping, request, path, query).map_err(SourceError::Refused);
+    }
+    if let Some(mode) = Mode::of(headers) {
+        return config.read_cloudevents(mode, headers, body).map_err(SourceError::Refused);
+    }
+    let content = match (headers.get("content-type"), content) {
+        (None, Some(content)) => content,
+        _ => Content::of(headers, live.verifies_senders())?,
+    };
+    config.read(headers, body, content).map_err(SourceError::Refused)
+}
+
+/// What a letter keeps of where a request was sent.
+fn line(live: &ActiveSource, request: &Incoming<'_>, path: &str, query: &str) -> Option<RequestLine> {
+    let line = RequestLine { method: request.method.into(), path: path.into(), query: query.into() };
+    let is_kept = live.source.raw.is_some() && path.len() + query.len() <= RAW_TARGET_BYTES_MAX;
+    is_kept.then_some(line)
+}
+
 /// Under which key a request is known again. What a sender signs or a provider numbers counts before what a header
 /// without a signature says, so that nobody makes a new request of an old one by changing that header.
 fn request_key(
@@ -160,17 +206,11 @@ impl Hub {
         proof: &Proof,
         arrival: Arrival<'_>,
     ) -> Result<TakenIn, SourceError> {
-        let Arrival { headers, body, partial, idempotency, limits } = arrival;
-        let content = match Content::of(headers, live.verifies_senders()) {
-            Ok(content) => content,
-            Err(unreadable) => {
-                self.refuse_unpacked(live, proof, headers, body, &unreadable.to_string()).await;
-                return Err(unreadable.into());
-            }
-        };
+        let Arrival { request, path, query, partial, idempotency, limits } = arrival;
+        let Incoming { headers, body, .. } = request;
         let secrets = secrets(live);
         let config = config(live, &secrets, limits, partial);
-        let taken = match config.read(headers, body, content) {
+        let taken = match read(live, &config, &request, path, query, None) {
             Ok(Read::Events(taken)) => taken,
             Ok(Read::Question(reply)) => return Ok(TakenIn::Answer(resolved(live, reply))),
             Err(refusal) => {
@@ -178,15 +218,21 @@ impl Hub {
                 let (key, _) = request_key(live, delivery.as_deref(), proof, idempotency);
                 self.metrics().source_request(SourceOutcome::Refused);
                 live.stats.refused_content(&refusal.to_string());
-                let letter = letter(live, headers, content, key, body.len(), &refusal);
+                let mut letter = letter(live, headers, key, body.len(), &refusal);
+                letter.line = line(live, &request, path, query);
                 self.keep_letter(live, letter, body).await;
-                return Err(SourceError::Refused(refusal));
+                return Err(refusal);
             }
         };
         let Taken { mut drafts, errors, refused, delivery } = taken;
         let (key, signed) = request_key(live, delivery.as_deref(), proof, idempotency);
+        if idempotency.is_some() && Mode::of(headers).is_some() {
+            // the sender's own key wins over what names a CloudEvent
+            drafts.iter_mut().for_each(|draft| draft.dedupe_id = None);
+        }
         event_keys(live, &mut drafts, idempotency.filter(|_| signed));
-        let receipt = self.publish_from(live, drafts, key.as_deref()).await?;
+        let trace = TraceContext::of(headers).map(Arc::new);
+        let receipt = self.publish_from(live, drafts, key.as_deref(), trace).await?;
         if !refused.is_empty() && !receipt.repeated {
             // in the shape in which the source reads several
             let rest = match live.source.event_type.is_empty() {
@@ -196,7 +242,7 @@ impl Hub {
             let refusal = DraftError::Invalid(errors.clone());
             live.stats.refused_content(&refusal.to_string());
             let key = key.map(|key| format!("{key} refused"));
-            let mut letter = letter(live, headers, Content::Json, key, rest.len(), &refusal);
+            let mut letter = letter(live, headers, key, rest.len(), &SourceError::Refused(refusal));
             // what is left over is JSON, whatever the whole was
             letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
             self.keep_letter(live, letter, rest.as_bytes()).await;
@@ -211,11 +257,7 @@ impl Hub {
         }
         let secrets = secrets(live);
         let config = config(live, &secrets, limits, false);
-        let content = match Content::of(request.headers, live.verifies_senders()) {
-            Ok(content) => content,
-            Err(e) => return WouldTake::Refuses(e.to_string()),
-        };
-        match config.read(request.headers, request.body, content) {
+        match read(live, &config, request, "", "", None) {
             Ok(Read::Events(taken)) => {
                 WouldTake::Events(taken.drafts.iter().map(|draft| draft.kind.as_str().to_owned()).collect())
             }
@@ -230,23 +272,6 @@ impl Hub {
         live.stats.refused_content(reason);
         let (key, _) = request_key(live, None, proof, None);
         self.keep_letter(live, blank_letter(live, headers, key, body.len(), reason), body).await;
-    }
-
-    /// The same for a body that was unpacked.
-    async fn refuse_unpacked(
-        &self,
-        live: &ActiveSource,
-        proof: &Proof,
-        headers: &dyn Headers,
-        body: &[u8],
-        reason: &str,
-    ) {
-        self.metrics().source_request(SourceOutcome::Refused);
-        live.stats.refused_content(reason);
-        let (key, _) = request_key(live, None, proof, None);
-        let mut letter = blank_letter(live, headers, key, body.len(), reason);
-        letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-encoding"));
-        self.keep_letter(live, letter, body).await;
     }
 
     /// A body that is larger than a body may be, of which nothing was read. Where the headers alone say who the sender is,
@@ -264,10 +289,11 @@ impl Hub {
         live: &ActiveSource,
         drafts: Vec<Draft>,
         key: Option<&str>,
+        trace: Option<Arc<TraceContext>>,
     ) -> Result<Receipt, SourceError> {
         let channel = self.channel(live.source.channel_no()).ok_or(SourceError::NotFound)?;
         let events = drafts.len() as u64;
-        let receipt = self.publish(channel, drafts, key, live.by.clone()).await?;
+        let receipt = self.publish(channel, drafts, key, PublishedBy { by: live.by.clone(), trace }).await?;
         match receipt.repeated {
             true => self.metrics().source_request(SourceOutcome::Repeated),
             false => {
@@ -335,7 +361,7 @@ impl Hub {
         let id = &live.source.id;
         let mut headers = letter.headers.clone();
         // only what could not be unpacked is kept as it was packed
-        let is_packed = edited.body.is_none() && is_packed(&headers);
+        let is_packed = edited.body.is_none() && live.source.raw.is_none() && is_packed(&headers);
         let body = edited.body.unwrap_or(body);
         if let Some(kind) = edited.content_type {
             headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
@@ -343,15 +369,17 @@ impl Hub {
         }
         let headers = Kept(&headers);
         let secrets = secrets(live);
-        // a letter of before headers were kept says it itself
-        let content = match headers.get("content-type") {
-            _ if is_packed => Err(Unreadable::Packed),
-            None => Ok(letter.content),
-            Some(_) => Content::of(&headers, live.verifies_senders()),
-        };
-        let read = content.map_err(SourceError::from).and_then(|content| {
-            config(live, &secrets, limits, false).read(&headers, &body, content).map_err(SourceError::Refused)
+        let config = config(live, &secrets, limits, false);
+        let line = letter.line.clone().unwrap_or_else(|| RequestLine {
+            method: "POST".into(),
+            path: String::new(),
+            query: String::new(),
         });
+        let request = Incoming { method: &line.method, url: "", headers: &headers, body: &body };
+        let read = match is_packed {
+            true => Err(Unreadable::Packed.into()),
+            false => read(live, &config, &request, &line.path, &line.query, Some(letter.content)),
+        };
         let mut drafts = match read {
             Ok(Read::Events(taken)) => taken.drafts,
             Ok(Read::Question(reply)) => return Ok(TakenIn::Answer(resolved(live, reply))),
@@ -368,7 +396,7 @@ impl Hub {
         event_keys(live, &mut drafts, None);
         // a crash between the two writes must not make two of it
         let key = letter.key.unwrap_or_else(|| format!("{id} letter {n} of {}", letter.received_ms));
-        let receipt = self.publish_from(live, drafts, Some(&key)).await?;
+        let receipt = self.publish_from(live, drafts, Some(&key), TraceContext::of(&headers).map(Arc::new)).await?;
         if let Err(e) = letters.run(move |letters, notes, source| letters.remove(notes, source, n)).await {
             // its events are durable; who sends it again finds that they are known
             log::error!(source = &**id, letter = n; "a dead letter that was sent again stays among the others: {e}");
@@ -415,6 +443,7 @@ fn blank_letter(live: &ActiveSource, headers: &dyn Headers, key: Option<String>,
         details: Vec::new(),
         content: Content::Json,
         headers: kept.map(|(name, value)| (name.to_owned(), value.into_owned())).collect(),
+        line: None,
         key,
         bytes,
         kept_bytes: 0,
@@ -433,14 +462,18 @@ fn is_packed(headers: &[(String, String)]) -> bool {
 fn letter(
     live: &ActiveSource,
     headers: &dyn Headers,
-    content: Content,
     key: Option<String>,
     bytes: usize,
-    refusal: &DraftError,
+    refusal: &SourceError,
 ) -> Letter {
-    let (reason, details) = described(refusal);
-    let mut letter = Letter { details, content, ..blank_letter(live, headers, key, bytes, &reason) };
-    letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-encoding"));
+    let (reason, details) = match refusal {
+        SourceError::Refused(refusal) => described(refusal),
+        other => (other.to_string(), Vec::new()),
+    };
+    let mut letter = Letter { details, ..blank_letter(live, headers, key, bytes, &reason) };
+    if live.source.raw.is_none() {
+        letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-encoding"));
+    }
     letter
 }
 

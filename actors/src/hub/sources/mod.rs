@@ -27,6 +27,7 @@ use crate::model::draft::DraftError;
 use crate::model::event::ChannelNo;
 use crate::model::record_id::SourceId;
 use crate::model::source::preset::Handshake;
+use crate::model::source::raw::{RawResponse, RawRules};
 use crate::model::source::{Authentication, HmacAlgorithm, Rate, Rule, Schema, Scheme, Unreadable};
 
 /// The longest that the key before a rotation may count beside the new one, in seconds.
@@ -47,6 +48,8 @@ pub struct NewSource {
     pub rate_limit: Option<Rate>,
     /// What the provider is to show when it asks; absent: made, where it asks so.
     pub verify_token: Option<Zeroizing<String>>,
+    /// Whether requests are to be kept as they come, and what of them.
+    pub raw: Option<RawRules>,
 }
 
 /// What was made for a new source and is shown once.
@@ -68,6 +71,16 @@ pub struct SourceChange {
     pub schema: Option<Option<Schema>>,
     pub rate_limit: Option<Option<Rate>>,
     pub verify_token: Option<Zeroizing<String>>,
+    pub raw: RawChange,
+}
+
+/// What is to change of what a source in raw mode keeps and answers; absent fields stay.
+#[derive(Clone, Default)]
+pub struct RawChange {
+    pub keep: Option<Vec<String>>,
+    pub redact: Option<Vec<String>>,
+    pub redact_query: Option<Vec<String>>,
+    pub response: Option<Option<RawResponse>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +145,13 @@ fn check_verify_token(scheme: &Scheme, token: &str) -> Result<(), SourceError> {
     if is_good { Ok(()) } else { Err(invalid("verifyToken")("is 8 to 256 visible ASCII characters".into())) }
 }
 
+fn check_raw(raw: &RawRules) -> Result<(), SourceError> {
+    for (field, names) in [("keep", &raw.keep), ("redact", &raw.redact), ("redact_query", &raw.redact_query)] {
+        RawRules::check_names(names).map_err(|e| invalid(field)(e.to_string()))?;
+    }
+    raw.response.as_ref().map_or(Ok(()), RawResponse::check).map_err(|e| invalid("response")(e.to_string()))
+}
+
 /// The key that was given, or one that we make: (key, made).
 fn key_of(scheme: &Scheme, given: Option<Zeroizing<String>>) -> Result<(Zeroizing<String>, bool), SourceError> {
     let field = key_field(scheme);
@@ -171,7 +191,24 @@ fn changed(source: &Source, change: SourceChange) -> Result<Source, SourceError>
         None => {}
     }
     if let Some(rules) = change.event_type {
-        source.event_type = rules.unwrap_or_else(|| Rule::defaults(source.scheme.authentication));
+        source.event_type = rules.unwrap_or_else(|| match source.raw {
+            Some(_) => Vec::new(),
+            None => Rule::defaults(source.scheme.authentication),
+        });
+    }
+    let RawChange { keep, redact, redact_query, response } = change.raw;
+    match &mut source.raw {
+        Some(raw) => {
+            raw.keep = keep.unwrap_or(std::mem::take(&mut raw.keep));
+            raw.redact = redact.unwrap_or(std::mem::take(&mut raw.redact));
+            raw.redact_query = redact_query.unwrap_or(std::mem::take(&mut raw.redact_query));
+            raw.response = response.unwrap_or(raw.response.take());
+            check_raw(raw)?;
+        }
+        None if keep.is_some() || redact.is_some() || redact_query.is_some() || response.is_some() => {
+            return Err(invalid("mode")("is not raw, and only such a source keeps and answers so".into()));
+        }
+        None => {}
     }
     source.schema = change.schema.unwrap_or(source.schema);
     source.rate_limit = change.rate_limit.unwrap_or(source.rate_limit);
@@ -193,7 +230,10 @@ impl Hub {
         if let Some(name) = &new.name {
             check_name(name).map_err(|e| invalid("name")(e.to_string()))?;
         }
-        let NewSource { name, scheme, key, event_type, schema, rate_limit, verify_token } = new;
+        let NewSource { name, scheme, key, event_type, schema, rate_limit, verify_token, raw } = new;
+        if let Some(raw) = &raw {
+            check_raw(raw)?;
+        }
         let id = SourceId::from(format!("wh_{}", clock::fresh_ulid()));
         let (keys, made) = match (scheme.has_key(), key) {
             (false, None) => (None, None),
@@ -220,7 +260,12 @@ impl Hub {
             verify_token: sealed,
             channel: channel.no,
             name,
-            event_type: event_type.unwrap_or_else(|| Rule::defaults(scheme.authentication)),
+            event_type: event_type.unwrap_or_else(|| match raw {
+                // a request is called http.request unless its owner says otherwise
+                Some(_) => Vec::new(),
+                None => Rule::defaults(scheme.authentication),
+            }),
+            raw,
             scheme,
             keys,
             schema,

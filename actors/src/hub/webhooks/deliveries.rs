@@ -28,7 +28,9 @@ use crate::model::channel::{Channel, Owner};
 use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
 use crate::model::event::{ChannelNo, Event, EventType, Origin};
 use crate::model::filter::Filter;
+use crate::model::format::Format;
 use crate::model::id::EventId;
+use crate::model::source::raw::{REQUEST_TYPE, RawRequest};
 
 /// Events that a scan reads at once.
 pub(super) const SCAN_PAGE_EVENTS: usize = 1_000;
@@ -374,6 +376,7 @@ fn sample(webhook: &Webhook, channel: &Channel, delivery: DeliveryId, now_ms: i6
         .next()
         .or(wanted.into_iter().next())
         .unwrap_or("webhook.test");
+    let name = if webhook.format == Format::Raw { REQUEST_TYPE } else { name };
     Event {
         id: EventId::from_bytes(delivery.to_bytes()),
         channel: webhook.channel_no(),
@@ -381,7 +384,10 @@ fn sample(webhook: &Webhook, channel: &Channel, delivery: DeliveryId, now_ms: i6
         kind: EventType::new(name).expect("a type of the catalogue or of the filter"),
         ts_ms: now_ms,
         session: webhook.filter.session.as_deref().map(Into::into),
-        origin: Origin { by: Origin::SERVER.into(), validated: None },
-        payload: catalogue::sample(name, 0),
+        origin: Origin { by: Origin::SERVER.into(), validated: None, trace: None },
+        payload: match webhook.format {
+            Format::Raw => RawRequest::sample(),
+            _ => catalogue::sample(name, 0),
+        },
     }
 }

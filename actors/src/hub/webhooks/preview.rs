@@ -14,6 +14,7 @@ use crate::model::event::{Event, EventType, Origin};
 use crate::model::format::{self, ChannelLabel, Family, Subject, Template};
 use crate::model::id::EventId;
 use crate::model::signature::{Keys, Secret};
+use crate::model::source::raw::{REQUEST_TYPE, RawRequest};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -58,7 +59,10 @@ fn make(channel: &Channel, ask: PreviewAsk) -> Result<Preview, WebhookError> {
         ChannelKind::Map => (Family::Map, "maps"),
         ChannelKind::Organization => (Family::Organization, "organizations"),
     };
-    let first = || catalogue::of_family(name).next().map_or("webhook.test", |info| info.name).to_owned();
+    let first = || match format {
+        Format::Raw => REQUEST_TYPE.to_owned(),
+        _ => catalogue::of_family(name).next().map_or("webhook.test", |info| info.name).to_owned(),
+    };
     let name = event_type.unwrap_or_else(first);
     let kind = EventType::new(&name).map_err(|e| invalid("event_type", e.to_string()))?;
     let now_ms = clock::now_ms();
@@ -68,8 +72,8 @@ fn make(channel: &Channel, ask: PreviewAsk) -> Result<Preview, WebhookError> {
         kind,
         ts_ms: now_ms,
         session: None,
-        origin: Origin { by: Origin::SERVER.into(), validated: None },
-        payload: catalogue::sample(&name, 0),
+        origin: Origin { by: Origin::SERVER.into(), validated: None, trace: None },
+        payload: if format == Format::Raw { RawRequest::sample() } else { catalogue::sample(&name, 0) },
     };
     let frame = Arc::new(Frame::new(event, channel.owner()));
     let envelope = frame.json(webhook::envelope_of(format, channel.kind));

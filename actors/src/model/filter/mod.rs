@@ -32,6 +32,7 @@ pub use input::FilterInput;
 pub use spec::{FilterSpec, optional_names};
 
 use super::event::{Event, EventType, SESSION_BYTES_MAX};
+use crate::model::source::raw::RawRequest;
 
 /// The most event types that one filter names.
 pub const EVENTS_MAX: usize = 256;
@@ -129,6 +130,8 @@ struct Compiled {
     program: Option<program::Expr>,
     /// The memory that it takes up, near enough for a bound.
     bytes: usize,
+    /// Whether nothing passes but requests that a source kept as they came.
+    only_requests: bool,
 }
 
 impl Filter {
@@ -139,14 +142,30 @@ impl Filter {
     /// # Errors
     /// What is wrong with the spec.
     pub fn compile(spec: &FilterSpec) -> Result<Filter, FilterError> {
+        Filter::compiled(spec, false)
+    }
+
+    /// Like [`Filter::compile`], for those who can do nothing with other events than requests that a source kept as they
+    /// came.
+    ///
+    /// # Errors
+    /// What is wrong with the spec.
+    pub fn compile_for_requests(spec: &FilterSpec) -> Result<Filter, FilterError> {
+        Filter::compiled(spec, true)
+    }
+
+    fn compiled(spec: &FilterSpec, only_requests: bool) -> Result<Filter, FilterError> {
         let spec = normalise(spec)?;
-        if spec == FilterSpec::default() {
+        if spec == FilterSpec::default() && !only_requests {
             return Ok(Filter::all());
         }
-        if let Some(compiled) = cache::get(&spec) {
+        if !only_requests && let Some(compiled) = cache::get(&spec) {
             return Ok(Filter(compiled));
         }
         let program = spec.filter.as_deref().map(compile::compile).transpose()?;
+        if only_requests {
+            return Ok(Filter(Arc::new(Compiled { only_requests, ..Compiled::new(spec, program) })));
+        }
         Ok(Filter(cache::put(Compiled::new(spec, program))))
     }
 
@@ -180,7 +199,7 @@ impl Filter {
 
     /// Whether every event passes, so that nobody needs to ask.
     pub fn is_all(&self) -> bool {
-        self.0.spec == FilterSpec::default()
+        self.0.spec == FilterSpec::default() && !self.0.only_requests
     }
 
     /// Judges `event`, cheapest condition first. `input` holds what has been read of this very event so far.
@@ -196,7 +215,7 @@ impl Filter {
 
     /// As [`Filter::judge`], if it takes at most `steps`. None: ask again where there is more time.
     pub fn judge_within(&self, event: &Event, input: &FilterInput, steps: u64) -> Option<Judgement> {
-        let Compiled { spec, prefixes, program, .. } = &*self.0;
+        let Compiled { spec, prefixes, program, only_requests, .. } = &*self.0;
         let type_fits = spec
             .events
             .as_ref()
@@ -205,6 +224,9 @@ impl Filter {
         let source_fits = spec.source.as_deref().is_none_or(|source| event.origin.source() == Some(source));
         let mut used = 1;
         if !type_fits || !session_fits || !source_fits {
+            return Some(Judgement::quick(Verdict::NoMatch, used));
+        }
+        if *only_requests && !RawRequest::is_one(event.payload.as_str()) {
             return Some(Judgement::quick(Verdict::NoMatch, used));
         }
         if !prefixes.is_empty() {
@@ -232,7 +254,7 @@ impl Filter {
 
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.spec == other.0.spec
+        Arc::ptr_eq(&self.0, &other.0) || self.0.spec == other.0.spec && self.0.only_requests == other.0.only_requests
     }
 }
 
@@ -263,7 +285,8 @@ impl Compiled {
         let text = spec.filter.as_ref().map_or(0, String::len);
         let patterns = program.as_ref().map_or(0, |program| program.patterns_bytes);
         let bytes = 256 + 2 * spec.bytes() + text * size_of::<program::Expr>() / 4 + patterns * (1 + DFA_SIZES);
-        Compiled { spec, prefixes: prefixes.into(), program: program.map(|program| program.expr), bytes }
+        let (prefixes, program) = (prefixes.into(), program.map(|program| program.expr));
+        Compiled { spec, prefixes, program, bytes, only_requests: false }
     }
 }
 

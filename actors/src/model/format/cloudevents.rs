@@ -1,4 +1,5 @@
-//! Format `cloudevents`: CloudEvents 1.0.2 in the structured mode of its JSON format, and its batch format.
+//! Formats `cloudevents` and `cloudevents_binary`: CloudEvents 1.0.2 in the structured mode of its JSON format, its batch
+//! format, and the binary mode of its HTTP binding.
 
 use std::fmt::Write;
 
@@ -18,6 +19,37 @@ pub(super) fn render_batch(subjects: &[Subject<'_>]) -> Rendered {
     join(&mut out, each.iter());
     out.push(b']');
     Rendered::new(BATCH, out)
+}
+
+/// The payload as the body, everything else in headers, whose values are percent-encoded (HTTP binding, 3.1.3.2).
+pub(super) fn render_binary(subject: &Subject<'_>) -> Rendered {
+    let event = subject.event;
+    let mut rendered = Rendered::new("application/json", event.payload.as_bytes().clone());
+    let mut source = String::new();
+    push_source(&mut source, subject);
+    rendered.headers.extend([
+        ("ce-specversion", "1.0".to_owned()),
+        ("ce-id", subject.shown_id()),
+        ("ce-source", source),
+        ("ce-type", event.kind.to_string()),
+        ("ce-time", to_iso(event.ts_ms)),
+    ]);
+    if let Some(session) = event.session.as_deref().filter(|session| !session.is_empty()) {
+        rendered.headers.push(("ce-subject", header_value(session)));
+    }
+    rendered
+}
+
+fn header_value(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!'..=b'~' if byte != b'"' && byte != b'%' => out.push(char::from(byte)),
+            // writing to a string cannot fail
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The payload is written as it stands in the log. `id` and `source` together name the event, as the specification

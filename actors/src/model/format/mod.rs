@@ -11,6 +11,7 @@ mod discord;
 mod feed;
 mod gateway;
 mod map;
+mod raw;
 mod slack;
 mod standard;
 mod template;
@@ -26,6 +27,7 @@ use super::channel::ChannelKind;
 use super::event::Event;
 use super::json::Canonical;
 use super::signature::Keys;
+use super::source::raw::RawRequest;
 pub use template::{OUTPUT_BYTES_MAX, TEMPLATE_BYTES_MAX, Template, TemplateError};
 
 /// `User-Agent` of every delivery.
@@ -51,16 +53,23 @@ pub enum Format {
     Slack,
     /// JSON made by the webhook's own template.
     Template,
+    /// CloudEvents 1.0 in the binary mode of its HTTP binding.
+    #[serde(rename = "cloudevents_binary")]
+    CloudEventsBinary,
+    /// Requests that a source kept as they came, sent on as they came.
+    Raw,
 }
 
 /// Names the formats there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a format is one of map, gateway, feed, standard, cloudevents, discord, slack, template")]
+#[error(
+    "a format is one of map, gateway, feed, standard, cloudevents, discord, slack, template, cloudevents_binary, raw"
+)]
 pub struct UnknownFormat;
 
 impl Format {
     /// Every format, in the order in which they are listed to people.
-    pub const ALL: [Format; 8] = [
+    pub const ALL: [Format; 10] = [
         Format::Map,
         Format::Gateway,
         Format::Feed,
@@ -69,6 +78,8 @@ impl Format {
         Format::Discord,
         Format::Slack,
         Format::Template,
+        Format::CloudEventsBinary,
+        Format::Raw,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -81,6 +92,8 @@ impl Format {
             Format::Discord => "discord",
             Format::Slack => "slack",
             Format::Template => "template",
+            Format::CloudEventsBinary => "cloudevents_binary",
+            Format::Raw => "raw",
         }
     }
 
@@ -95,7 +108,9 @@ impl Format {
             | Format::Feed
             | Format::Standard
             | Format::CloudEvents
+            | Format::CloudEventsBinary
             | Format::Template => None,
+            Format::Raw => Some(1),
         }
     }
 }
@@ -168,11 +183,18 @@ pub struct Rendered {
     pub body: Bytes,
     /// The headers that depend on what is sent; those of an attempt come from [`headers`].
     pub headers: Headers,
+    /// The request that is sent on as it came: method, path, query and headers are its own, and the content type too.
+    pub request: Option<Box<RawRequest>>,
 }
 
 impl Rendered {
     fn new(content_type: &'static str, body: impl Into<Bytes>) -> Rendered {
-        Rendered { content_type, body: body.into(), headers: vec![("User-Agent", USER_AGENT.to_owned())] }
+        Rendered {
+            content_type,
+            body: body.into(),
+            headers: vec![("User-Agent", USER_AGENT.to_owned())],
+            request: None,
+        }
     }
 
     /// The body of what a template made of one event.
@@ -204,6 +226,8 @@ pub enum Form {
     Discord,
     Slack,
     Template(Template),
+    CloudEventsBinary,
+    Raw,
 }
 
 impl Form {
@@ -217,6 +241,8 @@ impl Form {
             Form::Discord => Format::Discord,
             Form::Slack => Format::Slack,
             Form::Template(_) => Format::Template,
+            Form::CloudEventsBinary => Format::CloudEventsBinary,
+            Form::Raw => Format::Raw,
         }
     }
 
@@ -231,6 +257,8 @@ impl Form {
             Form::Discord => discord::render(std::slice::from_ref(subject)),
             Form::Slack => slack::render(std::slice::from_ref(subject)),
             Form::Template(template) => Rendered::of_template(&template.render(subject)?),
+            Form::CloudEventsBinary => cloudevents::render_binary(subject),
+            Form::Raw => raw::render(subject),
         })
     }
 
@@ -241,7 +269,10 @@ impl Form {
             Form::Gateway => gateway::render_batch(subjects),
             Form::Feed => feed::render_batch(subjects),
             Form::Standard => standard::render_batch(subjects),
-            Form::CloudEvents => cloudevents::render_batch(subjects),
+            // binary mode has no batches; theirs are those of the JSON format
+            Form::CloudEvents | Form::CloudEventsBinary => cloudevents::render_batch(subjects),
+            // a webhook of this format has no batches
+            Form::Raw => raw::render(&subjects[0]),
             Form::Discord => discord::render(subjects),
             Form::Slack => slack::render(subjects),
             Form::Template(template) => {
@@ -299,7 +330,17 @@ pub fn headers(format: Format, rendered: &Rendered, attempt: &Attempt<'_>, keys:
         Format::Map => map::sign(rendered, attempt, keys, &mut headers),
         Format::Gateway => gateway::sign(rendered, attempt, keys, &mut headers),
         Format::Feed => feed::sign(rendered, attempt, keys, &mut headers),
-        Format::Standard | Format::CloudEvents | Format::Discord | Format::Slack | Format::Template => {}
+        // the headers of the request are its provider's, whose own signature they may hold
+        Format::Raw => {
+            raw::sign(rendered, attempt, keys, &mut headers);
+            return headers;
+        }
+        Format::Standard
+        | Format::CloudEvents
+        | Format::CloudEventsBinary
+        | Format::Discord
+        | Format::Slack
+        | Format::Template => {}
     }
     if let Some(keys) = keys {
         standard::sign(rendered, attempt, keys, &mut headers);

@@ -514,7 +514,7 @@ proptest! {
 #[test]
 fn what_a_source_took_in_is_shown_by_its_properties() {
     let taken_in = |kind: &str, properties: &str| Event {
-        origin: Origin { by: "source:wh_1".into(), validated: Some(true) },
+        origin: Origin { by: "source:wh_1".into(), validated: Some(true), trace: None },
         ..event(kind, &format!(r#"{{"user_id":null,"properties":{properties},"source":"wh_1"}}"#))
     };
     let push = r#"{"ref":"refs/heads/main","commits":[{}],"head_commit":{"message":"Fix *it*"},"repository":{"full_name":"octo/hello","html_url":"https://github.com/octo/hello"},"sender":{"login":"octocat"}}"#;

@@ -4,18 +4,20 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::Headers;
+use super::auth::{Headers, Incoming};
 use super::handshake::{self, Reply};
 use super::preset::Preset;
+use super::raw::{Keeping, RAW_BODY_BYTES_MAX, REQUEST_TYPE, TooMuch};
 use super::recipe::Recipe;
 use super::rule::Rule;
 use super::schema::Schema;
 use super::strict;
 use super::{form, pointer};
+use crate::model::cloudevents::{self, CloudEvent, Mode};
 use crate::model::draft::{
     self, BodyForm, DEDUPE_ID_BYTES_MAX, DraftError, FIELD_ERRORS_MAX, FieldError, Limits, Shape, Sorted,
 };
-use crate::model::event::Draft;
+use crate::model::event::{Draft, EventType};
 use crate::model::json::{self, Canonical, JsonError};
 
 /// What a source does with a body.
@@ -127,6 +129,79 @@ impl Config<'_> {
         drafts.iter_mut().for_each(|draft| self.mark(draft));
         let refused = refused.into_iter().map(Into::into).collect();
         Ok(Read::Events(Taken { drafts, errors, refused, delivery: self.delivery(headers, json) }))
+    }
+
+    /// CloudEvents: the data as properties, with the attributes beside them.
+    ///
+    /// # Errors
+    /// What of the body cannot be taken; nothing of it is.
+    pub fn read_cloudevents(&self, mode: Mode, headers: &dyn Headers, body: &[u8]) -> Result<Read, Refused> {
+        let events = cloudevents::read(mode, headers, body, &self.limits)?;
+        let (mut drafts, mut errors) = (Vec::with_capacity(events.len()), Vec::new());
+        for (index, event) in events.iter().enumerate() {
+            strict::check(&event.text).map_err(malformed)?;
+            match self.cloudevent(headers, index, event) {
+                Ok(draft) => drafts.push(draft),
+                Err(error) if errors.len() < FIELD_ERRORS_MAX => errors.push(error),
+                Err(_) => {}
+            }
+        }
+        if !errors.is_empty() {
+            return Err(DraftError::Invalid(errors));
+        }
+        let delivery = self.recipe.and_then(|_| self.delivery(headers, "{}"));
+        Ok(Read::Events(Taken { drafts, errors, refused: Vec::new(), delivery }))
+    }
+
+    fn cloudevent(&self, headers: &dyn Headers, index: usize, event: &CloudEvent) -> Result<Draft, FieldError> {
+        let error = |message: String| FieldError { index, field: "type".into(), message: message.into() };
+        let mapped = Rule::first(self.rules, headers, &event.text).map_err(|e| error(e.to_string()))?;
+        let kind = match mapped {
+            Some(kind) => kind,
+            None => EventType::new(&event.kind).map_err(|e| error(format!("is not well-formed: {e}")))?,
+        };
+        let payload = draft::payload_of(None, &event.data, self.id, &[("cloudevent", &event.attributes)]);
+        let dedupe_id = Some(event.dedupe_id());
+        let mut draft = Draft { kind, ts_ms: event.ts_ms, session: None, payload, dedupe_id, validated: None };
+        self.mark(&mut draft);
+        Ok(draft)
+    }
+
+    /// A request as it came: one event, whatever it is.
+    ///
+    /// # Errors
+    /// It is larger than one may be, or its type is too long.
+    pub fn read_request(
+        &self,
+        keeping: &Keeping<'_>,
+        request: &Incoming<'_>,
+        path: &str,
+        query: &str,
+    ) -> Result<Read, Refused> {
+        let text = json::text(request.body).unwrap_or_default();
+        let text = text.trim_matches([' ', '\t', '\r', '\n']);
+        let form = match Content::of(request.headers, true) {
+            Ok(Content::Form) => form::json(request.body, self.wraps_json()).ok(),
+            _ => None,
+        };
+        let json = form.as_deref().unwrap_or(text);
+        let asked = self.preset.and_then(|preset| handshake::signed(preset.handshake?, request.headers, json));
+        if let Some(asked) = asked {
+            return asked.map(Read::Question).map_err(|(field, e)| wrong(0, field, &e.to_string()));
+        }
+        let kind = Rule::first(self.rules, request.headers, json);
+        let kind = kind.map_err(|e| wrong(0, &Rule::described(self.rules), &e.to_string()))?;
+        // the name of the default is a type
+        let kind = kind.or_else(|| EventType::new(REQUEST_TYPE).ok()).ok_or(DraftError::Empty)?;
+        let payload = keeping.payload(request, path, query).map_err(|e| match e {
+            TooMuch::Body => {
+                DraftError::EventTooLarge { index: 0, bytes: request.body.len(), limit: RAW_BODY_BYTES_MAX }
+            }
+            other => wrong(0, "", &other.to_string()),
+        })?;
+        let draft = Draft { kind, ts_ms: None, session: None, payload, dedupe_id: None, validated: None };
+        let delivery = self.delivery(request.headers, json);
+        Ok(Read::Events(Taken { drafts: vec![draft], errors: Vec::new(), refused: Vec::new(), delivery }))
     }
 
     /// A body in the provider's own form: an object is one event, each element of an array is one.

@@ -16,6 +16,7 @@ mod lock;
 mod mac;
 mod pointer;
 pub mod preset;
+pub mod raw;
 pub mod recipe;
 pub mod rule;
 pub mod schema;
@@ -35,4 +36,9 @@ pub use schema::Schema;
 /// The properties in the payload of an event that a source took in.
 pub fn properties(payload: &str) -> Option<&str> {
     pointer::member(payload, "properties")
+}
+
+/// Whether an object has a member of this name.
+pub fn has_member(object: &str, name: &str) -> bool {
+    pointer::member(object, name).is_some()
 }

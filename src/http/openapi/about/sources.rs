@@ -104,6 +104,11 @@ fn source(place: &Place<'_>) -> Value {
         all["jwt?"] = object(json!({
             "algorithm": jwt_algorithm(), "issuer": text_or_null("Required `iss`."), "audience": text_or_null("Required `aud`."),
         }));
+        all["mode"] = one_of(&["events", "raw"], "Whether bodies are read, or requests kept as they come.");
+        all["keep?"] = list(text("A header, parameter or field."));
+        all["redact?"] = list(text("A header."));
+        all["redact_query?"] = list(text("A parameter."));
+        all["response?"] = response();
         all["eventType"] = event_type();
         all["schema"] = schema();
         all["rateLimit"] = rate_shown();
@@ -114,6 +119,7 @@ fn source(place: &Place<'_>) -> Value {
 
 fn example() -> Value {
     let mut whole = example_in_short();
+    whole["mode"] = "events".into();
     whole["eventType"] = Value::Null;
     whole["schema"] = json!({ "level": "number" });
     whole["rateLimit"] = json!({ "requests": 600, "perSeconds": 60 });
@@ -127,6 +133,23 @@ fn example_in_short() -> Value {
         "channel": "organization:default", "authentication": "api_key", "createdAt": "2025-06-21T12:35:00.123Z",
         "eventsReceived": 0, "lastEventAt": null, "status": "active",
     })
+}
+
+/// What a source in raw mode answers.
+fn response() -> Value {
+    json!({
+        "type": ["object", "null"], "additionalProperties": false,
+        "description": "The answer to senders, of a source in raw mode; absent: as for events.",
+        "properties": {
+            "status": { "type": "integer", "minimum": 200, "maximum": 599, "default": 200 },
+            "headers": { "description": "An object, or a list of `[name, value]`: `Content-Type`, `Cache-Control`, `Retry-After`, `X-...`.", "type": ["object", "array"] },
+            "body": { "type": "string", "maxLength": 16384 },
+        },
+    })
+}
+
+fn names(description: &str) -> Value {
+    json!({ "type": "array", "items": { "type": "string", "minLength": 1, "maxLength": 128 }, "maxItems": 50, "description": description })
 }
 
 fn public_key() -> Value {
@@ -150,6 +173,10 @@ pub fn create(place: &Place<'_>) -> Operation {
         "authentication": authentication(),
         "name?": text_or_null("What people call it."),
         "channel?": text("Where its events go: `map:<id or slug>` or `organization:<id>`."),
+        "mode?": one_of(&["events", "raw"], "Whether bodies are read, or requests kept as they come."),
+        "keep?": names("Raw mode: headers, parameters and fields that are kept although they hold a credential."),
+        "redact?": names("Raw mode: further headers that are not kept."), "redact_query?": names("Raw mode: parameters that are not kept."),
+        "response?": response(),
         "secretKey?": key(), "apiKey?": key(), "publicKey?": public_key(), "verifyToken?": verify_token(), "hmacAlgorithm?": algorithm(), "jwt?": jwt, "eventType?": event_type(), "schema?": schema(),
         "rateLimit?": rate_asked(),
     }));
@@ -195,6 +222,9 @@ pub fn change(place: &Place<'_>) -> Operation {
         "name?": text_or_null("What people call it."),
         "status?": one_of(&["active", "paused"], "Whether it is to take events in."),
         "verifyToken?": verify_token(),
+        "keep?": names("Raw mode: headers, parameters and fields that are kept although they hold a credential."),
+        "redact?": names("Raw mode: further headers that are not kept."), "redact_query?": names("Raw mode: parameters that are not kept."),
+        "response?": response(),
         "hmacAlgorithm?": algorithm(), "jwt?": jwt, "eventType?": event_type(), "schema?": schema(), "rateLimit?": rate_asked(),
     }));
     // what was read may be sent back
@@ -389,6 +419,23 @@ pub fn asks(_: &Place<'_>) -> Operation {
         .takes([parameter("hub.mode"), parameter("hub.verify_token"), parameter("hub.challenge")])
         .answers_as(200, "The challenge.", "text/plain", challenge)
         .fails(&[Code::NotFound, Code::Forbidden, Code::MethodNotAllowed, Code::RateLimited])
+}
+
+pub fn options(_: &Place<'_>) -> Operation {
+    Operation::new(TAG, "Whether CloudEvents may be sent", Access::Anyone)
+        .says("The handshake of the CloudEvents webhook specification: `WebHook-Request-Origin` is answered with `WebHook-Allowed-Origin`.")
+        .answers_nothing(200, "They may.")
+        .fails(&[Code::NotFound, Code::MethodNotAllowed, Code::RateLimited, Code::ValidationFailed])
+}
+
+pub fn take_below(_: &Place<'_>) -> Operation {
+    let any = json!({ "schema": {}, "example": "anything" });
+    let accepted = object(json!({ "accepted": count("How many events are stored."), "ids": list(events::id()) }));
+    Operation::new(TAG, "Send a request to a source in raw mode", Access::Anyone)
+        .says("Such a source takes any method but TRACE and CONNECT and any content type, here and at its own address, and answers what its owner chose.")
+        .with_body(false, "application/octet-stream", any)
+        .answers(200, "The request is durable.", accepted, accepted_example())
+        .fails(&[Code::Unauthorized, Code::NotFound, Code::RequestTimeout, Code::RateLimited, Code::SourcePaused, Code::PayloadTooLarge])
 }
 
 pub fn delete_letter(_: &Place<'_>) -> Operation {
