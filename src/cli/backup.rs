@@ -87,8 +87,10 @@ pub fn restore(args: RestoreArgs) -> Result<(), Failure> {
 fn say(what: &str, file: &Path, summary: &Summary) {
     let Summary { about, documents, segments, bytes } = summary;
     output::notice(&format!(
-        "{} is {what}: {documents} documents and {segments} segments of the log up to {}, {}, taken {} by version {}",
+        "{} is {what}: {} and {} of the log up to {}, {}, taken {} by version {}",
         file.display(),
+        output::count(*documents, "document", "documents"),
+        output::count(*segments, "segment", "segments"),
         about.head,
         HumanBytes(*bytes),
         to_iso(about.taken_at_ms),

@@ -42,6 +42,11 @@ impl Channel {
         }
     }
 
+    /// The name in the parameter `channel` of addresses that have none in their path; the feed needs none.
+    pub fn parameter(&self) -> Option<(&'static str, String)> {
+        self.listed().map(|_| ("channel", self.to_string()))
+    }
+
     /// The path of its event stream (SSE).
     pub fn stream(&self) -> String {
         format!("{}/stream", self.events())
@@ -88,7 +93,8 @@ impl FromStr for Channel {
     }
 }
 
-fn is_plain(name: &str) -> bool {
+/// Whether a name can stand in a path by itself.
+pub fn is_plain(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) && !name.bytes().all(|b| b == b'.')
 }

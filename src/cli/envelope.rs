@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 struct Wire<'a> {
     #[serde(alias = "event_id")]
     id: EventId,
-    #[serde(rename = "type", alias = "event", alias = "event_type")]
+    #[serde(rename = "type", alias = "event", alias = "event_type", alias = "eventType")]
     kind: String,
     ts: Option<Json>,
     timestamp: Option<Json>,

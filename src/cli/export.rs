@@ -17,7 +17,7 @@ use super::filter::FilterArgs;
 use super::progress::Progress;
 use super::remote::{Remote, RemoteArgs, Request, Trouble};
 use super::since::Since;
-use super::{Failure, output};
+use super::{Failure, complete, output};
 use crate::http::now_ms;
 
 /// The longest silence within an answer.
@@ -37,6 +37,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Channel to read: map:ID, organization:ID, or feed for everything that the token may read
+    #[arg(add = complete::channels())]
     channel: Channel,
     #[command(flatten)]
     filter: FilterArgs,
@@ -147,7 +148,8 @@ async fn export(args: &ExportArgs) -> Result<(), Failure> {
     export.progress.finish();
     if let Some(path) = &args.output {
         File::open(path).and_then(|file| file.sync_all()).map_err(failed("write", path))?;
-        output::notice(&format!("exported {} events from {} to {}", export.events, args.channel, path.display()));
+        let events = output::count(export.events, "event", "events");
+        output::notice(&format!("exported {events} from {} to {}", args.channel, path.display()));
     }
     Ok(())
 }

@@ -109,25 +109,46 @@ impl<'a> Follower<'a> {
         self
     }
 
+    /// The id behind which it goes on.
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// Waits until the stream is open, so that the cursor is known.
+    ///
+    /// # Errors
+    /// As [`Follower::next`].
+    pub async fn opened(&mut self) -> Result<(), Failure> {
+        while !self.opened_before {
+            if let Err(trouble) = self.step().await {
+                self.recover(&trouble).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The next event. What is missing, and that the stream broke off, is told on standard error.
     ///
     /// # Errors
     /// When the server is not there at the first time, or refuses in a way that waiting does not change.
     pub async fn next(&mut self) -> Result<Received, Failure> {
         loop {
-            let step = match &mut self.stream {
-                None => self.open().await,
-                Some(stream) => match stream.ready.pop_front() {
-                    Some(frame) => match self.take(frame) {
-                        Some(event) => return Ok(event),
-                        None => Ok(()),
-                    },
-                    None => self.read().await,
-                },
-            };
-            if let Err(trouble) = step {
-                self.recover(&trouble).await?;
+            match self.step().await {
+                Ok(Some(event)) => return Ok(event),
+                Ok(None) => {}
+                Err(trouble) => self.recover(&trouble).await?,
             }
+        }
+    }
+
+    /// Opens the stream, reads from it, or takes one frame of what was read. The first frame of a stream is no event.
+    async fn step(&mut self) -> Result<Option<Received>, Trouble> {
+        match &mut self.stream {
+            None => self.open().await.map(|()| None),
+            Some(stream) => match stream.ready.pop_front() {
+                Some(frame) => Ok(self.take(frame)),
+                None => self.read().await.map(|()| None),
+            },
         }
     }
 

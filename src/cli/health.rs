@@ -1,6 +1,5 @@
 //! `stentor health`: whether a server is ready, as an exit code, for supervisors of containers that have no curl.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use clap::Args;
 use rustls::ClientConfig;
 use serde_json::Value as Json;
 
-use super::{Failure, remote};
+use super::Failure;
+use super::remote::RemoteArgs;
 
 /// Longest wait for the answer; supervisors ask every few seconds.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -20,18 +20,9 @@ const ANSWER_BYTES: usize = 64 * 1024;
 /// The flags of `stentor health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Address of the server
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "STENTOR_SERVER",
-        default_value = "http://127.0.0.1:8080",
-        value_parser = remote::address
-    )]
-    server: String,
-    /// Certificate authorities to trust beside those of the system: a file in PEM
-    #[arg(long, value_name = "FILE", env = "STENTOR_CA_FILE")]
-    ca_file: Option<PathBuf>,
+    // only the address matters: readiness needs no token
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 /// Asks the server once and prints `ready`.
@@ -39,14 +30,14 @@ pub struct HealthArgs {
 /// # Errors
 /// When it is not reached or says that it is not ready; its reasons are repeated.
 pub fn run(args: HealthArgs) -> Result<(), Failure> {
-    let tls = tls::client_config(args.ca_file.as_deref()).map_err(|e| Failure::Usage(e.to_string()))?;
+    let (server, tls) = (args.remote.server()?, args.remote.tls()?);
     let (status, body) = actix_web::rt::System::new()
         .block_on(async {
-            let asked = ask(&args.server, tls);
+            let asked = ask(&server, tls);
             let answer = actix_web::rt::time::timeout(TIMEOUT, asked).await;
             answer.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
         })
-        .map_err(|reason| Failure::Failed(format!("cannot talk to {}: {reason}; check that it runs", args.server)))?;
+        .map_err(|reason| Failure::Failed(format!("cannot talk to {server}: {reason}; check that it runs")))?;
     if status == StatusCode::OK {
         println!("ready");
         return Ok(());

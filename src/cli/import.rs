@@ -1,21 +1,24 @@
 //! `stentor import`: events from NDJSON into a channel, so that an import that was interrupted can be repeated.
 //!
-//! The id that an event had where it comes from becomes its `dedupe_id`: within the server's window the same line is
-//! stored once. Type, time, payload and session stay; the id is a new one, because ids are the order of this log.
+//! Each line gets a key by which the server knows it again, its `dedupe_id`: the id that the event had where it comes from,
+//! else the hash of the line and how often the same line stood before it. So a file can be corrected and imported again
+//! within the server's window: what is stored already is not stored twice. Type, time, payload and session stay; the id is a new one, because ids are the order of this log.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use actors::model::id::EventId;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 
 use super::channel::Channel;
 use super::lines::{Line, Lines};
 use super::progress::Progress;
 use super::publisher::{BATCH_BYTES, BATCH_EVENTS, Publisher, RetryArgs, Told};
 use super::remote::{Remote, RemoteArgs, Request};
-use super::{Failure, output};
+use super::{Failure, complete, output};
 
 /// Bad lines that are named, of those that were passed over.
 const BAD_NAMED: u64 = 20;
@@ -31,6 +34,7 @@ pub struct ImportArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Channel to import into: map:ID, organization:ID, or feed for the token's own
+    #[arg(add = complete::channels())]
     channel: Channel,
     /// NDJSON: envelopes as `export` writes them, or events as they are published; - for standard input
     #[arg(value_name = "FILE|-")]
@@ -41,6 +45,9 @@ pub struct ImportArgs {
     #[command(flatten)]
     retry: RetryArgs,
 }
+
+/// Lines without an id whose repetitions are counted, as many as the server remembers keys by default.
+const LINES_REMEMBERED: usize = 1_000_000;
 
 /// What was done so far.
 #[derive(Debug, Default)]
@@ -65,10 +72,11 @@ async fn import(args: &ImportArgs) -> Result<(), Failure> {
     let publisher = Publisher::new(&remote, &args.channel, &args.retry, &progress);
     let mut newest = newest(&remote, &args.channel).await;
     let mut count = Count::default();
+    let mut keys = LineKeys::default();
     let outcome = async {
         while let Some(mut batch) = lines.batch(BATCH_EVENTS, BATCH_BYTES).await? {
             let end = batch.last().map_or(0, |line| line.end);
-            batch.iter_mut().for_each(remember_origin);
+            batch.iter_mut().for_each(|line| keys.put(line));
             let mut tell = |told| {
                 match told {
                     Told::Stored(ids) => count.add(&ids, &mut newest),
@@ -120,12 +128,13 @@ impl Count {
     }
 
     fn in_words(&self, channel: &Channel) -> String {
-        let mut text = format!("imported {} events into {channel}", self.stored);
+        let mut text = format!("imported {} into {channel}", output::count(self.stored, "event", "events"));
         if self.known > 0 {
-            text.push_str(&format!(", {} were there already", self.known));
+            let were = output::count(self.known, "was", "were");
+            text.push_str(&format!(", {were} there already"));
         }
         if self.bad > 0 {
-            text.push_str(&format!(", passed over {} lines", self.bad));
+            text.push_str(&format!(", passed over {}", output::count(self.bad, "line", "lines")));
         }
         text
     }
@@ -140,22 +149,47 @@ async fn newest(remote: &Remote, channel: &Channel) -> Option<EventId> {
     event.get("id").or_else(|| event.get("event_id"))?.as_str()?.parse().ok()
 }
 
-/// Where an event had an id, that becomes its `dedupe_id`, unless it has one. Everything else stays as it is written.
-fn remember_origin(line: &mut Line) {
-    #[derive(Deserialize)]
-    struct Origin {
-        #[serde(alias = "event_id")]
-        id: Option<Json>,
-        dedupe_id: Option<Json>,
+/// Gives each line the key by which the server knows it again.
+#[derive(Default)]
+struct LineKeys {
+    /// How often a line without an id was there so far, by its hash.
+    seen: HashMap<[u8; 16], u32>,
+}
+
+impl LineKeys {
+    /// Puts the key into the line as its `dedupe_id`, unless it has one. Everything else stays as it is written.
+    fn put(&mut self, line: &mut Line) {
+        #[derive(Deserialize)]
+        struct Origin {
+            #[serde(alias = "event_id")]
+            id: Option<Json>,
+            dedupe_id: Option<Json>,
+        }
+        let Ok(Origin { id, dedupe_id: None }) = serde_json::from_str(&line.text) else { return };
+        let key = match id {
+            Some(Json::String(id)) => id.strip_prefix("evt_").unwrap_or(&id).to_owned(),
+            Some(Json::Number(id)) => id.to_string(),
+            Some(Json::Null) | None => self.of_text(line),
+            Some(_) => return,
+        };
+        if let Some(rest) = line.text.strip_prefix('{') {
+            let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
+            line.text = format!("{{\"dedupe_id\":{}{comma}{rest}", Json::from(key));
+        }
     }
-    let Ok(Origin { id: Some(id), dedupe_id: None }) = serde_json::from_str(&line.text) else { return };
-    let id = match id {
-        Json::String(id) => id.strip_prefix("evt_").unwrap_or(&id).to_owned(),
-        Json::Number(id) => id.to_string(),
-        _ => return,
-    };
-    if let Some(rest) = line.text.strip_prefix('{') {
-        line.text = format!("{{\"dedupe_id\":{},{rest}", Json::from(id));
+
+    /// The same line is the same event when it is imported again, and another one when it stands in the file again.
+    fn of_text(&mut self, line: &Line) -> String {
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&Sha256::digest(&line.text)[..16]);
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        if self.seen.len() >= LINES_REMEMBERED && !self.seen.contains_key(&hash) {
+            // rather stored twice than taken for a repetition
+            return format!("line-{hex}-at-{}", line.number);
+        }
+        let before = self.seen.entry(hash).or_default();
+        *before += 1;
+        format!("line-{hex}-{before}")
     }
 }
 
@@ -176,14 +210,33 @@ mod tests {
                 r#"{"dedupe_id":"01J","event_id":"evt_01J","event_type":"a"}"#,
             ),
             (r#"{"id":7,"type":"a"}"#, r#"{"dedupe_id":"7","id":7,"type":"a"}"#),
-            (r#"{"type":"a"}"#, r#"{"type":"a"}"#),
             (r#"{"id":"x","dedupe_id":"y","type":"a"}"#, r#"{"id":"x","dedupe_id":"y","type":"a"}"#),
             (r#"no JSON"#, r#"no JSON"#),
         ] {
             let mut line = Line { number: 1, text: text.into(), end: 0 };
-            remember_origin(&mut line);
+            LineKeys::default().put(&mut line);
             assert_eq!(line.text, expected);
         }
+    }
+
+    #[test]
+    fn a_line_without_an_id_has_the_same_key_when_it_is_imported_again_and_another_when_it_stands_there_again() {
+        let keys_of = |texts: &[&str]| {
+            let mut keys = LineKeys::default();
+            let key = |text: &&str| {
+                let mut line = Line { number: 1, text: (*text).to_owned(), end: 0 };
+                keys.put(&mut line);
+                let event: Json = serde_json::from_str(&line.text).expect("JSON");
+                event["dedupe_id"].as_str().expect("a key").to_owned()
+            };
+            texts.iter().map(key).collect::<Vec<_>>()
+        };
+        let first = keys_of(&[r#"{"type":"a"}"#, r#"{"type":"b"}"#, r#"{"type":"a"}"#]);
+        assert_eq!(first.iter().collect::<std::collections::HashSet<_>>().len(), 3);
+        // a line before them was corrected
+        let again = keys_of(&[r#"{"type":"c"}"#, r#"{"type":"a"}"#, r#"{"type":"b"}"#, r#"{"type":"a"}"#]);
+        assert_eq!(again[1..], first);
+        assert!(keys_of(&["{}"])[0].len() <= 128);
     }
 
     #[test]

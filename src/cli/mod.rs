@@ -7,6 +7,7 @@ mod backoff;
 pub mod backup;
 pub mod bench;
 mod channel;
+pub mod complete;
 pub mod completions;
 pub mod demo;
 pub mod doctor;
@@ -18,8 +19,12 @@ pub mod health;
 pub mod import;
 mod lines;
 pub mod listen;
+pub mod login;
+mod logins;
 pub mod man;
+pub mod manage;
 mod output;
+mod pretty;
 mod progress;
 pub mod publish;
 mod publisher;
@@ -31,9 +36,10 @@ mod since;
 mod sse;
 mod suggest;
 pub mod tail;
-pub mod token;
+pub mod trigger;
 pub mod verify;
 
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -42,7 +48,8 @@ use thiserror::Error;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage.
-Environment: STENTOR_SERVER and STENTOR_TOKEN stand for --server and --token; NO_COLOR switches colours off.";
+Commands that talk to a server take --server, --token, --token-file and --ca-file, before or after their name; STENTOR_SERVER,
+STENTOR_TOKEN, STENTOR_TOKEN_FILE and STENTOR_CA_FILE in the environment stand for them, and `stentor login` keeps both. NO_COLOR switches colours off.";
 
 /// Self-hosted real-time events in one binary: SSE, WebSocket and webhooks over an embedded log.
 #[derive(Debug, Parser)]
@@ -61,6 +68,8 @@ pub enum Command {
     Demo(serve::DemoArgs),
     /// Publish one event, or many from NDJSON
     Publish(publish::PublishArgs),
+    /// Publish one sample event of a type
+    Trigger(trigger::TriggerArgs),
     /// Show the events of a channel as they come
     Tail(tail::TailArgs),
     /// Deliver the events of a channel to a receiver on this machine, signed as a webhook would
@@ -75,8 +84,30 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup
     Restore(backup::RestoreArgs),
-    /// Make, list and revoke the tokens of a running server
-    Token(token::TokenArgs),
+    /// Keep the address of a server and a token for the commands that come after
+    Login(login::LoginArgs),
+    /// Forget the token of a server
+    Logout(login::LogoutArgs),
+    /// List, make, change and delete maps
+    Map(manage::map::MapArgs),
+    /// List, make, change and delete organizations
+    Org(manage::organization::OrganizationArgs),
+    /// List, make and revoke tokens
+    Token(manage::token::TokenArgs),
+    /// Manage the webhooks that go out, their deliveries and replays
+    Webhook(manage::webhook::WebhookArgs),
+    /// Manage the webhooks that come in, and look at what they refused
+    Source(manage::source::SourceArgs),
+    /// Count the events of a channel by type
+    Stats(manage::events::StatsArgs),
+    /// Show what became of one event
+    Trace(manage::events::TraceArgs),
+    /// List the catalogue of event types
+    Types(manage::events::TypesArgs),
+    /// Make a ticket, with which a browser opens a stream without a token
+    Ticket(manage::events::TicketArgs),
+    /// Send any request of the API
+    Api(manage::api::ApiArgs),
     /// Look for what is wrong with a running server, or with a data folder
     Doctor(doctor::DoctorArgs),
     /// Tell by the exit code whether a server is ready
@@ -115,7 +146,8 @@ impl Failure {
 
 /// Reads the command line of this process, lets `execute` do what it says and tells how it ended.
 pub fn run(execute: impl FnOnce(Command) -> Result<(), Failure>) -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    complete::answer_shell();
+    let arguments = match Arguments::try_parse_from(behind_the_command(std::env::args_os())) {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
@@ -129,6 +161,31 @@ pub fn run(execute: impl FnOnce(Command) -> Result<(), Failure>) -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// The same words with the flags that say which server is meant behind the first command: they may stand before it, and only
+/// commands that talk to a server know them.
+fn behind_the_command(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words = words.into_iter();
+    let mut ordered: Vec<OsString> = words.next().into_iter().collect();
+    let mut flags = Vec::new();
+    let mut words = words.peekable();
+    while let Some(word) = words.next_if(|word| names_server(word)) {
+        let has_value = word.as_encoded_bytes().contains(&b'=');
+        flags.push(word);
+        if !has_value {
+            flags.extend(words.next());
+        }
+    }
+    ordered.extend(words.next());
+    ordered.extend(flags);
+    ordered.extend(words);
+    ordered
+}
+
+fn names_server(word: &OsStr) -> bool {
+    let name = word.to_str().map(|word| word.split_once('=').map_or(word, |(name, _)| name));
+    matches!(name, Some("--server" | "--token" | "--token-file" | "--ca-file"))
 }
 
 /// Makes aws-lc the cryptography of every TLS connection of this process, in and out. Later calls change nothing.
@@ -180,13 +237,38 @@ mod tests {
             ("stentor serve --port 1", true),
             ("stentor demo --data x", true),
             ("stentor token", true),
-            ("stentor token create --scope publish", true),
+            ("stentor token create map:1", true),
             ("stentor token create --channel sphere:1 --scope publish", true),
             ("stentor token create --channel map:1 --scope fly", true),
         ] {
             let error = Arguments::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.use_stderr(), is_mistake, "{line}");
         }
+    }
+
+    #[test]
+    fn the_flags_that_name_a_server_stand_before_or_behind_the_command() {
+        let ordered = |line: &str| {
+            let words = behind_the_command(line.split(' ').map(OsString::from));
+            words.join(OsStr::new(" ")).into_string().expect("UTF-8")
+        };
+        for (line, expected) in [
+            ("stentor --server http://a tail map:b", "stentor tail --server http://a map:b"),
+            (
+                "stentor --token=t --token-file f webhook list map:b",
+                "stentor webhook --token=t --token-file f list map:b",
+            ),
+            ("stentor tail map:b --server http://a", "stentor tail map:b --server http://a"),
+            ("stentor serve", "stentor serve"),
+            ("stentor", "stentor"),
+            ("stentor --server", "stentor --server"),
+        ] {
+            assert_eq!(ordered(line), expected);
+        }
+        let parse = |line: &str| Arguments::try_parse_from(behind_the_command(line.split(' ').map(OsString::from)));
+        assert!(parse("stentor --server http://a --token t webhook list map:b").is_ok());
+        assert!(parse("stentor --server http://a serve").is_err());
+        assert!(parse("stentor --server http://a").is_err());
     }
 
     /// Sections of the command line's documentation: heading and text.

@@ -53,6 +53,11 @@ pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
+/// A number and the word that goes with it.
+pub fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// Text that others wrote, made safe for a terminal: control characters, also those of C1, become JSON's escapes, which
 /// leaves JSON as it means.
 pub fn tame(text: &str) -> String {

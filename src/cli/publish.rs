@@ -1,6 +1,5 @@
 //! `stentor publish`: one event from flags, or many from NDJSON.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use actors::model::id::EventId;
@@ -10,13 +9,11 @@ use serde_json::{Map, Value as Json, json};
 
 use super::channel::Channel;
 use super::lines::Lines;
+use super::manage::arguments;
 use super::progress::Progress;
 use super::publisher::{BATCH_BYTES, BATCH_EVENTS, BadLine, Publisher, RetryArgs, Told, check_event};
 use super::remote::{Remote, RemoteArgs};
-use super::{Failure, output};
-
-/// The largest payload that is read from a file or from standard input.
-const PAYLOAD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+use super::{Failure, complete, output};
 
 /// The flags of `stentor publish`.
 #[derive(Debug, Args)]
@@ -33,9 +30,10 @@ pub struct PublishArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Channel to publish into: map:ID, organization:ID, or feed for the token's own
+    #[arg(add = complete::channels())]
     channel: Channel,
     /// Type of the event
-    #[arg(long = "type", id = "type", value_name = "TYPE")]
+    #[arg(long = "type", id = "type", value_name = "TYPE", add = complete::types())]
     kind: Option<String>,
     /// Payload, a JSON object: the text itself, @FILE, or - for standard input
     #[arg(long, value_name = "JSON|@FILE|-", requires = "type")]
@@ -91,23 +89,11 @@ async fn one(publisher: &Publisher<'_>, args: &PublishArgs, kind: &str) -> Resul
 }
 
 /// The text of the payload, wherever it is.
-fn payload(flag: &str) -> Result<Box<RawValue>, Failure> {
-    let text = match flag.strip_prefix('@') {
-        Some(path) => read(std::fs::File::open(Path::new(path)), path)?,
-        None if flag == "-" => read(Ok(std::io::stdin()), "standard input")?,
-        None => flag.to_owned(),
-    };
-    serde_json::from_str(&text).map_err(|e| {
+pub(super) fn payload(flag: &str) -> Result<Box<RawValue>, Failure> {
+    serde_json::from_str(&arguments::text(flag)?).map_err(|e| {
         let hint = if flag.starts_with(['{', '[', '-', '@']) { "" } else { "; a file is given as @FILE" };
         Failure::Usage(format!("--payload is no JSON: {e}{hint}"))
     })
-}
-
-fn read(from: std::io::Result<impl Read>, name: &str) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = from.and_then(|from| from.take(PAYLOAD_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|e| Failure::Failed(format!("cannot read {name}: {e}; check its name")))?;
-    Ok(text)
 }
 
 async fn many(publisher: &Publisher<'_>, path: &Path) -> Result<(), Failure> {
@@ -124,7 +110,7 @@ async fn many(publisher: &Publisher<'_>, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print(ids: &[EventId]) -> Result<(), Failure> {
+pub(super) fn print(ids: &[EventId]) -> Result<(), Failure> {
     let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
     output::bytes(text.as_bytes())
 }

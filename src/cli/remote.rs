@@ -1,66 +1,27 @@
 //! A running server as seen from the command line: where it is, who asks, and its JSON answers over HTTP.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod args;
+
+use std::borrow::Cow;
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
-use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
-use actors::delivery::http::tls;
 use awc::error::{ConnectError, SendRequestError};
-use clap::Args;
-use rustls::ClientConfig;
 use serde_json::Value as Json;
 
 use super::channel::Channel;
-use super::{Failure, suggest};
+use super::{Failure, output, suggest};
+
+pub use args::RemoteArgs;
 
 /// Longest wait for an answer, its body included.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Details of a refusal that are shown.
+const DETAILS_NAMED: usize = 50;
 /// Largest answer that is read.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
-
-/// The flags of every command that talks to a running server.
-#[derive(Debug, Args)]
-pub struct RemoteArgs {
-    /// Address of the server
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "STENTOR_SERVER",
-        default_value = "http://127.0.0.1:8080",
-        value_parser = address,
-        global = true
-    )]
-    server: String,
-    /// Token to ask with; better given by the environment, where other users of the machine do not see it
-    #[arg(long, env = "STENTOR_TOKEN", hide_env_values = true, global = true)]
-    token: Option<String>,
-    /// Certificate authorities to trust beside those of the system: a file in PEM
-    #[arg(long, value_name = "FILE", env = "STENTOR_CA_FILE", global = true)]
-    ca_file: Option<PathBuf>,
-}
-
-impl RemoteArgs {
-    /// Whom to trust.
-    ///
-    /// # Errors
-    /// Wrong usage when no certificate can be read from the file that is named.
-    pub fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
-        tls::client_config(self.ca_file.as_deref()).map_err(|e| Failure::Usage(e.to_string()))
-    }
-}
-
-/// Checks the address of a server and takes the `/` from its end.
-pub(super) fn address(text: &str) -> Result<String, String> {
-    let base = text.trim_end_matches('/');
-    let uri: Uri = base.parse().map_err(|_| "give an address such as https://events.example.org".to_owned())?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(base.to_owned()),
-        _ => Err("give an address that starts with http:// or https://".to_owned()),
-    }
-}
 
 /// Asks one server with one token. Not `Send`, like awc's client in it.
 pub struct Remote {
@@ -77,8 +38,8 @@ pub type Answer = awc::ClientResponse;
 pub struct Request<'a> {
     pub method: Method,
     pub path: &'a str,
-    pub query: Vec<(&'static str, String)>,
-    pub headers: Vec<(&'static str, String)>,
+    pub query: Vec<(Cow<'static, str>, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// Its content type, and the bytes.
     pub body: Option<(&'static str, Bytes)>,
 }
@@ -93,12 +54,12 @@ impl<'a> Request<'a> {
     }
 
     pub fn query(mut self, query: impl IntoIterator<Item = (&'static str, String)>) -> Request<'a> {
-        self.query.extend(query);
+        self.query.extend(query.into_iter().map(|(name, value)| (name.into(), value)));
         self
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Request<'a> {
-        self.headers.push((name, value.into()));
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -173,7 +134,11 @@ impl Trouble {
             Some(429 | 503) => "try again later".to_owned(),
             Some(_) => "correct the request".to_owned(),
         };
-        Failure::Failed(format!("{}; {advice}", self.reason()))
+        let details = match self {
+            Self::Unreachable { .. } => String::new(),
+            Self::Refused(refusal) => refusal.explained(),
+        };
+        Failure::Failed(format!("{}; {advice}{details}", self.reason()))
     }
 }
 
@@ -186,7 +151,11 @@ impl Remote {
         let remote = Self::with_or_without_token(args)?;
         match remote.has_token() {
             true => Ok(remote),
-            false => Err(Failure::Usage("no token is given; set STENTOR_TOKEN or use --token".to_owned())),
+            false => {
+                let reason =
+                    "no token is given; set STENTOR_TOKEN, use --token-file or --token, or log in by stentor login";
+                Err(Failure::Usage(reason.to_owned()))
+            }
         }
     }
 
@@ -195,11 +164,20 @@ impl Remote {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn with_or_without_token(args: &RemoteArgs) -> Result<Self, Failure> {
-        let token = args.token.clone().filter(|token| !token.is_empty());
+        let server = args.server()?;
+        let token = args.token(&server)?;
+        Self::at(args, &server, token)
+    }
+
+    /// Like [`Remote::with_or_without_token`], with both given.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn at(args: &RemoteArgs, server: &str, token: Option<String>) -> Result<Self, Failure> {
         super::install_cryptography();
         let connector = awc::Connector::new().rustls_0_23(args.tls()?);
         let client = awc::Client::builder().connector(connector).timeout(TIMEOUT).disable_redirects().finish();
-        Ok(Self { client, server: args.server.clone(), token })
+        Ok(Self { client, server: server.to_owned(), token })
     }
 
     pub fn server(&self) -> &str {
@@ -267,13 +245,13 @@ impl Remote {
             sending = sending.bearer_auth(token);
         }
         for (name, value) in &request.headers {
-            sending = sending.insert_header((*name, value.as_str()));
+            sending = sending.insert_header((&**name, value.as_str()));
         }
         if !request.query.is_empty() {
             sending = sending.query(&request.query).map_err(|e| self.unreachable(e.to_string()))?;
         }
         let sent = match &request.body {
-            Some((kind, body)) => sending.content_type(*kind).send_body(body.clone()),
+            Some((kind, body)) => sending.insert_header_if_none((CONTENT_TYPE, *kind)).send_body(body.clone()),
             None => sending.send(),
         };
         let mut response = sent.await.map_err(|error| self.unreachable(in_words(&error)))?;
@@ -307,6 +285,22 @@ impl Remote {
     }
 }
 
+/// One entry of a list of details: where it is, and what is wrong there.
+fn detail_in_words(detail: &Json) -> String {
+    let text = |name: &str| detail[name].as_str().unwrap_or_default();
+    let place = detail["index"].as_u64().map(|at| format!("event {at}: ")).unwrap_or_default();
+    match (text("field"), text("message")) {
+        ("", "") => plain(detail),
+        ("", message) => format!("{place}{message}"),
+        (field, message) => format!("{place}{field} {message}"),
+    }
+}
+
+/// A text without its quotes, anything else as JSON.
+fn plain(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// What awc says, for people.
 fn in_words(error: &SendRequestError) -> String {
     match error {
@@ -315,6 +309,9 @@ fn in_words(error: &SendRequestError) -> String {
         }
         SendRequestError::Connect(ConnectError::Disconnected) => {
             "the connection ended before an answer came".to_owned()
+        }
+        SendRequestError::Connect(error) if error.to_string().contains("InvalidContentType") => {
+            "it does not speak TLS there; use http:// or another port".to_owned()
         }
         SendRequestError::Connect(error) => error.to_string(),
         SendRequestError::Send(error) => format!("the connection broke off: {error}"),
@@ -325,6 +322,24 @@ fn in_words(error: &SendRequestError) -> String {
 }
 
 impl Refusal {
+    /// Everything that the server says beside its sentence, a line for each.
+    fn explained(&self) -> String {
+        let whole = self.body.pointer("/error/details").or_else(|| self.body.get("details"));
+        let mut lines: Vec<String> = match whole {
+            _ if !self.details.is_empty() => self.details.iter().map(detail_in_words).collect(),
+            Some(Json::Object(about)) => {
+                about.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect()
+            }
+            _ => Vec::new(),
+        };
+        if lines.len() > DETAILS_NAMED {
+            let rest = lines.len() - DETAILS_NAMED;
+            lines.truncate(DETAILS_NAMED);
+            lines.push(format!("and {}", output::count(rest as u64, "more", "more")));
+        }
+        lines.iter().map(|line| format!("\n  {}", output::tame(line))).collect()
+    }
+
     /// Understands both error bodies of the server.
     fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
         let json: Json = serde_json::from_slice(body).unwrap_or_default();
@@ -368,10 +383,24 @@ mod tests {
     }
 
     #[test]
-    fn an_address_needs_a_scheme_and_loses_its_last_slash() {
-        assert_eq!(address("http://127.0.0.1:8080/").as_deref(), Ok("http://127.0.0.1:8080"));
-        for wrong in ["", "127.0.0.1:8080", "ftp://x", "http://", "http:///x", "a b"] {
-            assert!(address(wrong).is_err(), "{wrong:?}");
-        }
+    fn every_detail_of_a_refusal_is_shown_and_no_control_character() {
+        let said = |body: Json| {
+            let refusal = Refusal::of(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.to_string().as_bytes());
+            Trouble::Refused(refusal).needing("manage").to_string()
+        };
+        let detail = |field: &str, message: &str| json!({"field": field, "message": message});
+        let a = json!({"error": "Validation failed", "code": "VALIDATION", "status": 400,
+            "details": [detail("url", "is required"), {"index": 3, "field": "type", "message": "is\u{1b}[2J long"}]});
+        assert_eq!(
+            said(a),
+            "the server answered 400: Validation failed; correct the request\n  url is required\n  event 3: type is\\u001b[2J long"
+        );
+        let b = json!({"error": {"code": "invalid", "message": "Validation failed",
+            "details": {"errors": [detail("expires_at", "is no time")]}}});
+        assert!(said(b).ends_with("\n  expires_at is no time"));
+        let limit = json!({"error": "Too many", "details": {"setting": "limits.streams_per_token", "value": 10}});
+        assert!(said(limit).ends_with("\n  setting: limits.streams_per_token\n  value: 10"));
+        let many: Vec<Json> = (0..60).map(|n| detail(&format!("f{n}"), "is wrong")).collect();
+        assert!(said(json!({"error": "x", "details": many})).ends_with("\n  and 10 more"));
     }
 }

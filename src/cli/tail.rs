@@ -3,7 +3,6 @@
 use actors::model::timestamp::to_iso;
 use clap::Args;
 
-use super::Failure;
 use super::channel::Channel;
 use super::envelope::Envelope;
 use super::filter::FilterArgs;
@@ -12,6 +11,7 @@ use super::output::{self, DIM, NAME, tame};
 use super::remote::{Remote, RemoteArgs};
 use super::serve::stopped_by_signal;
 use super::since::Since;
+use super::{Failure, complete, pretty};
 use crate::http::now_ms;
 
 /// The flags of `stentor tail`.
@@ -19,6 +19,7 @@ use crate::http::now_ms;
 #[command(after_help = "Examples:
   stentor tail map:home --since 10m
   stentor tail map:home --events map_kill --filter 'event.payload.value > 1e9'
+  stentor tail map:home --pretty
   stentor tail feed --json | jq .
 
 The stream is resumed when it breaks off, without a hole and without a repetition.")]
@@ -26,6 +27,7 @@ pub struct TailArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Channel to read: map:ID, organization:ID, or feed for everything that the token may read
+    #[arg(add = complete::channels())]
     channel: Channel,
     #[command(flatten)]
     filter: FilterArgs,
@@ -35,6 +37,9 @@ pub struct TailArgs {
     /// Print the envelopes as they come, one JSON object a line
     #[arg(long)]
     json: bool,
+    /// Print payloads indented, over several lines
+    #[arg(long, conflicts_with = "json")]
+    pretty: bool,
     /// End after so many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -61,6 +66,7 @@ async fn follow(args: &TailArgs) -> Result<(), Failure> {
         let event = follower.next().await?;
         match args.json {
             true => output::bytes(format!("{}\n", event.envelope).as_bytes())?,
+            false if args.pretty => output::text(&block(&event.envelope))?,
             false => output::text(&line(&event.envelope))?,
         }
         count += 1;
@@ -69,17 +75,22 @@ async fn follow(args: &TailArgs) -> Result<(), Failure> {
 }
 
 /// Time, type, id, session and payload of an event, for people.
-fn line(envelope: &str) -> String {
+pub(super) fn line(envelope: &str) -> String {
     // what cannot be read is shown as it is: better than to hide that something came
     let Ok(event) = Envelope::read(envelope) else { return format!("{}\n", tame(envelope)) };
-    let session = event.session.map_or_else(String::new, |session| format!(" {DIM}{}{DIM:#}", tame(&session)));
-    format!(
-        "{DIM}{}{DIM:#} {NAME}{}{NAME:#} {DIM}{}{DIM:#}{session} {}\n",
-        to_iso(event.ts_ms),
-        tame(&event.kind),
-        event.id,
-        tame(event.payload)
-    )
+    format!("{} {}\n", head(&event), tame(event.payload))
+}
+
+/// The same over several lines: the payload indented below the rest.
+fn block(envelope: &str) -> String {
+    let Ok(event) = Envelope::read(envelope) else { return format!("{}\n", tame(envelope)) };
+    format!("{}\n  {}\n", head(&event), pretty::coloured(event.payload, 2))
+}
+
+fn head(event: &Envelope<'_>) -> String {
+    let session = event.session.as_deref().map_or_else(String::new, |name| format!(" {DIM}{}{DIM:#}", tame(name)));
+    let (at, kind, id) = (to_iso(event.ts_ms), tame(&event.kind), event.id);
+    format!("{DIM}{at}{DIM:#} {NAME}{kind}{NAME:#} {DIM}{id}{DIM:#}{session}")
 }
 
 #[cfg(test)]
@@ -95,5 +106,9 @@ mod tests {
             "2025-06-21T12:34:56.789Z poll.vote 01J0YYYYYYYYYYYYYYYYYYYYYY s1 {\"a\":\"\\u009b2J\"}\n"
         );
         assert_eq!(line("\u{1b}[2J"), "\\u001b[2J\n");
+        assert_eq!(
+            anstream::adapter::strip_str(&block(json)).to_string(),
+            "2025-06-21T12:34:56.789Z poll.vote 01J0YYYYYYYYYYYYYYYYYYYYYY s1\n  {\n    \"a\": \"\\u009b2J\"\n  }\n"
+        );
     }
 }

@@ -201,6 +201,7 @@ fn webhooks(table: &mut Table) {
         table.at(below("deliveries/{delivery}")).get(deliveries::get, of_deliveries::get);
         table.at(below("deliveries/{delivery}/retry")).post(deliveries::retry, of_deliveries::retry);
         table.at(below("replay")).post(deliveries::replay, of_deliveries::replay);
+        table.at(below("replays")).get(deliveries::replay_jobs, of_deliveries::replay_jobs);
         table.at(below("replays/{job}")).get(deliveries::replay_job, of_deliveries::replay_job);
     }
     let document = table.at("/engine/.config/webhooks.json").room(BodyLimit::Batch);

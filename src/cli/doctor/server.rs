@@ -140,8 +140,8 @@ async fn readiness(remote: &Remote) -> Vec<Finding> {
     let aside = report["quarantined_segments"].as_array().map_or(&[][..], Vec::as_slice);
     if !aside.is_empty() {
         let text = format!(
-            "{} segments of the log were damaged, and not all of them could be recovered; the server's log says why",
-            aside.len()
+            "{} of the log could not be recovered whole from damage; the server's log says why",
+            crate::cli::output::count(aside.len() as u64, "segment", "segments")
         );
         let names = aside.iter().filter_map(Json::as_str).map(str::to_owned).collect();
         findings.push(Finding::doubtful("quarantine", text).with_details(names));

@@ -4,6 +4,7 @@
 //! no redirects, the same bounds in time. Only the way of the events is another one: they come over a stream, so that a
 //! receiver behind a router can be developed without an address that the server could reach.
 
+mod bookmark;
 mod signed_request;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use actors::model::signature::{Keys, Secret};
 use actors::model::target::{Policy, Target, network};
 use clap::Args;
 
+use self::bookmark::Bookmark;
 use self::signed_request::{SignedRequest, SignedRequests};
 use super::channel::Channel;
 use super::filter::FilterArgs;
@@ -27,7 +29,7 @@ use super::output::{BAD, DIM, GOOD, NAME, tame};
 use super::remote::{Remote, RemoteArgs};
 use super::serve::stopped_by_signal;
 use super::since::Since;
-use super::{Failure, output};
+use super::{Failure, complete, output};
 use crate::http::now_ms;
 
 /// As `webhooks.attempt_timeout_s` and `webhooks.connect_timeout_s` have it by default.
@@ -39,19 +41,23 @@ const PRIVATE_NETWORKS: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0
 /// The flags of `stentor listen`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  stentor listen map:home --forward-to http://127.0.0.1:9000/webhook
+  stentor listen map:home --forward-to 9000
+  stentor listen map:home --forward-to localhost:9000/webhook --resume laptop
   stentor listen organization:acme --forward-to http://127.0.0.1:9000/hook --secret \"$WEBHOOK_SECRET\" --since 1h
 
-Each event is posted once, in order, and nothing is tried again; --since sends events again.")]
+Each event is posted once, in order, and nothing is tried again; --since sends events again. With --resume, the next call goes
+on behind the last event that this one posted.")]
 pub struct ListenArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Channel to read: map:ID, organization:ID, or feed for everything that the token may read
+    #[arg(add = complete::channels())]
     channel: Channel,
-    /// Address that the events are posted to
-    #[arg(long, value_name = "URL", value_parser = target)]
+    /// Where the events are posted to: a URL, or a port of this machine such as 9000 or localhost:9000/path
+    #[arg(long, value_name = "URL|PORT", value_parser = target)]
     forward_to: Target,
-    /// Format of the posts; without it, that of a webhook of the channel: map, gateway or feed
+    /// Format of the posts: map, gateway, feed, standard, cloudevents, discord, slack or template; without it, that of a webhook
+    /// of the channel: map, gateway or feed
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<Format>,
     /// Template of the format template: a file
@@ -65,13 +71,34 @@ pub struct ListenArgs {
     /// Begin with what was appended since then: after an event's id, at a time such as 2027-01-31T12:00:00Z, or so long ago, such as 10m
     #[arg(long, value_name = "ID|TIME|AGO")]
     since: Option<Since>,
+    /// Remember under this name how far the channel was posted, and go on from there: what was published in between is
+    /// caught up on. The first call begins with what comes from now on, or with --since
+    #[arg(long, value_name = "NAME", value_parser = bookmark::name)]
+    resume: Option<String>,
     /// End after so many events, and with 1 if any of them was not taken
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 
 fn target(text: &str) -> Result<Target, String> {
-    policy().judge_url(text).map_err(|e| e.to_string())
+    policy().judge_url(&url(text)?).map_err(|e| e.to_string())
+}
+
+/// A URL, made of a port or of a host with a port where that was given.
+fn url(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        return Ok(text.to_owned());
+    }
+    let rest = text.strip_prefix(':').unwrap_or(text);
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (place, path) = rest.split_at(end);
+    match place.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(format!("http://localhost:{port}{path}")),
+        _ if place.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err("give a URL, or a port from 1 to 65535 such as 9501 or localhost:9501/path".to_owned())
+        }
+        _ => Ok(format!("http://{place}{path}")),
+    }
 }
 
 fn format(text: &str) -> Result<Format, String> {
@@ -169,14 +196,30 @@ struct Count {
 async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -> Result<(), Failure> {
     let remote = Remote::new(&args.remote)?;
     let way = signed_request::way(&args.channel, form.format());
-    let mut follower = Follower::new(&remote, &args.channel, &args.filter, args.since, now_ms())?.by_way(way);
+    let mut bookmark = match &args.resume {
+        Some(name) => Some(Bookmark::open(name, remote.server(), &args.channel)?),
+        None => None,
+    };
+    let since = match bookmark.as_ref().and_then(Bookmark::cursor) {
+        Some(cursor) => Some(Since::After(cursor)),
+        None => args.since,
+    };
+    let mut follower = Follower::new(&remote, &args.channel, &args.filter, since, now_ms())?.by_way(way);
     // requests that a source kept as they came go on as they came, unless somebody wants something else
     let signed_requests =
         SignedRequests::new(&remote, &args.channel, form, keys).await?.sending_on(args.format.is_none());
     let target_check = Arc::new(TargetCheck::new(policy(), Resolver::system()));
     let client = DeliveryClient::new(target_check, args.remote.tls()?);
     while args.limit.is_none_or(|limit| count.taken + count.refused < limit) {
-        let event = follower.next().await?;
+        let event = match &mut bookmark {
+            Some(bookmark) if bookmark.cursor().is_none() => {
+                // where the first call began counts too: what comes while nobody listens is behind it
+                follower.opened().await?;
+                bookmark.set(follower.cursor())?;
+                continue;
+            }
+            _ => follower.next().await?,
+        };
         let packed = signed_requests.pack(&event.envelope, now_ms()).and_then(|packed| {
             let Some(packed) = packed else { return Ok(None) };
             let url = match &packed.request {
@@ -191,10 +234,18 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
         let (signed_request, url) = match packed {
             Ok(Some(packed)) => packed,
             // an event of another shape than the format sends on
-            Ok(None) => continue,
+            Ok(None) => {
+                if let Some(bookmark) = &mut bookmark {
+                    bookmark.set(Some(&event.id))?;
+                }
+                continue;
+            }
             Err(reason) => {
                 count.refused += 1;
                 output::text(&format!("{DIM}{}{DIM:#} {BAD}not sent{BAD:#} {}\n", tame(&event.id), tame(&reason)))?;
+                if let Some(bookmark) = &mut bookmark {
+                    bookmark.set(Some(&event.id))?;
+                }
                 continue;
             }
         };
@@ -211,11 +262,17 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
             true => count.taken += 1,
             false => count.refused += 1,
         }
+        if let Some(bookmark) = &mut bookmark {
+            bookmark.set(Some(&event.id))?;
+        }
         output::text(&line(&signed_request, &outcome))?;
     }
     match count.refused {
         0 => Ok(()),
-        refused => Err(Failure::Failed(format!("{refused} events were not taken; see above"))),
+        refused => {
+            let were = output::count(refused, "event was", "events were");
+            Err(Failure::Failed(format!("{were} not taken; see above")))
+        }
     }
 }
 
@@ -242,7 +299,18 @@ mod tests {
         {
             assert!(target(url).is_ok(), "{url}");
         }
-        for url in ["127.0.0.1:9000", "ftp://x/y", "http://", "http://169.254.169.254/latest"] {
+        for (text, meant) in [
+            ("9501", "http://localhost:9501"),
+            (":9501/hook?a=b", "http://localhost:9501/hook?a=b"),
+            ("localhost:9501", "http://localhost:9501"),
+            ("127.0.0.1:9501/x", "http://127.0.0.1:9501/x"),
+            ("[::1]:9501", "http://[::1]:9501"),
+            ("https://example.org/x", "https://example.org/x"),
+        ] {
+            assert_eq!(url(text).as_deref(), Ok(meant));
+            assert!(target(text).is_ok(), "{text}");
+        }
+        for url in ["99999999", "0", ":", "ftp://x/y", "http://", "", "http://169.254.169.254/latest"] {
             assert!(target(url).is_err(), "{url}");
         }
     }

@@ -12,6 +12,7 @@
 pub mod about;
 pub mod errors;
 pub mod events;
+mod names;
 mod operation;
 pub mod parameters;
 pub mod schemas;

@@ -4,6 +4,7 @@
 use actors::model::access::Scope;
 use serde_json::{Map, Value, json};
 
+use super::names::operation_id;
 use super::{Place, errors, parameters};
 use crate::http::problem::Code;
 
@@ -246,7 +247,7 @@ impl Operation {
         }
         let mut operation = json!({
             "tags": [self.tag],
-            "operationId": id(method, place.path),
+            "operationId": operation_id(method, place.path),
             "summary": self.summary,
         });
         if !self.description.is_empty() {
@@ -269,9 +270,3 @@ const RATE_LIMIT: [(&str, &str); 3] = [
     ("RateLimit-Remaining", "Requests that are left in this minute. Not sent to the admin."),
     ("RateLimit-Reset", "Seconds until the minute ends. Not sent to the admin."),
 ];
-
-/// `get_api_maps_map_events`: unique, because a method stands once at a path.
-fn id(method: &str, path: &str) -> String {
-    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
-}

@@ -248,6 +248,14 @@ pub async fn replay(context: web::Data<Context>, on: OnWebhook, request: HttpReq
     Ok(HttpResponse::Accepted().json(json!({ "data": data })))
 }
 
+/// `GET .../webhooks/{webhook}/replays`: there are few, so there are no pages.
+pub async fn replay_jobs(context: web::Data<Context>, on: OnWebhook, request: HttpRequest) -> Answer {
+    let (family, id) = (ApiFamily::of(&request), &on.webhook.id);
+    let jobs = context.hub.replay_jobs(&on.channel, id).await?;
+    let data: Vec<_> = jobs.iter().map(|job| job_shown(family, job, id)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "data": data })))
+}
+
 /// `GET .../webhooks/{webhook}/replays/{job}`
 pub async fn replay_job(
     context: web::Data<Context>,

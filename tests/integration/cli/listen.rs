@@ -167,7 +167,7 @@ fn what_cannot_be_delivered_is_wrong_usage_and_a_refusal_is_told() {
         let ended = run(&map, &[&["listen", channel], &forward[..], flags].concat());
         assert!(ended.code == Some(2) && ended.err.contains(said), "{flags:?}: {ended:?}");
     }
-    let ended = run(&map, &["listen", "map:x", "--forward-to", "127.0.0.1:9"]);
+    let ended = run(&map, &["listen", "map:x", "--forward-to", "ftp://127.0.0.1:9"]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     let ended = run(&map, &[&["listen", "map:x"], &forward[..], &["--secret", "s"]].concat());
     assert!(ended.code == Some(1) && ended.err.contains("Map not found for identifier: x"), "{ended:?}");

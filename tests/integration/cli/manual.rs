@@ -1,21 +1,45 @@
 //! What the program says about itself: help, completions, manual pages, and what it says to those who mistype.
 
+use std::path::Path;
+use std::process::Command;
+
 use crate::support::program::{Program, command};
+use crate::support::server::stentor;
+
+/// The command with the folder of the program on its path, so that a shell's script finds it.
+fn with_path(mut command: Command) -> Command {
+    let program = stentor(&[]).get_program().to_owned();
+    let folder = Path::new(&program).parent().expect("it lies in a folder").to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders).expect("paths"));
+    command
+}
 
 #[test]
 fn completions_are_scripts_that_the_shell_itself_accepts() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = Program::start(command(&["completions", shell])).wait();
-        assert!(script.expect(0).contains("tail"), "{shell}");
+        assert!(script.expect(0).contains("COMPLETE"), "{shell}: {}", script.out);
+        let mut question = command(&["--", "stentor", "ta"]);
+        question.env("COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", "1").env("_CLAP_IFS", "\n");
+        let offered = Program::start(question).wait();
+        assert!(offered.expect(0).lines().next().is_some_and(|line| line.starts_with("tail")), "{shell}: {offered:?}");
     }
     let script = Program::start(command(&["completions", "bash"])).wait();
-    let mut bash = std::process::Command::new("bash");
+    let offered = |words: &str, at: u8| {
+        let mut bash = Command::new("bash");
+        let asked = format!(
+            "{}\nCOMP_WORDS=({words}); COMP_CWORD={at}; COMP_WORDBREAKS=:; _stentor; echo \"${{COMPREPLY[@]}}\"",
+            script.out
+        );
+        bash.arg("-c").arg(asked);
+        Program::start(with_path(bash)).wait().expect(0).to_owned()
+    };
     // what bash offers behind `stentor ta`
-    bash.arg("-c").arg(format!(
-        "{}\nCOMP_WORDS=(stentor ta); COMP_CWORD=1; _stentor stentor ta stentor; echo \"${{COMPREPLY[@]}}\"",
-        script.out
-    ));
-    assert_eq!(Program::start(bash).wait().expect(0), "tail\n");
+    assert_eq!(offered("stentor ta", 1), "tail\n");
+    // bash takes a word apart at its colons, and wants what comes behind the last of them
+    assert_eq!(offered("stentor webhook replay map : home x --stat", 7), "--status\n");
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod program;
 pub mod proxy;
 pub mod random;
 pub mod receiver;
+pub mod recorder;
 pub mod secure;
 pub mod server;
 pub mod small_disk;

@@ -195,6 +195,12 @@ impl Hub {
         job.map(ReplayAnswer::Started).ok_or(WebhookError::Unavailable)
     }
 
+    /// The replays of a webhook that are kept, the oldest first.
+    pub async fn replay_jobs(&self, channel: &Channel, id: &str) -> Result<Vec<Job>, WebhookError> {
+        let webhook = self.webhook(channel, id)?;
+        Ok(self.observe(&webhook, false).await?.jobs)
+    }
+
     /// How far a replay is.
     pub async fn replay_job(&self, channel: &Channel, id: &str, job: JobId) -> Result<Job, WebhookError> {
         let webhook = self.webhook(channel, id)?;

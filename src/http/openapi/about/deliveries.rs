@@ -263,6 +263,14 @@ pub fn replay(place: &Place<'_>) -> Operation {
         ])
 }
 
+pub fn replay_jobs(place: &Place<'_>) -> Operation {
+    let example = json!({ "data": [job_example(place)["data"].take()] });
+    Operation::new(TAG, "The replays of a webhook", MANAGES)
+        .says("Those that are kept, the oldest first.")
+        .answers(200, "The jobs.", data(json!({ "type": "array", "items": job(place) })), example)
+        .fails(&[Code::Unavailable])
+}
+
 pub fn replay_job(place: &Place<'_>) -> Operation {
     Operation::new(TAG, "How far a replay is", MANAGES)
         .answers(200, "The job.", data(job(place)), job_example(place))

@@ -1,0 +1,21 @@
+/** What only Node has: a cursor in a file. */
+import { readFile, rename, writeFile } from "node:fs/promises";
+/** Keeps the cursor in a file, which is replaced as a whole. */
+export function fileCursor(path) {
+    return {
+        async load() {
+            try {
+                return (await readFile(path, "ascii")).trim() || null;
+            }
+            catch (error) {
+                if (error.code === "ENOENT")
+                    return null;
+                throw error;
+            }
+        },
+        async save(id) {
+            await writeFile(`${path}.new`, id, "ascii");
+            await rename(`${path}.new`, path);
+        },
+    };
+}
