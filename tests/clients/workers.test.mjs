@@ -1,4 +1,4 @@
-// The workers that README.md prints, as they stand there, against the real server.
+// The workers that docs/workers.md prints, as they stand there, against the real server.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -15,11 +15,11 @@ const BEGINNING = `evt_${"0".repeat(26)}`;
 const RESTARTS = new Map([[25, "SIGTERM"], [50, "SIGKILL"], [75, "SIGTERM"]]);
 const here = import.meta.dirname;
 
-/** The block of README.md that its reader would put into this file. */
-function fromReadme(name) {
-  const readme = readFileSync(join(here, "../../README.md"), "utf8");
-  const block = readme.match(new RegExp(`<!-- docs: file ${name} -->[^\`]*\`\`\`\\w+\\n(.*?)\n\`\`\``, "s"));
-  assert.ok(block, `README.md has no block for ${name}`);
+/** The block of docs/workers.md that its reader would put into this file. */
+function fromPage(name) {
+  const page = readFileSync(join(here, "../../docs/workers.md"), "utf8");
+  const block = page.match(new RegExp(`<!-- docs: file ${name} -->[^\`]*\`\`\`\\w+\\n(.*?)\n\`\`\``, "s"));
+  assert.ok(block, `docs/workers.md has no block for ${name}`);
   return block[1];
 }
 
@@ -29,7 +29,7 @@ class Worker {
     this.file = file;
     this.cursor = join(folder, `cursor-of-${file}`);
     writeFileSync(this.cursor, cursor);
-    writeFileSync(join(folder, file), fromReadme(file));
+    writeFileSync(join(folder, file), fromPage(file));
     this.lines = [];
     this.errors = [];
     this.child = spawn(program, [join(folder, file)], {

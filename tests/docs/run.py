@@ -1,4 +1,4 @@
-"""Runs every block of README.md and docs/ as a reader would, against the binary in STENTOR_BIN. Names of pages as arguments
+"""Runs every block of README.md, docs/ and the clients' pages as a reader would, against the binary in STENTOR_BIN. Names of pages as arguments
 run only those."""
 
 import os
@@ -58,7 +58,8 @@ def run(root: Path, name: str, binary: Path, taken: set[int]) -> str | None:
 
 def main() -> int:
     binary = Path(os.environ["STENTOR_BIN"]).resolve()
-    names = sys.argv[1:] or ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
+    found = sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("docs/**/*.md"), *ROOT.glob("clients/*/README.md")])
+    names = sys.argv[1:] or ["README.md", "clients/README.md", *found]
     taken: set[int] = set()
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
         complaints = [said for said in pool.map(lambda name: run(ROOT, name, binary, taken), names) if said]

@@ -113,10 +113,14 @@ class Session:
         (bin_folder / "cargo").write_text(CARGO)
         (bin_folder / "cargo").chmod(0o755)
         (self.own / ".curlrc").write_text("fail-with-body\nno-progress-meter\n")
-        modules = self.root / "tests/clients/node_modules"
-        if modules.exists():
-            (self.here / "node_modules").symlink_to(modules)
-        for name in ("packaging", "static", "settings.toml"):
+        modules = self.here / "node_modules"
+        modules.mkdir()
+        for module in (self.root / "tests/clients/node_modules").glob("*"):
+            if module.name != "stentor-client":
+                (modules / module.name).symlink_to(module)
+        # as `npm install ./clients/typescript` does
+        (modules / "stentor-client").symlink_to(self.root / "clients/typescript")
+        for name in ("clients", "packaging", "static", "settings.toml"):
             if (self.root / name).exists():
                 (self.here / name).symlink_to(self.root / name)
 
@@ -133,6 +137,7 @@ class Session:
             "GOFLAGS": "-mod=mod",
             "GOPROXY": "off",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(self.root / "clients/python/src"),
             "PYTHONUNBUFFERED": "1",
             "no_proxy": "127.0.0.1,localhost",
             "STENTOR_BIN": str(binary),
@@ -201,6 +206,8 @@ class Session:
             case "python" | "py":
                 return f"python3 {write('.py')}"
             case "go":
+                # within a module, go passes over files with a dot before their name
+                stem = stem.with_name(stem.name.removeprefix("."))
                 return f"go run {write('.go')}"
         raise Mistake(f"{step.place}: nobody here runs {step.language or 'a block without a language'}")
 

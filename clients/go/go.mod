@@ -1,0 +1,3 @@
+module stentor.dev/client
+
+go 1.19

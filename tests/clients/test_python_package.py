@@ -1,0 +1,40 @@
+"""The Python package as it is handed out: what is in the wheel, whether its types hold, and that both clients are the same."""
+
+import subprocess
+import sys
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2] / "clients/python"
+
+
+def run(*command, cwd=PACKAGE):
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=150)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))}:\n{done.stdout}{done.stderr}")
+
+
+class PythonPackage(unittest.TestCase):
+    def test_the_wheel_has_the_modules_their_types_and_the_licences(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "source"
+            run("-c", f"import shutil; shutil.copytree('.', {str(source)!r}, ignore=shutil.ignore_patterns('build', '*.egg-info'))")
+            run("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ".", cwd=source)
+            [wheel] = Path(folder).glob("*.whl")
+            names = zipfile.ZipFile(wheel).namelist()
+        modules = [f"stentor/{path.name}" for path in (PACKAGE / "src/stentor").iterdir() if path.suffix in (".py", ".typed")]
+        self.assertIn("stentor/py.typed", modules)
+        self.assertLessEqual(set(modules), set(names))
+        self.assertTrue(any(name.endswith("licenses/LICENSE-MIT") for name in names), names)
+
+    def test_its_types_hold(self):
+        run("-m", "mypy", "--strict", "--no-incremental", "src/stentor")
+
+    def test_the_client_for_asyncio_is_made_of_the_one_for_threads(self):
+        run("make_async.py", "--check")
+
+
+if __name__ == "__main__":
+    unittest.main()
