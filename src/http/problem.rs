@@ -575,3 +575,6 @@ impl From<DraftError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod reference;
