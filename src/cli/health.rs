@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actors::delivery::http::tls;
 use clap::Args;
 use rustls::ClientConfig;
 use serde_json::Value as Json;

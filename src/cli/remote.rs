@@ -270,7 +270,12 @@ impl Remote {
         let (Some(404), Some((list, name))) = (trouble.status(), channel.listed()) else { return failure };
         let Ok(answer) = self.json(&Request::get(list)).await else { return failure };
         let rows = answer["data"].as_array().map_or(&[][..], Vec::as_slice);
-        let names = rows.iter().flat_map(|row| [row["slug"].as_str(), row["id"].as_str()]).flatten();
+        let names: Vec<&str> =
+            rows.iter().flat_map(|row| [row["slug"].as_str(), row["id"].as_str()]).flatten().collect();
+        if names.contains(&name) {
+            // the channel is there: something in it is missing
+            return failure;
+        }
         Failure::Failed(format!("{failure}{}", suggest::did_you_mean(name, names)))
     }
 

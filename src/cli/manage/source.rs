@@ -36,6 +36,9 @@ const LETTERS: [Column; 5] = [
     Column("retries", &["retries"]),
 ];
 
+const PRESETS: [Column; 3] =
+    [Column("name", &["name"]), Column("provider", &["title"]), Column("documentation", &["documentation"])];
+
 /// The flags of `stentor source`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -102,6 +105,10 @@ enum Action {
         #[arg(long, value_name = "JSON|@FILE|-")]
         body: Option<String>,
     },
+    /// List the providers of webhooks that are known by name
+    Presets,
+    /// Tell step by step why a request would be taken or refused, without storing it
+    Check(CheckArgs),
     /// List what verified senders sent and was refused; show, retry or delete one
     DeadLetters {
         #[command(flatten)]
@@ -112,6 +119,9 @@ enum Action {
         /// Take it in now, as the source is set up now
         #[arg(long, requires = "letter", conflicts_with = "delete")]
         retry: bool,
+        /// Take this in, in the place of its body: the text itself, @FILE, or - for standard input
+        #[arg(long, value_name = "TEXT|@FILE|-", requires = "retry")]
+        body: Option<String>,
         /// Delete it; without a number, all of them
         #[arg(long)]
         delete: bool,
@@ -138,6 +148,24 @@ enum Action {
         #[command(flatten)]
         filter: FilterArgs,
     },
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    one: SourceArg,
+    /// The whole request: request line, headers, an empty line, body; the text itself, @FILE, or - for standard input
+    #[arg(long, value_name = "TEXT|@FILE|-", conflicts_with_all = ["headers", "body"])]
+    request: Option<String>,
+    /// Header of the request; may be repeated
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = arguments::header)]
+    headers: Vec<(String, String)>,
+    /// Body of the request: the text itself, @FILE, or - for standard input
+    #[arg(long, value_name = "TEXT|@FILE|-")]
+    body: Option<String>,
+    /// When the request came, such as 2027-01-31T12:00:00Z; without it, now
+    #[arg(long, value_name = "ISO-8601")]
+    at: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -287,9 +315,20 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let answer = api.ask(with_body(Method::POST, &path, &body.into()), None).await?;
             api.print_one(&answer, below_key(&answer)).await
         }
-        Action::DeadLetters { one, letter: Some(letter), retry, delete, .. } => {
-            self::letter(&api, &one, letter, retry, delete).await
+        Action::Presets => {
+            let rows = api.list(Request::get("/api/source-presets"), None).await?;
+            api.print_list(rows, &PRESETS).await
         }
+        Action::Check(args) => check(&api, args).await,
+        Action::DeadLetters { one, letter: Some(letter), retry: true, body, .. } => {
+            let path = one.path(&format!("/dead-letters/{letter}/retry"));
+            let mut request = Request::new(Method::POST, &path);
+            if let Some(body) = body {
+                request = with_body(Method::POST, &path, &json!({ "body": arguments::text(&body)? }));
+            }
+            api.print_one(&api.ask(request, None).await?, "").await
+        }
+        Action::DeadLetters { one, letter: Some(letter), delete, .. } => self::letter(&api, &one, letter, delete).await,
         Action::DeadLetters { one, letter: None, delete: true, .. } => {
             let answer = api.ask(Request::new(Method::DELETE, &one.path("/dead-letters")), None).await?;
             api.print_done(&answer, &format!("deleted the dead letters of {}", one.source))
@@ -318,12 +357,33 @@ fn below_key(answer: &Json) -> &'static str {
     }
 }
 
-async fn letter(api: &Api, one: &SourceArg, n: u64, retry: bool, delete: bool) -> Result<(), Failure> {
-    let path = one.path(&format!("/dead-letters/{n}"));
-    if retry {
-        let answer = api.ask(Request::new(Method::POST, &format!("{path}/retry")), None).await?;
-        return api.print_one(&answer, "").await;
+/// A request that would be refused ends the command with 1.
+async fn check(api: &Api, args: CheckArgs) -> Result<(), Failure> {
+    const STEPS: [Column; 3] = [Column("step", &["step"]), Column("ok", &["ok"]), Column("message", &["message"])];
+    let mut body = Map::new();
+    put(&mut body, "request", args.request.as_deref().map(arguments::text).transpose()?);
+    if args.request.is_none() {
+        put(
+            &mut body,
+            "headers",
+            Some(args.headers.iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>()),
+        );
+        put(&mut body, "body", args.body.as_deref().map(arguments::text).transpose()?);
     }
+    put(&mut body, "at", args.at);
+    let answer = api.ask(with_body(Method::POST, &args.one.path("/check"), &body.into()), None).await?;
+    match api.is_json() {
+        true => api.print_json(&answer)?,
+        false => api.print_list(answer["steps"].as_array().cloned().unwrap_or_default(), &STEPS).await?,
+    }
+    match answer["accepted"] == true {
+        true => Ok(()),
+        false => Err(Failure::Failed("the source would refuse this request; see above".to_owned())),
+    }
+}
+
+async fn letter(api: &Api, one: &SourceArg, n: u64, delete: bool) -> Result<(), Failure> {
+    let path = one.path(&format!("/dead-letters/{n}"));
     if delete {
         let answer = api.ask(Request::new(Method::DELETE, &path), None).await?;
         return api.print_done(&answer, &format!("deleted dead letter {n}"));

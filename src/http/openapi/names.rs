@@ -3,11 +3,13 @@
 //! They are made of method and path by rules, so that a new address has a good name by itself.
 
 /// Addresses whose path does not say what they are.
-const SPECIAL: [(&str, &str, &str); 5] = [
+const SPECIAL: [(&str, &str, &str); 7] = [
     ("get", "/", "get_dashboard"),
     ("get", "/{folder}/{file}", "get_file_of_folder"),
     ("post", "/webhooks/{source}", "send_to_source"),
     ("post", "/webhook/{source}", "send_to_source_by_alias"),
+    ("get", "/webhooks/{source}", "ask_source"),
+    ("get", "/webhook/{source}", "ask_source_by_alias"),
     ("get", "/system/events", "stream_system_events"),
 ];
 
@@ -22,7 +24,7 @@ const BEGINNINGS: [(&str, &[&str]); 6] = [
 ];
 
 /// What is a list of things that can be made.
-const COLLECTIONS: [&str; 12] = [
+const COLLECTIONS: [&str; 13] = [
     "maps",
     "organizations",
     "tokens",
@@ -34,6 +36,7 @@ const COLLECTIONS: [&str; 12] = [
     "replays",
     "dead_letters",
     "event_types",
+    "source_presets",
     "connections",
 ];
 

@@ -54,6 +54,9 @@ fn every_validation_error_is_told_and_a_name_that_is_nearly_right_is_proposed() 
     assert!(expired.code == Some(1) && expired.err.contains("\n  expires_at "), "{expired:?}");
     let unknown = run(&map, &["webhook", "list", "map:hone"]);
     assert!(unknown.code == Some(1) && unknown.err.contains("did you mean home?"), "{unknown:?}");
+    let missing = run(&map, &["webhook", "show", "map:home", "nope"]);
+    assert!(missing.code == Some(1) && missing.err.contains("Webhook not found"), "{missing:?}");
+    assert!(!missing.err.contains("did you mean"), "the map is the right one: {missing:?}");
     let nothing = run(&map, &["map", "update", "home"]);
     assert!(nothing.code == Some(2) && nothing.err.contains("--slug"), "{nothing:?}");
     let plain =

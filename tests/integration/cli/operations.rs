@@ -13,7 +13,7 @@ use crate::support::server::ADMIN;
 use crate::support::{Receiver, TestServer, eventually};
 
 /// Operations that are no task of their own, and why.
-const NO_TASKS: [(&str, &str); 14] = [
+const NO_TASKS: [(&str, &str); 16] = [
     ("GET /api/maps/{map}/events/ws", "follows the same events as the stream does, over WebSocket"),
     ("GET /api/v1/organizations/{org}/events/ws", "the same"),
     ("GET /events/ws", "the same"),
@@ -23,6 +23,8 @@ const NO_TASKS: [(&str, &str); 14] = [
     ("GET /api/v1/realtime/stream", "the same events as the stream of the organization"),
     ("GET /system/events", "another name of /events/stream"),
     ("POST /webhook/{source}", "another name of /webhooks/{source}"),
+    ("GET /webhooks/{source}", "what providers ask before they send"),
+    ("GET /webhook/{source}", "the same"),
     ("PUT /api/maps/{map}/webhooks/{webhook}", "the same as PATCH"),
     ("GET /", "a page for browsers"),
     ("GET /docs", "a page for browsers"),
@@ -225,6 +227,7 @@ fn sources(script: &mut Script) {
     let created = "source create map:home --name game --authentication api_key";
     script.keep("POST /api/webhooks", created, &[("source", "/endpoint/id"), ("key", "/secret")]);
     script.step("GET /api/webhooks", "source list map:home");
+    assert!(script.step("GET /api/source-presets", "source presets").contains("github"));
     let one = "/api/webhooks/{source}";
     script.step(&format!("GET {one}"), "source show {source}");
     script.step(&format!("PATCH {one}"), "source update {source} --name game~server --rate-limit 600");
@@ -233,6 +236,8 @@ fn sources(script: &mut Script) {
         "api POST /webhooks/{source} --header X-API-Key:{key} --body {\"event_type\":\"level_up\"}",
     );
     script.step(&format!("GET {one}/status"), "source status {source}");
+    let good = "source check {source} --header X-API-Key:{key} --body {\"event_type\":\"level_up\"}";
+    script.step(&format!("POST {one}/check"), good);
     for body in ["{\"a\":1}", "{\"b\":1}", "{\"c\":1}"] {
         let refused = script.ended(&format!("api POST /webhooks/{{source}} --header X-API-Key:{{key}} --body {body}"));
         assert_eq!(refused.code, Some(1), "{refused:?}");
