@@ -96,7 +96,7 @@ async fn wanted(
         Some(spec) => spec,
         None => of_path,
     };
-    let filter = context.hub.filter(&visitor.principal, &spec).await?;
+    let filter = guard::context(request).hub.filter(&visitor.principal, &spec).await?;
     // a ticket that was made for a cursor goes on from there and from nowhere else
     let asked = cursor(request.headers(), pairs)?;
     let cursor = grant.and_then(|grant| grant.cursor).or(asked);

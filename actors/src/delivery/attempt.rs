@@ -60,6 +60,8 @@ pub async fn make(
     };
     let event_types = frames.iter().map(|frame| frame.event.kind.to_string()).collect();
     let batch = ready.webhook.batch.is_some() && !attempt.events.is_empty() || frames.len() > 1;
+    // of a batch, the first's
+    let trace = frames.iter().find_map(|frame| frame.event.origin.trace.clone());
     let rendered = match rendered(handles, ready, frames, batch).await {
         Ok(rendered) => rendered,
         Err(Unrendered::Template(e)) => {
@@ -75,13 +77,13 @@ pub async fn make(
     let delivery = attempt.delivery.to_string();
     let at_ms = clock::now_ms();
     let signing = format::Attempt { delivery: &delivery, number: attempt.number, at_ms };
-    // of a batch, the first's
-    let trace = frames.iter().find_map(|frame| frame.event.origin.trace.clone());
     let (headers, shown) = headers(ready, &rendered, &signing, trace.as_deref());
     let forwarded = match (&rendered.request, &ready.target) {
         (Some(request), Ok(target)) => match request.address(&target.url) {
             Ok(url) => Some(Target { url, ..target.clone() }),
-            Err(e) => return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed()),
+            Err(e) => {
+                return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed(), UNSENT);
+            }
         },
         _ => None,
     };
