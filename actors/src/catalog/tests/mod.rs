@@ -135,6 +135,7 @@ fn token(id: &str, no: ChannelNo) -> TokenRecord {
         hash: TokenHash::of(id),
         channel: no.0,
         channels: None,
+        created_by: None,
         scopes: Scope::ALL.to_vec(),
         name: None,
         expires_ms: None,

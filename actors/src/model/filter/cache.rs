@@ -72,7 +72,7 @@ mod tests {
 
     fn compiled(n: usize, bytes: usize) -> Compiled {
         let spec = FilterSpec { session: Some(n.to_string()), ..FilterSpec::default() };
-        Compiled { spec, prefixes: Box::default(), program: None, bytes }
+        Compiled { spec, prefixes: Box::default(), program: None, bytes, only_requests: false }
     }
 
     #[test]
