@@ -3,11 +3,14 @@
 //! They are made of method and path by rules, so that a new address has a good name by itself.
 
 /// Addresses whose path does not say what they are.
-const SPECIAL: [(&str, &str, &str); 7] = [
+const SPECIAL: [(&str, &str, &str); 10] = [
     ("get", "/", "get_dashboard"),
     ("get", "/{folder}/{file}", "get_file_of_folder"),
     ("post", "/webhooks/{source}", "send_to_source"),
     ("post", "/webhook/{source}", "send_to_source_by_alias"),
+    ("post", "/api/v1/login", "log_in"),
+    ("post", "/webhooks/{source}/{below}", "send_below_source"),
+    ("post", "/webhook/{source}/{below}", "send_below_source_by_alias"),
     ("get", "/webhooks/{source}", "ask_source"),
     ("get", "/webhook/{source}", "ask_source_by_alias"),
     ("get", "/system/events", "stream_system_events"),

@@ -13,7 +13,7 @@ use crate::support::server::ADMIN;
 use crate::support::{Receiver, TestServer, eventually};
 
 /// Operations that are no task of their own, and why.
-const NO_TASKS: [(&str, &str); 16] = [
+const NO_TASKS: [(&str, &str); 19] = [
     ("GET /api/maps/{map}/events/ws", "follows the same events as the stream does, over WebSocket"),
     ("GET /api/v1/organizations/{org}/events/ws", "the same"),
     ("GET /events/ws", "the same"),
@@ -26,6 +26,9 @@ const NO_TASKS: [(&str, &str); 16] = [
     ("GET /webhooks/{source}", "what providers ask before they send"),
     ("GET /webhook/{source}", "the same"),
     ("PUT /api/maps/{map}/webhooks/{webhook}", "the same as PATCH"),
+    ("POST /webhooks/{source}/{below}", "a sender's own path below /webhooks/{source}"),
+    ("POST /webhook/{source}/{below}", "the same"),
+    ("POST /api/v1/login", "exchanges the link that a start prints, for browsers"),
     ("GET /", "a page for browsers"),
     ("GET /docs", "a page for browsers"),
     ("GET /{file}", "a part of a page"),
