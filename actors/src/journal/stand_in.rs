@@ -8,6 +8,9 @@ use super::plan::Plan;
 use super::{Answer, AppendError, DocumentChanges, Journal, JournalLimits, Load, Order, Queue, Shown};
 use crate::documents::{Change, Documents};
 
+/// A request's answer, and where it goes.
+type Answered = (Answer<()>, Result<(), AppendError>);
+
 pub(crate) struct StandIn {
     queue: Queue,
     documents: Arc<Documents>,
@@ -67,7 +70,7 @@ impl StandIn {
         &self.queue.shown
     }
 
-    fn plan(&mut self, count: usize) -> (Plan, Vec<(Answer<()>, Result<(), AppendError>)>) {
+    fn plan(&mut self, count: usize) -> (Plan, Vec<Answered>) {
         let count = count.min(self.waiting());
         let epoch = self.shown().epoch.load(Ordering::Acquire);
         let mut plan = Plan::default();

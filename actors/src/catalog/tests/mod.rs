@@ -210,7 +210,9 @@ async fn create_webhook(catalog: Arc<Catalog>, no: ChannelNo, id: WebhookId) -> 
 }
 
 /// What is applied of maps: (number, slug), and of tokens: (id, map).
-fn shown(tables: &Tables) -> (Vec<(u32, String)>, Vec<(String, u32)>) {
+type Listed = (Vec<(u32, String)>, Vec<(String, u32)>);
+
+fn shown(tables: &Tables) -> Listed {
     let maps = tables.channels(ChannelKind::Map);
     let tokens = tables.tokens(None);
     (
@@ -221,7 +223,7 @@ fn shown(tables: &Tables) -> (Vec<(u32, String)>, Vec<(String, u32)>) {
 
 impl Stage {
     /// What the catalog says of maps and tokens; (what is applied, what a change would see).
-    fn both(&self) -> [(Vec<(u32, String)>, Vec<(String, u32)>); 2] {
+    fn both(&self) -> [Listed; 2] {
         let seen = RefCell::default();
         let catalog = self.catalog.clone();
         let look = async move {
