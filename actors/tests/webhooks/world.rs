@@ -32,6 +32,9 @@ pub struct World {
     folder: tempfile::TempDir,
 }
 
+/// As long as an admin token has to be.
+const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
+
 fn config(folder: &Path) -> Config {
     let second = Duration::from_secs(1);
     Config {
@@ -112,7 +115,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let mut config = config(folder.path());
         change(&mut config);
-        let hub = Hub::start(config.clone(), Some("admin".into())).await.expect("it starts").hub;
+        let hub = Hub::start(config.clone(), Some(ADMIN_TOKEN.into())).await.expect("it starts").hub;
         let new = NewMap { name: "Home".into(), slug: Some("home".into()), id: None };
         let (map, _) = hub.create_map(new).await.expect("a map");
         let map = hub.toggle_webhooks(&map, true).await.expect("webhooks on");
@@ -138,7 +141,7 @@ impl World {
         let begun = Instant::now();
         let hub = loop {
             // the actors of the first hub hold the folder until their threads have ended
-            match Hub::start(config.clone(), Some("admin".into())).await {
+            match Hub::start(config.clone(), Some(ADMIN_TOKEN.into())).await {
                 Ok(started) => break started.hub,
                 Err(e) => assert!(begun.elapsed() < PATIENCE, "the folder stays locked: {e}"),
             }

@@ -3,7 +3,7 @@
 //! They are made of method and path by rules, so that a new address has a good name by itself.
 
 /// Addresses whose path does not say what they are.
-const SPECIAL: [(&str, &str, &str); 10] = [
+const SPECIAL: [(&str, &str, &str); 12] = [
     ("get", "/", "get_dashboard"),
     ("get", "/{folder}/{file}", "get_file_of_folder"),
     ("post", "/webhooks/{source}", "send_to_source"),
@@ -13,6 +13,8 @@ const SPECIAL: [(&str, &str, &str); 10] = [
     ("post", "/webhook/{source}/{below}", "send_below_source_by_alias"),
     ("get", "/webhooks/{source}", "ask_source"),
     ("get", "/webhook/{source}", "ask_source_by_alias"),
+    ("options", "/webhooks/{source}", "ask_source_to_take_cloudevents"),
+    ("options", "/webhook/{source}", "ask_source_to_take_cloudevents_by_alias"),
     ("get", "/system/events", "stream_system_events"),
 ];
 

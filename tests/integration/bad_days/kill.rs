@@ -131,6 +131,8 @@ fn nothing_acknowledged_is_lost_or_comes_back_over_many_kills_with_everything_un
         ("webhooks.allow_http", "true"),
         ("webhooks.allow_networks", "127.0.0.1"),
         ("limits.api_requests_per_minute", "0"),
+        // revoked tokens are tried over and over
+        ("limits.failed_logins_per_minute", "0"),
         ("limits.tokens_per_channel", "100000"),
         ("log.level", "warn"),
     ]);

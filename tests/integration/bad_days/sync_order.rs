@@ -93,6 +93,11 @@ fn ask(server: &TestServer, method: &str, target: &str, token: &str, body: &str)
     (status.unwrap_or_else(|| panic!("{line:?}")), port)
 }
 
+/// Whether a write has a token's id elsewhere than in the events that tell of its making and revocation.
+fn writes_token(write: &str, id: &str) -> bool {
+    write.match_indices(id).any(|(at, _)| !write[..at].ends_with(r#"token_id\":\""#))
+}
+
 /// A change that was acknowledged: what the write of it shows, and the port of whoever was told.
 struct Change {
     marker: String,
@@ -154,8 +159,13 @@ fn every_answer_of_success_is_sent_after_a_sync_of_what_was_written() {
         let to = format!(":{port}]");
         let said = |call: &&Call| call.text.contains("HTTP/1.1 20") && call.on.contains(&to);
         let Some(answer) = calls.iter().find(said) else { panic!("no answer to {port} in the trace") };
-        // the last write of it before the answer: that of a token's making is not the one of its revocation
-        let write = writes.iter().rev().find(|call| call.text.contains(&**marker) && call.began < answer.began);
+        let mut before = writes.iter().filter(|call| call.began < answer.began);
+        let write = match marker.starts_with("tok_") {
+            // the last one: that of a token's making is not the one of its revocation
+            true => before.rfind(|call| writes_token(&call.text, marker)),
+            // the first one: the event that tells of a token's making has its name too, and nobody waits for that
+            false => before.find(|call| call.text.contains(&**marker)),
+        };
         let Some(write) = write else {
             wrong.push(format!("{marker} was answered before it was written to {LOG}"));
             continue;

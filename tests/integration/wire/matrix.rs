@@ -162,6 +162,7 @@ impl World {
             .replace("{delivery}", "dlv_01JY9X2C7B4N8Q0R2S5T6V7W8X")
             .replace("{job}", "rpl_01JY9X2C7B4N8Q0R2S5T6V7W8X")
             .replace("{letter}", "1")
+            .replace("{below}", "x")
             .replace("{folder}", "app")
             .replace("{file}", if operation.path.contains("{folder}") { "main.js" } else { "stentor.js" })
             .replace("{id}", if id_is_a_token { &self.spare_token } else { &self.event });

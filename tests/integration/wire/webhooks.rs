@@ -297,7 +297,7 @@ fn types_that_the_catalogue_does_not_know_are_told_when_a_webhook_is_made_or_cha
     let asked = json!({"url": "https://example.com/a", "events": ["message", "mesage"]});
     let made = org.request("POST", "/api/v1/webhooks").json(&asked).send().expect(201)["data"].clone();
     assert_eq!(made["unknownEvents"], json!(["mesage"]));
-    let document = json!({"webhooks": [{"id": "a", "url": "https://example.com/a", "events": ["entries_createt"]}]});
+    let document = json!({"webhooks": [{"id": "a", "url": "https://example.com/a", "secret": "a secret of some length", "events": ["entries_createt"]}]});
     let put = map.of_server("PUT", "/engine/.config/webhooks.json").json(&document).send().expect(200);
     assert_eq!(put["webhooks"][0]["unknown_events"], json!(["entries_createt"]));
     let read = map.of_server("GET", "/engine/.config/webhooks.json").send().expect(200);

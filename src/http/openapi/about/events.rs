@@ -60,6 +60,7 @@ pub fn stats(place: &Place<'_>) -> Operation {
     let example = json!({ "data": {
         "since": "2025-06-21T12:00:00.000Z", "until": "2025-06-21T13:00:00.000Z", "bucket_seconds": 3600, "total": 2,
         "types": { "map_kill": 2 },
+        "types_total": 1,
         "buckets": [{ "start": "2025-06-21T12:00:00.000Z", "total": 2, "types": { "map_kill": 2 } }],
     } });
     Operation::new(TAG, "Count events", Access::Scope(Scope::Subscribe))
