@@ -38,6 +38,10 @@ pub struct Conversation {
     looked_at: Cell<usize>,
     /// There is no room for more of this head.
     full: Cell<bool>,
+    /// An empty line was heard: the head is whole, if it was one.
+    whole: Cell<bool>,
+    /// How much of an empty line was heard last.
+    line: Cell<Line>,
     deadline: Cell<Option<Instant>>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
     share: RefCell<Share>,
@@ -66,6 +70,16 @@ enum Turn {
     Over,
 }
 
+/// What the last bytes of a head are. Its lines end with LF, with or without CR before it (RFC 9112, 2.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Text,
+    /// Nothing since the line before.
+    Empty,
+    /// A CR since the line before.
+    Cr,
+}
+
 /// Whether the client is to be listened to.
 pub enum Listen {
     Now,
@@ -83,6 +97,8 @@ impl Conversation {
             rest: Cell::new(0),
             looked_at: Cell::new(0),
             full: Cell::new(false),
+            whole: Cell::new(false),
+            line: Cell::new(Line::Text),
             deadline: Cell::new(None),
             timer: RefCell::default(),
             share: RefCell::new(Share::new(&bounds.room)),
@@ -111,15 +127,12 @@ impl Conversation {
     /// To be asked before more is read.
     pub fn listen(&self, cx: &mut Context<'_>) -> Listen {
         match self.turn.get() {
-            Turn::Answer { with_body: false } if self.heard.get() >= AHEAD_BYTES => {
-                *self.waiting.borrow_mut() = Some(cx.waker().clone());
-                Listen::Later
-            }
             Turn::Head => {
                 let news = self.heard.get() - self.looked_at.get();
-                if news >= LOOK_EVERY_BYTES || self.full.get() && news > 0 {
+                if news >= LOOK_EVERY_BYTES || (self.full.get() || self.whole.get()) && news > 0 {
                     // the decoder gets to see what there is, and begins our turn if the head is whole
                     self.looked_at.set(self.heard.get());
+                    self.whole.set(false);
                     cx.waker().wake_by_ref();
                     return Listen::Later;
                 }
@@ -129,13 +142,49 @@ impl Conversation {
         }
     }
 
+    /// Whether a request is answered that has no body, so that all that comes is for later.
+    pub fn answers_alone(&self) -> bool {
+        self.turn.get() == Turn::Answer { with_body: false }
+    }
+
+    /// Wakes the task when it is the client's turn.
+    pub fn wait(&self, cx: &mut Context<'_>) {
+        *self.waiting.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    /// How many of these bytes belong to the head that is being received: all but those behind its empty line.
+    pub fn end_of_head(&self, bytes: &[u8]) -> usize {
+        if self.turn.get() != Turn::Head {
+            return bytes.len();
+        }
+        let mut line = self.line.get();
+        for (n, byte) in bytes.iter().enumerate() {
+            line = match (byte, line) {
+                (b'\n', Line::Text) => Line::Empty,
+                (b'\n', Line::Empty | Line::Cr) => {
+                    self.line.set(Line::Text);
+                    self.whole.set(true);
+                    return n + 1;
+                }
+                (b'\r', Line::Empty) => Line::Cr,
+                _ => Line::Text,
+            };
+        }
+        self.line.set(line);
+        bytes.len()
+    }
+
     /// Most that is to be read at once; a head in small parts, so that it is seen when it becomes too large.
     pub fn part_bytes(&self) -> Option<usize> {
-        (self.turn.get() == Turn::Head).then(|| {
-            let until_look = LOOK_EVERY_BYTES.saturating_sub(self.heard.get() - self.looked_at.get());
-            let until_full = self.rest.get().saturating_add(HEAD_BYTES + 1).saturating_sub(self.heard.get());
-            until_look.min(until_full).max(1)
-        })
+        match self.turn.get() {
+            Turn::Head => {
+                let until_look = LOOK_EVERY_BYTES.saturating_sub(self.heard.get() - self.looked_at.get());
+                let until_full = self.rest.get().saturating_add(HEAD_BYTES + 1).saturating_sub(self.heard.get());
+                Some(until_look.min(until_full).max(1))
+            }
+            Turn::Answer { with_body: false } => Some(AHEAD_BYTES),
+            Turn::Answer { with_body: true } | Turn::Over => None,
+        }
     }
 
     /// The client said this many bytes.
@@ -205,6 +254,8 @@ impl Conversation {
         self.heard.set(0);
         self.looked_at.set(0);
         self.full.set(false);
+        self.whole.set(false);
+        self.line.set(Line::Text);
         self.rest.set(body);
         self.patience.set(if body > 0 { self.body_timeout } else { self.request_timeout });
         self.deadline.set(None);
@@ -217,14 +268,9 @@ impl Conversation {
         if self.is_over() {
             return;
         }
-        let (turn, heard) = (self.turn.replace(Turn::Head), self.heard.replace(0));
-        if turn == (Turn::Answer { with_body: false }) && heard > 0 {
-            // the next head has begun
-            self.heard.set(heard);
-            self.begin();
-        } else {
-            self.deadline.set(Some(Instant::now() + self.idle_timeout));
-        }
+        self.turn.set(Turn::Head);
+        self.heard.set(0);
+        self.deadline.set(Some(Instant::now() + self.idle_timeout));
         if let Some(waker) = self.waiting.borrow_mut().take() {
             waker.wake();
         }

@@ -16,6 +16,8 @@ use super::conversation::{Conversation, Listen};
 
 pub struct ClientStream {
     bytes: Bytes,
+    /// What came behind a whole head and is not read yet: its body, or the next requests.
+    ahead: Vec<u8>,
     conversation: Option<Rc<Conversation>>,
 }
 
@@ -26,11 +28,11 @@ enum Bytes {
 
 impl ClientStream {
     pub fn plain(tcp: TcpStream) -> ClientStream {
-        ClientStream { bytes: Bytes::Plain(tcp), conversation: None }
+        ClientStream { bytes: Bytes::Plain(tcp), ahead: Vec::new(), conversation: None }
     }
 
     pub fn tls(tls: TlsStream<TcpStream>) -> ClientStream {
-        ClientStream { bytes: Bytes::Tls(Box::new(tls)), conversation: None }
+        ClientStream { bytes: Bytes::Tls(Box::new(tls)), ahead: Vec::new(), conversation: None }
     }
 
     /// Whether the client and we agreed on HTTP/2 (RFC 7301).
@@ -89,9 +91,38 @@ impl Bytes {
     }
 }
 
+/// Reads what came ahead, or what comes; `most`: no more than that.
+fn take(
+    bytes: &mut Bytes,
+    ahead: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+    into: &mut ReadBuf<'_>,
+    most: Option<usize>,
+) -> Poll<io::Result<()>> {
+    let most = most.unwrap_or(usize::MAX).min(into.remaining());
+    if !ahead.is_empty() {
+        let taken = most.min(ahead.len());
+        into.put_slice(&ahead[..taken]);
+        ahead.drain(..taken);
+        if ahead.is_empty() {
+            // an idle connection keeps nothing
+            *ahead = Vec::new();
+        }
+        return Poll::Ready(Ok(()));
+    }
+    if most == into.remaining() {
+        return bytes.read(cx, into);
+    }
+    let mut part = ReadBuf::new(into.initialize_unfilled_to(most));
+    let read = bytes.read(cx, &mut part);
+    let heard = part.filled().len();
+    into.advance(heard);
+    read
+}
+
 impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let ClientStream { bytes, conversation } = self.get_mut();
+        let ClientStream { bytes, ahead, conversation } = self.get_mut();
         let Some(conversation) = conversation else { return bytes.read(cx, into) };
         if conversation.is_over() {
             // heard no more: the end of what the client says, as soon as it has had time to read why
@@ -100,21 +131,33 @@ impl AsyncRead for ClientStream {
                 Poll::Pending => conversation.poll_last_words(cx).map(Ok),
             };
         }
+        if conversation.answers_alone() && !ahead.is_empty() {
+            conversation.wait(cx);
+            return Poll::Pending;
+        }
         let mut listen = conversation.listen(cx);
         if matches!(listen, Listen::Now) {
             let before = into.filled().len();
-            let read = match conversation.part_bytes().filter(|most| *most < into.remaining()) {
-                None => bytes.read(cx, into),
-                Some(most) => {
-                    let mut part = ReadBuf::new(into.initialize_unfilled_to(most));
-                    let read = bytes.read(cx, &mut part);
-                    let heard = part.filled().len();
-                    into.advance(heard);
-                    read
-                }
-            };
+            let read = take(bytes, ahead, cx, into, conversation.part_bytes());
             match &read {
-                Poll::Ready(Ok(())) => conversation.heard(into.filled().len() - before),
+                Poll::Ready(Ok(())) if conversation.answers_alone() => {
+                    if into.filled().len() == before {
+                        // the end
+                        return read;
+                    }
+                    // the next requests wait here, where they cost their bytes; taken apart they cost many times that
+                    ahead.extend_from_slice(&into.filled()[before..]);
+                    into.set_filled(before);
+                    conversation.wait(cx);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) => {
+                    let end = conversation.end_of_head(&into.filled()[before..]);
+                    let behind = into.filled()[before + end..].iter().copied();
+                    drop(ahead.splice(0..0, behind));
+                    into.set_filled(before + end);
+                    conversation.heard(end);
+                }
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending => listen = conversation.poll_patience(cx),
             }
@@ -140,7 +183,7 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let ClientStream { bytes, conversation } = self.get_mut();
+        let ClientStream { bytes, conversation, .. } = self.get_mut();
         let written = bytes.write(cx, buffer);
         if let Some(conversation) = conversation {
             conversation.blocked(written.is_pending());
