@@ -81,8 +81,12 @@ pub async fn make(
     let forwarded = match (&rendered.request, &ready.target) {
         (Some(request), Ok(target)) => match request.address(&target.url) {
             Ok(url) => Some(Target { url, ..target.clone() }),
+            // no later attempt could send it either
             Err(e) => {
-                return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed(), UNSENT);
+                let code = FailureCode::RenderError;
+                let failed =
+                    outcome::Outcome { error: Some(code), detail: e.to_string(), ..outcome::Outcome::default() };
+                return not_sent(record(failed, Shown::default()), started.elapsed(), code);
             }
         },
         _ => None,
