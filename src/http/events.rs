@@ -6,10 +6,12 @@ use std::sync::Arc;
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::{HistoryQuery, Order, Stats, StatsQuery};
+use actors::model::access::Principal;
 use actors::model::cloudevents::{self, Mode};
 use actors::model::draft::BodyForm;
 use actors::model::event::PublishedBy;
 use actors::model::filter::FilterSpec;
+use actors::model::selection::CHANNELS_MAX;
 use actors::model::timestamp::to_iso;
 use actors::model::trace_context::TraceContext;
 use actors::model::{catalogue, draft};
@@ -19,10 +21,11 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::family::ApiFamily;
-use super::guard::{self, Minting, On, Publishes, Reading};
+use super::guard::{self, On, Publishes};
 use super::ingest::Once;
 use super::problem::{Answer, Code, Problem};
 use super::query::{self, PAGE_DEFAULT, PAGE_MAX, Pairs};
+use super::reading::{self, Minting, Reading};
 use super::streams::{self, TicketRequest};
 use super::{Context, now_ms};
 
@@ -66,7 +69,7 @@ pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: Ht
 
 /// `GET .../events`: a page of a channel, or all of it as lines.
 pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequest, pairs: Pairs) -> Answer {
-    let (no, family) = (of.target.no(), ApiFamily::of(&request));
+    let (selection, family) = (of.target.selection(), ApiFamily::of(&request));
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
     let limit = pairs.page_limit(if all { PAGE_MAX } else { PAGE_DEFAULT })?;
@@ -83,10 +86,10 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
         },
     };
     if all {
-        let lines = context.hub.export(of.principal, no, family.envelope(), query);
+        let lines = context.hub.export(of.principal, selection, family.envelope(), query);
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines));
     }
-    let page = context.hub.history(&of.principal, no, family.envelope(), query).await?;
+    let page = context.hub.history(&of.principal, selection, family.envelope(), query).await?;
     let mut text = b"{\"data\":[".to_vec();
     for (n, event) in page.events.iter().enumerate() {
         if n > 0 {
@@ -124,7 +127,7 @@ pub async fn stats(context: web::Data<Context>, of: Reading, pairs: Pairs) -> An
     }
     let filter = context.hub.filter(&of.principal, &FilterSpec::from_query(pairs.iter())?).await?;
     let query = StatsQuery { filter, now_ms: now_ms(), window_ms, bucket_ms };
-    let stats = context.hub.stats(&of.principal, of.target.no(), query).await?;
+    let stats = context.hub.stats(&of.principal, of.target.selection(), query).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": StatsView::of(stats, bucket_ms) })))
 }
 
@@ -175,11 +178,26 @@ impl StatsView {
     }
 }
 
-/// `POST .../events/ticket`: a single-use ticket for a stream of the channel, or of all.
+/// The channels that the body of a request for a ticket names.
+fn named_by_body(request: &HttpRequest, principal: &Principal, names: &[String]) -> Result<StreamTarget, Problem> {
+    if guard::names_channel_in_path(request) || !reading::names_in_query(request)?.is_empty() {
+        return Err(Problem::invalid("channels", "the address names the channel already"));
+    }
+    if !(1..=CHANNELS_MAX).contains(&names.len()) {
+        return Err(Problem::invalid("channels", format!("1 to {CHANNELS_MAX} channels are expected")));
+    }
+    reading::named(request, principal, names)
+}
+
+/// `POST .../events/ticket`: a single-use ticket for a stream of the channel, of several or of all.
 pub async fn ticket(context: web::Data<Context>, of: Minting, request: HttpRequest, body: web::Bytes) -> Answer {
-    let Minting { principal, target } = of;
+    let Minting { principal, mut target } = of;
     let asked: TicketRequest = query::optional_json(&request, &body)?;
-    let ticket = streams::mint(&context, principal, target.no(), request.match_info().get("source"), asked).await?;
+    if let Some(names) = &asked.channels {
+        target = named_by_body(&request, &principal, names)?;
+    }
+    let source = request.match_info().get("source");
+    let ticket = streams::mint(&context, principal, target.selection(), source, asked).await?;
     let path = request.path().trim_end_matches("ticket");
     let path = match &target {
         StreamTarget::Channel(channel) => match request.match_info().get("map") {
@@ -187,7 +205,7 @@ pub async fn ticket(context: web::Data<Context>, of: Minting, request: HttpReque
             Some(_) => format!("/api/maps/{}/events/", channel.id),
             None => path.to_string(),
         },
-        StreamTarget::All => path.to_string(),
+        StreamTarget::Several(_) | StreamTarget::All => path.to_string(),
     };
     let url = format!("{}{path}stream?ticket={ticket}", context.base_url(&request));
     let expires = match ApiFamily::of(&request) {

@@ -17,7 +17,6 @@ use actors::hub::webhooks::Webhook;
 use actors::model::access::{Principal, Reach, Refusal, Scope};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::filter::FilterSpec;
-use actors::streams::session::StreamTarget;
 
 pub use super::credential::{caller, header_token, principal};
 use super::problem::{Code, Problem};
@@ -59,12 +58,6 @@ pub struct Caller(pub Arc<Principal>);
 /// The same, of a request that does not count towards the API limit.
 pub struct Uncounted(pub Arc<Principal>);
 
-/// What a ticket is asked for: by whom, and which channel or all of them.
-pub struct Minting {
-    pub principal: Arc<Principal>,
-    pub target: StreamTarget,
-}
-
 /// A caller with the admin token.
 pub struct Admin(pub Arc<Principal>);
 
@@ -81,12 +74,6 @@ pub struct On<A> {
 pub struct OnWebhook {
     pub channel: Arc<Channel>,
     pub webhook: Arc<Webhook>,
-    pub principal: Arc<Principal>,
-}
-
-/// What the caller may read: a channel as in [`On`], or all of them where an admin names none.
-pub struct Reading {
-    pub target: StreamTarget,
     pub principal: Arc<Principal>,
 }
 
@@ -108,18 +95,6 @@ impl FromRequest for Uncounted {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(caller(request).map(Uncounted))
-    }
-}
-
-impl FromRequest for Minting {
-    type Error = Problem;
-    type Future = Ready<Result<Minting, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(caller(request).and_then(|principal| {
-            let target = lane_for(request, &principal, Scope::Subscribe)?;
-            Ok(Minting { principal, target })
-        }))
     }
 }
 
@@ -162,26 +137,14 @@ impl FromRequest for OnWebhook {
             count(request, &principal)?;
             let hub = &context(request).hub;
             let id = request.match_info().get("webhook").unwrap_or_default();
-            let (channel, webhook) = match lane_for(request, &principal, Scope::Manage)? {
-                StreamTarget::Channel(channel) => {
+            let (channel, webhook) = match channel_or_all(request, &principal, Scope::Manage)? {
+                Some(channel) => {
                     let webhook = hub.webhook(&channel, id)?;
                     (channel, webhook)
                 }
-                StreamTarget::All => hub.find_webhook(id)?,
+                None => hub.find_webhook(id)?,
             };
             Ok(OnWebhook { channel, webhook, principal })
-        }))
-    }
-}
-
-impl FromRequest for Reading {
-    type Error = Problem;
-    type Future = Ready<Result<Reading, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(caller(request).and_then(|principal| {
-            count(request, &principal)?;
-            Ok(Reading { target: lane_for(request, &principal, Scope::Subscribe)?, principal })
         }))
     }
 }
@@ -208,9 +171,12 @@ fn named(request: &HttpRequest) -> Result<Named, Problem> {
         let live = source(request);
         return Ok(Named::Source(live.and_then(|live| hub.channel(live.source.channel_no()))));
     }
-    match Pairs::of(request)?.get("channel") {
-        Some(name) => Ok(Named::Channel { kind: None, called: name.into(), found: hub.find_named(name) }),
-        None => Ok(Named::Not),
+    let pairs = Pairs::of(request)?;
+    let mut names = pairs.iter().filter(|(name, _)| *name == "channel").map(|(_, value)| value);
+    match (names.next(), names.next()) {
+        (Some(name), None) => Ok(Named::Channel { kind: None, called: name.into(), found: hub.find_named(name) }),
+        (None, _) => Ok(Named::Not),
+        (Some(_), Some(_)) => Err(Problem::parameter("channel", "one channel is expected here")),
     }
 }
 
@@ -232,10 +198,7 @@ pub fn filter(request: &HttpRequest, pairs: &Pairs) -> Result<FilterSpec, Proble
 
 /// The channel that the request means, if the principal may do something of this scope with it.
 pub fn channel_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
-    match lane_for(request, principal, scope)? {
-        StreamTarget::Channel(channel) => Ok(channel),
-        StreamTarget::All => Err(which_channel()),
-    }
+    channel_or_all(request, principal, scope)?.ok_or_else(which_channel)
 }
 
 /// The principal's own channel, if it has exactly one, and may do something of this scope with it.
@@ -249,23 +212,27 @@ pub fn own_channel(
     permitted(found, principal, scope, || Problem::no_channel(None, "")).map(Some)
 }
 
-/// Like [`channel_for`]; an admin who names no channel means all of them.
-pub fn lane_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<StreamTarget, Problem> {
+/// Like [`channel_for`]; none: all of them, for an admin who names no channel.
+pub fn channel_or_all(
+    request: &HttpRequest,
+    principal: &Principal,
+    scope: Scope,
+) -> Result<Option<Arc<Channel>>, Problem> {
     let (kind, called, found) = match (named(request)?, &principal.reach) {
         (Named::Channel { kind, called, found }, _) => (kind, called, found),
         (Named::Source(found), _) => {
-            return permitted(found, principal, scope, Problem::no_source).map(StreamTarget::Channel);
+            return permitted(found, principal, scope, Problem::no_source).map(Some);
         }
-        (Named::Not, Reach::Admin) => return Ok(StreamTarget::All),
+        (Named::Not, Reach::Admin) => return Ok(None),
         (Named::Not, Reach::Several { .. }) => {
             // without the scope there is no channel that it could name
-            principal.has(scope).map_err(|_| lacking(scope))?;
+            principal.has(scope).map_err(refused)?;
             return Err(which_channel());
         }
         // a token ends with its channel
         (Named::Not, Reach::Channel { no, .. }) => (None, String::new(), context(request).hub.channel(*no)),
     };
-    permitted(found, principal, scope, || Problem::no_channel(kind, &called)).map(StreamTarget::Channel)
+    permitted(found, principal, scope, || Problem::no_channel(kind, &called)).map(Some)
 }
 
 /// The channel that was found, if the principal may do something of this scope with it.
@@ -280,13 +247,16 @@ pub fn permitted(
         Ok(()) => Ok(channel),
         // what the caller may not know of does not exist
         Err(Refusal::Foreign) => Err(absent()),
-        Err(Refusal::Scope(scope)) => Err(lacking(scope)),
+        Err(refusal) => Err(refused(refusal)),
     }
 }
 
-/// The token reaches it, and may not do this.
-fn lacking(scope: Scope) -> Problem {
-    Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'"))
+/// The answer where it may be said why.
+pub fn refused(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Foreign => Problem::new(Code::NotFound, "The channel does not exist"),
+        Refusal::Scope(scope) => Problem::new(Code::Forbidden, format!("The token lacks the scope '{scope}'")),
+    }
 }
 
 /// A request that has to say which of several channels it means.

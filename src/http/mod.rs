@@ -23,6 +23,7 @@ mod preview;
 pub mod problem;
 pub mod query;
 mod query_names;
+mod reading;
 mod realtime;
 mod sources;
 pub mod streams;

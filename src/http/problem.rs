@@ -212,6 +212,11 @@ impl Problem {
         Problem::new(Code::NotFound, message)
     }
 
+    /// A channel of several that a request names, by `map:<id>` and so on.
+    pub fn unknown_channel(name: &str) -> Problem {
+        Problem::new(Code::NotFound, format!("Channel not found: {name}"))
+    }
+
     /// A source that is not there, or that the caller may not know of.
     pub fn no_source() -> Problem {
         Problem::new(Code::NotFound, "Webhook not found")

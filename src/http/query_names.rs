@@ -16,7 +16,7 @@ pub const CURSOR: &str = "last_event_id";
 const MEANINGLESS: [&str; 6] = ["t", "r", "v", "ts", "cb", "padding"];
 
 /// Names that may stand in a query more than once, and then mean all their values; of cursors, the newest.
-const REPEATABLE: [&str; 3] = ["events", "path_prefix", CURSOR];
+const REPEATABLE: [&str; 4] = ["events", "path_prefix", "channel", CURSOR];
 
 /// How much of an unknown name is repeated.
 const NAME_BYTES_MAX: usize = 40;

@@ -3,8 +3,8 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::model::access::Scope;
-use actors::model::event::ChannelNo;
 use actors::model::filter::{FilterSpec, optional_names};
+use actors::model::selection::Selection;
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -42,14 +42,14 @@ pub async fn ticket(
 ) -> Result<HttpResponse, Problem> {
     let asked: RealtimeTicketRequest = query::optional_json(&request, &body)?;
     let session = asked.session.clone().filter(|session| !session.is_empty());
-    let no = match asked.scope.as_deref() {
+    let selection = match asked.scope.as_deref() {
         Some("session") if session.is_none() => {
             return Err(Problem::parameter_text("session is required for scope=session"));
         }
         None | Some("" | "organization" | "session") => {
-            guard::channel_for(&request, &principal, Scope::Subscribe)?.no()
+            Selection::One(guard::channel_for(&request, &principal, Scope::Subscribe)?.no())
         }
-        Some("firehose") if principal.is_admin() => ChannelNo::ALL,
+        Some("firehose") if principal.is_admin() => Selection::All,
         Some("firehose") => {
             return Err(Problem::new(Code::Forbidden, "Only the admin token may read the firehose"));
         }
@@ -57,7 +57,7 @@ pub async fn ticket(
     };
     let RealtimeTicketRequest { events, path_prefix, filter, since, .. } = asked;
     let spec = FilterSpec { events, path_prefix, session, filter, source: None };
-    let ticket = streams::mint_bound(&context, principal, no, Some(spec), since.as_deref()).await?;
+    let ticket = streams::mint_bound(&context, principal, selection, Some(spec), since.as_deref()).await?;
     let base = context.base_url(&request);
     // http becomes ws, and https wss
     let url = format!("ws{}/api/v1/realtime?ticket={ticket}", base.strip_prefix("http").unwrap_or(&base));

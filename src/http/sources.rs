@@ -16,7 +16,6 @@ use actors::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION};
 use actors::model::jwt::JwtRules;
 use actors::model::source::{Authentication, Preset, Scheme, preset};
 use actors::model::timestamp::to_iso;
-use actors::streams::session::StreamTarget;
 use serde_json::{Map, Value, json};
 
 use self::asked::{Asked, JwtKey, read_change, typed};
@@ -122,10 +121,10 @@ pub async fn create(
             let absent = || Problem::no_channel(None, name);
             guard::permitted(hub.find_named(name), &principal, Scope::Manage, absent)?
         }
-        None => match guard::lane_for(&request, &principal, Scope::Manage)? {
-            StreamTarget::Channel(channel) => channel,
+        None => match guard::channel_or_all(&request, &principal, Scope::Manage)? {
+            Some(channel) => channel,
             // an admin who names none means the organization that is there from the beginning
-            StreamTarget::All => {
+            None => {
                 let found = hub.find(ChannelKind::Organization, DEFAULT_ORGANIZATION);
                 found.ok_or_else(|| Problem::invalid("channel", "is missing: map:<id or slug> or organization:<id>"))?
             }
@@ -147,10 +146,7 @@ pub async fn create(
 pub async fn list(context: web::Data<Context>, request: HttpRequest) -> Answer {
     let principal = guard::caller(&request)?;
     guard::count(&request, &principal)?;
-    let of_channel = match guard::lane_for(&request, &principal, Scope::Manage)? {
-        StreamTarget::Channel(channel) => Some(channel.no()),
-        StreamTarget::All => None,
-    };
+    let of_channel = guard::channel_or_all(&request, &principal, Scope::Manage)?.map(|channel| channel.no());
     let sources = context.hub.sources(of_channel);
     let data: Vec<_> = sources.iter().map(|live| shown_whole(&context, &request, live)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data })))

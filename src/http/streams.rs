@@ -8,11 +8,11 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use actors::feed::frame::{Carrier, Encoding};
-use actors::model::access::{Principal, Scope};
+use actors::model::access::Principal;
 use actors::model::catalogue;
-use actors::model::event::ChannelNo;
 use actors::model::filter::{Filter, FilterSpec, optional_names};
 use actors::model::id::{EventId, MalformedId};
+use actors::model::selection::Selection;
 use actors::streams::session::{Opening, StreamTarget};
 use actors::streams::tickets::Grant;
 use actors::streams::{Socket, websocket};
@@ -21,10 +21,10 @@ use super::Context;
 use super::bodies;
 use super::credential;
 use super::family::ApiFamily;
-use super::guard;
 use super::problem::{Code, Problem};
 use super::query::Pairs;
 use super::query_names::CURSOR;
+use super::{guard, reading};
 
 /// Who wants the stream: a principal, by a credential or by a ticket that is still to be spent.
 struct Visitor {
@@ -53,21 +53,12 @@ async fn visitor(request: &HttpRequest, pairs: &Pairs) -> Result<Visitor, Proble
     }
 }
 
-/// What the visitor reads. Where the path names no channel, a ticket does.
+/// What the visitor reads. A ticket says it where the request does not.
 fn target(request: &HttpRequest, visitor: &Visitor) -> Result<StreamTarget, Problem> {
-    let Some((_, grant)) = &visitor.ticket else {
-        return guard::lane_for(request, &visitor.principal, Scope::Subscribe);
-    };
-    if !guard::names_channel_in_path(request) && grant.channel == ChannelNo::ALL {
-        return Ok(StreamTarget::All);
+    match &visitor.ticket {
+        None => reading::target(request, &visitor.principal),
+        Some((_, grant)) => reading::granted(request, &visitor.principal, &grant.selection),
     }
-    let target = match guard::names_channel_in_path(request) {
-        true => guard::lane_for(request, &visitor.principal, Scope::Subscribe)?,
-        false => {
-            StreamTarget::Channel(guard::context(request).hub.channel(grant.channel).ok_or_else(Problem::bad_ticket)?)
-        }
-    };
-    if target.no() == grant.channel { Ok(target) } else { Err(Problem::bad_ticket()) }
 }
 
 /// A request for a stream that has passed every check that takes nothing.
@@ -118,7 +109,7 @@ async fn admit(request: &HttpRequest, wanted: Wanted) -> Result<Opening, Problem
         }
         None => None,
     };
-    let slot = match context.hub.slot(target.no(), &visitor.principal) {
+    let slot = match context.hub.slot(&target.selection(), &visitor.principal) {
         Ok(slot) => slot,
         Err(refusal) => {
             if let Some(spent) = spent {
@@ -162,7 +153,7 @@ pub async fn sse(request: HttpRequest, pairs: Pairs) -> Result<HttpResponse, Pro
         let by_query = pairs.flag("event_names")?;
         let by_channel = match target {
             StreamTarget::Channel(channel) => channel.event_names,
-            StreamTarget::All => None,
+            StreamTarget::Several(_) | StreamTarget::All => None,
         };
         let named = by_query.or(by_channel).unwrap_or(context.settings.sse.event_names);
         Ok(if named { Carrier::SseNamed } else { Carrier::Sse })
@@ -174,7 +165,7 @@ pub async fn sse(request: HttpRequest, pairs: Pairs) -> Result<HttpResponse, Pro
         .insert_header((CACHE_CONTROL, "no-cache, no-transform"))
         .insert_header(("X-Accel-Buffering", "no"));
     if request.method() == Method::HEAD {
-        let room = context.hub.slot_is_free(wanted.target.no(), &wanted.visitor.principal);
+        let room = context.hub.slot_is_free(&wanted.target.selection(), &wanted.visitor.principal);
         room.map_err(|full| Problem::no_slot(full, ApiFamily::of(&request), &context.settings.limits))?;
         return Ok(answer.streaming(futures_util::stream::empty::<Result<Bytes, Infallible>>()));
     }
@@ -250,29 +241,33 @@ pub struct TicketRequest {
     since: Option<String>,
     /// The same.
     last_event_id: Option<String>,
+    /// Where the path names no channel: these, 1 to 100 of `map:<id or slug>`, `organization:<id>`, `map:*` and `organization:*`, in one
+    /// order.
+    #[schema(nullable = false)]
+    pub channels: Option<Vec<String>>,
 }
 
-/// Mints a ticket for a stream of the channel, or of all, or of one source of the channel.
+/// Mints a ticket for a stream of the selection, or of one source of the channel.
 pub async fn mint(
     context: &Context,
     principal: Arc<Principal>,
-    no: ChannelNo,
+    selection: Selection,
     source: Option<&str>,
     asked: TicketRequest,
 ) -> Result<String, Problem> {
-    let TicketRequest { events, path_prefix, session, filter, since, last_event_id } = asked;
+    let TicketRequest { events, path_prefix, session, filter, since, last_event_id, channels: _ } = asked;
     let narrowed = events.is_some() || !path_prefix.is_empty() || session.is_some() || filter.is_some();
     let bound = narrowed || source.is_some();
     let spec = FilterSpec { events, path_prefix, session, filter, source: source.map(str::to_owned) };
     let cursor = since.or(last_event_id);
-    mint_bound(context, principal, no, bound.then_some(spec), cursor.as_deref()).await
+    mint_bound(context, principal, selection, bound.then_some(spec), cursor.as_deref()).await
 }
 
 /// Mints a ticket; `spec` none: what is read is said by the request that uses it. An empty cursor is none.
 pub async fn mint_bound(
     context: &Context,
     principal: Arc<Principal>,
-    no: ChannelNo,
+    selection: Selection,
     spec: Option<FilterSpec>,
     cursor: Option<&str>,
 ) -> Result<String, Problem> {
@@ -283,6 +278,6 @@ pub async fn mint_bound(
         Some(text) => Some(text.parse()?),
         None => None,
     };
-    let grant = Grant { principal: principal.carried_by_ticket(), channel: no, filter: spec, cursor };
+    let grant = Grant { principal: principal.carried_by_ticket(), selection, filter: spec, cursor };
     context.hub.mint(grant).await.map_err(|e| Problem::no_ticket(e, &context.settings))
 }

@@ -6,9 +6,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::audit::Deed;
 use actors::hub::{NewToken, TokenOf};
 use actors::model::access::{Principal, Reach, Scope, TokenRecord};
-use actors::model::channel::ChannelKind;
+use actors::model::channel::{Channel, ChannelKind};
+use actors::model::selection::Selector;
 use actors::model::timestamp;
-use actors::streams::session::StreamTarget;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::Context;
 use super::guard::{self, Caller};
 use super::problem::{Answer, Code, Problem};
-use super::query;
+use super::{query, reading};
 
 /// A token as clients see it.
 #[derive(Serialize, ToSchema)]
@@ -83,6 +83,11 @@ pub struct CreateToken {
     /// `map:<id or slug>` or `organization:<id>`. A token with the scope `manage` may leave out its own channel.
     #[schema(nullable = false)]
     channel: Option<String>,
+    /// In place of `channel`, for the admin: 1 to 100 of `map:<id or slug>`, `organization:<id>`, and `map:*` and `organization:*` for
+    /// all of a kind, also those that are made later, without the organization `system`. The scopes are then `subscribe` and
+    /// `publish`.
+    #[schema(nullable = false)]
+    channels: Option<Vec<String>>,
     /// At least one of `subscribe`, `publish`, `manage`.
     #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
@@ -90,6 +95,12 @@ pub struct CreateToken {
     /// ISO-8601 with offset, in the future; absent: never.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
+}
+
+/// What a token is asked for.
+enum Asked {
+    One(Arc<Channel>),
+    Several(Vec<Selector>),
 }
 
 /// `POST /api/v1/tokens`
@@ -100,16 +111,27 @@ pub async fn create(
     body: web::Bytes,
 ) -> Answer {
     let asked: CreateToken = query::json(&request, &body)?;
-    let channel = match &asked.channel {
-        Some(name) => {
+    let hub = &context.hub;
+    let of = match (&asked.channel, &asked.channels) {
+        (Some(_), Some(_)) => return Err(Problem::invalid("channels", "goes instead of channel, not with it")),
+        (None, Some(names)) => {
+            if !principal.is_admin() {
+                return Err(Problem::new(Code::Forbidden, "Only the admin token may make a token of several channels"));
+            }
+            Asked::Several(reading::selectors(&request, &principal, Scope::Manage, names)?)
+        }
+        (Some(name), None) => {
             let absent = || Problem::new(Code::NotFound, format!("There is no channel {name}"));
             if ChannelKind::parse_name(name).is_none() {
                 return Err(Problem::invalid("channel", "map:<id> or organization:<id> is expected"));
             }
-            guard::permitted(context.hub.find_named(name), &principal, Scope::Manage, absent)?
+            Asked::One(guard::permitted(hub.find_named(name), &principal, Scope::Manage, absent)?)
         }
-        None => guard::own_channel(&request, &principal, Scope::Manage)?
-            .ok_or_else(|| Problem::invalid("channel", "is missing: map:<id> or organization:<id>"))?,
+        (None, None) => {
+            let own = guard::own_channel(&request, &principal, Scope::Manage)?;
+            let missing = || Problem::invalid("channel", "is missing: map:<id> or organization:<id>");
+            Asked::One(own.ok_or_else(missing)?)
+        }
     };
     may_give(&principal, &asked.scopes)?;
     let iso = |text: &String| {
@@ -119,19 +141,19 @@ pub async fn create(
     let expires_ms = asked.expires_at.as_ref().map(iso).transpose()?;
     let created_by = Some(principal.id.to_string());
     let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms, created_by };
-    let (token, text) = context.hub.create_token(&channel, new).await?;
-    let of = TokenOf::Channel(channel.name_on_tokens());
-    context.hub.audit(&principal.id, Deed::TokenCreated { token: &token, of: &of });
+    let (token, text) = match of {
+        Asked::One(channel) => hub.create_token(&channel, new).await?,
+        Asked::Several(selectors) => hub.create_token_of_several(&selectors, new).await?,
+    };
+    let of = hub.token_of(&token).ok_or_else(|| Problem::new(Code::NotFound, "The channel does not exist any more"))?;
+    hub.audit(&principal.id, Deed::TokenCreated { token: &token, of: &of });
     let shown = TokenView { token: Some(text), ..TokenView::of(&token, of) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
 
 /// `GET /api/v1/tokens`
 pub async fn list(context: web::Data<Context>, request: HttpRequest, Caller(principal): Caller) -> Answer {
-    let channel = match guard::lane_for(&request, &principal, Scope::Manage)? {
-        StreamTarget::All => None,
-        StreamTarget::Channel(channel) => Some(channel.no()),
-    };
+    let channel = guard::channel_or_all(&request, &principal, Scope::Manage)?.map(|channel| channel.no());
     let data: Vec<_> = context.hub.tokens(channel).into_iter().map(|(token, of)| TokenView::of(&token, of)).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::feed::frame::Frame;
-use crate::log::{Direction, Log, LogError, PageLimit};
+use crate::log::{Direction, Log, LogError, PageLimit, SomeChannels};
 use crate::model::channel::Owner;
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
+use crate::model::selection::{ChannelSet, Selection};
 
 /// Why the log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,19 +40,61 @@ impl FrameReader {
         FrameReader { log, catalog }
     }
 
-    /// A page of a channel, or of all, strictly beyond the cursor. Events of channels that were deleted are left out.
-    /// Blocks.
+    /// The channels of a set as the log takes them: those that are there when it comes upon them.
+    fn some(&self, set: &Arc<ChannelSet>) -> SomeChannels {
+        let some = SomeChannels::listed(set.listed());
+        if set.kinds().next().is_none() {
+            return some;
+        }
+        let (set, catalog) = (set.clone(), self.catalog.clone());
+        some.and(move |no| catalog.channel(no).is_some_and(|channel| set.contains(no, &channel.owner())))
+    }
+
+    /// The oldest kept event of the selection.
+    pub fn oldest(&self, selection: &Selection) -> Option<EventId> {
+        match selection {
+            Selection::Several(set) => self.log.oldest_of_some(&self.some(set)),
+            Selection::One(_) | Selection::All => self.log.oldest(selection.no()),
+        }
+    }
+
+    /// The newest event of the selection that retention took, if it is newer than `after`; else zero or another that is not.
+    pub fn expired(&self, selection: &Selection, after: EventId) -> EventId {
+        match selection {
+            Selection::Several(set) => self.log.expired_of_some(&self.some(set), after),
+            Selection::One(_) | Selection::All => self.log.expired(selection.no()),
+        }
+    }
+
+    /// The first part of (after, through] in which events of the selection may be missing because of damage.
+    pub fn damaged_between(
+        &self,
+        selection: &Selection,
+        after: EventId,
+        through: EventId,
+    ) -> Option<(EventId, EventId)> {
+        match selection {
+            Selection::Several(set) => self.log.damaged_of_some(&self.some(set), after, through),
+            Selection::One(_) | Selection::All => self.log.damaged_between(selection.no(), after, through),
+        }
+    }
+
+    /// A page of the selection, strictly beyond the cursor. Events of channels that were deleted are left out. A page of
+    /// several channels may end before its limit with `more`. Blocks.
     ///
     /// # Errors
     /// The log cannot be read.
     pub fn page(
         &self,
-        no: ChannelNo,
+        selection: &Selection,
         cursor: EventId,
         limit: PageLimit,
         direction: Direction,
     ) -> Result<FramePage, LogError> {
-        let read = self.log.read(no, cursor, limit, direction)?;
+        let read = match selection {
+            Selection::Several(set) => self.log.read_some(&self.some(set), cursor, limit, direction)?,
+            Selection::One(_) | Selection::All => self.log.read(selection.no(), cursor, limit, direction)?,
+        };
         let last = (read.more || !read.events.is_empty()).then_some(read.last);
         let mut known: Option<(ChannelNo, Option<Owner>)> = None;
         let frame = |event: Event| {

@@ -166,6 +166,11 @@ impl Frame {
         self.bytes(Encoding { envelope, carrier: Carrier::Json })
     }
 
+    /// Whose channel it is.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// The envelope of the channel's own family.
     pub fn own_envelope(&self) -> Envelope {
         Envelope::of(self.owner.kind)

@@ -15,9 +15,9 @@ use crate::log::{Direction, PageLimit};
 use crate::metrics::Shed;
 use crate::model::access::Principal;
 use crate::model::envelope::Envelope;
-use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
+use crate::model::selection::Selection;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -95,7 +95,7 @@ fn oldest_from(since_ms: i64) -> EventId {
 
 /// A page in the making.
 struct PageScan {
-    no: ChannelNo,
+    selection: Selection,
     envelope: Envelope,
     query: HistoryQuery,
     budget: ScanBudget,
@@ -110,12 +110,12 @@ struct PageScan {
 }
 
 impl PageScan {
-    fn new(no: ChannelNo, envelope: Envelope, query: HistoryQuery, limits: ScanLimits) -> PageScan {
+    fn new(selection: Selection, envelope: Envelope, query: HistoryQuery, limits: ScanLimits) -> PageScan {
         let at = query.begin();
         // what passes over nothing is bounded by the size of the page
         let budget = if query.is_scan() { ScanBudget::new(limits) } else { ScanBudget::endless(limits) };
         PageScan {
-            no,
+            selection,
             envelope,
             query,
             budget,
@@ -175,7 +175,7 @@ impl PageScan {
             false => rooms.limits.page_events.min(self.query.limit.max(16)),
         };
         let limit = PageLimit { events, bytes: rooms.limits.page_bytes };
-        let read = rooms.frames.page(self.no, behind, limit, direction).map_err(|e| ScanError::Read(e.into()))?;
+        let read = rooms.frames.page(&self.selection, behind, limit, direction).map_err(|e| ScanError::Read(e.into()))?;
         // behind events of channels that were deleted, too
         let last = read.last.unwrap_or(behind);
         self.behind = read.more.then_some(last);
@@ -189,7 +189,7 @@ impl PageScan {
 }
 
 impl Hub {
-    /// A page of a channel, or of all, in the envelope asked for. Where events have to be passed over it is a scan: when the
+    /// A page of the selection, in the envelope asked for. Where events have to be passed over it is a scan: when the
     /// budget is used up, the page holds what was found so far.
     ///
     /// # Errors
@@ -197,23 +197,24 @@ impl Hub {
     pub async fn history(
         &self,
         principal: &Principal,
-        no: ChannelNo,
+        selection: Selection,
         envelope: Envelope,
         query: HistoryQuery,
     ) -> Result<HistoryPage, ScanError> {
-        self.page(principal, no, envelope, query, Some(scan::WAIT_MAX)).await
+        self.page(principal, selection, envelope, query, Some(scan::WAIT_MAX)).await
     }
 
     async fn page(
         &self,
         principal: &Principal,
-        no: ChannelNo,
+        selection: Selection,
         envelope: Envelope,
         query: HistoryQuery,
         patience: Option<std::time::Duration>,
     ) -> Result<HistoryPage, ScanError> {
-        let is_scan = query.is_scan();
-        let mut page = PageScan::new(no, envelope, query, self.rooms.limits.scans);
+        // of several channels, too: events of all others are passed over
+        let is_scan = query.is_scan() || matches!(selection, Selection::Several(_));
+        let mut page = PageScan::new(selection, envelope, query, self.rooms.limits.scans);
         if is_scan {
             return self.scan(principal, patience, move |rooms, slice| page.step(rooms, slice)).await;
         }
@@ -234,15 +235,15 @@ impl Hub {
     pub fn export(
         &self,
         principal: Arc<Principal>,
-        no: ChannelNo,
+        selection: Selection,
         envelope: Envelope,
         query: HistoryQuery,
     ) -> impl Stream<Item = Result<Bytes, ExportError>> + use<> {
         let hub = self.clone();
         futures_util::stream::try_unfold(Some(query), move |query| {
-            let (hub, principal) = (hub.clone(), principal.clone());
+            let (hub, principal, selection) = (hub.clone(), principal.clone(), selection.clone());
             async move {
-                let page = hub.export_page(&principal, no, envelope, query).await;
+                let page = hub.export_page(&principal, &selection, envelope, query).await;
                 page.inspect_err(|e| log::warn!(target: "store", token = &*principal.id; "an export ends early: {e}"))
             }
         })
@@ -252,7 +253,7 @@ impl Hub {
     async fn export_page(
         &self,
         principal: &Principal,
-        no: ChannelNo,
+        selection: &Selection,
         envelope: Envelope,
         mut query: Option<HistoryQuery>,
     ) -> Result<Option<(Bytes, Option<HistoryQuery>)>, ExportError> {
@@ -260,7 +261,7 @@ impl Hub {
             if principal.expired(clock::now_ms()) || !self.holds(principal) {
                 return Err(ExportError::Revoked);
             }
-            let page = self.page(principal, no, envelope, asked.clone(), None).await?;
+            let page = self.page(principal, selection.clone(), envelope, asked.clone(), None).await?;
             asked.after = page.next;
             query = page.next.is_some().then_some(asked);
             if !page.events.is_empty() {

@@ -44,7 +44,7 @@ use crate::metrics::{Metrics, Shed};
 use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft, PublishedBy};
-use crate::model::selection::Selector;
+use crate::model::selection::{Selection, Selector};
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
 use crate::streams::tickets::{Grant, MintRefusal, Spent};
@@ -143,16 +143,16 @@ impl Hub {
     // ---- streams -------------------------------------------------------------------------------------------------
 
     /// A place among the open streams, to be taken before the first header is written.
-    pub fn slot(&self, channel: ChannelNo, principal: &Principal) -> Result<Slot, StreamRefusal> {
-        self.rooms.streams.slot(channel, principal)
+    pub fn slot(&self, selection: &Selection, principal: &Principal) -> Result<Slot, StreamRefusal> {
+        self.rooms.streams.slot(selection, principal)
     }
 
     /// Whether there is such a place now; nothing is taken.
     ///
     /// # Errors
     /// Which limit would be passed.
-    pub fn slot_is_free(&self, channel: ChannelNo, principal: &Principal) -> Result<(), StreamRefusal> {
-        self.rooms.streams.slot_is_free(channel, principal)
+    pub fn slot_is_free(&self, selection: &Selection, principal: &Principal) -> Result<(), StreamRefusal> {
+        self.rooms.streams.slot_is_free(selection, principal)
     }
 
     /// Opens an SSE stream. None while the channel cannot be reached, which passes within a second.

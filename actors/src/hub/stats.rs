@@ -12,9 +12,9 @@ use crate::feed::frame::Frame;
 use crate::log::{Direction, PageLimit};
 use crate::metrics::Shed;
 use crate::model::access::Principal;
-use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
+use crate::model::selection::Selection;
 
 /// The most types that are counted by name: the first that occur.
 pub const TYPES_MAX: usize = 1000;
@@ -81,7 +81,7 @@ const HELD_AT_ONCE: usize = 16 << 10;
 
 /// Counts in the making.
 struct Counting {
-    no: ChannelNo,
+    selection: Selection,
     filter: Filter,
     bucket_ms: i64,
     budget: ScanBudget,
@@ -96,14 +96,14 @@ struct Counting {
 }
 
 impl Counting {
-    fn new(no: ChannelNo, query: StatsQuery, limits: ScanLimits) -> Counting {
+    fn new(selection: Selection, query: StatsQuery, limits: ScanLimits) -> Counting {
         let StatsQuery { filter, now_ms, window_ms, bucket_ms } = query;
         // buckets begin at whole multiples, so that two requests in a row agree on them
         let since_ms = (now_ms - window_ms).div_euclid(bucket_ms) * bucket_ms;
         let count = (now_ms - since_ms).div_euclid(bucket_ms) + 1;
         let start = |n| Bucket { start_ms: since_ms + n * bucket_ms, types: BTreeMap::new() };
         Counting {
-            no,
+            selection,
             filter,
             bucket_ms,
             budget: ScanBudget::new(limits),
@@ -154,7 +154,7 @@ impl Counting {
 
     fn read(&mut self, rooms: &Rooms) -> Result<(), ScanError> {
         let limit = PageLimit { events: rooms.limits.page_events, bytes: rooms.limits.page_bytes };
-        let page = rooms.frames.page(self.no, self.after, limit, Direction::Forward);
+        let page = rooms.frames.page(&self.selection, self.after, limit, Direction::Forward);
         let page = page.map_err(|e| ScanError::Read(e.into()))?;
         if page.frames.is_empty() {
             self.budget.read_nothing();
@@ -200,8 +200,8 @@ impl Hub {
     /// # Errors
     /// The window holds more than one request may look at, the caller has too many scans under way, or the log cannot be
     /// read.
-    pub async fn stats(&self, principal: &Principal, no: ChannelNo, query: StatsQuery) -> Result<Stats, ScanError> {
-        let mut counting = Counting::new(no, query, self.rooms.limits.scans);
+    pub async fn stats(&self, principal: &Principal, selection: Selection, query: StatsQuery) -> Result<Stats, ScanError> {
+        let mut counting = Counting::new(selection, query, self.rooms.limits.scans);
         self.scan(principal, Some(scan::WAIT_MAX), move |rooms, slice| counting.step(rooms, slice)).await
     }
 }

@@ -217,6 +217,7 @@ impl Active {
             page.merge(&sources, false, |n| window.load(n))?;
             if !page.more {
                 page.cursor = end;
+                page.reach(end);
             }
         }
         Ok(())

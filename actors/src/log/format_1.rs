@@ -116,6 +116,8 @@ fn read_all(database: &Database, page: &mut PageBuilder) -> Result<(), Trouble> 
             blocks.push(block);
         }
         page.merge(&sources, false, |n| Ok::<_, Trouble>(blocks[n].clone()))?;
+        let last = sources.iter().map(|source| source.last).max().unwrap_or(first);
+        page.reach(if page.is_forward() { last } else { first });
         if page.more {
             return Ok(());
         }

@@ -228,6 +228,15 @@ impl LossLedger {
         }
     }
 
+    /// Channels of which retention took events behind `after`, each with the newest one.
+    pub fn expired_after(&self, after: EventId) -> Vec<(ChannelNo, EventId)> {
+        if self.expired_all <= after {
+            return Vec::new();
+        }
+        let newer = self.expired.iter().filter(|(_, through)| **through > after);
+        newer.map(|(channel, through)| (ChannelNo(*channel), *through)).collect()
+    }
+
     /// Whether events of the channel (or of any) with ids in (after, through] may be gone.
     pub fn between(&self, no: ChannelNo, after: EventId, through: EventId) -> bool {
         self.expired(no) > after || self.damaged_between(no, after, through).is_some()

@@ -40,6 +40,7 @@ mod sealed;
 mod sealing;
 mod section;
 mod segment_writer;
+mod several;
 mod shelf;
 mod survey;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use self::losses::{DamagedRange, LossChange, LossDocument, restored_losses};
 pub use self::retention::Expiry;
 pub use self::sealing::SealStep;
 pub use self::section::{MalformedSection, encode_events, encode_keys};
+pub use self::several::SomeChannels;
 pub use self::shelf::{Admission, CommitPart, Log};
 pub use self::survey::{LogSurvey, SegmentState, SegmentSurvey};
 pub use self::types::{

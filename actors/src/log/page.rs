@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::losses::DamagedRange;
 use super::record::{self, Record};
+use super::several::Only;
 use super::{Direction, LogPage, PageLimit};
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
@@ -41,6 +42,8 @@ pub struct PageBuilder {
     pub more: bool,
     /// Records that failed their check.
     pub damaged: Vec<DamagedRange>,
+    /// Only some channels are wanted of those that are read.
+    pub(super) only: Option<Only>,
     by: Option<Arc<str>>,
 }
 
@@ -67,6 +70,7 @@ impl PageBuilder {
             bytes: 0,
             more: false,
             damaged: Vec::new(),
+            only: None,
             by: None,
         }
     }
@@ -105,7 +109,8 @@ impl PageBuilder {
         mut load: impl FnMut(usize) -> Result<Bytes, E>,
     ) -> Result<(), E> {
         let mut waiting: Vec<usize> = (0..sources.len()).collect();
-        waiting.retain(|n| self.wants(sources[*n].first, sources[*n].last));
+        self.look_at(sources.len());
+        waiting.retain(|n| self.wants(sources[*n].first, sources[*n].last) && self.takes(sources[*n].channel));
         match self.direction {
             Direction::Forward => waiting.reverse(),
             Direction::Backward => waiting.sort_by_key(|n| sources[*n].last),
@@ -187,8 +192,7 @@ impl PageBuilder {
     /// The page as it was read, when nothing is left to be read.
     pub fn finish(self) -> LogPage {
         let last = match (self.more, self.events.last()) {
-            (true, Some(event)) => event.id,
-            (true, None) => self.start,
+            (true, last) => self.end(last.map_or(self.start, |event| event.id)),
             (false, _) if self.direction == Direction::Forward => self.head.max(self.start),
             (false, _) => EventId::ZERO,
         };

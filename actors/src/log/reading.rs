@@ -26,21 +26,15 @@ impl Log {
         limit: PageLimit,
         direction: Direction,
     ) -> Result<LogPage, LogError> {
-        self.read_until(EventId::MAX, no, cursor, limit, direction)
+        self.read_with(|head| PageBuilder::new(no, cursor, head, limit, direction))
     }
 
-    pub(super) fn read_until(
-        &self,
-        head: EventId,
-        no: ChannelNo,
-        cursor: EventId,
-        limit: PageLimit,
-        direction: Direction,
-    ) -> Result<LogPage, LogError> {
+    /// Fills the page that `begin` makes of where the log ends.
+    pub(super) fn read_with(&self, begin: impl Fn(EventId) -> PageBuilder) -> Result<LogPage, LogError> {
         let mut damaged = None;
         for attempt in 0..REPAIRS_MAX {
             let snapshot = self.snapshot();
-            let mut page = PageBuilder::new(no, cursor, head.min(snapshot.head), limit, direction);
+            let mut page = begin(snapshot.head);
             match self.fill(&snapshot, &mut page) {
                 Ok(()) => return Ok(page.finish()),
                 Err(Unread::Failed(e)) => return Err(e),
@@ -75,7 +69,7 @@ impl Log {
     }
 
     fn take_sealed(&self, sealed: &Arc<Sealed>, page: &mut PageBuilder) -> Result<(), Unread> {
-        if !is_wanted(sealed.span(page.no), page) {
+        if !is_wanted(page.span(|no| sealed.span(no)), page) {
             return Ok(());
         }
         match sealed.read(&self.databases, page) {
@@ -90,7 +84,7 @@ impl Log {
     }
 
     fn take_active(&self, active: &Active, page: &mut PageBuilder) -> Result<(), Unread> {
-        if !is_wanted(active.span(page.no), page) {
+        if !is_wanted(page.span(|no| active.span(no)), page) {
             return Ok(());
         }
         active.read(page).map_err(Unread::Failed)?;

@@ -283,6 +283,7 @@ impl Reader<'_> {
                     return Ok(());
                 }
                 last = self.stripe(&value.content()?, page)?;
+                page.reach(last);
                 if page.more {
                     return Ok(());
                 }
@@ -307,6 +308,7 @@ impl Reader<'_> {
             if behind.is_none() && last != span.last {
                 return damaged("the last stripe is missing");
             }
+            page.reach(first);
             if page.more {
                 return Ok(());
             }

@@ -1,5 +1,6 @@
 //! What the log holds at one moment, to be copied while it goes on.
 
+use super::page::PageBuilder;
 use super::section;
 use super::segment_writer::{KEY_BYTES, decode_keys};
 use super::shelf::{Log, Snapshot};
@@ -53,7 +54,8 @@ impl Log {
     /// # Errors
     /// Those of [`Log::read`].
     pub fn view_events(&self, view: &LogView, cursor: EventId, limit: PageLimit) -> Result<LogPage, LogError> {
-        self.read_until(view.head, ChannelNo::ALL, cursor, limit, Direction::Forward)
+        let end = |head: EventId| head.min(view.head);
+        self.read_with(|head| PageBuilder::new(ChannelNo::ALL, cursor, end(head), limit, Direction::Forward))
     }
 
     /// The last events of the segments, in the order of the log, as far as they are sealed or wait for it: where a copy of the

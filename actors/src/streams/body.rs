@@ -32,7 +32,7 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Body<S> {
         channel.streams().handles.metrics.streams.inc();
         let key = channel.add_session(session.clone());
         // Only now is it told of a revocation or a deletion. What happened since the request was let in is looked up.
-        session.check(&channel.streams().handles.view, channel.no);
+        session.check(&channel.streams().handles.view, &channel.selection);
         let reader = Reader::new(channel.clone(), session.tenant(), filter, encoding, &start);
         Body { actor: Box::pin(actor), reads_client, reader, session, channel, key }
     }

@@ -1,4 +1,4 @@
-//! A local channel: a channel as the sessions of one thread see it. It owns the ring that they read, the list of the
+//! A local channel: a channel, or several in one order, as the sessions of one thread see it. It owns the ring that they read, the list of the
 //! sessions to wake, and the chunks that several of them take.
 //!
 //! It is used by one thread only: the shard puts batches in and wakes, sessions take. Nothing here waits or locks.
@@ -15,11 +15,12 @@ use bytes::{Bytes, BytesMut};
 
 use crate::budget::{Part, Reservation};
 use crate::feed::frame::{Encoding, Frame};
-use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
+use crate::model::selection::{ChannelSet, Selection};
 use crate::streams::channel::Snapshot;
 use crate::streams::ring::Ring;
+use crate::streams::selections::takes;
 use crate::streams::{SessionHandle, Streams};
 
 /// Chunks that sessions may share: one per encoding and filter in use, near enough.
@@ -31,7 +32,7 @@ const ROUND_PER_SESSION: Duration = Duration::from_micros(16);
 const ROUND_MAX: Duration = Duration::from_millis(20);
 
 pub struct LocalChannel {
-    pub no: ChannelNo,
+    pub(super) selection: Selection,
     streams: Arc<Streams>,
     ring: RefCell<Ring>,
     is_joined: Cell<bool>,
@@ -42,6 +43,16 @@ pub struct LocalChannel {
     last_round: Cell<Option<Instant>>,
     /// A timer of the shard wakes the sessions next.
     round_planned: Cell<bool>,
+    several: Option<Several>,
+}
+
+/// What a local channel of several channels has beside its ring.
+struct Several {
+    /// Frames of the batch that is being handed over.
+    batch: RefCell<Vec<Arc<Frame>>>,
+    /// Sessions of this thread that read several channels, of whichever set: an event may wake all of them, so rounds are
+    /// as long as if they were those of one channel.
+    sessions: Rc<Cell<usize>>,
 }
 
 /// A slab of sessions: the key of a session is its index.
@@ -114,10 +125,10 @@ fn round_pause(sessions: usize) -> Duration {
 }
 
 impl LocalChannel {
-    pub(super) fn new(no: ChannelNo, streams: Arc<Streams>) -> LocalChannel {
+    pub(super) fn new(selection: Selection, streams: Arc<Streams>) -> LocalChannel {
         let ring = Ring::new(EventId::ZERO, streams.limits.ring, &streams.handles.budget);
         LocalChannel {
-            no,
+            selection,
             streams,
             ring: RefCell::new(ring),
             is_joined: Cell::new(false),
@@ -126,7 +137,15 @@ impl LocalChannel {
             empty_since: Cell::new(Some(Instant::now())),
             last_round: Cell::new(None),
             round_planned: Cell::new(false),
+            several: None,
         }
+    }
+
+    /// The local channel of a set. `sessions` counts those of all sets of this thread.
+    pub(super) fn of_several(set: Arc<ChannelSet>, streams: Arc<Streams>, sessions: Rc<Cell<usize>>) -> LocalChannel {
+        let mut channel = LocalChannel::new(Selection::Several(set), streams);
+        channel.several = Some(Several { batch: RefCell::default(), sessions });
+        channel
     }
 
     pub(super) fn streams(&self) -> &Arc<Streams> {
@@ -152,6 +171,45 @@ impl LocalChannel {
         self.wake();
     }
 
+    /// Starts the ring of a set from what the local channel of all channels holds.
+    pub(super) fn refill(&self, all: &LocalChannel) {
+        self.drop_chunks();
+        if let Some(several) = &self.several {
+            // of a shard that died over it
+            several.batch.borrow_mut().clear();
+        }
+        let all = all.ring.borrow();
+        let wanted: Vec<_> = all.frames().into_iter().filter(|frame| takes(&self.selection, frame)).collect();
+        let mut fresh = Ring::new(all.floor(), self.streams.limits.ring, &self.streams.handles.budget);
+        fresh.extend(&wanted, all.floor());
+        self.ring.replace(fresh);
+        self.is_joined.set(true);
+        self.each_session(&mut |session: &SessionHandle| session.forget_position());
+        self.wake();
+    }
+
+    /// Keeps a frame of a set for [`LocalChannel::take_batch`]. True for the first one.
+    pub(super) fn put_aside(&self, frame: &Arc<Frame>) -> bool {
+        let Some(several) = &self.several else { return false };
+        let mut batch = several.batch.borrow_mut();
+        batch.push(frame.clone());
+        batch.len() == 1
+    }
+
+    /// Takes what was put aside, as [`LocalChannel::arrived`].
+    #[must_use]
+    pub(super) fn take_batch(&self) -> Option<Duration> {
+        let batch = self.several.as_ref().map(|several| several.batch.take()).unwrap_or_default();
+        // whether something was missed is known of all channels together
+        let previous = self.head();
+        self.arrived(&batch, previous)
+    }
+
+    /// Whether something that came before this batch was missed.
+    pub(super) fn has_missed(&self, previous: EventId) -> bool {
+        previous > self.head()
+    }
+
     /// Takes a batch. Returns how long to wait until [`LocalChannel::wake`]; none when the next round is planned already.
     #[must_use]
     pub(super) fn arrived(&self, frames: &[Arc<Frame>], previous: EventId) -> Option<Duration> {
@@ -160,7 +218,8 @@ impl LocalChannel {
         if self.round_planned.replace(true) {
             return None;
         }
-        let pause = round_pause(self.sessions.borrow().len());
+        let of_set = || self.sessions.borrow().len();
+        let pause = round_pause(self.several.as_ref().map_or_else(of_set, |several| several.sessions.get()));
         Some(self.last_round.get().map_or(Duration::ZERO, |last| pause.saturating_sub(last.elapsed())))
     }
 
@@ -178,7 +237,7 @@ impl LocalChannel {
         self.shared.borrow().iter().for_each(|chunk| chunk.settle(&ring));
     }
 
-    /// A channel was deleted: chunks that hold its events are made anew.
+    /// One of several channels was deleted: chunks that hold its events are made anew.
     pub(super) fn channel_deleted(&self) {
         self.drop_chunks();
     }
@@ -204,6 +263,9 @@ impl LocalChannel {
     /// Adds a session, which is woken from now on. Returns its key.
     pub(super) fn add_session(&self, session: Rc<SessionHandle>) -> usize {
         self.empty_since.set(None);
+        if let Some(several) = &self.several {
+            several.sessions.update(|sessions| sessions + 1);
+        }
         let mut sessions = self.sessions.borrow_mut();
         match sessions.free.pop() {
             Some(key) => {
@@ -218,6 +280,9 @@ impl LocalChannel {
     }
 
     pub(super) fn remove_session(&self, key: usize) {
+        if let Some(several) = &self.several {
+            several.sessions.update(|sessions| sessions - 1);
+        }
         let mut sessions = self.sessions.borrow_mut();
         sessions.entries[key] = None;
         sessions.free.push(key);
@@ -268,10 +333,11 @@ impl LocalChannel {
         if let Some(chunk) = self.shared.borrow().iter().find(alike) {
             return Some(chunk.take());
         }
-        // the ring of all channels still holds what was published before one of them was deleted
+        // a ring of several channels still holds what was published before one of them was deleted
         let view = &self.streams.handles.view;
-        let is_gone = |no| self.no == ChannelNo::ALL && !view.has_channel(no);
-        let mut passed = (!filter.is_all() || self.no == ChannelNo::ALL).then(Vec::new);
+        let is_one = matches!(self.selection, Selection::One(_));
+        let is_gone = |no| !is_one && !view.has_channel(no);
+        let mut passed = (!filter.is_all() || !is_one).then(Vec::new);
         let mut taken = Taken { bytes: Bytes::new(), next: from, cursor: EventId::ZERO, events: 0, is_cut: false };
         let mut gathered = BytesMut::new();
         for frame in ready.by_ref() {

@@ -8,7 +8,8 @@
 //! - [`session`]: what all sessions share; [`sse`], [`websocket`]: the actor of one client, which writes what is not an event:
 //!   the opening frame, heartbeats and the end. Events do not pass through the actor: `body` reads them from the ring of its
 //!   thread by a cursor (`reader`), is woken at most once per batch, and takes everything up to the head in one write.
-//! - [`channel`], [`shard`], [`registry`]: the actors between the feed and the sessions; [`ring`]: the newest frames
+//! - [`channel`], [`shard`], [`registry`]: the actors between the feed and the sessions; [`ring`]: the newest frames;
+//!   `selections`: streams over several channels
 //! - [`slots`], [`tickets`]: who may open a stream; [`limits`]: the bounds
 //!
 //! This folder is the only place that knows `actix-web-actors`, so that another transport can replace it here.
@@ -22,6 +23,7 @@ mod page;
 mod reader;
 pub mod registry;
 pub mod ring;
+mod selections;
 pub mod session;
 mod session_handle;
 pub mod shard;
@@ -59,6 +61,7 @@ use crate::feed::trace::DeliveryTrace;
 use crate::metrics::Metrics;
 use crate::model::access::{Principal, TokenHash};
 use crate::model::event::ChannelNo;
+use crate::model::selection::Selection;
 use crate::supervision::ActorHandle;
 
 /// What streams need of the floors below.
@@ -109,16 +112,16 @@ impl Streams {
     ///
     /// # Errors
     /// Which limit would be passed.
-    pub fn slot(&self, channel: ChannelNo, principal: &Principal) -> Result<Slot, StreamRefusal> {
-        self.slots.take(channel, &principal.id)
+    pub fn slot(&self, selection: &Selection, principal: &Principal) -> Result<Slot, StreamRefusal> {
+        self.slots.take(counted_in(selection), &principal.id)
     }
 
     /// Whether there is such a place now.
     ///
     /// # Errors
     /// Which limit would be passed.
-    pub fn slot_is_free(&self, channel: ChannelNo, principal: &Principal) -> Result<(), StreamRefusal> {
-        self.slots.room(channel, &principal.id)
+    pub fn slot_is_free(&self, selection: &Selection, principal: &Principal) -> Result<(), StreamRefusal> {
+        self.slots.room(counted_in(selection), &principal.id)
     }
 
     /// Ends the streams of a channel that was deleted. Does not wait for them.
@@ -165,5 +168,13 @@ impl Streams {
     pub async fn restore(&self, spent: Spent) {
         // when the actor died the tickets are gone
         let _ = self.tickets.send(Restore(spent)).await;
+    }
+}
+
+/// The channel in which a stream counts; one over several channels counts in none.
+fn counted_in(selection: &Selection) -> Option<ChannelNo> {
+    match selection {
+        Selection::One(no) => Some(*no),
+        Selection::Several(_) | Selection::All => None,
     }
 }

@@ -13,9 +13,9 @@ use crate::compute::Slice;
 use crate::feed::frame::{Encoding, Frame};
 use crate::feed::trace::TraceMark;
 use crate::metrics::Shed;
-use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
+use crate::model::selection::Selection;
 use crate::streams::Streams;
 use crate::streams::session::{Gap, GapReason};
 use crate::streams::view::LogError;
@@ -53,7 +53,7 @@ impl AsRef<[u8]> for PageBytes {
 /// What a session reads, and how.
 #[derive(Clone)]
 pub(super) struct Wanted {
-    pub no: ChannelNo,
+    pub selection: Selection,
     pub filter: Filter,
     pub encoding: Encoding,
     /// What is missing up to here is not told again.
@@ -88,27 +88,26 @@ impl PageWork<Frame> {
     /// # Errors
     /// The log cannot be read.
     pub fn read(streams: Arc<Streams>, wanted: Wanted, after: EventId) -> Result<PageWork<Frame>, LogError> {
-        let (view, no) = (&streams.handles.view, wanted.no);
+        let (view, selection) = (&streams.handles.view, &wanted.selection);
         // what comes in behind it while the page is read may be in the page or not
         let head = view.head();
         let events = match wanted.filter.has_expression() {
             true => streams.limits.page_events.min(EXPRESSION_PAGE_EVENTS),
             false => streams.limits.page_events,
         };
-        let page = view.page(no, after, events, streams.limits.page_bytes)?;
+        let page = view.page(selection, after, events, streams.limits.page_bytes)?;
         let mut bytes = Vec::new();
         let mut told = wanted.told.max(after);
         // asked after the page was read: what retention or damage took before that is announced, never skipped
-        let expired = view.expired(no);
-        if expired > told {
-            let oldest = view.oldest(no);
+        if let Some(expired) = view.expired(selection, told) {
+            let oldest = view.oldest(selection);
             Gap { requested: after, oldest, reason: GapReason::Expired }.write(wanted.encoding, &mut bytes);
             told = expired;
         }
         let ids: Vec<EventId> = page.frames.iter().map(|frame| frame.event.id).collect();
         let last = page.last.unwrap_or(after);
         let end = if page.more { PageEnd::More(last) } else { PageEnd::Complete(last.max(head)) };
-        let holes = holes(told, &ids, end, |after, through| view.damaged_between(no, after, through));
+        let holes = holes(told, &ids, end, |after, through| view.damaged_between(selection, after, through));
         told = holes.last().map_or(told, |hole| hole.through);
         Ok(PageWork {
             wanted,
@@ -138,7 +137,7 @@ impl PageWork<Arc<Frame>> {
             holes: VecDeque::new(),
             bytes_max: streams.limits.write_bytes,
             // a ring of all channels still holds what was published before one of them was deleted
-            has_deleted: wanted.no == ChannelNo::ALL,
+            has_deleted: !matches!(wanted.selection, Selection::One(_)),
             bytes: Vec::new(),
             passed: Vec::new(),
             last: frames.last().map(|frame| frame.event.id),
@@ -194,7 +193,7 @@ impl<F: Borrow<Frame>> PageWork<F> {
         let view = &self.streams.handles.view;
         while let Some(hole) = self.holes.pop_front_if(|hole| due(hole, self.done)) {
             let next = self.ids.get(self.ids.partition_point(|id| *id <= hole.through)).copied();
-            let oldest = next.or_else(|| view.oldest(self.wanted.no).filter(|oldest| *oldest > hole.through));
+            let oldest = next.or_else(|| view.oldest(&self.wanted.selection).filter(|oldest| *oldest > hole.through));
             let gap = Gap { requested: hole.after, oldest, reason: GapReason::Damaged };
             gap.write(self.wanted.encoding, &mut self.bytes);
         }

@@ -99,7 +99,7 @@ impl Reader {
                         }
                     }
                     Err(e) => {
-                        log::error!(channel = self.channel.no.0; "the log could not be read: {e}");
+                        log::error!(channel = self.channel.selection.no().0; "the log could not be read: {e}");
                         return Poll::Ready(Read::Failed);
                     }
                 }
@@ -139,8 +139,8 @@ impl Reader {
     }
 
     fn wanted(&self) -> Wanted {
-        let (no, filter) = (self.channel.no, self.filter.clone());
-        Wanted { no, filter, encoding: self.encoding, told: self.told }
+        let (selection, filter) = (self.channel.selection.clone(), self.filter.clone());
+        Wanted { selection, filter, encoding: self.encoding, told: self.told }
     }
 
     fn read_log(&mut self) {

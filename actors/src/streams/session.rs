@@ -11,9 +11,9 @@ use crate::feed::frame::{Carrier, Encoding};
 use crate::model::access::Principal;
 use crate::model::channel::Channel;
 use crate::model::envelope::{self, Envelope};
-use crate::model::event::ChannelNo;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
+use crate::model::selection::{ChannelSet, Selection};
 use crate::model::timestamp;
 use crate::streams::shard::ShardCore;
 use crate::streams::slots::Slot;
@@ -23,23 +23,26 @@ use crate::streams::{LocalChannel, SessionHandle, Socket, Streams};
 #[derive(Clone, Debug)]
 pub enum StreamTarget {
     Channel(Arc<Channel>),
+    /// Some channels, in one order.
+    Several(Arc<ChannelSet>),
     /// Every channel, in one order.
     All,
 }
 
 impl StreamTarget {
-    pub fn no(&self) -> ChannelNo {
+    pub fn selection(&self) -> Selection {
         match self {
-            StreamTarget::Channel(channel) => channel.no(),
-            StreamTarget::All => ChannelNo::ALL,
+            StreamTarget::Channel(channel) => Selection::One(channel.no()),
+            StreamTarget::Several(set) => Selection::Several(set.clone()),
+            StreamTarget::All => Selection::All,
         }
     }
 
-    /// The public id of the channel; none of all channels.
+    /// The public id of the channel; none of several.
     pub fn id(&self) -> Option<&str> {
         match self {
             StreamTarget::Channel(channel) => Some(&channel.id),
-            StreamTarget::All => None,
+            StreamTarget::Several(_) | StreamTarget::All => None,
         }
     }
 }
@@ -75,7 +78,7 @@ pub(super) struct Opened {
 /// Finds where the stream starts; none while the channel cannot be reached, or when the server stops.
 pub(super) async fn open(streams: &Arc<Streams>, opening: Opening, heartbeats_always: bool) -> Option<Opened> {
     let core = ShardCore::here(streams);
-    let channel = core.channel(opening.target.no()).await?;
+    let channel = core.channel(&opening.target.selection()).await?;
     if streams.is_stopping() {
         return None;
     }
@@ -141,7 +144,7 @@ impl Start {
             None => Start { cursor: head, resumed: false, gap: None },
             Some(cursor) if cursor <= head => Start { cursor, resumed: true, gap: None },
             Some(requested) => {
-                let oldest = view.oldest(opening.target.no());
+                let oldest = view.oldest(&opening.target.selection());
                 let gap = Gap { requested, oldest, reason: GapReason::Ahead };
                 Start { cursor: head, resumed: true, gap: Some(gap) }
             }

@@ -10,7 +10,7 @@ use actix::Recipient;
 
 use crate::compute::Tenant;
 use crate::model::access::Principal;
-use crate::model::event::ChannelNo;
+use crate::model::selection::Selection;
 use crate::streams::slots::Slot;
 use crate::streams::{Socket, Streams, View};
 
@@ -160,12 +160,12 @@ impl SessionHandle {
         self.wake();
     }
 
-    /// Ends the session if its token was revoked or its channel deleted.
-    pub(super) fn check(&self, view: &View, no: ChannelNo) {
+    /// Ends the session if its token was revoked, or all that it reads was deleted.
+    pub(super) fn check(&self, view: &View, selection: &Selection) {
         // read first: a revocation that comes in between is then looked up again
         let revocations = view.revocations();
         self.check_principal(view, revocations);
-        if !view.has_channel(no) {
+        if !view.has_any(selection) {
             self.end(SessionEnd::Deleted);
         }
     }

@@ -22,7 +22,9 @@ use crate::disk::Point;
 use crate::feed::frame::Frame;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
+use crate::model::selection::Selection;
 use crate::streams::registry::{JoinChannel, LeaveChannel};
+use crate::streams::selections::Selections;
 use crate::streams::{LocalChannel, SessionEnd, SessionHandle, Streams};
 use crate::supervision::ActorHandle;
 
@@ -84,6 +86,7 @@ thread_local! {
 pub(super) struct ShardCore {
     streams: Arc<Streams>,
     channels: RefCell<HashMap<ChannelNo, Rc<LocalChannel>>>,
+    selections: RefCell<Selections>,
     shard: OnceCell<ActorHandle<Shard>>,
 }
 
@@ -92,8 +95,12 @@ impl ShardCore {
     pub fn here(streams: &Arc<Streams>) -> Rc<ShardCore> {
         let known = HERE.with_borrow(|here| here.clone().filter(|core| Arc::ptr_eq(&core.streams, streams)));
         known.unwrap_or_else(|| {
-            let core =
-                Rc::new(ShardCore { streams: streams.clone(), channels: RefCell::default(), shard: OnceCell::new() });
+            let core = Rc::new(ShardCore {
+                streams: streams.clone(),
+                channels: RefCell::default(),
+                selections: RefCell::default(),
+                shard: OnceCell::new(),
+            });
             core.shard();
             HERE.set(Some(core.clone()));
             core
@@ -112,10 +119,18 @@ impl ShardCore {
     }
 
     /// The local channel, filled and kept up to date from now on; none while the channel's actor cannot be reached.
-    pub async fn channel(self: &Rc<Self>, no: ChannelNo) -> Option<Rc<LocalChannel>> {
+    pub async fn channel(self: &Rc<Self>, selection: &Selection) -> Option<Rc<LocalChannel>> {
+        let Selection::Several(set) = selection else { return self.joined(selection).await };
+        let all = self.joined(&Selection::All).await?;
+        Some(self.selections.borrow_mut().open(set, &all, &self.streams))
+    }
+
+    /// The local channel of one channel, or of all.
+    async fn joined(self: &Rc<Self>, selection: &Selection) -> Option<Rc<LocalChannel>> {
+        let no = selection.no();
         let existing = self.find(no);
         let channel = existing.unwrap_or_else(|| {
-            let channel = Rc::new(LocalChannel::new(no, self.streams.clone()));
+            let channel = Rc::new(LocalChannel::new(selection.clone(), self.streams.clone()));
             self.channels.borrow_mut().insert(no, channel.clone());
             channel
         });
@@ -129,8 +144,16 @@ impl ShardCore {
         self.channels.borrow().get(&no).cloned()
     }
 
+    /// The local channels that are joined: of one channel each, and of all.
     fn all(&self) -> Vec<Rc<LocalChannel>> {
         self.channels.borrow().values().cloned().collect()
+    }
+
+    /// All that have sessions: those, and those of several channels.
+    fn all_read(&self) -> Vec<Rc<LocalChannel>> {
+        let mut all = self.all();
+        all.extend(self.selections.borrow().all().cloned());
+        all
     }
 
     /// Joins the channel; the local channel starts from what the channel's replay buffer holds.
@@ -138,9 +161,12 @@ impl ShardCore {
         // an actor may end between being found and being asked, so the registry gets a second chance to start one
         for _ in 0..2 {
             let shard = self.shard().addr().recipient();
-            match self.streams.registry.send_again(JoinChannel { no: channel.no, shard }).await {
+            match self.streams.registry.send_again(JoinChannel { no: channel.selection.no(), shard }).await {
                 Ok(Some(snapshot)) => {
                     channel.fill(snapshot);
+                    if channel.selection == Selection::All {
+                        self.selections.borrow().refill(channel);
+                    }
                     return true;
                 }
                 Ok(None) => {}
@@ -152,7 +178,7 @@ impl ShardCore {
     }
 
     fn each_session(&self, mut visit: impl FnMut(&SessionHandle)) {
-        for channel in self.all() {
+        for channel in self.all_read() {
             channel.each_session(&mut visit);
         }
     }
@@ -163,6 +189,7 @@ impl ShardCore {
             true => Duration::ZERO,
             false => self.streams.limits.channel_idle,
         };
+        self.selections.borrow_mut().leave_idle(idle_after);
         self.channels.borrow_mut().retain(|no, channel| {
             // somebody else who holds it is about to add a session
             let keep = Rc::strong_count(channel) > 1 || !channel.is_idle_for(idle_after);
@@ -177,7 +204,7 @@ impl ShardCore {
 #[cfg(test)]
 impl ShardCore {
     pub fn channels_here(&self) -> usize {
-        self.channels.borrow().len()
+        self.all_read().len()
     }
 
     /// Forgets a channel as if it had been idle for long, without leaving it.
@@ -201,15 +228,27 @@ impl Shard {
         }
         let (now, now_ms) = (Instant::now(), clock::now_ms());
         let revocations = streams.handles.view.revocations();
-        for channel in self.core.all() {
+        for channel in self.core.all_read() {
             channel.each_session(&mut |session: &SessionHandle| session.tick(streams, now, now_ms, revocations));
-            if !streams.handles.view.has_channel(channel.no) {
+            if !streams.handles.view.has_any(&channel.selection) {
                 // the message of the deletion may have been lost with a shard that died
                 channel.each_session(&mut |session: &SessionHandle| session.end(SessionEnd::Deleted));
             }
             channel.free_memory();
         }
         self.core.leave_idle_channels(&ctx.address());
+    }
+
+    /// Wakes the sessions of a channel after so long; none when that is planned already.
+    fn wake_after(channel: Rc<LocalChannel>, wait: Option<Duration>, ctx: &mut Context<Self>) {
+        match wait {
+            None => {}
+            // less than the clock of timers can tell
+            Some(wait) if wait < Duration::from_millis(1) => channel.wake(),
+            Some(wait) => {
+                ctx.run_later(wait, move |_, _| channel.wake());
+            }
+        }
     }
 }
 
@@ -220,7 +259,7 @@ impl Actor for Shard {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_interval(TICK, |shard, ctx| shard.tick(ctx));
         // there are none but when a shard before this one died
-        for channel in self.core.all() {
+        for channel in self.core.all_read() {
             // the timer of a round that was planned has died with that shard
             channel.wake();
         }
@@ -236,14 +275,20 @@ impl Handler<Arrived> for Shard {
             return;
         }
         let Some(channel) = self.core.find(msg.no) else { return };
-        match channel.arrived(&msg.frames, msg.previous) {
-            None => {}
-            // less than the clock of timers can tell
-            Some(wait) if wait < Duration::from_millis(1) => channel.wake(),
-            Some(wait) => {
-                ctx.run_later(wait, move |_, _| channel.wake());
+        let has_missed = channel.has_missed(msg.previous);
+        let wait = channel.arrived(&msg.frames, msg.previous);
+        if channel.selection == Selection::All {
+            let selections = self.core.selections.borrow();
+            if has_missed {
+                selections.refill(&channel);
+            } else {
+                for concerned in selections.hand_over(&msg.frames) {
+                    let wait = concerned.take_batch();
+                    Shard::wake_after(concerned, wait, ctx);
+                }
             }
         }
+        Shard::wake_after(channel, wait, ctx);
     }
 }
 
@@ -268,7 +313,7 @@ impl Handler<RejoinAll> for Shard {
 
     fn handle(&mut self, _: RejoinAll, ctx: &mut Self::Context) {
         for channel in self.core.all() {
-            ctx.notify(Rejoin { no: channel.no });
+            ctx.notify(Rejoin { no: channel.selection.no() });
         }
     }
 }
@@ -283,6 +328,13 @@ impl Handler<CloseChannel> for Shard {
         if let Some(all) = self.core.find(ChannelNo::ALL) {
             all.channel_deleted();
         }
+        let view = &self.core.streams.handles.view;
+        for channel in self.core.selections.borrow().with(msg.no) {
+            channel.channel_deleted();
+            if !view.has_any(&channel.selection) {
+                channel.each_session(&mut |session: &SessionHandle| session.end(SessionEnd::Deleted));
+            }
+        }
     }
 }
 
@@ -290,8 +342,9 @@ impl Handler<Settle> for Shard {
     type Result = ();
 
     fn handle(&mut self, msg: Settle, _: &mut Self::Context) {
-        // an event of a channel is read in the local channel of all channels, too
+        // an event of a channel is read in the local channels of several channels, too
         [msg.no, ChannelNo::ALL].iter().filter_map(|no| self.core.find(*no)).for_each(|channel| channel.settle());
+        self.core.selections.borrow().with(msg.no).for_each(|channel| channel.settle());
     }
 }
 

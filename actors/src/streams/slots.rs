@@ -38,15 +38,17 @@ impl Slots {
         Arc::new(Slots { limits, counts: Mutex::default() })
     }
 
-    /// A slot for a stream of the channel under the token.
+    /// A slot for a stream of the channel under the token; of several channels it counts in none of them.
     ///
     /// # Errors
     /// Which limit would be passed.
-    pub fn take(self: &Arc<Self>, channel: ChannelNo, token: &Arc<str>) -> Result<Slot, StreamRefusal> {
+    pub fn take(self: &Arc<Self>, channel: Option<ChannelNo>, token: &Arc<str>) -> Result<Slot, StreamRefusal> {
         let mut counts = self.counts.lock();
         counts.room(&self.limits, channel, token)?;
         counts.total += 1;
-        *counts.channels.entry(channel).or_default() += 1;
+        if let Some(no) = channel {
+            *counts.channels.entry(no).or_default() += 1;
+        }
         *counts.tokens.entry(token.clone()).or_default() += 1;
         Ok(Slot { slots: self.clone(), channel, token: token.clone() })
     }
@@ -55,18 +57,19 @@ impl Slots {
     ///
     /// # Errors
     /// Which limit would be passed.
-    pub fn room(&self, channel: ChannelNo, token: &Arc<str>) -> Result<(), StreamRefusal> {
+    pub fn room(&self, channel: Option<ChannelNo>, token: &Arc<str>) -> Result<(), StreamRefusal> {
         self.counts.lock().room(&self.limits, channel, token)
     }
 }
 
 impl Counts {
-    fn room(&self, limits: &SlotLimits, channel: ChannelNo, token: &Arc<str>) -> Result<(), StreamRefusal> {
+    fn room(&self, limits: &SlotLimits, channel: Option<ChannelNo>, token: &Arc<str>) -> Result<(), StreamRefusal> {
         let full = |used: usize, limit: usize| limit > 0 && used >= limit;
         if full(self.total, limits.total) {
             return Err(StreamRefusal::Total);
         }
-        if full(self.channels.get(&channel).copied().unwrap_or(0), limits.per_channel) {
+        let in_channel = channel.and_then(|no| self.channels.get(&no).copied());
+        if full(in_channel.unwrap_or(0), limits.per_channel) {
             return Err(StreamRefusal::Channel);
         }
         if full(self.tokens.get(token).copied().unwrap_or(0), limits.per_token) {
@@ -80,7 +83,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct Slot {
     slots: Arc<Slots>,
-    channel: ChannelNo,
+    channel: Option<ChannelNo>,
     token: Arc<str>,
 }
 
@@ -89,10 +92,12 @@ impl Drop for Slot {
         let mut counts = self.slots.counts.lock();
         counts.total -= 1;
         let counts = &mut *counts;
-        if let Some(used) = counts.channels.get_mut(&self.channel) {
+        if let Some(no) = self.channel
+            && let Some(used) = counts.channels.get_mut(&no)
+        {
             *used -= 1;
             if *used == 0 {
-                counts.channels.remove(&self.channel);
+                counts.channels.remove(&no);
             }
         }
         if let Some(used) = counts.tokens.get_mut(&self.token) {
@@ -112,13 +117,16 @@ mod tests {
     fn a_slot_is_refused_at_the_limit_and_free_again_when_dropped() {
         let slots = Slots::new(SlotLimits { total: 0, per_channel: 2, per_token: 1 });
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let first = slots.take(ChannelNo(1), &a).expect("the first slot");
-        assert_eq!(slots.take(ChannelNo(1), &a).err(), Some(StreamRefusal::Token));
-        let second = slots.take(ChannelNo(1), &b).expect("another token's slot");
-        assert_eq!(slots.take(ChannelNo(1), &"c".into()).err(), Some(StreamRefusal::Channel));
-        assert_eq!(slots.room(ChannelNo(1), &"c".into()), Err(StreamRefusal::Channel));
+        let (one, another) = (Some(ChannelNo(1)), Some(ChannelNo(2)));
+        let first = slots.take(one, &a).expect("the first slot");
+        assert_eq!(slots.take(one, &a).err(), Some(StreamRefusal::Token));
+        let second = slots.take(one, &b).expect("another token's slot");
+        assert_eq!(slots.take(one, &"c".into()).err(), Some(StreamRefusal::Channel));
+        assert_eq!(slots.room(one, &"c".into()), Err(StreamRefusal::Channel));
+        assert_eq!(slots.room(another, &"c".into()), Ok(()));
+        assert!(slots.take(None, &"c".into()).is_ok(), "a stream of several channels counts in none");
         drop((first, second));
-        assert_eq!(slots.room(ChannelNo(1), &a), Ok(()));
-        assert!(slots.take(ChannelNo(1), &a).is_ok());
+        assert_eq!(slots.room(one, &a), Ok(()));
+        assert!(slots.take(one, &a).is_ok());
     }
 }

@@ -14,9 +14,9 @@ use actix::{Actor, Context, Handler, Message, MessageResult};
 use crate::clock;
 use crate::disk::{Faults, Point};
 use crate::model::access::{Principal, TokenHash, secret_text};
-use crate::model::event::ChannelNo;
 use crate::model::filter::FilterSpec;
 use crate::model::id::EventId;
+use crate::model::selection::Selection;
 
 /// Most bytes of filter that one ticket is bound to.
 pub const FILTER_BYTES_MAX: usize = 8 << 10;
@@ -25,8 +25,8 @@ pub const FILTER_BYTES_MAX: usize = 8 << 10;
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub principal: Arc<Principal>,
-    /// [`ChannelNo::ALL`] for all channels.
-    pub channel: ChannelNo,
+    /// What it may read.
+    pub selection: Selection,
     /// None: as the stream's own query says.
     pub filter: Option<FilterSpec>,
     /// None: as the stream's own query says.
@@ -243,7 +243,7 @@ mod tests {
 
     fn grant_of(token: &str) -> Grant {
         let principal = Principal { id: token.into(), reach: Reach::Admin, expires_ms: None };
-        Grant { principal: Arc::new(principal), channel: ChannelNo::ALL, filter: None, cursor: None }
+        Grant { principal: Arc::new(principal), selection: Selection::All, filter: None, cursor: None }
     }
 
     fn ticket(n: u32) -> TokenHash {

@@ -11,6 +11,7 @@ use crate::log::{Direction, Log, PageLimit};
 use crate::model::access::Principal;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
+use crate::model::selection::Selection;
 
 pub(super) use crate::log::LogError;
 
@@ -33,43 +34,55 @@ impl View {
         self.log.head()
     }
 
-    /// The oldest event of the channel that is still there.
-    pub(super) fn oldest(&self, no: ChannelNo) -> Option<EventId> {
-        self.log.oldest(no)
+    /// The oldest event of the selection that is still there.
+    pub(super) fn oldest(&self, selection: &Selection) -> Option<EventId> {
+        self.frames.oldest(selection)
     }
 
-    /// The newest event of the channel (or of all) that retention took; zero while it took none.
-    pub(super) fn expired(&self, no: ChannelNo) -> EventId {
-        self.log.expired(no)
+    /// The newest event of the selection that retention took, if it is newer than `after`.
+    pub(super) fn expired(&self, selection: &Selection, after: EventId) -> Option<EventId> {
+        Some(self.frames.expired(selection, after)).filter(|expired| *expired > after)
     }
 
-    /// The first part of (after, through] in which events of the channel (or of any) may be missing because of damage.
+    /// The first part of (after, through] in which events of the selection may be missing because of damage.
     pub(super) fn damaged_between(
         &self,
-        no: ChannelNo,
+        selection: &Selection,
         after: EventId,
         through: EventId,
     ) -> Option<(EventId, EventId)> {
-        self.log.damaged_between(no, after, through)
+        self.frames.damaged_between(selection, after, through)
     }
 
-    /// A page of a channel, or of all, behind `after`. Events of channels that were deleted are left out. Blocks.
+    /// A page of the selection behind `after`. Events of channels that were deleted are left out. Blocks.
     ///
     /// # Errors
     /// The log cannot be read.
     pub(super) fn page(
         &self,
-        no: ChannelNo,
+        selection: &Selection,
         after: EventId,
         events: usize,
         bytes: usize,
     ) -> Result<FramePage, LogError> {
-        self.frames.page(no, after, PageLimit { events, bytes }, Direction::Forward)
+        self.frames.page(selection, after, PageLimit { events, bytes }, Direction::Forward)
     }
 
     /// Whether the channel has not been deleted.
     pub(super) fn has_channel(&self, no: ChannelNo) -> bool {
-        no == ChannelNo::ALL || self.catalog.channel(no).is_some()
+        self.catalog.channel(no).is_some()
+    }
+
+    /// Whether there is, or may come to be, a channel of the selection.
+    pub(super) fn has_any(&self, selection: &Selection) -> bool {
+        match selection {
+            Selection::One(no) => self.has_channel(*no),
+            Selection::Several(set) => {
+                set.kinds().next().is_some()
+                    || self.catalog.read(|tables| set.listed().any(|no| tables.channel(no).is_some()))
+            }
+            Selection::All => true,
+        }
     }
 
     /// Whether a principal that was let in before would be let in now.

@@ -14,6 +14,7 @@ use actors::model::access::Scope;
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::envelope::Envelope;
 use actors::model::filter::Filter;
+use actors::model::selection::Selection;
 use log::{Log, Metadata, Record};
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ async fn oldest(world: &World, channel: &Channel) -> Vec<Value> {
         limit: 100,
         order: Order::OldestFirst,
     };
-    let page = world.hub.history(&admin(), channel.no(), Envelope::of(channel.kind), query).await.expect("a page");
+    let page = world.hub.history(&admin(), Selection::One(channel.no()), Envelope::of(channel.kind), query).await.expect("a page");
     page.events.iter().map(|event| serde_json::from_slice(event).expect("JSON")).collect()
 }
 

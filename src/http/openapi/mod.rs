@@ -77,6 +77,16 @@ impl Place<'_> {
         json!({ "$ref": format!("#/components/responses/{name}") })
     }
 
+    /// Whether several channels can be read here in one order.
+    pub fn reads_several(&self, method: &str) -> bool {
+        match self.path {
+            "/events" => method == "get",
+            "/events/stream" | "/events/ws" | "/events/stats" | "/events/ticket" => true,
+            "/system/events" | "/api/v1/realtime" | "/api/v1/realtime/stream" => true,
+            _ => false,
+        }
+    }
+
     /// Whether the path says which channel is meant.
     pub fn names_channel(&self) -> bool {
         ["{map}", "{org}", "{source}"].iter().any(|name| self.path.contains(name))

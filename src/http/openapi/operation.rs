@@ -216,7 +216,7 @@ impl Operation {
         let mut all: Vec<Value> = parameters::of_path(place.path);
         let by_query = matches!(self.access, Access::Scope(_) | Access::Stream);
         if by_query && !place.names_channel() {
-            all.push(parameters::channel());
+            all.push(if place.reads_several(method) { parameters::channels() } else { parameters::channel() });
             // whoever names no channel means its own, which may be gone; an admin has to name one
             self.errors.extend([Code::NotFound, Code::InvalidParameter, Code::BadRequest]);
         }

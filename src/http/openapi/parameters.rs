@@ -57,8 +57,19 @@ fn of_path_named(name: &str, path: &str) -> Value {
 /// For addresses that name no channel.
 pub fn channel() -> Value {
     let description = "Which channel: `map:<id or slug>` or `organization:<id>`. Without it, the token's own; the admin has none, \
-                       and reads all channels where more than one can be read.";
+                       and a token of several channels names one.";
     query("channel", description, text())
+}
+
+/// For addresses at which several channels can be read.
+pub fn channels() -> Value {
+    let description = "Which channels, in one order: 1 to 100 of `map:<id or slug>`, `organization:<id>`, and `map:*` or `organization:*` for \
+                       all of a kind, also those that are made later. A comma list; may be repeated. One that may not be read makes it a \
+                       404. Without it, all that the token may read.";
+    let mut channels = query("channel", description, json!({ "type": "array", "items": text() }));
+    channels["style"] = "form".into();
+    channels["explode"] = false.into();
+    channels
 }
 
 /// Names that other APIs and their clients have for the same, behind the name that it has here.

@@ -23,6 +23,7 @@ mod pages;
 mod publish;
 mod query;
 mod realtime;
+mod several;
 mod streams;
 mod tickets;
 mod tls;

@@ -6,5 +6,6 @@ mod model;
 mod opening;
 mod parts;
 mod rig;
+mod several;
 
 pub use rig::*;
