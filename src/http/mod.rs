@@ -5,6 +5,7 @@ mod backup;
 pub mod bodies;
 pub mod compression;
 pub mod credential;
+mod connections;
 mod dead_letters;
 mod events;
 mod family;
@@ -126,6 +127,8 @@ pub fn table() -> Table {
     table.at("/api/v1/tokens/current").get(tokens::current, about::tokens::current);
     table.at("/api/v1/tokens/{id}").delete(tokens::revoke, about::tokens::revoke);
     table.at("/api/v1/login").post(login::exchange, about::tokens::login);
+    table.at("/api/v1/connections").get(connections::list, about::streams::connections);
+    table.at("/api/v1/connections/{id}").delete(connections::end, about::streams::end_connection);
     table.at("/api/event-types").get(events::event_types, about::events::event_types);
     table.at("/api/v1/backup").post(backup::take, about::operations::backup);
     table.at("/health/live").any_query().get(ops::live, about::operations::live);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use actix_web::http::Method;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN, USER_AGENT};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use actors::feed::frame::{Carrier, Encoding};
@@ -13,6 +13,7 @@ use actors::model::catalogue;
 use actors::model::filter::{Filter, FilterSpec, optional_names};
 use actors::model::id::{EventId, MalformedId};
 use actors::model::selection::Selection;
+use actors::streams::connections::{ClientInfo, USER_AGENT_BYTES_MAX};
 use actors::streams::session::{Opening, StreamTarget};
 use actors::streams::tickets::Grant;
 use actors::streams::{Socket, websocket};
@@ -118,14 +119,23 @@ async fn admit(request: &HttpRequest, wanted: Wanted) -> Result<Opening, Problem
             return Err(Problem::no_slot(refusal, family, &context.settings.limits));
         }
     };
-    let socket = socket(request);
-    Ok(Opening { target, principal: visitor.principal, filter, unknown_events, cursor, encoding, slot, socket })
+    let (client, socket) = (client(request), socket(request));
+    let principal = visitor.principal;
+    Ok(Opening { target, principal, filter, unknown_events, cursor, encoding, slot, client, socket })
 }
 
 /// The connection's, or the part of it that a stream of HTTP/2 has.
 fn socket(request: &HttpRequest) -> Option<Socket> {
     let of_stream = || request.extensions().get::<Socket>().cloned();
     request.conn_data::<Socket>().cloned().or_else(of_stream)
+}
+
+/// What the list of connections says of the client.
+fn client(request: &HttpRequest) -> ClientInfo {
+    let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let short = |text: &str| text.chars().take(USER_AGENT_BYTES_MAX).collect::<String>().into_boxed_str();
+    let address = guard::context(request).proxies.client(request);
+    ClientInfo { address, user_agent: agent.map(short) }
 }
 
 /// The header wins over the query, because a browser that reconnects repeats the query it began with. Polyfills that

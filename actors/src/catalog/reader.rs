@@ -79,6 +79,14 @@ impl FrameReader {
         }
     }
 
+    /// About how many events of the selection are in (after, through], told by what segments hold and without reading them.
+    pub fn count_between(&self, selection: &Selection, after: EventId, through: EventId) -> u64 {
+        match selection {
+            Selection::Several(set) => self.log.count_some(&self.some(set), after, through),
+            Selection::One(_) | Selection::All => self.log.count_of(selection.no(), after, through),
+        }
+    }
+
     /// A page of the selection, strictly beyond the cursor. Events of channels that were deleted are left out. A page of
     /// several channels may end before its limit with `more`. Blocks.
     ///

@@ -45,6 +45,7 @@ use crate::model::access::Principal;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft, PublishedBy};
 use crate::model::selection::{Selection, Selector};
+use crate::streams::connections::{Connection, ConnectionId, Scope};
 use crate::streams::session::Opening;
 use crate::streams::slots::{Slot, StreamRefusal};
 use crate::streams::tickets::{Grant, MintRefusal, Spent};
@@ -171,6 +172,25 @@ impl Hub {
         opening: Opening,
     ) -> Result<HttpResponse, UpgradeError> {
         websocket::upgrade(&self.rooms.streams, request, payload, opening).await
+    }
+
+    /// The oldest open streams behind a cursor, at most so many, and whether there are more. `of`: those that lie wholly in
+    /// this channel; none: all.
+    ///
+    /// # Errors
+    /// What waits for them could not be counted.
+    pub async fn connections(
+        &self,
+        of: Option<ChannelNo>,
+        after: Option<ConnectionId>,
+        count: usize,
+    ) -> Result<(Vec<Connection>, bool), ReadError> {
+        self.rooms.streams.connections(Scope(of), after, count).await
+    }
+
+    /// Ends a stream that lies wholly in this channel, or any. False when there is none.
+    pub async fn end_connection(&self, id: ConnectionId, of: Option<ChannelNo>) -> bool {
+        self.rooms.streams.end_connection(id, Scope(of)).await
     }
 
     // ---- tickets -------------------------------------------------------------------------------------------------

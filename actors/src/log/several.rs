@@ -165,4 +165,45 @@ impl Log {
         let within = ranges.iter().filter(concerns).map(|range| (range.after.max(after), range.through.min(through)));
         within.filter(|(after, through)| after < through).min()
     }
+
+    /// About how many events of a channel, or of all, are in (after, through]: of a segment that lies in it by a part, that part.
+    pub fn count_of(&self, no: ChannelNo, after: EventId, through: EventId) -> u64 {
+        let Snapshot { sealed, rolled, active, .. } = self.snapshot();
+        let sealed = sealed.iter().filter_map(|sealed| sealed.span(no));
+        let unsealed = rolled.iter().chain([&active]).filter_map(|part| part.span(no));
+        sealed.chain(unsealed).map(|span| part_of(span, after, through)).sum()
+    }
+
+    /// As [`Log::count_of`], of several channels.
+    pub fn count_some(&self, channels: &SomeChannels, after: EventId, through: EventId) -> u64 {
+        let Snapshot { sealed, rolled, active, .. } = self.snapshot();
+        let within = |span: &Span| span.last > after && span.first <= through;
+        let count_in = |numbers: Vec<u32>, span: &dyn Fn(ChannelNo) -> Option<Span>| -> u64 {
+            let wanted = numbers.into_iter().map(ChannelNo).filter(|no| channels.has(*no));
+            wanted.filter_map(span).map(|span| part_of(span, after, through)).sum()
+        };
+        let mut count = 0;
+        for sealed in sealed.iter().filter(|sealed| sealed.span(ChannelNo::ALL).is_some_and(|span| within(&span))) {
+            let numbers = sealed.manifest.channels.iter().map(|span| span.channel).collect();
+            count += count_in(numbers, &|no| sealed.span(no));
+        }
+        for part in rolled.iter().chain([&active]) {
+            count += count_in(part.channels(), &|no| part.span(no));
+        }
+        count
+    }
+}
+
+/// The part of a span's events that are in (after, through], as if they were spread evenly over its time.
+fn part_of(span: Span, after: EventId, through: EventId) -> u64 {
+    if span.last <= after || span.first > through {
+        return 0;
+    }
+    if span.first > after && span.last <= through {
+        return span.events;
+    }
+    let (from, to) = (span.first.max(after).time_ms(), span.last.min(through).time_ms());
+    let (whole, part) = (span.last.time_ms() - span.first.time_ms(), to.saturating_sub(from));
+    let events = u128::from(span.events) * u128::from(part + 1) / u128::from(whole + 1);
+    (events as u64).clamp(1, span.events)
 }

@@ -65,7 +65,9 @@ impl<S: Stream<Item = Result<Bytes, Error>>> Stream for Body<S> {
             this.session.parked(cx.waker());
             return Poll::Pending;
         }
-        match this.reader.poll(cx, this.session.lost_position.replace(false)) {
+        let read = this.reader.poll(cx, this.session.lost_position.replace(false));
+        this.session.read_to(this.reader.cursor());
+        match read {
             Poll::Ready(Read::Chunk(bytes, events)) => {
                 this.session.wrote();
                 this.channel.streams().handles.metrics.delivered.inc_by(u64::from(events));

@@ -307,6 +307,16 @@ impl LocalChannel {
         self.ring.borrow().head()
     }
 
+    /// How many events of the ring a reader has before it that has read up to `cursor`; and, while the ring does not reach
+    /// back that far, from where to where the rest is in the log.
+    pub(super) fn behind(&self, cursor: EventId) -> (u64, Option<(EventId, EventId)>) {
+        let ring = self.ring.borrow();
+        match ring.position_after(cursor) {
+            Some(position) => (ring.end() - position, None),
+            None => (ring.len() as u64, Some((cursor, ring.floor()))),
+        }
+    }
+
     pub(super) fn position_after(&self, cursor: EventId) -> Option<u64> {
         self.ring.borrow().position_after(cursor)
     }

@@ -10,12 +10,13 @@
 //!   thread by a cursor (`reader`), is woken at most once per batch, and takes everything up to the head in one write.
 //! - [`channel`], [`shard`], [`registry`]: the actors between the feed and the sessions; [`ring`]: the newest frames;
 //!   `selections`: streams over several channels
-//! - [`slots`], [`tickets`]: who may open a stream; [`limits`]: the bounds
+//! - [`slots`], [`tickets`]: who may open a stream; [`connections`]: who has; [`limits`]: the bounds
 //!
 //! This folder is the only place that knows `actix-web-actors`, so that another transport can replace it here.
 
 mod body;
 pub mod channel;
+pub mod connections;
 pub mod inspector;
 pub mod limits;
 mod local_channel;
@@ -41,12 +42,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_rt::ArbiterHandle;
+use parking_lot::Mutex;
 
 pub use self::local_channel::LocalChannel;
 pub use self::session_handle::{SessionEnd, SessionHandle};
 pub use self::socket::Socket;
 pub use self::view::View;
 
+use self::connections::ConnectionId;
 use self::limits::StreamLimits;
 use self::registry::Registry;
 use self::shard::{CloseAll, CloseChannel, Settle};
@@ -54,6 +57,7 @@ use self::shards::Shards;
 use self::slots::{Slot, Slots, StreamRefusal};
 use self::tickets::{Grant, Look, Mint, MintRefusal, Restore, Spend, Spent, Tickets};
 use crate::budget::Budget;
+use crate::clock;
 use crate::compute::Compute;
 use crate::disk::Faults;
 use crate::feed::Feed;
@@ -61,6 +65,7 @@ use crate::feed::trace::DeliveryTrace;
 use crate::metrics::Metrics;
 use crate::model::access::{Principal, TokenHash};
 use crate::model::event::ChannelNo;
+use crate::model::id::{EventId, IdSource};
 use crate::model::selection::Selection;
 use crate::supervision::ActorHandle;
 
@@ -84,6 +89,8 @@ pub struct Streams {
     registry: ActorHandle<Registry>,
     tickets: ActorHandle<Tickets>,
     slots: Arc<Slots>,
+    /// Of connections.
+    ids: Mutex<IdSource>,
     shards: Arc<Shards>,
     /// All sessions were told to end: no stream is opened any more.
     stopping: AtomicBool,
@@ -105,7 +112,8 @@ impl Streams {
             ActorHandle::start(arbiter, "tickets", &handles.faults, move |_| Tickets::new(ttl, at_most, faults.clone()))
         };
         let slots = Slots::new(limits.slots);
-        Arc::new(Streams { handles, limits, registry, tickets, slots, shards, stopping: AtomicBool::new(false) })
+        let ids = Mutex::new(IdSource::after(EventId::ZERO));
+        Arc::new(Streams { handles, limits, registry, tickets, slots, ids, shards, stopping: AtomicBool::new(false) })
     }
 
     /// A place among the open streams, to be taken before the first header is written.
@@ -133,6 +141,11 @@ impl Streams {
     pub async fn close_all(&self) {
         self.stopping.store(true, Ordering::Release);
         self.shards.ask(CloseAll).await;
+    }
+
+    /// An id for a connection that is being opened, greater than those before it.
+    fn fresh_id(&self) -> ConnectionId {
+        ConnectionId::new(self.ids.lock().next(clock::now_ms().max(0) as u64, u128::from_le_bytes(clock::random())))
     }
 
     fn is_stopping(&self) -> bool {

@@ -71,6 +71,11 @@ impl Reader {
         Reader { channel, tenant, filter, encoding, cursor, told: cursor, position, reading, is_slow }
     }
 
+    /// The last event that was read, whether it passed the filter or not.
+    pub fn cursor(&self) -> EventId {
+        self.cursor
+    }
+
     /// `lost_position`: the ring was replaced, so the position in it means nothing.
     pub fn poll(&mut self, cx: &mut Context<'_>, lost_position: bool) -> Poll<Read> {
         if lost_position {

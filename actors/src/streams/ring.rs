@@ -149,6 +149,10 @@ impl Ring {
         self.entries.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The position of the first frame after `cursor`; none when the ring does not reach back that far.
     pub fn position_after(&self, cursor: EventId) -> Option<u64> {
         if cursor < self.floor {

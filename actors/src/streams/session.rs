@@ -15,6 +15,7 @@ use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::model::selection::{ChannelSet, Selection};
 use crate::model::timestamp;
+use crate::streams::connections::ClientInfo;
 use crate::streams::shard::ShardCore;
 use crate::streams::slots::Slot;
 use crate::streams::{LocalChannel, SessionHandle, Socket, Streams};
@@ -60,6 +61,7 @@ pub struct Opening {
     pub encoding: Encoding,
     /// Taken from the limits; given back when the session ends.
     pub slot: Slot,
+    pub client: ClientInfo,
     /// The client's socket, to see whether a reader that seems stalled takes bytes after all.
     pub socket: Option<Socket>,
 }
@@ -87,15 +89,9 @@ pub(super) async fn open(streams: &Arc<Streams>, opening: Opening, heartbeats_al
         Carrier::WebSocket => connected_of_websocket(streams, &opening, start.resumed),
         Carrier::Sse | Carrier::SseNamed | Carrier::Json => connected_of_sse(&opening, start.resumed),
     };
-    let session = SessionHandle::new(opening.principal, opening.slot, opening.socket, heartbeats_always);
-    Some(Opened {
-        channel,
-        session: Rc::new(session),
-        start,
-        connected: Value::Object(connected).to_string(),
-        filter: opening.filter,
-        encoding: opening.encoding,
-    })
+    let (filter, encoding) = (opening.filter.clone(), opening.encoding);
+    let session = Rc::new(SessionHandle::new(streams.fresh_id(), opening, start.cursor, heartbeats_always));
+    Some(Opened { channel, session, start, connected: Value::Object(connected).to_string(), filter, encoding })
 }
 
 /// What the opening frame of an SSE stream says: what is read, the server's time, and how the request was understood.

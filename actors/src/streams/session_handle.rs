@@ -9,9 +9,14 @@ use std::time::Instant;
 use actix::Recipient;
 
 use crate::compute::Tenant;
+use crate::feed::frame::Carrier;
 use crate::model::access::Principal;
+use crate::model::filter::Filter;
+use crate::model::id::EventId;
 use crate::model::selection::Selection;
+use crate::streams::connections::{ClientInfo, Connection, ConnectionId};
 use crate::streams::slots::Slot;
+use crate::streams::session::Opening;
 use crate::streams::{Socket, Streams, View};
 
 /// Why a session ends.
@@ -27,6 +32,8 @@ pub enum SessionEnd {
     Stalled,
     /// The log could not be read.
     Failed,
+    /// Somebody who may manage it has ended it.
+    Closed,
 }
 
 /// What a session's actor is asked to do, by the shard or by the session's body.
@@ -39,6 +46,12 @@ pub enum Ask {
 }
 
 pub struct SessionHandle {
+    pub(super) id: ConnectionId,
+    client: ClientInfo,
+    carrier: Carrier,
+    filter: Filter,
+    /// How far it has read.
+    cursor: Cell<EventId>,
     principal: Arc<Principal>,
     slot: RefCell<Option<Slot>>,
     socket: Option<Socket>,
@@ -61,17 +74,18 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
-    pub fn new(
-        principal: Arc<Principal>,
-        slot: Slot,
-        socket: Option<Socket>,
-        heartbeats_always: bool,
-    ) -> SessionHandle {
+    /// The handle of what was opened; the rest of the opening is with the session. `cursor`: where it begins.
+    pub(super) fn new(id: ConnectionId, opening: Opening, cursor: EventId, heartbeats_always: bool) -> SessionHandle {
         let now = Instant::now();
         SessionHandle {
-            principal,
-            slot: RefCell::new(Some(slot)),
-            socket,
+            id,
+            client: opening.client,
+            carrier: opening.encoding.carrier,
+            filter: opening.filter,
+            cursor: Cell::new(cursor),
+            principal: opening.principal,
+            slot: RefCell::new(Some(opening.slot)),
+            socket: opening.socket,
             actor: RefCell::new(None),
             waker: RefCell::new(None),
             actor_may_write: Cell::new(true),
@@ -89,6 +103,28 @@ impl SessionHandle {
     /// Whose share of the processor its filter uses.
     pub fn tenant(&self) -> Tenant {
         Tenant::of(&self.principal)
+    }
+
+    pub(super) fn cursor(&self) -> EventId {
+        self.cursor.get()
+    }
+
+    /// It has read up to here.
+    pub(super) fn read_to(&self, cursor: EventId) {
+        self.cursor.set(cursor);
+    }
+
+    /// The session as a list shows it.
+    pub(super) fn connection(&self, selection: Selection, behind_events: u64) -> Connection {
+        Connection {
+            id: self.id,
+            carrier: self.carrier,
+            selection,
+            filter: self.filter.spec().clone(),
+            client: self.client.clone(),
+            principal: self.principal.id.clone(),
+            behind_events,
+        }
     }
 
     /// The session's actor runs, and can be asked for something from now on.

@@ -220,6 +220,11 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// The local channels of this thread that have sessions.
+    pub(super) fn all_read(&self) -> Vec<Rc<LocalChannel>> {
+        self.core.all_read()
+    }
+
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let streams = &self.core.streams;
         if streams.is_stopping() {

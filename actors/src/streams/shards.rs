@@ -35,14 +35,16 @@ impl Shards {
         self.running.read().iter().for_each(|shard| shard.do_send(message.clone()));
     }
 
-    /// Tells every shard, and waits until each has done it, but no longer than [`ANSWERS_WITHIN`].
-    pub(super) async fn ask<M>(&self, message: M)
+    /// Asks every shard, and waits until each has answered, but no longer than [`ANSWERS_WITHIN`]. Returns the answers.
+    pub(super) async fn ask<M>(&self, message: M) -> Vec<M::Result>
     where
         Shard: Handler<M>,
-        M: Message<Result = ()> + Clone + Send + 'static,
+        M: Message + Clone + Send + 'static,
+        M::Result: Send,
     {
-        let asked: Vec<_> = self.running.read().iter().map(|shard| shard.send(message.clone())).collect();
+        let within = |asked| actix_rt::time::timeout(ANSWERS_WITHIN, asked);
+        let asked: Vec<_> = self.running.read().iter().map(|shard| within(shard.send(message.clone()))).collect();
         // a shard that died over it answers nothing; the next one finds out by itself
-        let _ = actix_rt::time::timeout(ANSWERS_WITHIN, join_all(asked)).await;
+        join_all(asked).await.into_iter().flatten().flatten().collect()
     }
 }

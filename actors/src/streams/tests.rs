@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use super::connections::ClientInfo;
 use super::limits::{RingLimits, SlotLimits};
 use super::session::{Opening, StreamTarget};
 use super::shard::ShardCore;
@@ -127,6 +128,7 @@ impl World {
             unknown_events: Vec::new(),
             cursor: None,
             encoding: Encoding { envelope: Envelope::Map, carrier: Carrier::Sse },
+            client: ClientInfo::default(),
             socket: None,
         };
         Some(Box::pin(sse::stream(&self.streams, opening).await?))

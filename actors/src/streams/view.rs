@@ -22,7 +22,7 @@ pub struct View {
     frames: FrameReader,
 }
 
-pub(super) use crate::catalog::reader::FramePage;
+pub(super) use crate::catalog::reader::{FramePage, ReadError};
 
 impl View {
     pub fn new(log: Arc<Log>, catalog: Arc<Catalog>) -> View {
@@ -66,6 +66,11 @@ impl View {
         bytes: usize,
     ) -> Result<FramePage, LogError> {
         self.frames.page(selection, after, PageLimit { events, bytes }, Direction::Forward)
+    }
+
+    /// About how many events of the selection are in (after, through].
+    pub(super) fn count_between(&self, selection: &Selection, after: EventId, through: EventId) -> u64 {
+        self.frames.count_between(selection, after, through)
     }
 
     /// Whether the channel has not been deleted.

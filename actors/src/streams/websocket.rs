@@ -174,6 +174,9 @@ impl Handler<Ask> for WebSocketSession {
             }
             Ask::End(SessionEnd::Revoked) => close(ctx, CloseCode::Other(4401), "the token was revoked or has expired"),
             Ask::End(SessionEnd::Deleted) => close(ctx, CloseCode::Away, "the channel was deleted"),
+            Ask::End(SessionEnd::Closed) => {
+                close(ctx, CloseCode::Other(4409), "somebody who manages the channel has ended this connection");
+            }
             Ask::End(SessionEnd::Stalled) => {
                 close(ctx, CloseCode::Other(4408), "the reader took nothing for too long; resume by the last id");
             }

@@ -154,7 +154,7 @@ fn add_stream(parts: &mut Parts, name: &str, address: &str, envelope: Envelope, 
     let description = match by_websocket {
         true => {
             "RFC 6455, one message per text frame; the client only listens. Close codes: 1001 the server stops or the channel was \
-                 deleted, 1008 the client sent data, 4401 the token was revoked or has expired, 4408 the reader took nothing for too long."
+                 deleted, 1008 the client sent data, 4401 the token was revoked or has expired, 4408 the reader took nothing for too long, 4409 somebody who manages the channel has ended it."
         }
         false => {
             "WHATWG HTML 9.2. A message is the `data:` of a frame; `id:` is the id of the event, and `event:` its type where the stream \
@@ -177,7 +177,9 @@ fn add_stream(parts: &mut Parts, name: &str, address: &str, envelope: Envelope, 
         channel["parameters"] = named.into();
     }
     if by_websocket {
-        let query = parameters::filter().into_iter().chain(parameters::resume()).filter(|one| one["in"] == "query");
+        let several = matches!(name, "feed" | "realtime").then(parameters::channels);
+        let query = several.into_iter().chain(parameters::filter()).chain(parameters::resume());
+        let query = query.filter(|one| one["in"] == "query");
         let query: Map<String, Value> = query
             .filter_map(|one| {
                 let mut schema = one["schema"].clone();

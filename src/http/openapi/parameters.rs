@@ -40,6 +40,9 @@ fn of_path_named(name: &str, path: &str) -> Value {
         "id" if path.starts_with("/api/v1/tokens") => {
             ("The id of a token.", text(), json!("tok_01J00000000000000000000000"))
         }
+        "id" if path.starts_with("/api/v1/connections") => {
+            ("The id of an open stream.", text(), json!("con_01J00000000000000000000000"))
+        }
         "id" if path.starts_with("/api/v1/events") => {
             ("The id of an event.", text(), json!("evt_01J00000000000000000000000"))
         }

@@ -6,6 +6,7 @@ mod audit;
 mod bodies;
 mod compression;
 mod conformance;
+mod connections;
 mod credentials;
 mod document;
 mod feed;

@@ -3,11 +3,11 @@
 use actors::model::access::Scope;
 use serde_json::{Value, json};
 
-use super::super::schemas::{count, data, object, text};
+use super::super::schemas::{count, data, list, object, text};
 use super::super::{Access, Operation, Place, parameters};
 use crate::http::family::ApiFamily;
 use crate::http::problem::Code;
-use crate::http::{realtime, streams};
+use crate::http::{connections, realtime, streams};
 
 const TAG: &str = "Streams";
 
@@ -84,5 +84,29 @@ pub fn realtime_ticket(place: &Place<'_>) -> Operation {
         .optional_body(place.body_with_alias::<realtime::RealtimeTicketRequest>("path_prefix", "pathPrefix"), asked)
         .answers(201, "The ticket.", form, shown)
         .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit, Code::Unavailable])
+        .stores_nothing()
+}
+
+pub fn connections(place: &Place<'_>) -> Operation {
+    let shown = json!({
+        "id": "con_01JY9WXVB0000000000000C0NN", "kind": "sse", "channel": "map:c3e0f0e6-6c7f-4c0c-9d5e-0d8a1f1b7a11",
+        "filter": { "events": ["map_kill"] }, "since": "2025-06-21T12:35:00.123Z", "client_address": "203.0.113.7",
+        "user_agent": "curl/8.5.0", "behind_events": 0, "token_id": "tok_01JY9WXVB0000000000000T0KN",
+    });
+    let next = json!({ "type": ["string", "null"], "description": "Where the next page begins; null: this was the last one." });
+    let page = object(json!({ "data": list(place.answer::<connections::ConnectionView>()), "nextCursor": next }));
+    let cursor = json!({ "type": "string", "pattern": "^(con_[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25})?$" });
+    Operation::new(TAG, "List open streams", Access::Scope(Scope::Manage))
+        .says("All of them for the admin who names no channel; else those that lie wholly in the channel. The oldest first.")
+        .takes(parameters::page("Streams of a page, at most.", "Go on behind this one: `nextCursor` of the page before.", cursor))
+        .answers(200, "The open streams.", page, json!({ "data": [shown], "nextCursor": null }))
+        .fails(&[Code::Forbidden, Code::NotFound, Code::InvalidCursor])
+}
+
+pub fn end_connection(_: &Place<'_>) -> Operation {
+    Operation::new(TAG, "End an open stream", Access::Scope(Scope::Manage))
+        .says("A WebSocket is closed with 4409. It is no ban: the client may come back; who is to stay away loses its token.")
+        .answers_nothing(204, "It ends.")
+        .fails(&[Code::Forbidden, Code::NotFound])
         .stores_nothing()
 }
