@@ -77,6 +77,16 @@ pub struct OnWebhook {
     pub principal: Arc<Principal>,
 }
 
+impl OnWebhook {
+    /// Whether the caller may read the channel, too, which takes another scope: for what shows its events.
+    ///
+    /// # Errors
+    /// The scope is missing.
+    pub fn reads(&self) -> Result<(), Problem> {
+        self.principal.may(&self.channel, Scope::Subscribe).map_err(refused)
+    }
+}
+
 impl FromRequest for Caller {
     type Error = Problem;
     type Future = Ready<Result<Caller, Problem>>;

@@ -102,6 +102,7 @@ fn attempt(family: ApiFamily, attempt: &AttemptRecord) -> Value {
 
 /// `GET .../webhooks/{webhook}/deliveries`
 pub async fn list(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, pairs: Pairs) -> Answer {
+    on.reads()?;
     let (family, id) = (ApiFamily::of(&request), &*on.webhook.id);
     let status = match pairs.get("status") {
         None | Some("") => None,
@@ -127,6 +128,7 @@ pub async fn get(
     path: web::Path<DeliveryPath>,
     request: HttpRequest,
 ) -> Answer {
+    on.reads()?;
     let family = ApiFamily::of(&request);
     let delivery = context.hub.delivery(&on.channel, &on.webhook.id, path.id()?).await?;
     let mut shown = shown(family, &delivery, &on.webhook.id);
@@ -184,7 +186,7 @@ struct Replay {
 
 /// Where a replay begins or ends: an event id, or an ISO-8601 time. Of a time, `below` is just before its first event,
 /// otherwise the last event that it may have.
-fn bound(field: &str, text: &str, below: bool) -> Result<EventId, Problem> {
+pub fn bound(field: &str, text: &str, below: bool) -> Result<EventId, Problem> {
     let Some(ms) = timestamp::from_iso(text) else {
         let expected = "an event id or an ISO-8601 time with offset is expected";
         return text.parse().map_err(|_| Problem::invalid(field, expected));

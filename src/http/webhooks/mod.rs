@@ -2,7 +2,7 @@
 //! shapes only: `asked` reads and `shown` writes them. What became of deliveries is in `deliveries`, and the webhooks that
 //! are kept as one document in `document`.
 
-mod asked;
+pub(super) mod asked;
 pub mod deliveries;
 pub mod document;
 mod shown;

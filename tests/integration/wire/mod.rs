@@ -24,6 +24,7 @@ mod pages;
 mod publish;
 mod query;
 mod realtime;
+mod rehearsal;
 mod several;
 mod streams;
 mod tickets;

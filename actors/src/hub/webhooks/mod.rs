@@ -5,6 +5,7 @@ mod document;
 mod event_outcome;
 mod pending;
 mod preview;
+mod rehearsal;
 mod updates;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
 pub use document::{Entry, InvalidEntry};
 pub use event_outcome::{EventOutcome, EventStatus};
 pub use preview::{Preview, PreviewAsk};
+pub use rehearsal::{EVENTS_MAX as REHEARSED_EVENTS_MAX, Rehearsal, RehearsalAsk, Sample};
 pub(super) use updates::Updates;
 
 use super::Hub;

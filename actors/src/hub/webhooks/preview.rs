@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::model::catalogue;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{Event, EventType, Origin};
-use crate::model::format::{self, ChannelLabel, Family, Subject, Template};
+use crate::model::format::{self, ChannelLabel, Family, Form, Subject, Template};
 use crate::model::id::EventId;
 use crate::model::signature::{Keys, Secret};
 use crate::model::source::raw::{REQUEST_TYPE, RawRequest};
@@ -48,13 +48,21 @@ impl Hub {
     }
 }
 
-fn make(channel: &Channel, ask: PreviewAsk) -> Result<Preview, WebhookError> {
-    let PreviewAsk { format, template, event_type } = ask;
-    if let (Format::Template, Some(text)) = (format, &template) {
+/// The format made ready.
+///
+/// # Errors
+/// The template is missing, or cannot be used.
+pub(super) fn form_of(format: Format, template: Option<&str>) -> Result<Form, WebhookError> {
+    if let (Format::Template, Some(text)) = (format, template) {
         Template::compile(text).map_err(|e| invalid("template", e.to_string()))?;
     }
     let missing = || invalid("template", "is missing: the format template needs one");
-    let form = webhook::form_of(format, template.as_deref()).ok_or_else(missing)?;
+    webhook::form_of(format, template).ok_or_else(missing)
+}
+
+fn make(channel: &Channel, ask: PreviewAsk) -> Result<Preview, WebhookError> {
+    let PreviewAsk { format, template, event_type } = ask;
+    let form = form_of(format, template.as_deref())?;
     let (family, name) = match channel.kind {
         ChannelKind::Map => (Family::Map, "maps"),
         ChannelKind::Organization => (Family::Organization, "organizations"),

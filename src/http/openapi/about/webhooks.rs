@@ -1,6 +1,6 @@
 //! Webhooks of maps, of organizations, and those that are kept as one document. They are one thing in three spellings.
 
-use actors::hub::webhooks::GRACE_MAX_S;
+use actors::hub::webhooks::{GRACE_MAX_S, REHEARSED_EVENTS_MAX};
 use actors::model::access::Scope;
 use actors::model::delivery::{ATTEMPTS_MAX, BATCH_EVENTS_MAX, BATCH_WAIT_MAX_MS, DELAY_MAX_S, RATE_MAX};
 use actors::model::format::Format;
@@ -10,7 +10,7 @@ use super::super::schemas::{count, data, flag, list, object, one_of, text, text_
 use super::super::{Access, Operation, Place, parameters};
 use crate::http::family::ApiFamily;
 use crate::http::problem::Code;
-use crate::http::{names, preview};
+use crate::http::names;
 
 const TAG: &str = "Webhooks";
 const MANAGES: Access = Access::Scope(Scope::Manage);
@@ -348,6 +348,47 @@ pub fn delete_document(_: &Place<'_>) -> Operation {
     Operation::new(TAG, "Remove the feed's webhooks", MANAGES).answers_nothing(204, "They are gone.")
 }
 
+/// What may be asked of a preview: a webhook, and which events it is tried on.
+fn asked_preview(place: &Place<'_>) -> Value {
+    let name = if place.family == ApiFamily::Organizations { "OrganizationWebhookPreview" } else { "MapWebhookPreview" };
+    let webhook = asked(place);
+    place.named(name, |place| {
+        let mut members = object(spelled(
+            place,
+            json!({
+                "event_type?": text_or_null("The type of the sample. Absent: one that the format knows."),
+                "since?": text_or_null("A rehearsal: on events from this time (ISO-8601), or behind this event, on."),
+                "limit?": json!({
+                    "type": ["integer", "null"], "minimum": 1, "maximum": REHEARSED_EVENTS_MAX,
+                    "description": "A rehearsal: how many events are looked at, 1,000 where it is absent. Without `since` the newest ones.",
+                }),
+            }),
+        ));
+        members["additionalProperties"] = true.into();
+        json!({ "allOf": [webhook, members], "description": "A webhook as it would be made, and what it is tried on." })
+    })
+}
+
+/// What came of trying it on events that are there.
+fn rehearsal(place: &Place<'_>) -> Value {
+    place.named("WebhookRehearsal", |_| {
+        let sample = object(json!({
+            "event_id": text("The event."),
+            "before": { "description": "Its own envelope." },
+            "after": { "description": "What would be posted; null where the template fails." },
+            "error": text_or_null("Why the template fails."),
+        }));
+        object(json!({
+            "scanned": count("Events that were looked at."),
+            "complete": flag("Whether there are no more of them."),
+            "would_send": count("Events that pass the filter and would be posted."),
+            "changed": count("Of those, what would be posted as something else than the event's own envelope."),
+            "failed": count("Events that pass the filter and for which the template fails."),
+            "samples": { "type": "array", "items": sample, "maxItems": 20, "description": "Events that pass the filter, the failed ones first." },
+        }))
+    })
+}
+
 pub fn preview(place: &Place<'_>) -> Operation {
     let form = object(spelled(
         place,
@@ -358,9 +399,17 @@ pub fn preview(place: &Place<'_>) -> Operation {
         }),
     ));
     let shown = json!({ "event_type": "map_kill", "headers": { "Content-Type": "application/json" }, "body": "{}" });
-    Operation::new(TAG, "Preview a format", MANAGES)
-        .says("The request that a webhook of this format would send for a sample of the type.")
-        .body(place.body_with_alias::<preview::Asked>("event_type", "eventType"), json!({ "format": "discord" }))
-        .answers(200, "The request.", data(form), json!({ "data": names::object(place.family, shown) }))
+    let says = "The request that such a webhook would send for a sample of the type. With `since` or `limit` it is a rehearsal, which \
+                needs the scope `subscribe`, too: what the webhook would have sent of events that are there. Nothing is sent.";
+    Operation::new(TAG, "Preview a webhook", MANAGES)
+        .says(says)
+        .body(asked_preview(place), json!({ "format": "discord" }))
+        .answers(
+            200,
+            "The request, or what came of the rehearsal.",
+            json!({ "oneOf": [data(form), rehearsal(place)] }),
+            json!({ "data": names::object(place.family, shown) }),
+        )
+        .fails(&[Code::InvalidFilter, Code::ScanLimit])
         .stores_nothing()
 }
