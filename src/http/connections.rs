@@ -112,7 +112,8 @@ pub async fn list(context: web::Data<Context>, caller: Caller, request: HttpRequ
     let of = scope(&request, &caller)?;
     let limit = pairs.page_limit(PAGE_DEFAULT)?;
     let after = pairs.get("after").filter(|text| !text.is_empty()).map(str::parse::<ConnectionId>).transpose();
-    let after = after.map_err(|_| Problem::new(Code::InvalidCursor, "'after' is the id of a connection: nextCursor"))?;
+    let after =
+        after.map_err(|_| Problem::new(Code::InvalidCursor, "'after' is the id of a connection: nextCursor"))?;
     let (found, has_more) = context.hub.connections(of, after, limit).await?;
     let next = found.last().filter(|_| has_more).map(|last| last.id.to_string());
     let is_admin = caller.0.is_admin();

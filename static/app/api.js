@@ -41,8 +41,11 @@ const channelBase = ({ kind, id }) => `${COLLECTIONS[kind]}/${encodeURIComponent
 /** How tokens and streams name a channel. */
 export const channelName = ({ kind, id }) => (kind === "feed" ? kind : `${kind}:${id}`);
 
-/** Every channel that the token may read. */
+/** Every channel that the token may read; with `channels` (their names) those. */
 export const FEED = { kind: "feed", id: "" };
+
+/** How an `EventStream` is told which channel, or which. */
+export const followed = (of) => (of.channels?.length ? { channels: of.channels } : { channel: channelName(of) });
 
 function channel(kind, data) {
   return { kind, id: data.id, slug: data.slug ?? data.id, name: data.name, eventNames: data.event_names, insertedAt: data.inserted_at ?? data.createdAt, webhooksEnabled: data.webhooks_enabled };
@@ -98,7 +101,7 @@ export function event(envelope) {
 
 export async function history(of, { events, filter, session: name, limit, after, order = "desc" } = {}) {
   const path = of.kind === "feed" ? "/events" : `${channelBase(of)}/${of.kind === "source" ? "events/history" : "events"}`;
-  const page = await call("GET", `${path}${query({ order, limit, after, events, filter, session: name })}`);
+  const page = await call("GET", `${path}${query({ order, limit, after, events, filter, session: name, channel: of.channels?.join(",") })}`);
   return { events: page.data.map(event), next: page.next ?? null };
 }
 

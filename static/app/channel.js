@@ -1,6 +1,6 @@
 // One channel: its live events, a form that publishes, and its settings.
 import { html, useEffect, useState } from "./html.js";
-import { FEED, changeChannel, deleteChannel, getChannel, may, publish, toggleWebhooks, typesOf } from "./api.js";
+import { FEED, changeChannel, channelName, channels, deleteChannel, getChannel, may, publish, toggleWebhooks, typesOf } from "./api.js";
 import { dateTime } from "./format.js";
 import { Live } from "./live.js";
 import { go, replace, to } from "./route.js";
@@ -8,6 +8,8 @@ import { server } from "./session.js";
 import { useAction, useResource } from "./store.js";
 import { channelAddress } from "./channels.js";
 import { Badge, Check, Code, Confirm, Empty, Field, Head, Loaded, SelectField, TextField, Trouble, copy, toast, useForm } from "./ui.js";
+
+const CHANNELS_MAX = 100; // that one stream follows
 
 export function Channel({ kind, id, view, query }) {
   const found = useResource(() => getChannel(kind, id), [kind, id]);
@@ -54,10 +56,32 @@ function ChannelLive({ of, query }) {
 /** The events of all channels, in the one order that the log has. */
 export function Feed({ query }) {
   const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "" };
-  const onFilter = ({ events, expression }) => replace(["feed"], { events: events?.join(","), filter: expression });
+  const chosen = query.get("channels")?.split(",").filter(Boolean) ?? [];
+  const at = ({ events, expression }, names) => replace(["feed"], { channels: names.join(","), events: events?.join(","), filter: expression });
+  const below = chosen.length ? "The events of the chosen channels, in the one order that the log has." : "Every event that this token may read, in the one order that the log has.";
   return html`
-    <${Head} title="All channels" crumbs=${[["Channels", to(["channels"])]]} below=${html`<p>Every event of the server, in the one order that its log has.</p>`} />
-    <${Live} channel=${FEED} filter=${filter} onFilter=${onFilter} />`;
+    <${Head} title=${chosen.length ? "Several channels" : "All channels"} crumbs=${[["Channels", to(["channels"])]]} below=${html`<p>${below}</p>`}>
+      <${ChannelPicker} chosen=${chosen} onChoose=${(names) => at(filter, names)} />
+    <//>
+    <${Live} channel=${chosen.length ? { ...FEED, channels: chosen } : FEED} filter=${filter} onFilter=${(next) => at(next, chosen)} />`;
+}
+
+/** Which channels are followed together; none chosen: all. */
+function ChannelPicker({ chosen, onChoose }) {
+  const list = useResource(channels, []);
+  const known = (list.data ?? []).map((of) => [channelName(of), of.name]);
+  const names = new Map([["map:*", "All maps"], ["organization:*", "All organizations"], ...known]);
+  // what the address names and the list does not have can be taken away again
+  for (const name of chosen) if (!names.has(name)) names.set(name, name);
+  const flip = (name, on) => onChoose(on ? [...chosen, name] : chosen.filter((other) => other !== name));
+  return html`<details class="picker">
+    <summary class="button small">Channels${chosen.length > 0 && html`<span class="badge accent">${chosen.length}</span>`}</summary>
+    <div class="picked card" role="group" aria-label="Follow only these channels">
+      ${[...names].map(([name, title]) => html`<label key=${name}><input type="checkbox" checked=${chosen.includes(name)}
+        disabled=${!chosen.includes(name) && chosen.length >= CHANNELS_MAX} onChange=${(event) => flip(name, event.target.checked)} />
+        <span class="clip">${title}</span></label>`)}
+    </div>
+  </details>`;
 }
 
 // ---- publish ---------------------------------------------------------------------------------------------------

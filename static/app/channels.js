@@ -1,9 +1,9 @@
 // All channels: what goes on in each, and how to make one.
 import { html, useEffect, useState } from "./html.js";
-import { channels, createChannel, isAdmin, stats } from "./api.js";
+import { channels, createChannel, isAdmin, may, stats } from "./api.js";
 import { count, plural } from "./format.js";
 import { go, to } from "./route.js";
-import { server } from "./session.js";
+import { hasSeveral, server } from "./session.js";
 import { useAction, useResource } from "./store.js";
 import { Badge, Code, Dialog, Empty, Head, Icon, Loaded, Secret, SelectField, TextField, Trouble, useForm } from "./ui.js";
 
@@ -14,8 +14,8 @@ export const channelAddress = (of, ...more) => to([of.kind, of.kind === "map" ? 
 export function Channels() {
   const list = useResource(channels, []);
   const [creating, setCreating] = useState(false);
-  const create = isAdmin() && html`<a class="button" href=${to(["feed"])}>Events of all</a>
-    <button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New channel</button>`;
+  const create = html`${hasSeveral() && may("subscribe") && html`<a class="button" href=${to(["feed"])}>Events of all</a>`}
+    ${isAdmin() && html`<button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New channel</button>`}`;
   return html`
     <${Head} title="Channels" below=${html`<p>Maps and organizations: what events belong to.</p>`}>${create}<//>
     <${Loaded} of=${list}>${(data) => html`<${ChannelList} channels=${data} />`}<//>
@@ -25,7 +25,7 @@ export function Channels() {
 export function ChannelList({ channels: list }) {
   if (!list.length) {
     return html`<div class="card">
-      <${Empty} icon="channels" title="No channels yet">${isAdmin() ? "Make the first one; its token is what programs publish and listen with." : "The token's channel does not exist any more."}<//></div>`;
+      <${Empty} icon="channels" title="No channels yet">${isAdmin() ? "Make the first one; its token is what programs publish and listen with." : "No channel of this token exists any more."}<//></div>`;
   }
   return html`<ul class="list card">
     ${list.map((of, n) => html`<li key=${`${of.kind}:${of.id}`} class="channel-row">

@@ -4,7 +4,7 @@
 // bring is dropped by its id. While somebody reads, new events are held back and counted.
 import { EventStream } from "../stentor.js";
 import { whileLookedAt } from "./looked-at.js";
-import { channelName, event as read, history } from "./api.js";
+import { event as read, followed, history } from "./api.js";
 import { server, session } from "./session.js";
 
 const PAGE = 50;
@@ -56,7 +56,7 @@ export class LiveFeed {
     this.#stream = new EventStream({
       server,
       token: session.value.token,
-      channel: channelName(this.#channel),
+      ...followed(this.#channel),
       events: filter.events?.length ? filter.events : undefined,
       filter: filter.expression || undefined,
       session: filter.session || undefined,

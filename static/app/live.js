@@ -24,7 +24,7 @@ export function Live({ channel, filter, onFilter, describe, empty }) {
   const [paused, setPaused] = useState(false);
   const [open, setOpen] = useState(() => new Set());
   const [away, setAway] = useState(false);
-  const key = JSON.stringify([channel.kind, channel.id, filter]);
+  const key = JSON.stringify([channel.kind, channel.id, channel.channels, filter]);
 
   useEffect(() => {
     const made = new LiveFeed(channel, filter, changed);

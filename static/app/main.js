@@ -32,7 +32,7 @@ const VIEWS = [
 const DEEPER = {
   map: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`map:${id}`} kind="map" id=${id} view=${view} query=${query} />` },
   organization: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`organization:${id}`} kind="organization" id=${id} view=${view} query=${query} />` },
-  feed: { under: "channels", view: (_, query) => html`<${Feed} query=${query} />` },
+  feed: { under: "channels", view: (_, query) => html`<${Feed} key=${query.get("channels") ?? ""} query=${query} />` },
   source: { under: "sources", view: ([, id, view], query) => html`<${Source} key=${id} id=${id} view=${view} query=${query} />` },
   webhook: { under: "webhooks", view: ([, kind, channel, id]) => html`<${Webhook} key=${`${channel}/${id}`} kind=${kind} channel=${channel} id=${id} />` },
 };
@@ -130,7 +130,7 @@ function Shell({ who }) {
         </a>`)}
       </nav>
       <div class="whoami">
-        <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.admin ? "every channel" : (own.data?.name ?? who.channel)}</p>
+        <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.admin ? "every channel" : who.channels ? who.channels.join(", ") : (own.data?.name ?? who.channel)}</p>
         <a class="reference" href="docs">API reference</a>
         <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}>
           <${Icon} name="leave" />Log out</button></div>

@@ -12,6 +12,8 @@ export const session = new Store({ token: sessionStorage.getItem(KEY), who: null
 
 export const may = (scope) => session.value.who?.scopes.includes(scope) ?? false;
 export const isAdmin = () => session.value.who?.admin ?? false;
+/** Whether the token is for more than one channel. */
+export const hasSeveral = () => isAdmin() || Boolean(session.value.who?.channels);
 
 /** Tries a token: done when it is known what it allows.
  * @throws {StentorError} when it is refused, or the server cannot be reached */

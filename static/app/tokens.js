@@ -1,6 +1,6 @@
 // Tokens of channels: who may do what, for how long.
 import { html, useState } from "./html.js";
-import { channelName, channels, createToken, revokeToken, tokens } from "./api.js";
+import { channelName, channels, createToken, isAdmin, revokeToken, tokens } from "./api.js";
 import { dateTime } from "./format.js";
 import { session } from "./session.js";
 import { useAction, useResource } from "./store.js";
@@ -12,11 +12,16 @@ const SCOPES = [
   ["manage", "change the channel, its webhooks, sources and tokens"],
 ];
 
+const KINDS = new Map([["map:*", "All maps"], ["organization:*", "All organizations"]]);
+/** The choice of more than one channel. */
+const SEVERAL = "several";
+
 export function Tokens() {
   const list = useResource(async () => {
     const [all, of] = await Promise.all([tokens(), channels()]);
     const names = new Map(of.map((channel) => [channelName(channel), channel.name]));
-    return all.map((token) => ({ ...token, channelTitle: names.get(token.channel) ?? token.channel }));
+    const title = (name) => names.get(name) ?? KINDS.get(name) ?? name;
+    return all.map((token) => ({ ...token, channelTitle: (token.channels ?? [token.channel]).map(title).join(", ") }));
   }, []);
   const [creating, setCreating] = useState(false);
   const [revoking, setRevoking] = useState(null);
@@ -28,7 +33,7 @@ export function Tokens() {
   });
   const own = session.value.who?.id;
   return html`
-    <${Head} title="Tokens" below=${html`<p>Each belongs to one channel and may do what its scopes say.</p>`}>
+    <${Head} title="Tokens" below=${html`<p>Each belongs to one channel, or to several, and may do what its scopes say.</p>`}>
       <button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New token</button>
     <//>
     <${Loaded} of=${list}>${(data) => (data.length === 0
@@ -59,12 +64,15 @@ function CreateToken({ onClose, onMade }) {
 }
 
 function TokenForm({ channels: list, onClose, onMade }) {
-  const form = useForm({ channel: list.length ? channelName(list[0]) : "", name: "", scopes: ["subscribe"], expires_at: "" });
+  const form = useForm({ channel: list.length ? channelName(list[0]) : "", channels: [], name: "", scopes: ["subscribe"], expires_at: "" });
   const [made, setMade] = useState(null);
+  const several = form.values.channel === SEVERAL;
+  // whoever manages a channel manages that one
+  const scopes = form.values.scopes.filter((scope) => !several || scope !== "manage");
   const create = useAction(async () => {
-    const { channel, name, scopes, expires_at } = form.values;
+    const { channel, channels: names, name, expires_at } = form.values;
     try {
-      setMade(await createToken({ channel, scopes, ...(name.trim() ? { name: name.trim() } : {}), ...(expires_at ? { expires_at: new Date(expires_at).toISOString() } : {}) }));
+      setMade(await createToken({ ...(several ? { channels: names } : { channel }), scopes, ...(name.trim() ? { name: name.trim() } : {}), ...(expires_at ? { expires_at: new Date(expires_at).toISOString() } : {}) }));
       onMade();
     } catch (error) {
       form.fail(error);
@@ -78,12 +86,17 @@ function TokenForm({ channels: list, onClose, onMade }) {
     event.preventDefault();
     create.run();
   };
+  const choose = (value, on) => form.set("channels", on ? [...form.values.channels, value] : form.values.channels.filter((other) => other !== value));
   const flip = (scope, on) => form.set("scopes", SCOPES.map(([name]) => name).filter((name) => (name === scope ? on : form.values.scopes.includes(name))));
   return html`<form class="form" onSubmit=${submit}>
-    <${SelectField} form=${form} name="channel" label="Channel" options=${list.map((of) => [channelName(of), of.name])} />
+    <${SelectField} form=${form} name="channel" label="Channel" options=${[...list.map((of) => [channelName(of), of.name]), ...(isAdmin() ? [[SEVERAL, "Several channels"]] : [])]} />
+    ${several && html`<fieldset><legend>Channels</legend><div class="form tight">
+      ${[...KINDS, ...list.map((of) => [channelName(of), of.name])].map(([value, title]) => html`<${Check} key=${value} checked=${form.values.channels.includes(value)}
+        onChange=${(on) => choose(value, on)}>${title}${KINDS.has(value) && html` <span class="soft">also those that are made later</span>`}<//>`)}</div>
+      ${form.problems.channels && html`<p class="problem">${form.problems.channels}</p>`}</fieldset>`}
     <${TextField} form=${form} name="name" label="Name (optional)" hint="So that you know later who has it." />
     <fieldset><legend>Scopes</legend><div class="form tight">
-      ${SCOPES.map(([scope, what]) => html`<${Check} key=${scope} checked=${form.values.scopes.includes(scope)}
+      ${SCOPES.filter(([scope]) => !several || scope !== "manage").map(([scope, what]) => html`<${Check} key=${scope} checked=${scopes.includes(scope)}
         onChange=${(on) => flip(scope, on)}><strong>${scope}</strong> <span class="soft">${what}</span><//>`)}</div>
       ${form.problems.scopes && html`<p class="problem">${form.problems.scopes}</p>`}</fieldset>
     <${Field} label="Expires (optional)" problem=${form.problems.expires_at}>
@@ -91,6 +104,6 @@ function TokenForm({ channels: list, onClose, onMade }) {
         onInput=${(event) => form.set("expires_at", event.target.value)} />`}<//>
     ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
     <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
-      <button type="submit" class="button main" disabled=${create.busy || form.values.scopes.length === 0}>Create</button></footer>
+      <button type="submit" class="button main" disabled=${create.busy || scopes.length === 0 || (several && form.values.channels.length === 0)}>Create</button></footer>
   </form>`;
 }

@@ -625,6 +625,44 @@ test("a token is made with the scopes that were chosen, shown once, and revoked"
   dashboard.calm();
 });
 
+test("a token of several channels is made, and its holder follows all of them or some by one connection", async (t) => {
+  const maps = [];
+  for (const name of ["wall-1", "wall-2", "wall-3"]) maps.push(await server.map(name));
+  const admin = await open(t, { token: ADMIN, at: "#/tokens" });
+  await admin.button("New token").click();
+  await admin.page.getByLabel("Channel", { exact: true }).selectOption("several");
+  for (const name of ["wall-1", "wall-2"]) await admin.page.getByRole("checkbox", { name, exact: true }).check();
+  await admin.look("token-several");
+  await admin.button("Create").click();
+  const token = (await admin.page.getByRole("region", { name: "Secret" }).textContent()).trim();
+  const { data } = await server.call("GET", "/api/v1/tokens/current", token);
+  assert.deepEqual([data.channel, data.channels, data.scopes], [null, maps.slice(0, 2).map(({ id }) => `map:${id}`), ["subscribe"]]);
+  admin.calm();
+
+  const dashboard = await open(t, { token, at: "#/channels" });
+  const { page } = dashboard;
+  await page.getByRole("link", { name: "Events of all" }).click();
+  await dashboard.live();
+  const publish = async (n) => {
+    for (const map of maps) await server.publish(map, { type: `${map.slug}-${n}` });
+  };
+  const seen = (type) => page.locator(".events", { hasText: type });
+  await publish(1);
+  await seen("wall-2-1").waitFor();
+  await page.locator("summary", { hasText: "Channels" }).click();
+  await page.getByRole("checkbox", { name: "wall-1", exact: true }).check();
+  await dashboard.heading("Several channels");
+  await dashboard.live();
+  await publish(2);
+  await seen("wall-1-2").waitFor();
+  const shown = await page.locator(".events").textContent();
+  assert.deepEqual(["wall-1-1", "wall-2-1", "wall-3-1", "wall-2-2", "wall-3-2"].filter((type) => shown.includes(type)), ["wall-1-1"]);
+  const { data: connections } = await server.call("GET", "/api/v1/connections", ADMIN);
+  assert.equal(connections.filter(({ token_id }) => token_id === data.id).length, 1);
+  await dashboard.look("feed-several");
+  dashboard.calm();
+});
+
 test("a token that may only read sees no more than that, and one that is revoked has to log in again", async (t) => {
   const map = await server.map("reader");
   const { data } = await server.call("POST", "/api/v1/tokens", map.token, { channel: `map:${map.id}`, scopes: ["subscribe"] });

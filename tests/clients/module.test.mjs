@@ -133,9 +133,36 @@ test("EventStream ends for good when its token is revoked", async (t) => {
   assert.equal(got.errors.at(-1).status, 401);
 });
 
+test("EventStream follows several channels in one order, also those that are made later, and resumes", async (t) => {
+  const first = await server.map("several-1");
+  const other = await server.map("several-2");
+  const acme = await server.organization("several-3");
+  const { data } = await server.call("POST", "/api/v1/tokens", ADMIN, { channels: ["map:several-1", "organization:*"], scopes: ["subscribe"] });
+  const got = follow(t, { token: data.token, channels: ["map:several-1", "organization:*"] });
+  const all = follow(t, { token: data.token, channel: "feed" });
+  await until("both are open", () => got.opened.length === 1 && all.opened.length === 1);
+  const late = await server.organization("several-4");
+  const ids = [];
+  for (const of of [first, acme, late, first, late]) {
+    await server.publish(other, { type: "map_kill" });
+    ids.push(...(await server.publish(of, { type: "map_kill" })).map((id) => (id.startsWith("evt_") ? id : `evt_${id}`)));
+  }
+  for (const { events } of [got, all]) {
+    await until("all have come", () => events.length >= ids.length);
+    assert.deepEqual(events.map(({ id }) => id), ids);
+  }
+  const resumed = follow(t, { token: data.token, channels: ["organization:several-4", "map:several-1"], lastEventId: ids[1] });
+  await until("the rest has come", () => resumed.events.length >= 3);
+  assert.deepEqual(resumed.events.map(({ id }) => id), ids.slice(2));
+  const refused = follow(t, { token: data.token, channels: ["map:several-1", "map:several-2"] });
+  await until("it is refused", () => refused.errors.length === 1);
+  assert.equal(refused.errors[0].status, 404);
+});
+
 test("EventStream refuses options that mean nothing, when it is made", () => {
   const good = { server: "http://127.0.0.1:1", token: "x", channel: "feed" };
-  for (const bad of [{ server: undefined }, { server: "ftp://x" }, { token: "" }, { channel: "maps:x" }, { channel: undefined }]) {
+  const several = [{ channels: ["map:x"] }, { channel: undefined, channels: [] }, { channel: undefined, channels: "map:x" }];
+  for (const bad of [{ server: undefined }, { server: "ftp://x" }, { token: "" }, { channel: "maps:x" }, { channel: undefined }, ...several]) {
     assert.throws(() => new EventStream({ ...good, ...bad }), TypeError);
   }
 });

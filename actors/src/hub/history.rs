@@ -175,7 +175,8 @@ impl PageScan {
             false => rooms.limits.page_events.min(self.query.limit.max(16)),
         };
         let limit = PageLimit { events, bytes: rooms.limits.page_bytes };
-        let read = rooms.frames.page(&self.selection, behind, limit, direction).map_err(|e| ScanError::Read(e.into()))?;
+        let read =
+            rooms.frames.page(&self.selection, behind, limit, direction).map_err(|e| ScanError::Read(e.into()))?;
         // behind events of channels that were deleted, too
         let last = read.last.unwrap_or(behind);
         self.behind = read.more.then_some(last);

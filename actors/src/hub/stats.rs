@@ -200,7 +200,12 @@ impl Hub {
     /// # Errors
     /// The window holds more than one request may look at, the caller has too many scans under way, or the log cannot be
     /// read.
-    pub async fn stats(&self, principal: &Principal, selection: Selection, query: StatsQuery) -> Result<Stats, ScanError> {
+    pub async fn stats(
+        &self,
+        principal: &Principal,
+        selection: Selection,
+        query: StatsQuery,
+    ) -> Result<Stats, ScanError> {
         let mut counting = Counting::new(selection, query, self.rooms.limits.scans);
         self.scan(principal, Some(scan::WAIT_MAX), move |rooms, slice| counting.step(rooms, slice)).await
     }

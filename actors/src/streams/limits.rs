@@ -47,6 +47,10 @@ impl RingLimits {
     /// what arrives between two wake-ups from memory. All others read the log.
     pub const UNDER_PRESSURE: RingLimits = RingLimits { events: 256, bytes: 64 << 10 };
 
+    /// What the ring of a set of channels keeps at most: there may be as many sets as streams, and the ring of all channels
+    /// has the same frames.
+    pub const OF_SET: RingLimits = RingLimits { events: 1024, bytes: 1 << 20 };
+
     pub const NOTHING: RingLimits = RingLimits { events: 0, bytes: 0 };
 
     /// The smaller of both bounds.

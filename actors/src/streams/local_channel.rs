@@ -19,6 +19,7 @@ use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::model::selection::{ChannelSet, Selection};
 use crate::streams::channel::Snapshot;
+use crate::streams::limits::RingLimits;
 use crate::streams::ring::Ring;
 use crate::streams::selections::takes;
 use crate::streams::{SessionHandle, Streams};
@@ -126,7 +127,7 @@ fn round_pause(sessions: usize) -> Duration {
 
 impl LocalChannel {
     pub(super) fn new(selection: Selection, streams: Arc<Streams>) -> LocalChannel {
-        let ring = Ring::new(EventId::ZERO, streams.limits.ring, &streams.handles.budget);
+        let ring = Ring::new(EventId::ZERO, ring_limits(&selection, &streams), &streams.handles.budget);
         LocalChannel {
             selection,
             streams,
@@ -180,7 +181,8 @@ impl LocalChannel {
         }
         let all = all.ring.borrow();
         let wanted: Vec<_> = all.frames().into_iter().filter(|frame| takes(&self.selection, frame)).collect();
-        let mut fresh = Ring::new(all.floor(), self.streams.limits.ring, &self.streams.handles.budget);
+        let limits = ring_limits(&self.selection, &self.streams);
+        let mut fresh = Ring::new(all.floor(), limits, &self.streams.handles.budget);
         fresh.extend(&wanted, all.floor());
         self.ring.replace(fresh);
         self.is_joined.set(true);
@@ -404,6 +406,13 @@ impl LocalChannel {
         let taken = chunk.take();
         shared.push(chunk);
         Some(taken)
+    }
+}
+
+fn ring_limits(selection: &Selection, streams: &Streams) -> RingLimits {
+    match selection {
+        Selection::Several(_) => streams.limits.ring.and(RingLimits::OF_SET),
+        Selection::One(_) | Selection::All => streams.limits.ring,
     }
 }
 

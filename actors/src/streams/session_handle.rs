@@ -15,8 +15,8 @@ use crate::model::filter::Filter;
 use crate::model::id::EventId;
 use crate::model::selection::Selection;
 use crate::streams::connections::{ClientInfo, Connection, ConnectionId};
-use crate::streams::slots::Slot;
 use crate::streams::session::Opening;
+use crate::streams::slots::Slot;
 use crate::streams::{Socket, Streams, View};
 
 /// Why a session ends.

@@ -35,7 +35,11 @@ async fn oldest(world: &World, channel: &Channel) -> Vec<Value> {
         limit: 100,
         order: Order::OldestFirst,
     };
-    let page = world.hub.history(&admin(), Selection::One(channel.no()), Envelope::of(channel.kind), query).await.expect("a page");
+    let page = world
+        .hub
+        .history(&admin(), Selection::One(channel.no()), Envelope::of(channel.kind), query)
+        .await
+        .expect("a page");
     page.events.iter().map(|event| serde_json::from_slice(event).expect("JSON")).collect()
 }
 

@@ -118,7 +118,12 @@ export type StreamOptions = {
      * `map:<id or slug>`, `organization:<id>`, `source:<id>` (what one endpoint took in), or
      * `feed`: all channels that the token may read
      */
-    channel: string;
+    channel?: string;
+    /**
+     * in place of `channel`: 1 to 100 of `map:<id or slug>`, `organization:<id>`, and `map:*` or
+     * `organization:*` for all of a kind, also those that are made later; in one order, in the envelope of the feed
+     */
+    channels?: string[];
     /**
      * only these types; an empty list means none
      */
@@ -150,8 +155,10 @@ export type StreamOptions = {
  * @typedef {object} StreamOptions
  * @property {string | URL} [server] the server's address; left out, the one from which this file was loaded
  * @property {Token} token with the scope `subscribe`
- * @property {string} channel `map:<id or slug>`, `organization:<id>`, `source:<id>` (what one endpoint took in), or
+ * @property {string} [channel] `map:<id or slug>`, `organization:<id>`, `source:<id>` (what one endpoint took in), or
  *   `feed`: all channels that the token may read
+ * @property {string[]} [channels] in place of `channel`: 1 to 100 of `map:<id or slug>`, `organization:<id>`, and `map:*` or
+ *   `organization:*` for all of a kind, also those that are made later; in one order, in the envelope of the feed
  * @property {string | string[]} [events] only these types; an empty list means none
  * @property {string | string[]} [pathPrefix] only events with a path that begins so
  * @property {string} [filter] a CEL expression over `event`

@@ -386,8 +386,10 @@ export class StreamErrorEvent extends Event {
  * @typedef {object} StreamOptions
  * @property {string | URL} [server] the server's address; left out, the one from which this file was loaded
  * @property {Token} token with the scope `subscribe`
- * @property {string} channel `map:<id or slug>`, `organization:<id>`, `source:<id>` (what one endpoint took in), or
+ * @property {string} [channel] `map:<id or slug>`, `organization:<id>`, `source:<id>` (what one endpoint took in), or
  *   `feed`: all channels that the token may read
+ * @property {string[]} [channels] in place of `channel`: 1 to 100 of `map:<id or slug>`, `organization:<id>`, and `map:*` or
+ *   `organization:*` for all of a kind, also those that are made later; in one order, in the envelope of the feed
  * @property {string | string[]} [events] only these types; an empty list means none
  * @property {string | string[]} [pathPrefix] only events with a path that begins so
  * @property {string} [filter] a CEL expression over `event`
@@ -551,11 +553,13 @@ export async function* follow(options) {
  * @returns {Course["open"]} */
 function opener(options) {
     const token = needed(options.token);
-    const at = base(options.server) + address(options.channel);
+    const at = base(options.server) + address(options);
+    // the ticket says which channels, so that the address of the stream stays short
+    const wish = JSON.stringify(options.channels ? { channels: options.channels } : {});
     const filter = query(options);
     return async (cursor, signal) => {
         const headers = { ...(await authorization(token)), "Content-Type": "application/json" };
-        const minted = await fetch(`${at}/ticket`, { ...PLAIN, method: "POST", headers, body: "{}", signal });
+        const minted = await fetch(`${at}/ticket`, { ...PLAIN, method: "POST", headers, body: wish, signal });
         if (!minted.ok)
             throw await StentorError.of(minted);
         const { data } = await minted.json();
@@ -569,8 +573,15 @@ function opener(options) {
         throw new StentorError(message, { status: 401, code: LOST_TICKET, final: true });
     };
 }
-/** @param {string} channel */
-function address(channel) {
+/** @param {StreamOptions} options */
+function address({ channel, channels }) {
+    if (channels !== undefined) {
+        if (channel !== undefined)
+            throw new TypeError("give channel or channels, not both");
+        if (!Array.isArray(channels) || !channels.length)
+            throw new TypeError("channels must be a list of map:<id>, organization:<id>, map:* or organization:*");
+        return "/events";
+    }
     if (channel === "feed")
         return "/events";
     const named = /^(map|organization|source):(.+)$/s.exec(channel ?? "");

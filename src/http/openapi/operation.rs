@@ -19,6 +19,8 @@ pub enum Access {
     Scope(Scope),
     /// The same, where the body or an id says which channel it is about.
     ScopeOfNamed(Scope),
+    /// With the scope manage, and subscribe as well, because it shows events.
+    ManageAndRead,
     /// A stream: with the scope subscribe, by a credential or a ticket.
     Stream,
 }
@@ -34,6 +36,9 @@ impl Access {
             Access::ScopeOfNamed(scope) => {
                 Some(format!("Needs the scope `{scope}` on the channel that it is about, or the admin token."))
             }
+            Access::ManageAndRead => {
+                Some("Needs the scopes `manage` and `subscribe` on the channel, or the admin token.".into())
+            }
             Access::Stream => Some("Needs the scope `subscribe` on the channel, a ticket, or the admin token.".into()),
         }
     }
@@ -44,6 +49,7 @@ impl Access {
             Access::Anyone | Access::Caller => json!([]),
             Access::Admin => json!(["admin"]),
             Access::Scope(scope) | Access::ScopeOfNamed(scope) => json!([scope.as_str()]),
+            Access::ManageAndRead => json!([Scope::Manage.as_str(), Scope::Subscribe.as_str()]),
             Access::Stream => json!([Scope::Subscribe.as_str()]),
         }
     }
@@ -68,7 +74,7 @@ impl Access {
             Access::Anyone => &[],
             Access::Caller => &[Code::Unauthorized, Code::RateLimited],
             Access::Admin => &[Code::Unauthorized, Code::Forbidden, Code::RateLimited],
-            Access::Scope(_) | Access::ScopeOfNamed(_) => {
+            Access::Scope(_) | Access::ScopeOfNamed(_) | Access::ManageAndRead => {
                 &[Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::RateLimited]
             }
             Access::Stream => &[
@@ -214,7 +220,7 @@ impl Operation {
 
     pub fn document(mut self, place: &Place<'_>, method: &str) -> Value {
         let mut all: Vec<Value> = parameters::of_path(place.path);
-        let by_query = matches!(self.access, Access::Scope(_) | Access::Stream);
+        let by_query = matches!(self.access, Access::Scope(_) | Access::ManageAndRead | Access::Stream);
         if by_query && !place.names_channel() {
             all.push(if place.reads_several(method) { parameters::channels() } else { parameters::channel() });
             // whoever names no channel means its own, which may be gone; an admin has to name one

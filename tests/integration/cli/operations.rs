@@ -269,6 +269,17 @@ fn rest(script: &mut Script) {
     script.step("GET /health/live", "api GET /health/live");
     script.step("GET /health/ready", "health");
     script.step("GET /metrics", "api GET /metrics");
+    let tail = script.start("tail map:home");
+    let listed = |script: &Script| {
+        let listed: Value = serde_json::from_str(&script.ended("api GET /api/v1/connections").out).expect("JSON");
+        listed["data"][0]["id"].as_str().map(str::to_owned)
+    };
+    eventually("the stream is listed", || listed(script).is_some());
+    let connection = listed(script).expect("it is still open");
+    script.names.insert("connection", connection);
+    script.note("GET /api/v1/connections", "api GET /api/v1/connections");
+    script.step("DELETE /api/v1/connections/{id}", "api DELETE /api/v1/connections/{connection}");
+    drop(tail);
     script.step("GET /openapi.json", "api GET /openapi.json");
     script.step("GET /asyncapi.json", "api GET /asyncapi.json");
     let folder = tempfile::tempdir().expect("a folder");

@@ -32,7 +32,10 @@ fn open_streams_are_listed_with_what_they_read_and_who_reads() {
     let of_acme = format!("organization:{}", acme.id);
     let expected = [("sse", json!(of_home)), ("websocket", json!(of_acme)), ("sse", Value::Null), ("sse", Value::Null)];
     assert_eq!(kinds, expected.map(|(kind, channel)| (json!(kind), channel)));
-    assert_eq!(seen[0]["filter"], json!({"events": ["map_kill"], "path_prefix": ["/a"], "filter": "event.payload.x > 1"}));
+    assert_eq!(
+        seen[0]["filter"],
+        json!({"events": ["map_kill"], "path_prefix": ["/a"], "filter": "event.payload.x > 1"})
+    );
     assert_eq!((&seen[0]["token_id"], &seen[0]["user_agent"]), (&json!(id), &json!("reader/1.0")));
     assert_eq!((&seen[0]["client_address"], &seen[0]["behind_events"]), (&json!("127.0.0.1"), &json!(0)));
     assert_eq!((&seen[2]["channels"], &seen[2]["token_id"]), (&json!([of_home, "organization:*"]), &json!("admin")));
@@ -41,9 +44,8 @@ fn open_streams_are_listed_with_what_they_read_and_who_reads() {
     assert_eq!((own.len(), &own[0]["id"], own[0].get("client_address")), (1, &seen[0]["id"], None));
     assert_eq!(list(&server, ADMIN, "?channel=map:home")[0]["id"], seen[0]["id"]);
     assert_eq!(list(&server, &other.token, ""), Vec::<Value>::new());
-    let ask = |token: &str, query: &str| {
-        server.request("GET", &format!("/api/v1/connections{query}")).bearer(token).send()
-    };
+    let ask =
+        |token: &str, query: &str| server.request("GET", &format!("/api/v1/connections{query}")).bearer(token).send();
     ask(&reader, "").expect(403);
     ask(&home.token, "?channel=map:other").expect(404);
     ask(ADMIN, "?after=x").expect(400);

@@ -20,6 +20,8 @@ enum Access {
     Caller,
     Admin,
     Scope(String),
+    /// All of these.
+    Scopes(Vec<String>),
 }
 
 struct Operation {
@@ -50,7 +52,7 @@ fn operations() -> Vec<Operation> {
                 Some([]) => Access::Caller,
                 Some(["admin"]) => Access::Admin,
                 Some([scope]) => Access::Scope(scope.to_string()),
-                Some(roles) => panic!("{path}: {roles:?}"),
+                Some(scopes) => Access::Scopes(scopes.iter().map(|scope| scope.to_string()).collect()),
             };
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             all.push(Operation {
@@ -204,8 +206,11 @@ fn refusal(operation: &Operation, credential: Credential) -> Option<u16> {
         }
         (Access::Caller, _) => None,
         (Access::Admin, _) => Some(403),
-        (Access::Scope(_), Credential::Foreign) => Some(404),
+        (Access::Scope(_) | Access::Scopes(_), Credential::Foreign) => Some(404),
         (Access::Scope(scope), Credential::Scope(has) | Credential::Jwt(has)) => (scope != has).then_some(403),
+        // each of them has one scope
+        (Access::Scopes(_), Credential::Scope(_) | Credential::Jwt(_)) => Some(403),
+        (Access::Scopes(scopes), Credential::Several) => scopes.iter().any(|scope| scope == "manage").then_some(403),
         (Access::Scope(scope), Credential::Several) => (scope == "manage").then_some(403),
     }
 }

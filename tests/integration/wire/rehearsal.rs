@@ -39,7 +39,10 @@ fn a_rehearsal_counts_what_would_be_sent_and_shows_both_bodies() {
     // the own format changes nothing
     let plain = rehearse(&map, &json!({"since": ids[1], "limit": 10})).expect(200);
     assert_eq!(figures(&plain), json!([10, false, 10, 0, 0]));
-    assert_eq!((&plain["samples"][0]["event_id"], &plain["samples"][0]["before"]), (&json!(ids[2]), &plain["samples"][0]["after"]));
+    assert_eq!(
+        (&plain["samples"][0]["event_id"], &plain["samples"][0]["before"]),
+        (&json!(ids[2]), &plain["samples"][0]["after"])
+    );
     // without a time, the newest
     let newest = rehearse(&map, &json!({"limit": 1, "format": "discord"})).expect(200);
     assert_eq!((figures(&newest), &newest["samples"][0]["event_id"]), (json!([1, false, 1, 1, 0]), &json!(ids[59])));
@@ -48,13 +51,13 @@ fn a_rehearsal_counts_what_would_be_sent_and_shows_both_bodies() {
 
 #[test]
 fn a_template_that_fails_for_some_events_is_told_and_nothing_is_sent() {
-    let server = TestServer::start(&[("webhooks.allow_http", "true"), ("webhooks.allow_networks", "127.0.0.0/8")]);
+    let server = TestServer::start(&[("webhooks.allow_http", "true"), ("webhooks.allow_networks", "127.0.0.1")]);
     let map = server.new_map("fails");
-    let receiver = Receiver::start();
+    let receiver = Receiver::start(&[200]);
     let ids = publish(&map, 30);
-    let template = "{\"part\": {{ 10 // event.payload.value }}}";
+    let template = "{% if event.payload.value == 0 %}nothing{% else %}{\"part\": 1}{% endif %}";
     let asked = json!({
-        "url": receiver.url("/"), "events": "map_kill", "format": "template", "template": template, "limit": 60,
+        "url": receiver.url(), "events": "map_kill", "format": "template", "template": template, "limit": 60,
         "since": "2020-01-01T00:00:00Z",
     });
     let done = rehearse(&map, &asked).expect(200);
@@ -75,7 +78,8 @@ fn a_rehearsal_and_the_deliveries_need_the_right_to_read_beside_that_to_manage()
     let (_, manager) = map.new_token(json!({"scopes": ["manage"]}));
     let manager = map.with_token(&manager);
     let deliveries = format!("/webhooks/{id}/deliveries");
-    for (method, rest) in [("GET", deliveries.clone()), ("GET", format!("{deliveries}/dlv_01J00000000000000000000000"))] {
+    for (method, rest) in [("GET", deliveries.clone()), ("GET", format!("{deliveries}/dlv_01J00000000000000000000000"))]
+    {
         assert_eq!(manager.request(method, &rest).send().expect(403)["code"], "FORBIDDEN", "{rest}");
     }
     assert_eq!(rehearse(&manager, &json!({"limit": 1})).expect(403)["code"], "FORBIDDEN");
@@ -99,7 +103,8 @@ fn a_rehearsal_ends_where_the_budget_of_a_scan_does() {
     let server = TestServer::start(&[("limits.scan_events", "100")]);
     let map = server.new_map("budget");
     publish(&map, 100);
-    let done = rehearse(&map, &json!({"since": "2020-01-01T00:00:00Z", "limit": 10_000, "events": ["nothing"]})).expect(200);
+    let done =
+        rehearse(&map, &json!({"since": "2020-01-01T00:00:00Z", "limit": 10_000, "events": ["nothing"]})).expect(200);
     assert_eq!((&done["scanned"], &done["complete"], &done["would_send"]), (&json!(100), &json!(false), &json!(0)));
     let acme = server.new_organization("Acme");
     acme.publish_many(3, "a");

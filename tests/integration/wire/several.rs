@@ -108,7 +108,8 @@ fn a_token_reaches_its_channels_within_its_scopes_and_nothing_else() {
         new_token(&server, &json!([of_map(&map), of_organization(&acme)]), &json!(["subscribe", "publish"]));
     let (_, reader) = new_token(&server, &json!(["map:*"]), &json!(["subscribe"]));
     server.restart();
-    let post = |token: &str, target: &str| request(&server, token, "POST", target).json(&json!({"type": "map_kill"})).send();
+    let post =
+        |token: &str, target: &str| request(&server, token, "POST", target).json(&json!({"type": "map_kill"})).send();
     assert_eq!(ids(&post(&token, "/events?channel=map:home").expect(201)).len(), 1);
     post(&token, &format!("/api/v1/organizations/{}/events", acme.id)).expect(201);
     post(&token, "/api/maps/home/events").expect(201);
@@ -209,14 +210,16 @@ fn one_channel_that_may_not_be_read_makes_it_a_404_for_all() {
         (&maps, "organization:*"),
         (ADMIN, "map:home,sphere:1"),
     ] {
-        for (method, path) in [("GET", "/events"), ("GET", "/events/stats"), ("POST", "/events/ticket"), ("GET", "/events/stream")]
+        for (method, path) in
+            [("GET", "/events"), ("GET", "/events/stats"), ("POST", "/events/ticket"), ("GET", "/events/stream")]
         {
             assert_eq!(status(token, method, &format!("{path}?channel={names}")), 404, "{method} {path} {names}");
         }
         let body = json!({"channels": names.split(',').collect::<Vec<_>>()});
         let ticket = request(&server, token, "POST", "/events/ticket").json(&body).send();
         assert_eq!(ticket.status, 404, "{names}");
-        let (socket, _) = request(&server, token, "GET", &format!("/events/ws?channel={names}")).upgrade().expect("an answer");
+        let (socket, _) =
+            request(&server, token, "GET", &format!("/events/ws?channel={names}")).upgrade().expect("an answer");
         assert_eq!(socket.status, 404, "{names}");
     }
     let names: Vec<_> = (0..101).map(|n| format!("map:{n}")).collect();
@@ -360,8 +363,9 @@ fn a_gap_is_told_of_the_channels_that_are_followed_and_of_no_others() {
     let gap = open("map:*").next();
     assert_eq!(gap.json(), json!({"requested": first, "oldest": oldest, "reason": "expired"}));
     let mut whole = open("map:quiet,map:still");
-    let mut ahead =
-        Sse::open(server.admin("GET", "/events/stream?channel=map:quiet,map:still&since=evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"));
+    let mut ahead = Sse::open(
+        server.admin("GET", "/events/stream?channel=map:quiet,map:still&since=evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"),
+    );
     let next = [one(&quiet), one(&still)];
     assert_eq!(ids_of(&mut whole, 2), next);
     assert_eq!(ahead.next().json()["reason"], "ahead");

@@ -32,7 +32,7 @@ pub struct Preview {
     pub body: String,
 }
 
-fn invalid(field: &str, message: impl Into<String>) -> WebhookError {
+pub(super) fn invalid(field: &str, message: impl Into<String>) -> WebhookError {
     WebhookError::Invalid(vec![InvalidField { field: field.into(), message: message.into() }])
 }
 

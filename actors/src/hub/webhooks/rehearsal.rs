@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::preview::form_of;
+use super::preview::{form_of, invalid};
 use super::{Format, WebhookError};
 use crate::catalog::webhook;
 use crate::compute::{Slice, Tenant};
@@ -83,28 +83,34 @@ struct Run {
     done: Rehearsal,
 }
 
-impl Run {
-    fn new(form: Form, channel: &Channel, ask: RehearsalAsk, limits: ScanLimits) -> Run {
-        let direction = if ask.after.is_some() { Direction::Forward } else { Direction::Backward };
-        Run {
-            form,
-            format: ask.format,
-            filter: ask.filter,
-            channel: channel.clone(),
-            selection: Selection::One(channel.no()),
-            direction,
-            at: ask.after.unwrap_or(EventId::MAX),
-            left: ask.limit.min(EVENTS_MAX),
-            budget: ScanBudget::new(limits),
-            frames: Vec::new().into_iter(),
-            more: true,
-            sample_bytes: 0,
-            failed: Vec::new(),
-            sent: Vec::new(),
-            done: Rehearsal::default(),
-        }
-    }
+/// Makes everything ready. Takes some time for a template or an expression that is new.
+fn begin(channel: Channel, ask: RehearsalAsk, limits: ScanLimits) -> Result<Run, WebhookError> {
+    let RehearsalAsk { format, template, filter, after, limit } = ask;
+    let filter = match format {
+        // nothing else can be sent in it
+        Format::Raw => Filter::compile_for_requests(filter.spec()).map_err(|e| invalid("filter", e.to_string()))?,
+        _ => filter,
+    };
+    Ok(Run {
+        form: form_of(format, template.as_deref())?,
+        format,
+        filter,
+        selection: Selection::One(channel.no()),
+        channel,
+        direction: if after.is_some() { Direction::Forward } else { Direction::Backward },
+        at: after.unwrap_or(EventId::MAX),
+        left: limit.min(EVENTS_MAX),
+        budget: ScanBudget::new(limits),
+        frames: Vec::new().into_iter(),
+        more: true,
+        sample_bytes: 0,
+        failed: Vec::new(),
+        sent: Vec::new(),
+        done: Rehearsal::default(),
+    })
+}
 
+impl Run {
     /// Goes on for a slice; none: there is more to do.
     fn step(&mut self, rooms: &Rooms, slice: &mut Slice) -> Option<Result<Rehearsal, ScanError>> {
         loop {
@@ -189,10 +195,9 @@ impl Hub {
         channel: &Channel,
         ask: RehearsalAsk,
     ) -> Result<Rehearsal, WebhookError> {
-        let (format, template) = (ask.format, ask.template.clone());
-        let compiled = self.rooms.scan_threads.run(Tenant::of(principal), move || form_of(format, template.as_deref()));
-        let form = compiled.await.unwrap_or(Err(WebhookError::Unavailable))?;
-        let mut run = Run::new(form, channel, ask, self.rooms.limits.scans);
+        let (of, limits) = (channel.clone(), self.rooms.limits.scans);
+        let begin = self.rooms.scan_threads.run(Tenant::of(principal), move || begin(of, ask, limits));
+        let mut run = begin.await.unwrap_or(Err(WebhookError::Unavailable))?;
         Ok(self.scan(principal, Some(scan::WAIT_MAX), move |rooms, slice| run.step(rooms, slice)).await?)
     }
 }

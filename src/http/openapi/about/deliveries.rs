@@ -133,7 +133,7 @@ pub fn list_deliveries(place: &Place<'_>) -> Operation {
     let page = object(json!({ "data": list(shown(place)), next: text_or_null("What to ask for `after`.") }));
     let cursor = json!({ "type": "string", "pattern": "^(dlv_[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25})?$" });
     let status = json!({ "type": "string", "enum": ["pending", "delivered", "retrying", "dead"] });
-    Operation::new(TAG, "List deliveries", MANAGES)
+    Operation::new(TAG, "List deliveries", Access::ManageAndRead)
         .says("The newest first. What waits for its first attempt is listed by `status=pending` only.")
         .takes([parameters::optional("status", "Only those that stand so.", status)])
         .takes(parameters::page("Deliveries of a page, at most.", "Go on behind this delivery.", cursor))
@@ -144,7 +144,7 @@ pub fn list_deliveries(place: &Place<'_>) -> Operation {
 pub fn get(place: &Place<'_>) -> Operation {
     let mut with_attempts = example(place);
     with_attempts["attempts"] = json!([example_attempt(place)]);
-    Operation::new(TAG, "Get a delivery with its attempts", MANAGES)
+    Operation::new(TAG, "Get a delivery with its attempts", Access::ManageAndRead)
         .answers(200, "The delivery.", data(whole(place)), json!({ "data": with_attempts }))
         .fails(&[Code::Unavailable])
 }

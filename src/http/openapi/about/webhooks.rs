@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::super::schemas::{count, data, flag, list, object, one_of, text, text_or_null, time, time_or_null};
 use super::super::{Access, Operation, Place, parameters};
 use crate::http::family::ApiFamily;
-use crate::http::problem::Code;
 use crate::http::names;
+use crate::http::problem::Code;
 
 const TAG: &str = "Webhooks";
 const MANAGES: Access = Access::Scope(Scope::Manage);
@@ -350,7 +350,8 @@ pub fn delete_document(_: &Place<'_>) -> Operation {
 
 /// What may be asked of a preview: a webhook, and which events it is tried on.
 fn asked_preview(place: &Place<'_>) -> Value {
-    let name = if place.family == ApiFamily::Organizations { "OrganizationWebhookPreview" } else { "MapWebhookPreview" };
+    let name =
+        if place.family == ApiFamily::Organizations { "OrganizationWebhookPreview" } else { "MapWebhookPreview" };
     let webhook = asked(place);
     place.named(name, |place| {
         let mut members = object(spelled(
@@ -410,6 +411,6 @@ pub fn preview(place: &Place<'_>) -> Operation {
             json!({ "oneOf": [data(form), rehearsal(place)] }),
             json!({ "data": names::object(place.family, shown) }),
         )
-        .fails(&[Code::InvalidFilter, Code::ScanLimit])
+        .fails(&[Code::InvalidFilter, Code::ScanLimit, Code::Unavailable, Code::Stopping])
         .stores_nothing()
 }
