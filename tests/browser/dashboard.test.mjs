@@ -650,7 +650,7 @@ test("a token of several channels is made, and its holder follows all of them or
   await publish(1);
   await seen("wall-2-1").waitFor();
   await page.locator("summary", { hasText: "Channels" }).click();
-  await page.getByRole("checkbox", { name: "wall-1", exact: true }).check();
+  await page.getByRole("checkbox", { name: "wall-1", exact: true }).click();
   await dashboard.heading("Several channels");
   await dashboard.live();
   await publish(2);

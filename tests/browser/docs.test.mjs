@@ -45,7 +45,7 @@ for (const colorScheme of ["light", "dark"]) {
     }
     const operations = Object.values(document.paths).reduce((count, item) => count + Object.keys(item).length, 0);
     await page.waitForFunction((count) => globalThis.document.querySelectorAll(".opblock").length === count, operations);
-    const publish = page.locator("#operations-Events-post_api_maps_map_events");
+    const publish = page.locator("#operations-Events-publish_map_events");
     await publish.locator(".opblock-summary-control").click();
     await publish.locator(".responses-table").first().waitFor();
     assert.match(await publish.innerText(), /Idempotency-Key/);
