@@ -106,7 +106,7 @@ impl Server {
                     .wrap(from_fn(compression::compress))
                     .wrap(from_fn(problem::shape))
                     .wrap(cors(&context.settings.cors.allowed_origins))
-                    .wrap(from_fn(http::framing::fit))
+                    .wrap(from_fn(http::head::without_body))
             }
         };
         if let Some(jwt) = jwt {

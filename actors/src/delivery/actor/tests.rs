@@ -294,8 +294,9 @@ async fn while_nothing_can_be_written_deliveries_go_on_and_what_changed_is_writt
     world.receiver.answer(Some(500));
     until("the refusal", || world.handles().late_writes.waiting() == 1).await;
     let actor = world.actors.find(&world.webhook.id).expect("it runs");
-    let mut failed = 0;
+    let (mut failed, begun) = (0, Instant::now());
     while failed < 40 {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {failed} of 40 failures");
         let seen = actor.send(Observe { rows: true }).await.expect("it runs").expect("it has begun");
         failed = seen.rows.len();
         actix_rt::time::sleep(Duration::from_millis(2)).await;

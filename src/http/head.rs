@@ -27,7 +27,7 @@ impl MessageBody for LeftOut {
 }
 
 /// Leaves the body out where the method is HEAD. Nothing that reads bodies may stand around this.
-pub async fn fit(
+pub async fn without_body(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {

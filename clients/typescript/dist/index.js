@@ -1,5 +1,0 @@
-/** Client of Stentor for browsers and Node. */
-export { EventStream, StentorError, StreamErrorEvent, StreamEvent, StreamGapEvent, StreamOpenEvent, WebhookAdapter, follow, } from "./stentor.js";
-export { Stentor } from "./client.js";
-export { storageCursor } from "./cursor.js";
-export { InvalidSignature, verifyWebhook } from "./verify.js";
