@@ -12,7 +12,7 @@ fn the_examples_of_the_document_are_answered_as_it_says() {
     let (source, made) =
         Source::new(&map, json!({"name": "Game Server Events", "authentication": "api_key", "apiKey": "your-api-key"}));
     let endpoint = &made["endpoint"];
-    assert_eq!(endpoint["url"], format!("http://{}/webhooks/{}", server.addr(), source.id));
+    assert_eq!(endpoint["url"], format!("{}/webhooks/{}", server.url(), source.id));
     // the curl of its section on testing
     let body = r#"{"event_type": "test", "user_id": "test_user"}"#;
     let answer = source.request("").header("X-API-Key", "your-api-key").body(body).send();
