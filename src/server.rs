@@ -22,7 +22,7 @@ use crate::http::credential::spent::SpentTickets;
 use crate::http::forwarded::Proxies;
 use crate::http::guard::ApiLimit;
 use crate::http::ingest::Bodies;
-use crate::http::{self, Context, Side, bodies, compression, guard, problem};
+use crate::http::{self, Context, Side};
 use crate::settings::Settings;
 use crate::tls::{Certificate, Renewal, TlsError};
 use crate::transport::{self, Bounds, Door};
@@ -101,12 +101,8 @@ impl Server {
                     .app_data(context.clone())
                     .app_data(side)
                     .configure(|config| http::routes(config, &context.settings.limits))
-                    .wrap(from_fn(bodies::bounded))
-                    .wrap(from_fn(guard::quota_headers))
-                    .wrap(from_fn(compression::compress))
-                    .wrap(from_fn(problem::shape))
+                    .wrap(from_fn(http::layer::around))
                     .wrap(cors(&context.settings.cors.allowed_origins))
-                    .wrap(from_fn(http::head::without_body))
             }
         };
         if let Some(jwt) = jwt {

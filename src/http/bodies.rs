@@ -9,13 +9,12 @@ use std::rc::Rc;
 use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::middleware::Next;
 use actix_web::rt::time::{Sleep, sleep_until};
 use actix_web::web::Bytes;
-use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
+use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
 use actors::budget::{Part, Reservation};
 use futures_util::Stream;
 
@@ -85,14 +84,11 @@ impl Stream for Bounded {
     }
 }
 
-/// Bounds the body of each request that has one.
-pub async fn bounded(
-    mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
+/// Bounds the body of a request, if it has one.
+pub fn bound(request: &mut ServiceRequest) -> Option<Bounds> {
     let body = request.take_payload();
     if matches!(body, Payload::None) {
-        return Ok(next.call(request).await?.map_into_boxed_body());
+        return None;
     }
     let receiving = {
         // the one `App` of this program is built with it
@@ -106,11 +102,20 @@ pub async fn bounded(
     request.extensions_mut().insert(receiving.clone());
     let bounded = Bounded { body, timer: None, receiving: receiving.clone() };
     request.set_payload(Payload::Stream { payload: Box::pin(bounded) });
-    let response = next.call(request).await?;
-    match receiving.refusal.get().filter(|_| response.status().is_client_error() || response.status().is_server_error())
-    {
-        Some(refused) => Ok(response.into_response(refused.problem().error_response())),
-        None => Ok(response.map_into_boxed_body()),
+    Some(Bounds(receiving))
+}
+
+/// The bounds of a request's body, until its answer is there.
+pub struct Bounds(Rc<Receiving>);
+
+impl Bounds {
+    /// The answer, unless the handler failed because the body met a bound: then the answer says so.
+    pub fn judge(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+        let failed = response.status().is_client_error() || response.status().is_server_error();
+        match self.0.refusal.get().filter(|_| failed) {
+            Some(refused) => response.into_response(refused.problem().error_response()),
+            None => response,
+        }
     }
 }
 

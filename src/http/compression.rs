@@ -10,8 +10,7 @@ use actix_web::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
 use actix_web::http::{Method, StatusCode};
-use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::web;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -56,29 +55,37 @@ fn is_refused(parameters: &str) -> bool {
     weight.is_some_and(|weight| weight.parse::<f32>() == Ok(0.0))
 }
 
-/// Compresses answers to reads: their length is known, it is more than a packet's, they are text and nothing forbids it.
-/// Answers to other methods may show a secret once, and what is compressed tells an eavesdropper its length.
-pub async fn compress(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    // HEAD says what GET would send, its coding and length too
-    let may = matches!(*request.method(), Method::GET | Method::HEAD);
-    let taken = may && takes(request.headers(), Coding::Gzip);
-    let mut response = next.call(request).await?.map_into_boxed_body();
-    if !may || response.status() != StatusCode::OK || !is_compressible(&response) {
-        return Ok(response);
+/// What a request says about the coding of its answer.
+pub struct Asked {
+    may: bool,
+    taken: bool,
+}
+
+impl Asked {
+    pub fn by(request: &ServiceRequest) -> Asked {
+        // HEAD says what GET would send, its coding and length too
+        let may = matches!(*request.method(), Method::GET | Method::HEAD);
+        Asked { may, taken: may && takes(request.headers(), Coding::Gzip) }
     }
-    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
-    if !taken {
-        return Ok(response);
+
+    /// Compresses answers to reads: their length is known, it is more than a packet's, they are text and nothing forbids it.
+    /// Answers to other methods may show a secret once, and what is compressed tells an eavesdropper its length.
+    pub async fn compress(self, mut response: ServiceResponse) -> ServiceResponse {
+        if !self.may || response.status() != StatusCode::OK || !is_compressible(&response) {
+            return response;
+        }
+        response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        if self.taken { compressed(response).await } else { response }
     }
+}
+
+async fn compressed(response: ServiceResponse) -> ServiceResponse {
     let (request, response) = response.into_parts();
     let (mut response, body) = response.into_parts();
     let bytes = match body.try_into_bytes() {
         Ok(bytes) => bytes,
         // a body that is not in memory as a whole
-        Err(body) => return Ok(ServiceResponse::new(request, response.set_body(body))),
+        Err(body) => return ServiceResponse::new(request, response.set_body(body)),
     };
     let compressed = match bytes.len() <= AT_ONCE_BYTES {
         true => by_gzip(&bytes),
@@ -97,7 +104,7 @@ pub async fn compress(
             bytes
         }
     };
-    Ok(ServiceResponse::new(request, response.set_body(BoxBody::new(body))))
+    ServiceResponse::new(request, response.set_body(BoxBody::new(body)))
 }
 
 fn is_compressible(response: &ServiceResponse) -> bool {

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::HttpRequest;
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::{HOST, HeaderMap};
+use actix_web::http::header::{HOST, HeaderMap, HeaderName};
 use actix_web::http::uri::Authority;
 use actors::model::target::network;
 use ipnet::IpNet;
 
-const FOR: &str = "x-forwarded-for";
-const PROTO: &str = "x-forwarded-proto";
-const AUTHORITY: &str = "x-forwarded-host";
-const PREFIX: &str = "x-forwarded-prefix";
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const AUTHORITY: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// The longest path prefix of a proxy.
 const PREFIX_BYTES_MAX: usize = 256;
@@ -97,7 +97,7 @@ impl Proxies {
     /// Tells the operator of the first request that bears such headers although nobody trusts its sender: most likely a
     /// proxy that the settings do not know.
     pub fn notice(&self, request: &ServiceRequest) {
-        let bears = |name: &&str| request.headers().contains_key(*name);
+        let bears = |name: &HeaderName| request.headers().contains_key(name);
         if self.told.load(Ordering::Relaxed) {
             return;
         }
@@ -105,7 +105,7 @@ impl Proxies {
         let Some(peer) = peer(request.peer_addr()).filter(|peer| !self.trusts(*peer)) else { return };
         if !self.told.swap(true, Ordering::Relaxed) {
             log::warn!(
-                peer:display, header;
+                peer:display, header:display;
                 "a request from an address that is not in server.trusted_proxies has a header of proxies, which counts for \
                  nothing; if {peer} is your proxy, add it to server.trusted_proxies. Others are not named"
             );
@@ -126,7 +126,7 @@ fn address(entry: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn first(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
 }
 
@@ -149,9 +149,9 @@ mod tests {
         Proxies::new(&networks.iter().map(|text| text.to_string()).collect::<Vec<_>>())
     }
 
-    fn request(peer: &str, headers: &[(&'static str, &'static str)]) -> HttpRequest {
+    fn request(peer: &str, headers: &[(HeaderName, &'static str)]) -> HttpRequest {
         let request = TestRequest::default().peer_addr(SocketAddr::new(peer.parse().expect("an address"), 1));
-        headers.iter().fold(request, |request, header| request.append_header(*header)).to_http_request()
+        headers.iter().fold(request, |request, header| request.append_header(header.clone())).to_http_request()
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
             (AUTHORITY, "events.example.org"),
             (PREFIX, "/live/"),
             (PREFIX, "/deep"),
-            ("host", "inside:8080"),
+            (HOST, "inside:8080"),
         ];
         let ours = proxies(&["127.0.0.1"]);
         let through = request("127.0.0.1", &headers);
@@ -196,7 +196,7 @@ mod tests {
         let stranger = request("127.0.0.2", &headers);
         assert_eq!((ours.scheme(&stranger, "http"), ours.host(&stranger)), ("http", Some("inside:8080")));
         assert_eq!(ours.prefix(&stranger), "");
-        let odd = [(PROTO, "javascript"), (AUTHORITY, "user@evil"), ("host", "inside:8080")];
+        let odd = [(PROTO, "javascript"), (AUTHORITY, "user@evil"), (HOST, "inside:8080")];
         let odd = request("127.0.0.1", &odd);
         assert_eq!((ours.scheme(&odd, "https"), ours.host(&odd)), ("https", Some("inside:8080")));
         for bad in ["//evil.example", "live", "/a/../b", "/a b", "/a?b", "/a\"b", "/./a", "/"] {

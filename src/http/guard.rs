@@ -7,11 +7,9 @@ use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use actors::hub::sources::ActiveSource;
 use actors::hub::webhooks::Webhook;
 use actors::model::access::{Principal, Reach, Refusal, Scope};
@@ -352,23 +350,17 @@ pub fn count(request: &HttpRequest, principal: &Principal) -> Result<(), Problem
 }
 
 /// Puts the `RateLimit-*` headers on answers to counted requests (draft-ietf-httpapi-ratelimit-headers-07).
-pub async fn quota_headers(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let mut response = next.call(request).await?;
+pub fn quota_headers(response: &mut ServiceResponse) {
     let quota = response.request().extensions().get::<Quota>().copied();
-    if let Some(quota) = quota {
-        let fields = [
-            ("ratelimit-limit", u64::from(quota.limit)),
-            ("ratelimit-remaining", u64::from(quota.remaining.unwrap_or(0))),
-            ("ratelimit-reset", quota.reset_s),
-        ];
-        for (name, value) in fields {
-            response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(value));
-        }
+    let Some(quota) = quota else { return };
+    let fields = [
+        ("ratelimit-limit", u64::from(quota.limit)),
+        ("ratelimit-remaining", u64::from(quota.remaining.unwrap_or(0))),
+        ("ratelimit-reset", quota.reset_s),
+    ];
+    for (name, value) in fields {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(value));
     }
-    Ok(response)
 }
 
 #[cfg(test)]

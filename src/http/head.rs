@@ -4,11 +4,8 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
-use actix_web::middleware::Next;
+use actix_web::dev::ServiceResponse;
 use actix_web::web::Bytes;
 
 /// A body that is left out: only its size is told. What would have made it is dropped unread.
@@ -26,15 +23,7 @@ impl MessageBody for LeftOut {
     }
 }
 
-/// Leaves the body out where the method is HEAD. Nothing that reads bodies may stand around this.
-pub async fn without_body(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let is_head = request.method() == Method::HEAD;
-    let response = next.call(request).await?;
-    Ok(match is_head {
-        true => response.map_body(|_, body| BoxBody::new(LeftOut(body.size()))),
-        false => response.map_into_boxed_body(),
-    })
+/// Leaves the body of the answer to a HEAD out. Nothing that reads bodies may stand around this.
+pub fn without_body(response: ServiceResponse) -> ServiceResponse {
+    response.map_body(|_, body| BoxBody::new(LeftOut(body.size())))
 }

@@ -27,7 +27,9 @@ pub struct Once<'a>(pub &'a HeaderMap);
 
 impl Headers for Once<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        let mut values = self.0.get_all(name);
+        // looked for as text, because to make a name for the map costs more than to look at the few that are there
+        let named = self.0.iter().filter(|(own, _)| own.as_str().eq_ignore_ascii_case(name));
+        let mut values = named.map(|(_, value)| value);
         match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok(),
             _ => None,

@@ -13,6 +13,7 @@ pub mod forwarded;
 pub mod guard;
 pub mod head;
 pub mod ingest;
+pub mod layer;
 mod login;
 mod maps;
 mod names;

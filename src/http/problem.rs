@@ -5,14 +5,13 @@
 
 use std::fmt;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError};
 use actors::catalog::reader::ReadError;
 use actors::documents::DocumentError;
 use actors::hub::sources::{SourceError, SourceRefusal};
@@ -325,32 +324,23 @@ impl ResponseError for Problem {
 /// Marks an answer with the status of an error that somebody else wrote, and that goes out as it is.
 pub struct AsItIs;
 
-/// Writes the body of every error, in the words of the API that was called, and counts it.
-pub async fn shape(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let family = ApiFamily::of_path(request.path());
-    let context = request.app_data::<actix_web::web::Data<Context>>().cloned();
-    if let Some(context) = &context {
-        context.hub.metrics().requests.inc();
-        context.proxies.notice(&request);
-    }
-    let response = next.call(request).await?;
+/// Writes the body of an error, in the words of the API that was called, and counts it. Other answers go out as they are.
+pub fn shape(response: ServiceResponse) -> ServiceResponse {
     if !(response.status().is_client_error() || response.status().is_server_error()) {
-        return Ok(response.map_into_boxed_body());
+        return response;
     }
     if response.response().extensions().contains::<AsItIs>() {
-        return Ok(response.map_into_boxed_body());
+        return response;
     }
     let (request, response) = response.into_parts();
     let problem = response.extensions().get::<Problem>().cloned();
     if problem.is_none() && response.headers().contains_key(CONTENT_TYPE) && request.path().starts_with("/health/") {
         // readiness answers 503 with a report of its own
-        return Ok(ServiceResponse::new(request, response).map_into_boxed_body());
+        return ServiceResponse::new(request, response);
     }
+    let family = ApiFamily::of_path(request.path());
     let problem = problem.unwrap_or_else(|| Problem::of_status(response.status(), request.path()));
-    if let Some(context) = &context {
+    if let Some(context) = request.app_data::<actix_web::web::Data<Context>>() {
         let labels = ErrorLabels { family: family.name(), code: problem.code.upper() };
         context.hub.metrics().errors.get_or_create(&labels).inc();
     }
@@ -369,7 +359,7 @@ pub async fn shape(
     if let Some(seconds) = problem.retry_after_s {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    Ok(ServiceResponse::new(request, response))
+    ServiceResponse::new(request, response)
 }
 
 impl From<ReadError> for Problem {

@@ -59,8 +59,10 @@ impl Table {
         self.addresses.last_mut().expect("an address")
     }
 
-    /// Registers everything.
-    pub fn serve(self, config: &mut web::ServiceConfig, limits: &Limits) {
+    /// Registers everything. actix tries one address after the other, so those that take many events come first; none of
+    /// them stands for a path that another one stands for too.
+    pub fn serve(mut self, config: &mut web::ServiceConfig, limits: &Limits) {
+        self.addresses.sort_by_key(|address| address.room != BodyLimit::Batch);
         for address in self.addresses {
             let bytes = address.room.bytes(limits);
             let mut resource = web::resource(address.pattern.as_str());

@@ -80,6 +80,51 @@ enum Line {
     Cr,
 }
 
+/// Where a head and its body end in what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub head: usize,
+    /// Behind the head, as far as it is known how long the body is. What it leaves out has to wait for the decoder.
+    pub body: usize,
+}
+
+/// What the lines of a head say about the length of its body. A guess that spares a request with a small body a turn of its
+/// task; the decoder decides.
+enum BodyLength {
+    None,
+    Bytes(usize),
+    Unknown,
+}
+
+impl BodyLength {
+    fn of_head_that_began(now: bool) -> BodyLength {
+        if now { BodyLength::None } else { BodyLength::Unknown }
+    }
+
+    fn read(&mut self, line: &[u8]) {
+        let value = |name: &[u8]| {
+            let (own, value) = line.split_at_checked(name.len())?;
+            own.eq_ignore_ascii_case(name).then_some(value)
+        };
+        if let Some(value) = value(b"content-length:") {
+            let length = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+            *self = match (&self, length) {
+                (BodyLength::None, Some(length)) => BodyLength::Bytes(length),
+                _ => BodyLength::Unknown,
+            };
+        } else if value(b"transfer-encoding:").is_some() {
+            *self = BodyLength::Unknown;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            BodyLength::Bytes(bytes) => *bytes,
+            BodyLength::None | BodyLength::Unknown => 0,
+        }
+    }
+}
+
 /// Whether the client is to be listened to.
 pub enum Listen {
     Now,
@@ -152,26 +197,37 @@ impl Conversation {
         *self.waiting.borrow_mut() = Some(cx.waker().clone());
     }
 
-    /// How many of these bytes belong to the head that is being received: all but those behind its empty line.
-    pub fn end_of_head(&self, bytes: &[u8]) -> usize {
+    /// How these bytes are to be cut: what belongs to the head that is being received, then what belongs to its body.
+    pub fn cut(&self, bytes: &[u8]) -> Cut {
+        let all = Cut { head: bytes.len(), body: 0 };
         if self.turn.get() != Turn::Head {
-            return bytes.len();
+            return all;
         }
-        let mut line = self.line.get();
-        for (n, byte) in bytes.iter().enumerate() {
-            line = match (byte, line) {
-                (b'\n', Line::Text) => Line::Empty,
-                (b'\n', Line::Empty | Line::Cr) => {
-                    self.line.set(Line::Text);
-                    self.whole.set(true);
-                    return n + 1;
-                }
-                (b'\r', Line::Empty) => Line::Cr,
-                _ => Line::Text,
+        // only a head that came in one piece is looked through for the length of its body
+        let mut body = BodyLength::of_head_that_began(self.heard.get() == 0);
+        let (mut line, mut from) = (self.line.get(), 0);
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let text = &bytes[from..end];
+            let is_empty = match line {
+                Line::Text => false,
+                Line::Empty => matches!(text, b"" | b"\r"),
+                Line::Cr => text.is_empty(),
             };
+            if is_empty {
+                self.line.set(Line::Text);
+                self.whole.set(true);
+                let behind = bytes.len() - end - 1;
+                return Cut { head: end + 1, body: body.bytes().min(behind) };
+            }
+            body.read(text);
+            (line, from) = (Line::Empty, end + 1);
         }
-        self.line.set(line);
-        bytes.len()
+        self.line.set(match (line, &bytes[from..]) {
+            (line, b"") => line,
+            (Line::Empty, b"\r") => Line::Cr,
+            _ => Line::Text,
+        });
+        all
     }
 
     /// Most that is to be read at once; a head in small parts, so that it is seen when it becomes too large.
@@ -356,5 +412,63 @@ impl<B: MessageBody + Unpin> MessageBody for WatchedBody<B> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
         Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn conversation() -> Conversation {
+        let second = Duration::from_secs(1);
+        Conversation::new(&Bounds {
+            request_timeout: second,
+            body_timeout: second,
+            keep_alive: second,
+            stall_timeout: second,
+            h2_streams: 1,
+            room: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn a_small_body_goes_with_its_head_and_what_is_behind_it_waits() {
+        for (text, head, body) in [
+            ("GET / HTTP/1.1\r\n\r\nGET", 18, 0),
+            ("POST / HTTP/1.1\r\ncontent-length:3\r\n\r\nabc", 37, 3),
+            ("POST / HTTP/1.1\r\nContent-Length: 3 \r\nHost: a\r\n\r\nabcPOST", 48, 3),
+            ("POST / HTTP/1.1\r\nContent-Length: 30\r\n\r\nabc", 39, 3),
+            ("POST / HTTP/1.1\nContent-Length: 3\n\nabcd", 35, 3),
+            ("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 57, 0),
+            ("POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\nabc", 39, 0),
+            ("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 66, 0),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc", 66, 0),
+        ] {
+            assert_eq!(conversation().cut(text.as_bytes()), Cut { head, body }, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_ends_at_its_first_empty_line_however_it_comes(text in "[ab\r\n]{0,24}", at in 0usize..24) {
+            let bytes = text.as_bytes();
+            let empty_line = |n: &usize| {
+                let before = &bytes[..*n];
+                let line = before.strip_suffix(b"\n").map(|rest| rest.strip_suffix(b"\r").unwrap_or(rest));
+                line.is_some_and(|rest| rest.ends_with(b"\n"))
+            };
+            let expected = (1..=bytes.len()).find(empty_line).unwrap_or(bytes.len());
+            let (first, second) = bytes.split_at(at.min(bytes.len()));
+            let conversation = conversation();
+            let mut head = conversation.cut(first).head;
+            if head == first.len() && !conversation.whole.get() {
+                head += conversation.cut(second).head;
+            }
+            prop_assert_eq!(head, expected);
+        }
     }
 }

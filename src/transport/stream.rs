@@ -152,11 +152,13 @@ impl AsyncRead for ClientStream {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(())) => {
-                    let end = conversation.end_of_head(&into.filled()[before..]);
-                    let behind = into.filled()[before + end..].iter().copied();
-                    drop(ahead.splice(0..0, behind));
-                    into.set_filled(before + end);
-                    conversation.heard(end);
+                    let cut = conversation.cut(&into.filled()[before..]);
+                    let end = before + cut.head + cut.body;
+                    if end < into.filled().len() {
+                        drop(ahead.splice(0..0, into.filled()[end..].iter().copied()));
+                        into.set_filled(end);
+                    }
+                    conversation.heard(cut.head);
                 }
                 Poll::Ready(Err(_)) => {}
                 Poll::Pending => listen = conversation.poll_patience(cx),
