@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use super::SETTINGS;
@@ -75,11 +76,26 @@ fn calls(trace: &str) -> Vec<Call> {
     calls
 }
 
-/// One request on a connection of its own. Returns its answer's status and the client's port, by which the trace names it.
-fn ask(server: &TestServer, method: &str, target: &str, token: &str, body: &str) -> (u16, u16) {
-    let mut stream = TcpStream::connect(server.addr()).expect("the server listens");
+/// An address of this machine that no other request comes from. A port would not do: the kernel gives it out again a second
+/// after its connection has ended, and then an earlier answer would be taken for the one that is looked for.
+fn own_address() -> Ipv4Addr {
+    static GIVEN: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = GIVEN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 77, high, low)
+}
+
+fn connect(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((from, 0)).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// One request on a connection of its own. Returns its answer's status and the client's address, by which the trace names it.
+fn ask(server: &TestServer, method: &str, target: &str, token: &str, body: &str) -> (u16, Ipv4Addr) {
+    let from = own_address();
+    let mut stream = connect(from, server.addr()).expect("the server listens");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time limit");
-    let port = stream.local_addr().expect("an address").port();
     let length = body.len();
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
@@ -90,7 +106,7 @@ fn ask(server: &TestServer, method: &str, target: &str, token: &str, body: &str)
     let mut stream = BufReader::new(stream);
     stream.read_line(&mut line).and_then(|_| stream.read_to_end(&mut rest)).expect("an answer");
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    (status.unwrap_or_else(|| panic!("{line:?}")), port)
+    (status.unwrap_or_else(|| panic!("{line:?}")), from)
 }
 
 /// Whether a write has a token's id elsewhere than in the events that tell of its making and revocation.
@@ -98,10 +114,10 @@ fn writes_token(write: &str, id: &str) -> bool {
     write.match_indices(id).any(|(at, _)| !write[..at].ends_with(r#"token_id\":\""#))
 }
 
-/// A change that was acknowledged: what the write of it shows, and the port of whoever was told.
+/// A change that was acknowledged: what the write of it shows, and the address of whoever was told.
 struct Change {
     marker: String,
-    port: u16,
+    to: Ipv4Addr,
 }
 
 #[test]
@@ -121,9 +137,9 @@ fn every_answer_of_success_is_sent_after_a_sync_of_what_was_written() {
                 let one = |n: usize| {
                     let marker = format!("marker-{client}-{n}-of-an-event");
                     let body = format!(r#"{{"type":"add_system","payload":{{"marker":"{marker}"}}}}"#);
-                    let (status, port) = ask(server, "POST", target, &map.token, &body);
+                    let (status, to) = ask(server, "POST", target, &map.token, &body);
                     assert_eq!(status, 201);
-                    Change { marker, port }
+                    Change { marker, to }
                 };
                 (0..REQUESTS).map(one).collect::<Vec<_>>()
             }
@@ -134,16 +150,16 @@ fn every_answer_of_success_is_sent_after_a_sync_of_what_was_written() {
     for n in 0..REQUESTS {
         let marker = format!("marker-{n}-of-a-token");
         let body = format!(r#"{{"channel":"map:{}","scopes":["subscribe"],"name":"{marker}"}}"#, map.id);
-        let (status, port) = ask(&server, "POST", "/api/v1/tokens", ADMIN, &body);
+        let (status, to) = ask(&server, "POST", "/api/v1/tokens", ADMIN, &body);
         assert_eq!(status, 201);
-        changes.push(Change { marker, port });
+        changes.push(Change { marker, to });
     }
     // a revocation is written by the token's id
     for _ in 0..REQUESTS {
         let (id, _) = map.new_token(serde_json::json!({"scopes": ["subscribe"], "name": "to be revoked"}));
-        let (status, port) = ask(&server, "DELETE", &format!("/api/v1/tokens/{id}"), ADMIN, "");
+        let (status, to) = ask(&server, "DELETE", &format!("/api/v1/tokens/{id}"), ADMIN, "");
         assert_eq!(status, 204);
-        changes.push(Change { marker: id, port });
+        changes.push(Change { marker: id, to });
     }
     server.stop();
     // strace ends after the program
@@ -155,10 +171,10 @@ fn every_answer_of_success_is_sent_after_a_sync_of_what_was_written() {
     let syncs: Vec<_> =
         calls.iter().filter(|call| matches!(&*call.name, "fsync" | "fdatasync") && call.succeeded).collect();
     let mut wrong = Vec::new();
-    for Change { marker, port } in &changes {
-        let to = format!(":{port}]");
-        let said = |call: &&Call| call.text.contains("HTTP/1.1 20") && call.on.contains(&to);
-        let Some(answer) = calls.iter().find(said) else { panic!("no answer to {port} in the trace") };
+    for Change { marker, to } in &changes {
+        let address = format!("->{to}:");
+        let said = |call: &&Call| call.text.contains("HTTP/1.1 20") && call.on.contains(&address);
+        let Some(answer) = calls.iter().find(said) else { panic!("no answer to {to} in the trace") };
         let mut before = writes.iter().filter(|call| call.began < answer.began);
         let write = match marker.starts_with("tok_") {
             // the last one: that of a token's making is not the one of its revocation

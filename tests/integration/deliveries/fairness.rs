@@ -18,7 +18,7 @@ const WARM_UP: usize = 20;
 const EVENTS: usize = 40;
 /// Time between two events.
 const PACE: Duration = Duration::from_millis(40);
-/// How often it is measured beside those that hang: one quiet moment of the machine is enough to see that they cost nothing.
+/// How often it is measured beside those that hang; the median counts, so that one busy moment of the machine does not.
 const ROUNDS: usize = 3;
 /// Below this the ratio says nothing: it is what a busy machine adds.
 const FLOOR: Duration = Duration::from_millis(300);
@@ -115,8 +115,8 @@ fn fifty_endpoints_that_hang_do_not_slow_the_fifty_others() {
     let slots = || hanging.iter().all(|one| one.accepted.load(Ordering::Acquire) >= 16);
     eventually("those that hang use all their slots", slots);
     let most = (alone * 2).max(FLOOR);
-    let rounds = (0..ROUNDS).map(|_| measure(&map, &receiver)).inspect(|beside| {
-        println!("p99 alone {alone:?}, beside {HANGING} that hang {beside:?}");
-    });
-    assert!(rounds.into_iter().any(|beside| beside <= most), "the p99 alone was {alone:?}");
+    let mut rounds: Vec<_> = (0..ROUNDS).map(|_| measure(&map, &receiver)).collect();
+    rounds.sort();
+    println!("p99 alone {alone:?}, beside {HANGING} that hang {rounds:?}");
+    assert!(rounds[ROUNDS / 2] <= most, "the p99 alone was {alone:?}, beside those that hang {rounds:?}");
 }

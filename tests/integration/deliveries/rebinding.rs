@@ -29,7 +29,11 @@ fn no_name_leads_a_delivery_to_this_machine_whatever_its_name_server_answers() {
     }
     let namespaces = ["--map-root-user", "--mount", "--net"];
     if !Command::new("unshare").args(namespaces).arg("true").status().is_ok_and(|status| status.success()) {
-        println!("not judged: this system gives no namespaces to this user");
+        assert!(
+            std::env::var("CI").is_err(),
+            "CI must allow a test to have namespaces (unshare --map-root-user --mount --net)"
+        );
+        eprintln!("NOT CHECKED: this system gives no namespaces to this user");
         return;
     }
     let module = module_path!().split_once("::").expect("a module of the crate").1;

@@ -126,17 +126,19 @@ fn a_close_of_the_client_is_returned_and_nothing_follows_it() {
 fn the_connection_ends_right_behind_the_close_frame() {
     let server = TestServer::start(&[]);
     let acme = server.new_organization("Acme");
-    let times = (0..5).map(|_| {
-        let mut socket = open(&acme);
-        let asked = Instant::now();
-        socket.send(&close(1000, b""));
-        socket.end();
-        asked.elapsed()
-    });
+    let mut times: Vec<_> = (0..5)
+        .map(|_| {
+            let mut socket = open(&acme);
+            let asked = Instant::now();
+            socket.send(&close(1000, b""));
+            socket.end();
+            asked.elapsed()
+        })
+        .collect();
     // the client waits for it, so a busy machine is the only excuse; by TLS the last words take their second
     let limit = Duration::from_millis(if Over::of_run().is_some() { 1500 } else { 300 });
-    let fastest = times.min().expect("five times");
-    assert!(fastest < limit, "{fastest:?}");
+    times.sort();
+    assert!(times[times.len() / 2] < limit, "{times:?}");
 }
 
 #[test]

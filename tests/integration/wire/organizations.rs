@@ -323,7 +323,9 @@ fn every_error_below_api_v1_is_an_object_with_code_and_message() {
     for _ in 0..3 {
         limited.below("GET", "").send().expect(200);
     }
-    let refused = limited.below("GET", "").send();
+    // a minute may just have begun, but hardly two
+    let more = (0..4).map(|_| limited.below("GET", "").send());
+    let refused = more.into_iter().find(|answer| answer.status != 200).expect("the fourth of a minute is refused");
     refused.expect_problem(429, "rate_limited");
     assert!(refused.header("retry-after").is_some());
     limited.publish(&json!({"event": "message"}));

@@ -210,7 +210,8 @@ fn node_writes_the_same_bytes() {
     let mut node = match node {
         Ok(node) => node,
         Err(error) => {
-            eprintln!("skipped: node_writes_the_same_bytes: no node on PATH ({error})");
+            assert!(std::env::var("CI").is_err(), "CI must have node: {error}");
+            eprintln!("NOT CHECKED: there is no node on the PATH ({error})");
             return;
         }
     };
