@@ -33,7 +33,9 @@ use crate::feed::{Announcer, Feed};
 use crate::ingest::counters::{self, SourceCounters};
 use crate::ingest::dead_letters;
 use crate::ingest::registry::{ActiveSource, SourceLimits, SourceRegistry, SourceStats};
-use crate::journal::{self, DocumentChanges, Journal, JournalLimits, Rest, Store, Upkeep, Urgency, Worker};
+use crate::journal::{
+    self, Committer, CommitterRest, DocumentChanges, Journal, JournalLimits, Rest, Store, Upkeep, Urgency, Worker,
+};
 use crate::log::LogOptions;
 use crate::metrics::Metrics;
 use crate::model::access::{TokenHash, secret_text};
@@ -171,22 +173,26 @@ impl Hub {
         let worker = Worker {
             queue,
             ids: IdSource::after(log.head()),
-            wal,
-            log: log.clone(),
-            documents: documents.clone(),
-            announcer: announcer.with_budget(budget.clone()).with_faults(disk.faults().clone()),
-            // held weakly: the catalog holds the queue's other end, by whose loss the worker ends
-            applied: Box::new(move |changes| {
-                if let Some(catalog) = for_worker.upgrade() {
-                    catalog.apply(changes);
-                }
-            }),
-            metrics: metrics.clone(),
+            committer: Committer {
+                wal,
+                log: log.clone(),
+                documents: documents.clone(),
+                announcer: announcer.with_budget(budget.clone()).with_faults(disk.faults().clone()),
+                // held weakly: the catalog holds the queue's other end, by whose loss the worker ends
+                applied: Box::new(move |changes| {
+                    if let Some(catalog) = for_worker.upgrade() {
+                        catalog.apply(changes);
+                    }
+                }),
+                metrics: metrics.clone(),
+                clock: clock.clone(),
+                disk: disk.clone(),
+                data_dir: data_dir.clone(),
+                min_free_bytes: journal_limits.min_free_bytes,
+                upkeep: tasks,
+                rest: CommitterRest::default(),
+            },
             limits: journal_limits.clone(),
-            clock: clock.clone(),
-            disk: disk.clone(),
-            data_dir: data_dir.clone(),
-            upkeep: tasks,
             rest: Rest::default(),
         };
         let threads = StoreThreads {

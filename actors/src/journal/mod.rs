@@ -8,6 +8,7 @@
 //! If the process dies, what was not answered may or may not be there; what was answered is.
 
 mod commit;
+mod committer;
 mod plan;
 mod recovery;
 #[cfg(test)]
@@ -25,10 +26,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub(crate) use self::commit::read as read_commit;
+pub use self::committer::{Applied, Committer, CommitterRest};
 use self::plan::Append;
 pub use self::recovery::{CHANNEL_NUMBERS, RecoveryError, Store, recover};
 pub use self::upkeep::{Upkeep, UpkeepCounts};
-pub use self::worker::{Applied, Rest, Round, Worker};
+pub use self::worker::{Rest, Round, Worker};
 use crate::documents::{Change, DocumentError, Frozen, Table, encode_changes};
 use crate::log::{DedupeKey, LogView, LossChange, LossDocument};
 use crate::model::channel::Channel;

@@ -5,7 +5,10 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Applied, Journal, JournalLimits, Queue, Rest, Store, Upkeep, Worker, documents_payload, recover, spawn};
+use super::{
+    Applied, Committer, CommitterRest, Journal, JournalLimits, Queue, Rest, Store, Upkeep, Worker, documents_payload,
+    recover, spawn,
+};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::documents::{Change, Documents, Generations, Table};
@@ -92,17 +95,21 @@ impl OpenStore {
         let worker = Worker {
             queue,
             ids: IdSource::after(log.head()),
-            wal,
-            log: log.clone(),
-            documents: documents.clone(),
-            announcer,
-            applied,
-            metrics: Arc::default(),
+            committer: Committer {
+                wal,
+                log: log.clone(),
+                documents: documents.clone(),
+                announcer,
+                applied,
+                metrics: Arc::default(),
+                clock,
+                disk,
+                data_dir: dir,
+                min_free_bytes: limits.min_free_bytes,
+                upkeep: tasks,
+                rest: CommitterRest::default(),
+            },
             limits,
-            clock,
-            disk,
-            data_dir: dir,
-            upkeep: tasks,
             rest: Rest::default(),
         };
         let threads = [spawn(worker).expect("a thread"), upkeep.spawn().expect("a thread")];

@@ -1,30 +1,20 @@
-//! The worker behind the queue: takes what waits, makes it durable in one commit, shows it, answers it.
-//!
-//! It owns the write-ahead log. What takes longer than a commit (sealing segments, writing generations of documents, making
-//! pieces) is done by [`super::upkeep`], which it tells when there is something to do.
+//! The worker behind the queue: takes what waits, decides what it comes to, makes it durable in one commit, answers it. How
+//! a commit is written and shown is the business of [`Committer`].
 //!
 //! [`Worker::step`] is one round; a thread calls it, or a simulation. A panic costs the batch in hand, whose requests are
 //! told that it failed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::commit::Payload;
+use super::committer::{Committer, Content};
 use super::plan::{Append, Plan};
-use super::upkeep::Task;
-use super::{Answer, AppendError, DocumentChanges, JournalLimits, Load, Order, Queue, Receipt, Snapshot, Urgency};
-use crate::clock::Clock;
-use crate::disk::Disk;
-use crate::documents::{self, Change, Documents};
-use crate::feed::Announcer;
-use crate::log::{self, Admission, CommitPart, Log};
-use crate::metrics::Metrics;
+use super::{Answer, AppendError, DocumentChanges, JournalLimits, Load, Order, Queue, Receipt, Urgency};
+use crate::log;
 use crate::model::id::IdSource;
-use crate::wal::{self, CommitError, Wal};
+use crate::wal::{self, CommitError};
 
 /// How long the worker waits for work before it looks after what it owes.
 pub(super) const IDLE_TICK: Duration = Duration::from_millis(20);
@@ -34,43 +24,22 @@ const CARE_EVERY_MS: u64 = 200;
 /// How long a commit waits at most for the segment before the active one to be sealed. Changes wait behind it.
 const SEALING_WAIT: Duration = Duration::from_millis(500);
 
-/// Told of every commit's changes of documents, in order, when they are durable.
-pub type Applied = Box<dyn FnMut(&[Change]) + Send>;
-
-/// What the worker commits to, and who is told.
+/// Commits by itself: one server owns one data folder.
 pub struct Worker {
     pub queue: Queue,
-    pub wal: Wal,
-    pub log: Arc<Log>,
-    pub documents: Arc<Documents>,
-    pub announcer: Announcer,
-    pub applied: Applied,
-    pub metrics: Arc<Metrics>,
+    pub committer: Committer,
     pub limits: JournalLimits,
     pub ids: IdSource,
-    pub clock: Clock,
-    pub disk: Disk,
-    pub data_dir: PathBuf,
-    pub upkeep: mpsc::Sender<Task>,
     pub rest: Rest,
 }
 
 /// What the worker keeps between rounds.
 #[derive(Default)]
 pub struct Rest {
-    payload: Payload,
     in_hand: Load,
     held: Option<Order>,
     /// Requests whose commit failed, and of which it is not certain yet that they cannot appear.
     unsettled: Vec<Request>,
-    /// Changes that took effect in memory because they could not wait, and are not durable.
-    owed: Vec<Change>,
-    /// The last commit found no room.
-    out_of_room: bool,
-    /// The last commit failed for whatever reason.
-    failing: bool,
-    /// A segment was rolled, and what it holds is not known to be synced yet.
-    to_seal: bool,
     cared_ms: u64,
     told_ms: u64,
 }
@@ -113,7 +82,7 @@ impl Worker {
     /// Runs until the queue is stopped. Blocks.
     pub(super) fn run(mut self) {
         // before the first request, which may come as soon as the server listens
-        self.look_at_the_disk();
+        self.committer.look_at_the_disk(&self.queue.shown);
         loop {
             let round = catch_unwind(AssertUnwindSafe(|| {
                 if self.rest.held.is_none() {
@@ -139,10 +108,11 @@ impl Worker {
         let shown = &self.queue.shown;
         shown.subtract(std::mem::take(&mut self.rest.in_hand));
         shown.epoch.fetch_add(1, Ordering::AcqRel);
+        let head = self.committer.log.head();
         // the batch may be durable already, and readers must not miss it
-        self.announcer.recover(self.log.head());
+        self.committer.announcer.recover(head);
         // ids go on behind everything that may be in the log
-        self.ids = IdSource::after(self.ids.last().max(self.log.head()));
+        self.ids = IdSource::after(self.ids.last().max(head));
     }
 
     /// Commits what waits, without waiting for more, and looks after what is owed. Blocks on the disk.
@@ -168,9 +138,8 @@ impl Worker {
             let order = match order {
                 Order::Stop => return (batch, true),
                 Order::Snapshot(answer) if batch.is_empty() => {
-                    let snapshot = Snapshot { documents: self.documents.freeze(), log: self.log.view() };
                     // whoever asked may have given up
-                    drop(answer.send(Ok(snapshot)));
+                    drop(answer.send(Ok(self.committer.snapshot())));
                     next = self.queue.orders.try_recv().ok();
                     continue;
                 }
@@ -210,7 +179,7 @@ impl Worker {
                 Order::Snapshot(_) | Order::Stop => {}
             }
         }
-        let has_room = !self.rest.out_of_room && !self.queue.shown.full.load(Ordering::Relaxed);
+        let has_room = !self.committer.rest.out_of_room && !self.queue.shown.full.load(Ordering::Relaxed);
         if !has_room {
             let (urgent, others): (Vec<_>, Vec<_>) =
                 changes.into_iter().partition(|(change, _)| change.urgency == Urgency::Reserve);
@@ -248,7 +217,7 @@ impl Worker {
     /// Waits until the log may take more events. False: not in time.
     fn wait_for_sealing(&self, bytes: u64) -> bool {
         let deadline = Instant::now() + SEALING_WAIT;
-        while !self.log.may_admit(bytes) {
+        while !self.committer.log.may_admit(bytes) {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -265,19 +234,20 @@ impl Worker {
         urgency: wal::Urgency,
         begun: Instant,
     ) {
-        let now_ms = self.clock.now_ms();
+        let committer = &self.committer;
+        let now_ms = committer.clock.now_ms();
         let mut plan = Plan::default();
         let mut requests = Vec::with_capacity(appends.len() + changes.len());
         let epoch = self.queue.shown.epoch.load(Ordering::Acquire);
         for (append, answer) in appends {
-            let random = || u128::from_le_bytes(self.clock.random());
-            let receipt = plan.append(append, &self.log, &mut self.ids, now_ms, random);
+            let random = || u128::from_le_bytes(committer.clock.random());
+            let receipt = plan.append(append, &committer.log, &mut self.ids, now_ms, random);
             requests.push(Request::Append(answer, receipt));
         }
         for (change, answer) in changes {
             if change.epoch.is_some_and(|computed_in| computed_in != epoch) {
                 drop(answer.send(Err(AppendError::Conflict)));
-            } else if !plan.change(&change, &self.documents) {
+            } else if !plan.change(&change, &committer.documents) {
                 drop(answer.send(Err(AppendError::Gone)));
             } else {
                 requests.push(Request::Change(answer, change));
@@ -287,18 +257,19 @@ impl Worker {
             return requests.into_iter().for_each(Request::succeed);
         }
         // what is owed was queued before, so it must not be written over what comes now
-        plan.changes.splice(0..0, self.rest.owed.iter().cloned());
+        plan.changes.splice(0..0, committer.rest.owed.iter().cloned());
         match self.store(&plan, urgency, now_ms) {
             Ok(()) => {
-                self.rest.owed.clear();
+                let committer = &mut self.committer;
+                committer.rest.owed.clear();
                 if urgency == wal::Urgency::Normal {
-                    self.succeeded();
+                    committer.succeeded(&self.queue.shown);
                 }
                 let count = plan.events.len();
                 let owners = plan.owners;
-                self.announcer.announce(plan.events, |no| owners.get(&no).cloned(), now_ms);
+                committer.announcer.announce(plan.events, |no| owners.get(&no).cloned(), now_ms);
                 requests.into_iter().for_each(Request::succeed);
-                self.metrics.committed(count, begun.elapsed());
+                committer.metrics.committed(count, begun.elapsed());
             }
             Err(e) => self.failed(&e, requests, urgency, begun),
         }
@@ -306,54 +277,19 @@ impl Worker {
 
     /// Writes the commit; when it is durable, events can be read and changes are in effect.
     fn store(&mut self, plan: &Plan, urgency: wal::Urgency, now_ms: i64) -> Result<(), CommitError> {
-        let payload = &mut self.rest.payload;
-        payload.begin(now_ms, self.documents.changed_at());
-        if !plan.events.is_empty() {
-            payload.add_events(&log::encode_events(&plan.events));
-        }
-        if !plan.changes.is_empty() {
-            payload.add_documents(&documents::encode_changes(&plan.changes));
-        }
-        if !plan.dedupe.is_empty() {
-            payload.add_keys(&log::encode_keys(&plan.dedupe));
-        }
-        let committed = self.wal.commit(&[payload.bytes()], urgency);
+        let events = (!plan.events.is_empty()).then(|| log::encode_events(&plan.events));
+        let keys = (!plan.dedupe.is_empty()).then(|| log::encode_keys(&plan.dedupe));
+        let content = Content { events: events.as_deref(), changes: &plan.changes, keys: keys.as_deref() };
+        let committed = self.committer.write(&content, urgency, now_ms);
         // it waits no longer, whatever came of it
         self.queue.shown.subtract(std::mem::take(&mut self.rest.in_hand));
-        let committed = committed?;
-        let admission = Admission {
-            sequence: committed.sequence,
-            time_ms: now_ms.max(0) as u64,
-            piece: &committed.piece,
-            events: payload.events().map(|(at, bytes)| part_at(committed.offset, at, bytes)),
-            keys: payload.keys().map(|(at, bytes)| part_at(committed.offset, at, bytes)),
-        };
-        if let Err(e) = self.log.admit(&admission) {
-            // what was encoded a moment ago can be read
-            ::log::error!("a commit cannot be indexed, and is read at the next start: {e}");
-        }
-        self.documents.apply(&plan.changes, committed.sequence);
-        if !plan.changes.is_empty() {
-            (self.applied)(&plan.changes);
-        }
+        self.committer.show(&committed?, &plan.changes, now_ms);
         Ok(())
-    }
-
-    fn succeeded(&mut self) {
-        (self.rest.failing, self.rest.out_of_room) = (false, false);
-        self.queue.shown.failing.store(false, Ordering::Relaxed);
     }
 
     /// A commit failed: says so, and tells everybody what is known of it.
     fn failed(&mut self, e: &CommitError, requests: Vec<Request>, urgency: wal::Urgency, begun: Instant) {
-        self.metrics.commit_failures.inc();
-        ::log::error!("a commit failed: {e}");
-        self.rest.failing = true;
-        self.queue.shown.failing.store(true, Ordering::Relaxed);
-        if e.is_full() {
-            self.rest.out_of_room = true;
-            self.queue.shown.full.store(true, Ordering::Relaxed);
-        }
+        self.committer.failed(e, &self.queue.shown);
         if requests.iter().any(|request| matches!(request, Request::Change(_, change) if change.epoch.is_some())) {
             self.queue.shown.epoch.fetch_add(1, Ordering::AcqRel);
         }
@@ -376,10 +312,11 @@ impl Worker {
             return self.commit(Vec::new(), urgent, wal::Urgency::Reserve, begun);
         }
         // a revocation must not wait for the disk: it is in effect now, and durable as soon as that is possible
+        let committer = &mut self.committer;
         for (change, answer) in urgent {
-            self.documents.apply(&change.changes, self.wal.last_sequence());
-            (self.applied)(&change.changes);
-            self.rest.owed.extend(change.changes);
+            committer.documents.apply(&change.changes, committer.wal.last_sequence());
+            (committer.applied)(&change.changes);
+            committer.rest.owed.extend(change.changes);
             // whoever asked may have gone
             drop(answer.send(Err(failure.clone())));
         }
@@ -391,136 +328,36 @@ impl Worker {
 
     /// Looks after what is owed. Under load the queue is never empty, and yet nobody may wait for that.
     fn care(&mut self, is_idle: bool) {
-        let moment = self.clock.moment();
+        let moment = self.committer.clock.moment();
         if is_idle || moment.elapsed_ms.saturating_sub(self.rest.told_ms) >= IDLE_TICK.as_millis() as u64 {
             self.rest.told_ms = moment.elapsed_ms;
-            self.announcer.tell_missed();
-            if let Err(e) = self.wal.sync_if_due(moment.elapsed_ms) {
-                ::log::error!("what was answered is not synced yet: {e}");
-            }
-            self.roll_if_due();
+            self.committer.look_after_time();
         }
         if moment.elapsed_ms.saturating_sub(self.rest.cared_ms) < CARE_EVERY_MS {
             return;
         }
         self.rest.cared_ms = moment.elapsed_ms;
         self.settle();
-        self.look_at_the_disk();
-        self.pay();
-        self.write_generation_if_due();
-    }
-
-    /// Begins a new active segment when the time has come, and has the one before sealed.
-    fn roll_if_due(&mut self) {
-        if self.log.roll_if_due(self.clock.moment()) {
-            self.rest.to_seal = true;
-        }
-        if !self.rest.to_seal {
-            return;
-        }
-        // what is sealed must not be newer than what a power cut leaves of the log
-        match self.wal.sync() {
-            Ok(()) => {
-                self.rest.to_seal = false;
-                self.tell_upkeep(Task::Seal);
-            }
-            Err(e) => ::log::error!("a segment cannot be sealed yet: {e}"),
-        }
-    }
-
-    fn write_generation_if_due(&mut self) {
-        if !self.queue.shown.generation_due.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        if let Err(e) = self.wal.sync() {
-            return ::log::error!("the documents cannot be written as a generation yet: {e}");
-        }
-        self.tell_upkeep(Task::Generation(self.documents.freeze()));
-    }
-
-    fn tell_upkeep(&self, task: Task) {
-        // without upkeep the server is stopping
-        let _ = self.upkeep.send(task);
+        self.committer.look_at_the_disk(&self.queue.shown);
+        self.committer.pay();
+        self.committer.write_generation_if_due(&self.queue.shown);
     }
 
     /// Tries to make certain that a commit that failed cannot appear, and then answers its requests.
     fn settle(&mut self) {
         // a later commit may have settled it
-        if let Err(e) = self.wal.settle() {
+        if let Err(e) = self.committer.wal.settle() {
             return ::log::warn!("a commit that failed is not settled yet: {e}");
         }
         let failure = AppendError::Store("the disk failed and works again; send it again".into());
         std::mem::take(&mut self.rest.unsettled).into_iter().for_each(|request| request.fail(&failure));
     }
 
-    /// Refuses publishes and changes below the floor, and finds out whether a disk that failed works again.
-    fn look_at_the_disk(&mut self) {
-        let free_bytes = self.disk.free_bytes(&self.data_dir);
-        let is_low = free_bytes.is_some_and(|free| free < self.limits.min_free_bytes);
-        if self.rest.failing && !is_low {
-            // a commit that holds nothing; a balancer that obeys readiness would never send one
-            self.rest.payload.begin(self.clock.now_ms(), self.documents.changed_at());
-            match self.wal.commit(&[self.rest.payload.bytes()], wal::Urgency::Normal) {
-                Ok(committed) => {
-                    self.documents.apply(&[], committed.sequence);
-                    self.succeeded();
-                    ::log::info!("the journal takes commits again");
-                }
-                Err(e) => ::log::debug!("the journal still takes no commits: {e}"),
-            }
-        }
-        let full = is_low || self.rest.out_of_room || self.queue.shown.sealing_full.load(Ordering::Relaxed);
-        if self.queue.shown.full.swap(full, Ordering::Relaxed) != full {
-            let free_bytes = free_bytes.unwrap_or(0);
-            match full {
-                true => ::log::warn!(free_bytes; "the disk has no room: publishes and changes are refused"),
-                false => ::log::info!(free_bytes; "the disk has room again"),
-            }
-        }
-    }
-
-    /// Makes changes durable that are in effect already, and what was found to be lost.
-    fn pay(&mut self) {
-        let losses = self.log.take_unsaved();
-        if self.rest.owed.is_empty() && losses.is_empty() {
-            return;
-        }
-        let mut changes = self.rest.owed.clone();
-        for loss in &losses {
-            match super::loss_document(loss) {
-                Ok(change) => changes.push(change),
-                Err(e) => ::log::error!("a loss cannot be noted: {e}"),
-            }
-        }
-        let mut plan = Plan::default();
-        plan.changes = changes;
-        match self.store(&plan, wal::Urgency::Reserve, self.clock.now_ms()) {
-            Ok(()) => self.rest.owed.clear(),
-            Err(e) => {
-                self.log.give_back(losses);
-                ::log::warn!("changes that are in effect are not durable yet, which is tried again: {e}");
-            }
-        }
-    }
-
     /// After the last request: everything becomes durable, and the log notes its end.
     pub fn stop(mut self) {
         self.settle();
-        self.pay();
-        match self.wal.sync() {
-            Ok(()) => self.tell_upkeep(Task::Stop(self.documents.freeze())),
-            // no generation may be ahead of the log; upkeep ends when nobody can tell it anything any more
-            Err(e) => ::log::error!("the last sync failed: {e}"),
-        }
-        if let Err(e) = self.wal.close() {
-            ::log::error!("the write-ahead log was not closed cleanly: {e}");
-        }
+        self.committer.close();
     }
-}
-
-fn part_at(offset: u32, at: usize, bytes: &[u8]) -> CommitPart<'_> {
-    // a commit is far smaller than what a u32 can count
-    CommitPart { offset: offset + at as u32, bytes }
 }
 
 /// What a publisher is told of a commit that certainly failed.

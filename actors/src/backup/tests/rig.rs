@@ -15,8 +15,8 @@ use crate::documents::notes::{NoteTable, Notes, NotesOptions};
 use crate::documents::{Change, Documents, Table};
 use crate::feed::Announcer;
 use crate::journal::{
-    CHANNEL_NUMBERS, DocumentChanges, Journal, JournalLimits, RecoveryError, Rest, Round, Store, Upkeep, Worker,
-    recover,
+    CHANNEL_NUMBERS, Committer, CommitterRest, DocumentChanges, Journal, JournalLimits, RecoveryError, Rest, Round,
+    Store, Upkeep, Worker, recover,
 };
 use crate::log::{DedupeKey, Direction, Log, LogOptions, PageLimit, Retention};
 use crate::model::channel::{Channel, ChannelKind};
@@ -108,17 +108,21 @@ impl Server {
         let worker = Worker {
             queue,
             ids: IdSource::after(log.head()),
-            wal,
-            log: log.clone(),
-            documents: documents.clone(),
-            announcer: Announcer::new(Arc::default(), Arc::default()),
-            applied: Box::new(|_| {}),
-            metrics: Arc::default(),
+            committer: Committer {
+                wal,
+                log: log.clone(),
+                documents: documents.clone(),
+                announcer: Announcer::new(Arc::default(), Arc::default()),
+                applied: Box::new(|_| {}),
+                metrics: Arc::default(),
+                clock,
+                disk: disk.clone(),
+                data_dir: data_dir.into(),
+                min_free_bytes: limits.min_free_bytes,
+                upkeep: tasks,
+                rest: CommitterRest::default(),
+            },
             limits,
-            clock,
-            disk: disk.clone(),
-            data_dir: data_dir.into(),
-            upkeep: tasks,
             rest: Rest::default(),
         };
         let (disk, data_dir) = (disk.clone(), data_dir.to_path_buf());
@@ -168,7 +172,7 @@ impl Server {
     /// Begins a new active part, and seals the one before.
     pub fn seal(&mut self) {
         assert!(self.log.roll());
-        self.worker.wal.sync().expect("a sync");
+        self.worker.committer.wal.sync().expect("a sync");
         self.log.seal_step().expect("it can be sealed");
     }
 

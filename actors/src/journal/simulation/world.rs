@@ -13,8 +13,8 @@ use crate::disk::failure::{Fault, Point};
 use crate::documents::{Change, Table};
 use crate::feed::Announcer;
 use crate::journal::{
-    AppendError, DocumentChanges, Journal, JournalLimits, Pending, Receipt, Rest, Round, Store, Upkeep, Urgency,
-    Worker, recover,
+    AppendError, Committer, CommitterRest, DocumentChanges, Journal, JournalLimits, Pending, Receipt, Rest, Round,
+    Store, Upkeep, Urgency, Worker, recover,
 };
 use crate::log::{DedupeKey, Direction, Log, LogOptions, PageLimit, Retention};
 use crate::model::channel::{Channel, ChannelKind};
@@ -181,17 +181,21 @@ impl World {
         let worker = Worker {
             queue,
             ids: IdSource::after(log.head()),
-            wal,
-            log: log.clone(),
-            documents: documents.clone(),
-            announcer: Announcer::new(Arc::default(), Arc::default()),
-            applied: Box::new(|_| {}),
-            metrics: Arc::default(),
+            committer: Committer {
+                wal,
+                log: log.clone(),
+                documents: documents.clone(),
+                announcer: Announcer::new(Arc::default(), Arc::default()),
+                applied: Box::new(|_| {}),
+                metrics: Arc::default(),
+                clock,
+                disk: self.disk.clone(),
+                data_dir: DATA.into(),
+                min_free_bytes: limits.min_free_bytes,
+                upkeep: tasks,
+                rest: CommitterRest::default(),
+            },
             limits,
-            clock,
-            disk: self.disk.clone(),
-            data_dir: DATA.into(),
-            upkeep: tasks,
             rest: Rest::default(),
         };
         self.running = Some(Running { journal, worker, upkeep, log, documents });
