@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix_web::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{
+    ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, X_CONTENT_TYPE_OPTIONS,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -22,14 +24,21 @@ use super::problem::{Answer, AsItIs, Code, Problem};
 use super::query::{self, Pairs};
 use super::{Context, guard};
 
+const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The headers as a source reads them: one that was sent twice, or is not visible ASCII, is none.
 pub struct Once<'a>(pub &'a HeaderMap);
 
 impl Headers for Once<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        // looked for as text, because to make a name for the map costs more than to look at the few that are there
-        let named = self.0.iter().filter(|(own, _)| own.as_str().eq_ignore_ascii_case(name));
-        let mut values = named.map(|(_, value)| value);
+        // these are looked for at every publish, and to make a name for the map costs more than the look
+        let mut values = match name {
+            "content-type" => self.0.get_all(CONTENT_TYPE),
+            "ce-specversion" => self.0.get_all(SPECVERSION),
+            "traceparent" => self.0.get_all(TRACEPARENT),
+            _ => self.0.get_all(name),
+        };
         match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok(),
             _ => None,

@@ -40,6 +40,8 @@ pub struct Conversation {
     full: Cell<bool>,
     /// An empty line was heard: the head is whole, if it was one.
     whole: Cell<bool>,
+    /// It has a line that is not empty, so that the decoder either takes it or refuses it.
+    has_text: Cell<bool>,
     /// How much of an empty line was heard last.
     line: Cell<Line>,
     deadline: Cell<Option<Instant>>,
@@ -128,8 +130,10 @@ impl BodyLength {
 /// Whether the client is to be listened to.
 pub enum Listen {
     Now,
-    /// The task is woken when it is.
-    Later,
+    /// When the decoder has looked at what there is. `decides`: it takes that or refuses it, and does not ask for more.
+    Later {
+        decides: bool,
+    },
     /// Not any more: this is the answer.
     Refused(&'static [u8]),
 }
@@ -143,6 +147,7 @@ impl Conversation {
             looked_at: Cell::new(0),
             full: Cell::new(false),
             whole: Cell::new(false),
+            has_text: Cell::new(false),
             line: Cell::new(Line::Text),
             deadline: Cell::new(None),
             timer: RefCell::default(),
@@ -170,16 +175,14 @@ impl Conversation {
     }
 
     /// To be asked before more is read.
-    pub fn listen(&self, cx: &mut Context<'_>) -> Listen {
+    pub fn listen(&self) -> Listen {
         match self.turn.get() {
             Turn::Head => {
                 let news = self.heard.get() - self.looked_at.get();
                 if news >= LOOK_EVERY_BYTES || (self.full.get() || self.whole.get()) && news > 0 {
                     // the decoder gets to see what there is, and begins our turn if the head is whole
                     self.looked_at.set(self.heard.get());
-                    self.whole.set(false);
-                    cx.waker().wake_by_ref();
-                    return Listen::Later;
+                    return Listen::Later { decides: self.whole.replace(false) && self.has_text.get() };
                 }
                 if self.full.get() { Listen::Refused(TOO_LARGE) } else { Listen::Now }
             }
@@ -219,6 +222,7 @@ impl Conversation {
                 let behind = bytes.len() - end - 1;
                 return Cut { head: end + 1, body: body.bytes().min(behind) };
             }
+            self.has_text.set(self.has_text.get() || !matches!(text, b"" | b"\r"));
             body.read(text);
             (line, from) = (Line::Empty, end + 1);
         }
@@ -311,6 +315,7 @@ impl Conversation {
         self.looked_at.set(0);
         self.full.set(false);
         self.whole.set(false);
+        self.has_text.set(false);
         self.line.set(Line::Text);
         self.rest.set(body);
         self.patience.set(if body > 0 { self.body_timeout } else { self.request_timeout });

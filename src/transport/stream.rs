@@ -78,6 +78,14 @@ impl Bytes {
         }
     }
 
+    /// Whether nothing can be read now; then the task is woken when it can. Of TLS that is not known.
+    fn poll_quiet(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Bytes::Plain(tcp) => tcp.poll_read_ready(cx).is_pending(),
+            Bytes::Tls(_) => false,
+        }
+    }
+
     /// Reads and forgets, until the client has nothing more to say for now (pending) or for ever (ready).
     fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut space = [0; 4096];
@@ -135,7 +143,14 @@ impl AsyncRead for ClientStream {
             conversation.wait(cx);
             return Poll::Pending;
         }
-        let mut listen = conversation.listen(cx);
+        let mut listen = conversation.listen();
+        if let Listen::Later { decides } = listen {
+            // the decoder looks as soon as this is pending; it is asked again when it wants more, or when more has come
+            if !(decides && ahead.is_empty() && bytes.poll_quiet(cx)) {
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
         if matches!(listen, Listen::Now) {
             let before = into.filled().len();
             let read = take(bytes, ahead, cx, into, conversation.part_bytes());

@@ -37,7 +37,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, JsonError> {
 pub fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let (mut mended, mut kept, mut at) = (String::new(), 0, 0);
-    while let Some(found) = bytes[at..].iter().position(|b| *b == b'\\') {
+    while let Some(found) = memchr::memchr(b'\\', &bytes[at..]) {
         at += found;
         at += match (escaped_unit(bytes, at), escaped_unit(bytes, at + UNIT_BYTES)) {
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * UNIT_BYTES,
