@@ -92,7 +92,7 @@ pub enum Command {
     Map(manage::map::MapArgs),
     /// List, make, change and delete organizations
     Org(manage::organization::OrganizationArgs),
-    /// List, make and revoke tokens
+    /// List, make, rename and revoke tokens
     Token(manage::token::TokenArgs),
     /// Manage the webhooks that go out, their deliveries and replays
     Webhook(manage::webhook::WebhookArgs),

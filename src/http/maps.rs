@@ -7,7 +7,7 @@ use actors::hub::audit::{Change, Deed};
 use actors::hub::{MapChange, NewMap};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::timestamp::to_iso;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
@@ -90,14 +90,9 @@ pub struct PatchMap {
     name: Option<String>,
     slug: Option<String>,
     /// `null` goes back to the setting.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "query::given")]
     #[schema(value_type = Option<bool>)]
     event_names: Option<Option<bool>>,
-}
-
-/// Tells `null` from a field that is not there.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<bool>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// `PATCH /api/maps/{map}`

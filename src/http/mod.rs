@@ -126,7 +126,8 @@ pub fn table() -> Table {
         .post(tokens::create, about::tokens::create)
         .get(tokens::list, about::tokens::list_tokens);
     table.at("/api/v1/tokens/current").get(tokens::current, about::tokens::current);
-    table.at("/api/v1/tokens/{id}").delete(tokens::revoke, about::tokens::revoke);
+    let token = table.at("/api/v1/tokens/{id}").get(tokens::get, about::tokens::get_token);
+    token.patch(tokens::change, about::tokens::change).delete(tokens::revoke, about::tokens::revoke);
     table.at("/api/v1/login").post(login::exchange, about::tokens::login);
     table.at("/api/v1/connections").get(connections::list, about::streams::connections);
     table.at("/api/v1/connections/{id}").delete(connections::end, about::streams::end_connection);

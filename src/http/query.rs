@@ -11,6 +11,7 @@ use actors::model::draft::BodyForm;
 use actors::model::timestamp;
 use actors::model::unpack::{self, UnpackError};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::bodies;
 use super::problem::{Code, Problem};
@@ -159,6 +160,14 @@ pub fn body_form(request: &HttpRequest) -> Result<BodyForm, Problem> {
         Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => Ok(BodyForm::NdJson),
         Some(_) => Err(Problem::new(Code::UnsupportedMediaType, "Send application/json or application/x-ndjson")),
     }
+}
+
+/// For a field that may be left out or be `null`: tells the one from the other.
+///
+/// # Errors
+/// The value is of another type.
+pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// Reads a JSON object into a type, and says where it is wrong.

@@ -198,19 +198,67 @@ pub struct CredentialView {
     expires_at: Option<String>,
 }
 
-/// `DELETE /api/v1/tokens/{id}`
-pub async fn revoke(context: web::Data<Context>, Caller(principal): Caller, id: web::Path<String>) -> Answer {
-    let absent = || Problem::new(Code::NotFound, format!("There is no token {id}"));
-    let token = context.hub.token(&id).ok_or_else(absent)?;
+/// The token of this id, if the caller may manage it; who may not is told that there is none.
+fn managed(context: &Context, principal: &Principal, id: &str) -> Result<Arc<TokenRecord>, Problem> {
+    let token = context.hub.token(id).ok_or_else(|| absent(id))?;
     match &token.channels {
-        None => drop(guard::permitted(context.hub.channel(token.channel_no()), &principal, Scope::Manage, absent)?),
+        None => {
+            guard::permitted(context.hub.channel(token.channel_no()), principal, Scope::Manage, || absent(id))?;
+        }
         // whoever it reaches did not make it, and has nothing to do with the other channels
         Some(_) if principal.is_admin() => {}
-        Some(_) => return Err(absent()),
+        Some(_) => return Err(absent(id)),
     }
+    Ok(token)
+}
+
+fn absent(id: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("There is no token {id}"))
+}
+
+fn shown(context: &Context, token: &TokenRecord) -> Answer {
+    let of = context.hub.token_of(token).ok_or_else(|| absent(&token.id))?;
+    Ok(HttpResponse::Ok().json(json!({ "data": TokenView::of(token, of) })))
+}
+
+/// `GET /api/v1/tokens/{id}`
+pub async fn get(context: web::Data<Context>, Caller(principal): Caller, id: web::Path<String>) -> Answer {
+    shown(&context, &*managed(&context, &principal, &id)?)
+}
+
+/// What may be changed of a token.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchToken {
+    /// `null` takes the name away.
+    #[serde(default, deserialize_with = "query::given")]
+    #[schema(value_type = Option<String>)]
+    name: Option<Option<String>>,
+}
+
+/// `PATCH /api/v1/tokens/{id}`
+pub async fn change(
+    context: web::Data<Context>,
+    Caller(principal): Caller,
+    id: web::Path<String>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> Answer {
+    let token = managed(&context, &principal, &id)?;
+    let asked: PatchToken = query::json(&request, &body)?;
+    let token = match asked.name {
+        Some(name) => context.hub.rename_token(&id, name).await?.ok_or_else(|| absent(&id))?,
+        None => token,
+    };
+    shown(&context, &token)
+}
+
+/// `DELETE /api/v1/tokens/{id}`
+pub async fn revoke(context: web::Data<Context>, Caller(principal): Caller, id: web::Path<String>) -> Answer {
+    let token = managed(&context, &principal, &id)?;
     let of = context.hub.token_of(&token);
     if !context.hub.revoke_token(&id).await? {
-        return Err(absent());
+        return Err(absent(&id));
     }
     context.hub.audit(&principal.id, Deed::TokenRevoked { token: &token, of: of.as_ref() });
     Ok(HttpResponse::NoContent().finish())

@@ -1,4 +1,4 @@
-//! Tokens of channels, of one or of several: create, list, revoke.
+//! Tokens of channels, of one or of several: create, list, rename, revoke.
 
 use std::sync::Arc;
 
@@ -190,6 +190,24 @@ impl Hub {
 
     pub fn token(&self, id: &str) -> Option<Arc<TokenRecord>> {
         self.rooms.catalog.token(id)
+    }
+
+    /// Gives a token another name, or none. Returns it as it is now, or none when there is no such token.
+    ///
+    /// # Errors
+    /// The name cannot be one, or the change could not be stored.
+    pub async fn rename_token(&self, id: &str, name: Option<String>) -> Result<Option<Arc<TokenRecord>>, TokenError> {
+        if let Some(name) = &name {
+            check_name(name).map_err(TokenError::Name)?;
+        }
+        self.change::<_, TokenError>(Urgency::Normal, |view| match view.token(id) {
+            None => Ok((Vec::new(), None)),
+            Some(token) => {
+                let renamed = Arc::new(TokenRecord { name: name.clone(), ..TokenRecord::clone(token) });
+                Ok((vec![record::put_token(&renamed)?], Some(renamed)))
+            }
+        })
+        .await
     }
 
     /// Revokes a token; its streams end within a second. False when there is none.

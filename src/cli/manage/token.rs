@@ -1,4 +1,4 @@
-//! `stentor token`: lists, makes and revokes tokens.
+//! `stentor token`: lists, makes, renames and revokes tokens.
 
 use actix_web::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,7 +9,7 @@ use super::table::Column;
 use super::{Api, ManageArgs, with_body};
 use crate::cli::channel::{Channel, is_plain};
 use crate::cli::remote::Request;
-use crate::cli::{Failure, complete, suggest};
+use crate::cli::{Failure, complete};
 
 const PATH: &str = "/api/v1/tokens";
 const COLUMNS: [Column; 7] = [
@@ -51,6 +51,15 @@ enum Action {
     },
     /// Make a token; it is shown this once
     Create(CreateArgs),
+    /// Give a token another name
+    Update {
+        /// Id of the token, as `list` shows it
+        #[arg(value_parser = arguments::id)]
+        id: String,
+        /// Name to recognise it by; empty for none
+        #[arg(long)]
+        name: String,
+    },
     /// Revoke a token; its streams are closed at once
     #[command(visible_alias = "revoke")]
     Delete {
@@ -122,7 +131,16 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
         Action::Show { id: None } => {
             api.print_one(&api.ask(Request::get("/api/v1/tokens/current"), None).await?, "").await
         }
-        Action::Show { id: Some(id) } => show(&api, &id).await,
+        Action::Show { id: Some(id) } => {
+            let answer = api.ask(Request::get(&format!("{PATH}/{id}")), None).await?;
+            api.print_one(&answer, "").await
+        }
+        Action::Update { id, name } => {
+            let name = Some(name).filter(|name| !name.is_empty());
+            let path = format!("{PATH}/{id}");
+            let answer = api.ask(with_body(Method::PATCH, &path, &json!({ "name": name })), None).await?;
+            api.print_one(&answer, "").await
+        }
         Action::Create(create) => {
             let answer = api.ask(with_body(Method::POST, PATH, &request(create)), None).await?;
             api.print_one(&answer, "The token is shown only now; keep it.\n").await
@@ -130,18 +148,6 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
         Action::Delete { id } => {
             let answer = api.ask(Request::new(Method::DELETE, &format!("{PATH}/{id}")), None).await?;
             api.print_done(&answer, &format!("revoked {id}"))
-        }
-    }
-}
-
-/// One token of the list: it has no address of its own.
-async fn show(api: &Api, id: &str) -> Result<(), Failure> {
-    let tokens = api.list(Request::get(PATH), None).await?;
-    match tokens.iter().find(|token| token["id"] == id) {
-        Some(token) => api.print_one(&json!({ "data": token }), "").await,
-        None => {
-            let hint = suggest::did_you_mean(id, tokens.iter().filter_map(|token| token["id"].as_str()));
-            Err(Failure::Failed(format!("there is no token {id}; `stentor token list` shows them{hint}")))
         }
     }
 }

@@ -150,6 +150,9 @@ fn channels(script: &mut Script) {
     script.keep("POST /api/v1/tokens", "token create map:home --scope subscribe,publish", &[("token", "/data/id")]);
     script.step("GET /api/v1/tokens", "token list map:home");
     script.step("GET /api/v1/tokens/current", "token show");
+    script.step("GET /api/v1/tokens/{id}", "token show {token}");
+    let renamed = script.step("PATCH /api/v1/tokens/{id}", "token update {token} --name reader~of~the~bot");
+    assert!(renamed.contains("reader of the bot"), "{renamed}");
     script.step("DELETE /api/v1/tokens/{id}", "token delete {token}");
 }
 

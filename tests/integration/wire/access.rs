@@ -104,6 +104,33 @@ fn a_token_is_shown_once_listed_without_its_text_and_gone_when_revoked() {
 }
 
 #[test]
+fn a_token_is_renamed_by_who_manages_its_channel_and_by_nobody_else() {
+    let mut server = TestServer::start(&[]);
+    let (map, other) = (server.new_map("renamed"), server.new_map("other"));
+    let (id, token) = map.new_token(json!({"scopes": ["subscribe"], "name": "bot"}));
+    let target = format!("/api/v1/tokens/{id}");
+    let send = |server: &TestServer, token: &str, body: &Value| {
+        server.request("PATCH", &target).bearer(token).json(body).send()
+    };
+    let renamed = send(&server, &map.token, &json!({"name": "the bot"})).expect(200);
+    assert_eq!(renamed["data"]["name"], "the bot");
+    assert!(!renamed.to_string().contains(&token), "its text is not shown");
+    assert_eq!(send(&server, &map.token, &json!({})).expect(200)["data"]["name"], "the bot", "nothing was named");
+    send(&server, &other.token, &json!({"name": "mine"})).expect(404);
+    send(&server, &token, &json!({"name": "me"})).expect(403);
+    let long = send(&server, &map.token, &json!({"name": "x".repeat(1000)})).expect(400);
+    assert_eq!(long["error"]["details"]["errors"][0]["field"], "name", "{long}");
+    map.with_token(&token).request("GET", "").send().expect(200);
+    server.restart();
+    let kept = server.request("GET", &target).bearer(ADMIN).send().expect(200);
+    assert_eq!(kept["data"]["name"], "the bot");
+    server.request("GET", &target).bearer(&other.token).send().expect(404);
+    let unnamed = send(&server, ADMIN, &json!({"name": null})).expect(200);
+    assert_eq!(unnamed["data"]["name"], Value::Null);
+    assert_eq!(map.at(&server).with_token(&token).request("GET", "").send().status, 200);
+}
+
+#[test]
 fn a_token_that_manages_a_channel_need_not_name_it() {
     let server = TestServer::start(&[]);
     let map = server.new_map("own");

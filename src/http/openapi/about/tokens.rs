@@ -39,6 +39,28 @@ pub fn list_tokens(place: &Place<'_>) -> Operation {
         .fails(&[Code::Forbidden, Code::NotFound])
 }
 
+pub fn get_token(place: &Place<'_>) -> Operation {
+    Operation::new(TAG, "One token", Access::Caller)
+        .says("For the admin, or with the scope `manage` on its channel.")
+        .answers(
+            200,
+            "The token, without its text.",
+            data(place.answer::<tokens::TokenView>()),
+            json!({ "data": token() }),
+        )
+        .fails(&[Code::Forbidden, Code::NotFound])
+}
+
+pub fn change(place: &Place<'_>) -> Operation {
+    let mut renamed = token();
+    renamed["name"] = "the bot".into();
+    Operation::new(TAG, "Rename a token", Access::Caller)
+        .says("For the admin, or with the scope `manage` on its channel. Nothing else of a token changes: make a new one for other scopes.")
+        .body(place.body::<tokens::PatchToken>(), json!({ "name": "the bot" }))
+        .answers(200, "The token as it is now.", data(place.answer::<tokens::TokenView>()), json!({ "data": renamed }))
+        .fails(&[Code::Forbidden, Code::NotFound])
+}
+
 pub fn revoke(_: &Place<'_>) -> Operation {
     Operation::new(TAG, "Revoke a token", Access::ScopeOfNamed(Scope::Manage))
         .says("Its streams end within a second.")
