@@ -93,6 +93,35 @@ impl FromStr for Channel {
     }
 }
 
+/// One of the channels that are read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    Channel(Channel),
+    /// All of a kind, `map:*` or `organization:*`, also those that are made later.
+    Kind(&'static str),
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(channel) => channel.fmt(f),
+            Self::Kind(kind) => write!(f, "{kind}:*"),
+        }
+    }
+}
+
+impl FromStr for Selector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix(":*") {
+            Some("map") => Ok(Self::Kind("map")),
+            Some("organization") => Ok(Self::Kind("organization")),
+            _ => text.parse().map(Self::Channel),
+        }
+    }
+}
+
 /// Whether a name can stand in a path by itself.
 pub fn is_plain(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
@@ -112,6 +141,16 @@ mod tests {
         ] {
             let channel: Channel = text.parse().expect(text);
             assert_eq!((channel.to_string().as_str(), channel.stream().as_str()), (text, stream));
+        }
+    }
+
+    #[test]
+    fn all_of_a_kind_can_be_read_and_no_other_pattern() {
+        for text in ["map:*", "organization:*", "map:home", "feed"] {
+            assert_eq!(text.parse::<Selector>().expect(text).to_string(), text);
+        }
+        for text in ["*", ":*", "map:a*", "feed:*", "sphere:*"] {
+            assert!(text.parse::<Selector>().is_err(), "{text}");
         }
     }
 

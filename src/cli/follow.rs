@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 
 use super::backoff::{Backoff, chance};
-use super::channel::Channel;
+use super::channel::{Channel, Selector};
 use super::filter::FilterArgs;
 use super::output::DOUBTFUL;
 use super::remote::{Answer, Remote, Request, Trouble};
@@ -28,16 +28,34 @@ pub struct Received {
     pub envelope: String,
 }
 
-/// The address of a stream. A channel has its own; others show its events in other envelopes.
+/// The address of a stream. A channel has its own; others show its events in other envelopes, or those of several channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
     pub path: String,
     pub query: Vec<(&'static str, String)>,
+    /// What people call it.
+    pub name: String,
 }
 
 impl Way {
     pub fn own(channel: &Channel) -> Way {
-        Way { path: channel.stream(), query: Vec::new() }
+        Way { path: channel.stream(), query: Vec::new(), name: channel.to_string() }
+    }
+
+    /// The stream of what is selected, and the channel of which it is told when it is refused.
+    ///
+    /// # Errors
+    /// Wrong usage when the feed, which is everything, is not alone.
+    pub fn of_selected(selected: &[Selector]) -> Result<(Channel, Way), Failure> {
+        if let [Selector::Channel(channel)] = selected {
+            return Ok((channel.clone(), Way::own(channel)));
+        }
+        if selected.contains(&Selector::Channel(Channel::Feed)) {
+            return Err(Failure::Usage("feed is all channels that the token may read; give it alone".into()));
+        }
+        let names: Vec<String> = selected.iter().map(Selector::to_string).collect();
+        let query = vec![("channel", names.join(","))];
+        Ok((Channel::Feed, Way { path: Channel::Feed.stream(), query, name: names.join(", ") }))
     }
 }
 
@@ -45,8 +63,7 @@ impl Way {
 pub struct Follower<'a> {
     remote: &'a Remote,
     channel: &'a Channel,
-    path: String,
-    query: Vec<(&'static str, String)>,
+    way: Way,
     cursor: Option<String>,
     /// The cursor is a moment and no event, so that lying ahead of the log only means that nothing happened since.
     by_moment: bool,
@@ -89,11 +106,12 @@ impl<'a> Follower<'a> {
         since: Option<Since>,
         now_ms: i64,
     ) -> Result<Follower<'a>, Failure> {
+        let mut way = Way::own(channel);
+        way.query = filter.query()?;
         Ok(Follower {
             remote,
             channel,
-            path: Way::own(channel).path,
-            query: filter.query()?,
+            way,
             cursor: since.map(|since| since.cursor(now_ms).to_string()),
             by_moment: since.is_some_and(|since| since.moment(now_ms).is_some()),
             opened_before: false,
@@ -104,8 +122,9 @@ impl<'a> Follower<'a> {
 
     /// The same events over another stream.
     pub fn by_way(mut self, way: Way) -> Follower<'a> {
-        self.path = way.path;
-        self.query.extend(way.query);
+        self.way.path = way.path;
+        self.way.query.extend(way.query);
+        self.way.name = way.name;
         self
     }
 
@@ -153,7 +172,8 @@ impl<'a> Follower<'a> {
     }
 
     async fn open(&mut self) -> Result<(), Trouble> {
-        let mut request = Request::get(&self.path).query(self.query.clone()).header("Accept", "text/event-stream");
+        let mut request =
+            Request::get(&self.way.path).query(self.way.query.clone()).header("Accept", "text/event-stream");
         if let Some(cursor) = &self.cursor {
             request = request.header("Last-Event-ID", cursor.as_str());
         }
@@ -208,7 +228,7 @@ impl<'a> Follower<'a> {
         let again = std::mem::replace(&mut self.opened_before, true);
         let unknown = serde_json::from_str::<Connected>(data).map_or_else(|_| Vec::new(), |c| c.unknown_events);
         if again {
-            output::notice(&format!("connected again to {}", self.channel));
+            output::notice(&format!("connected again to {}", self.way.name));
             return;
         }
         for name in unknown {
@@ -217,7 +237,7 @@ impl<'a> Follower<'a> {
             output::notice(&format!("{} is no type of the catalogue{hint}", output::tame(&name)));
         }
         if output::is_watched() {
-            output::notice(&format!("listening to {}; stop with Ctrl-C", self.channel));
+            output::notice(&format!("listening to {}; stop with Ctrl-C", self.way.name));
         }
     }
 

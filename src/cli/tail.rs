@@ -1,12 +1,12 @@
-//! `stentor tail`: a channel's events on standard output, one a line, for as long as wanted.
+//! `stentor tail`: the events of a channel, or of several, on standard output, one a line, for as long as wanted.
 
 use actors::model::timestamp::to_iso;
 use clap::Args;
 
-use super::channel::Channel;
+use super::channel::Selector;
 use super::envelope::Envelope;
 use super::filter::FilterArgs;
-use super::follow::Follower;
+use super::follow::{Follower, Way};
 use super::output::{self, DIM, NAME, tame};
 use super::remote::{Remote, RemoteArgs};
 use super::serve::stopped_by_signal;
@@ -20,15 +20,17 @@ use crate::http::now_ms;
   stentor tail map:home --since 10m
   stentor tail map:home --events map_kill --filter 'event.payload.value > 1e9'
   stentor tail map:home --pretty
+  stentor tail map:home map:hideout organization:*
   stentor tail feed --json | jq .
 
 The stream is resumed when it breaks off, without a hole and without a repetition.")]
 pub struct TailArgs {
     #[command(flatten)]
     remote: RemoteArgs,
-    /// Channel to read: map:ID, organization:ID, or feed for everything that the token may read
-    #[arg(add = complete::channels())]
-    channel: Channel,
+    /// Channel to read: map:ID, organization:ID, or feed for everything that the token may read. Several are read in one order,
+    /// as the feed shows them; map:* and organization:* are all of a kind
+    #[arg(value_name = "CHANNEL", required = true, add = complete::channels())]
+    channels: Vec<Selector>,
     #[command(flatten)]
     filter: FilterArgs,
     /// Begin with what was appended since then: after an event's id, at a time such as 2027-01-31T12:00:00Z, or so long ago, such as 10m
@@ -60,7 +62,8 @@ pub fn run(args: TailArgs) -> Result<(), Failure> {
 
 async fn follow(args: &TailArgs) -> Result<(), Failure> {
     let remote = Remote::new(&args.remote)?;
-    let mut follower = Follower::new(&remote, &args.channel, &args.filter, args.since, now_ms())?;
+    let (channel, way) = Way::of_selected(&args.channels)?;
+    let mut follower = Follower::new(&remote, &channel, &args.filter, args.since, now_ms())?.by_way(way);
     let mut count = 0;
     while args.limit.is_none_or(|limit| count < limit) {
         let event = follower.next().await?;

@@ -33,6 +33,7 @@ pub fn way(channel: &Channel, format: Format) -> Way {
             Channel::Feed => Vec::new(),
             channel => vec![("channel", channel.to_string())],
         },
+        name: channel.to_string(),
     };
     match (format, channel) {
         (Format::Feed, _) => named("/events/stream"),

@@ -414,7 +414,7 @@ async fn newest_events(
 }
 
 async fn follow_events(api: &Api, one: &SourceArg, since: Option<Since>, filter: &FilterArgs) -> Result<(), Failure> {
-    let way = Way { path: one.path("/events"), query: Vec::new() };
+    let way = Way { path: one.path("/events"), query: Vec::new(), name: format!("source {}", one.source) };
     let mut follower = Follower::new(api.remote(), &Channel::Feed, filter, since, now_ms())?.by_way(way);
     loop {
         let event = follower.next().await?;

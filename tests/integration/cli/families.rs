@@ -91,4 +91,16 @@ fn the_feed_has_the_events_of_every_channel_in_one_order_and_takes_events_for_th
     let all = Program::start(with_token(&map, ADMIN, &["export", "feed", "--events", "a,b"])).wait();
     let all: Vec<_> = all.expect(0).lines().collect();
     assert!(all.ends_with(&lines.iter().map(String::as_str).collect::<Vec<_>>()), "{all:?} {lines:?}");
+    let third = run(&map, &["publish", "feed", "--type", "a"]).expect(0).trim_end().to_owned();
+    let of_both = start(&admin, &["tail", &format!("map:{}", map.id), "organization:*", "--since", "1h", "--json"]);
+    let of_maps = start(&admin, &["tail", "map:*", "--since", "1h", "--json"]);
+    let has = |tail: &Program, id: &str| tail.out().iter().any(|line| line.contains(id));
+    crate::support::eventually("both have the last one", || has(&of_both, &third) && has(&of_maps, &third));
+    assert!(has(&of_both, &first) && has(&of_both, &second) && has(&of_maps, &first) && !has(&of_maps, &second));
+    for tail in [of_both, of_maps] {
+        tail.interrupt();
+        tail.wait().expect(0);
+    }
+    let mixed = run(&admin, &["tail", "map:home", "feed"]);
+    assert!(mixed.code == Some(2) && mixed.err.contains("give it alone"), "{mixed:?}");
 }
