@@ -33,6 +33,28 @@ pub fn id() -> Value {
     json!({ "type": "string", "pattern": "^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$", "description": "`evt_` and a ULID: the order of ids is that of the log." })
 }
 
+/// An event as CloudEvents 1.0 writes it in JSON, with extension attributes beside those that are named.
+pub fn cloud_event() -> Value {
+    json!({
+        "type": "object",
+        "title": "CloudEvent",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            "specversion": { "const": "1.0" },
+            "id": { "type": "string", "minLength": 1, "description": "With `source`: the same event is stored once within 24 h." },
+            "source": { "type": "string", "minLength": 1 },
+            "type": kind(),
+            "time": time("When it happened; left out, now."),
+            "data": { "description": "The payload; what is no object becomes `{\"data\": ...}`." },
+        },
+        "additionalProperties": true,
+    })
+}
+
+pub fn cloud_event_example() -> Value {
+    json!({ "specversion": "1.0", "id": "A234-1234", "source": "/shop", "type": "shop.order", "data": { "total": 12 } })
+}
+
 /// The id of an event as the clients of an envelope read it.
 pub fn id_in(envelope: Envelope) -> Value {
     if envelope == Envelope::Map { bare_id() } else { id() }

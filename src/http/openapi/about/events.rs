@@ -26,9 +26,14 @@ pub fn publish(place: &Place<'_>) -> Operation {
     let replayed = json!({ "const": "true" });
     Operation::new(TAG, "Publish events", Access::Scope(Scope::Publish))
         .says("One event, a list of them, or lines. A batch is atomic. The answer comes when all of them are durable.")
+        .says("CloudEvents are taken too: structured, batched, and in binary mode, with attributes in headers that begin with `ce-` and any body.")
         .takes([key])
         .body(events::drafts(place), example)
         .with_body(true, "application/x-ndjson", lines)
+        .with_body(true, "application/cloudevents+json", json!({ "schema": events::cloud_event(), "example": events::cloud_event_example() }))
+        .with_body(true, "application/cloudevents-batch+json", json!({
+            "schema": list(events::cloud_event()), "example": [events::cloud_event_example()],
+        }))
         .answers(201, "The events are durable.", events::published(place), json!({ "data": { "ids": ids } }))
         .answer_header(201, "Idempotency-Replayed", "The answer to an earlier request with the same key.", replayed)
         .fails(&[Code::BadRequest])
