@@ -1,5 +1,13 @@
 //! Makes of each file under `static/` what the server keeps of it in memory: its bytes, the same by gzip and Brotli where that
-//! is smaller, and a hash for its tag. `src/http/pages.rs` includes the table that this writes.
+//! is smaller, and a hash for its tag. The documentation becomes such files too. `src/http/pages.rs` includes the table that this
+//! writes, `src/docs` the index of the documentation.
+
+#[path = "build/docs.rs"]
+mod docs;
+// the build takes texts apart and asks nothing
+#[allow(dead_code)]
+#[path = "src/docs/words.rs"]
+mod words;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -17,13 +25,32 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=static");
     let variable =
         |name| env::var_os(name).map(PathBuf::from).ok_or_else(|| io::Error::other("cargo sets its variables"));
-    let (root, out) = (variable("CARGO_MANIFEST_DIR")?.join("static"), variable("OUT_DIR")?);
+    let (top, out) = (variable("CARGO_MANIFEST_DIR")?, variable("OUT_DIR")?);
+    let root = top.join("static");
     let mut paths = Vec::new();
     collect(&root, &mut paths)?;
-    paths.sort();
-    let mut table = String::from("&[\n");
-    for (n, path) in paths.iter().enumerate() {
+    let mut files: Vec<(String, PathBuf)> = Vec::new();
+    for path in paths {
         let name = path.strip_prefix(&root).map_err(io::Error::other)?;
+        files.push((name.to_string_lossy().into_owned(), path));
+    }
+    let module = out.join("stentor.js");
+    fs::write(&module, joined(&root.join("stentor"))?)?;
+    files.push(("stentor.js".into(), module));
+    for source in ["build", "src/docs/words.rs"] {
+        println!("cargo::rerun-if-changed={source}");
+    }
+    let made = docs::make(&top)?;
+    fs::write(out.join("docs.rs"), made.index)?;
+    fs::write(out.join("postings"), made.postings)?;
+    for (n, (name, bytes)) in made.files.into_iter().enumerate() {
+        let path = out.join(format!("page-{n}"));
+        fs::write(&path, bytes)?;
+        files.push((name, path));
+    }
+    files.sort();
+    let mut table = String::from("&[\n");
+    for (n, (name, path)) in files.iter().enumerate() {
         let bytes = fs::read(path)?;
         let hash: String = Sha256::digest(&bytes)[..16].iter().map(|b| format!("{b:02x}")).collect();
         let kept = |kind: &str, compressed: Vec<u8>| -> io::Result<String> {
@@ -45,7 +72,38 @@ fn main() -> io::Result<()> {
     fs::write(out.join("files.rs"), table)
 }
 
-/// Files whose names begin with a dot are nobody's.
+/// The parts of the module for other people's pages, each after those that it needs.
+const PARTS: [&str; 8] = ["error", "follower", "sse", "websocket", "address", "channel", "loop", "source"];
+
+/// That module in one file, so that it is loaded at once and can be copied. The parts have no name twice, else browsers refuse it.
+fn joined(folder: &Path) -> io::Result<String> {
+    let read = |name: &str| {
+        let path = folder.join(name).with_extension("js");
+        fs::read_to_string(&path).map_err(|e| io::Error::other(format!("{}: {e}", path.display())))
+    };
+    if fs::read_dir(folder)?.count() != PARTS.len() + 1 {
+        return Err(io::Error::other(format!("{} has other files than build.rs knows", folder.display())));
+    }
+    let index = read("index")?;
+    let mut text: String =
+        index.lines().filter(|line| line.starts_with("//")).map(|line| format!("{line}\n")).collect();
+    for part in PARTS {
+        let source = read(part)?;
+        let is_own =
+            |line: &&str| !["import ", "/** @import ", "// @ts-check"].iter().any(|other| line.starts_with(other));
+        for line in source.lines().filter(is_own) {
+            text.push_str(line.strip_prefix("export ").unwrap_or(line));
+            text.push('\n');
+        }
+    }
+    for line in index.lines().filter(|line| line.starts_with("export ")) {
+        let names = line.split_once(" from ").map_or(line, |(names, _)| names);
+        writeln!(text, "{names};").map_err(io::Error::other)?;
+    }
+    Ok(text)
+}
+
+/// Files whose names begin with a dot are nobody's, and the parts of the module are joined.
 fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     println!("cargo::rerun-if-changed={}", folder.display());
     for entry in fs::read_dir(folder)? {
@@ -54,6 +112,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
             continue;
         }
         match entry.file_type()?.is_dir() {
+            true if entry.file_name() == "stentor" => {}
             true => collect(&entry.path(), paths)?,
             false => paths.push(entry.path()),
         }

@@ -2,6 +2,7 @@
 //! domain. The engine is the crate [`actors`].
 
 pub mod cli;
+mod docs;
 mod engine_config;
 pub mod http;
 pub mod logging;

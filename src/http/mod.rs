@@ -7,6 +7,7 @@ pub mod compression;
 mod connections;
 pub mod credential;
 mod dead_letters;
+mod docs;
 mod events;
 mod family;
 pub mod forwarded;
@@ -138,7 +139,8 @@ pub fn table() -> Table {
     table.at("/metrics").any_query().get(ops::metrics, about::operations::metrics);
     table.at("/openapi.json").any_query().get(pages::openapi, about::operations::openapi);
     table.at("/asyncapi.json").any_query().get(pages::asyncapi, about::operations::asyncapi);
-    for page in ["/", "/docs", "/{file}", "/{folder:app|vendor}/{file}"] {
+    table.at("/docs/search").any_query().get(docs::search, about::operations::search);
+    for page in ["/", "/docs", "/docs/{page}", "/docs/{folder}/{page}", "/{file}", "/{folder:app|vendor}/{file}"] {
         table.at(page).any_query().get(pages::file, about::operations::file);
     }
     table

@@ -1,5 +1,6 @@
 //! What browsers get: the pages with their files, and the documents that describe the API.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::LazyLock;
@@ -97,29 +98,55 @@ fn kept(
 
 /// Pages load nothing from other hosts and run nothing that is not a file of ours.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Addresses of pages, and the files that they are.
-const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/docs", "docs.html")];
+/// Addresses of pages, and the files that they are. The pages of the documentation are below `docs/`, as `build/docs.rs` names them.
+const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/docs/reference", "reference.html")];
 
-/// `GET /`, `GET /docs` and the files that the pages load, each under its name in `static/`.
+/// The name of the file at an address.
+fn name_of(path: &str) -> Cow<'_, str> {
+    let page = PAGES.iter().find(|(address, _)| *address == path);
+    match path.strip_prefix("/docs") {
+        _ if let Some((_, name)) = page => Cow::Borrowed(name),
+        Some(below) if below.is_empty() || below.starts_with('/') => Cow::Owned(format!("docs{below}.html")),
+        _ => Cow::Borrowed(path.trim_start_matches('/')),
+    }
+}
+
+/// The text of a page that is completed for each request.
+pub fn text(name: &str) -> &'static str {
+    // `build/docs.rs` makes it, and of a text
+    let file = File::find(name).expect("a page that is built in");
+    std::str::from_utf8(file.plain).expect("a page is text")
+}
+
+/// An answer with a page that was made for this request.
+pub fn made(page: String) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((CACHE_CONTROL, "no-cache")).content_type(content_type(".html"));
+    with_policy(answer.body(page))
+}
+
+/// `GET /`, `GET /docs`, the pages below it, and the files that the pages load, each under its name in `static/`.
 pub async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let path = request.path();
     if path == "/" {
         super::operators_only(&request)?;
     }
-    let page = PAGES.iter().find(|(address, _)| *address == path);
-    let name = page.map_or(path.trim_start_matches('/'), |(_, name)| name);
-    let file = File::find(name).ok_or_else(|| Problem::new(Code::NotFound, format!("There is nothing at {path}")))?;
+    let name = name_of(path);
+    let file = File::find(&name).ok_or_else(|| Problem::new(Code::NotFound, format!("There is nothing at {path}")))?;
     let codings = [(Coding::Brotli, file.brotli), (Coding::Gzip, file.gzip)];
     let codings = codings.map(|(coding, bytes)| (coding, bytes.map(Bytes::from_static)));
-    let mut answer = kept(&request, content_type(name), file.hash, Bytes::from_static(file.plain), codings);
+    Ok(with_policy(kept(&request, content_type(&name), file.hash, Bytes::from_static(file.plain), codings)))
+}
+
+fn with_policy(mut answer: HttpResponse) -> HttpResponse {
     for (name, value) in
         [("content-security-policy", POLICY), ("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]
     {
         answer.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    Ok(answer)
+    answer
 }
 
 /// A document that is made once, but for the addresses at which the server is reached.

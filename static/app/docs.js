@@ -7,7 +7,7 @@ follow();
 
 SwaggerUIBundle({
   // relative, so that a proxy may serve all of this below a path
-  url: 'openapi.json',
+  url: '../openapi.json',
   dom_id: '#api',
   deepLinking: true,
   displayRequestDuration: true,

@@ -131,7 +131,7 @@ function Shell({ who }) {
       </nav>
       <div class="whoami">
         <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.admin ? "every channel" : who.channels ? who.channels.join(", ") : (own.data?.name ?? who.channel)}</p>
-        <a class="reference" href="docs">API reference</a>
+        <a class="reference" href="docs">Documentation</a>
         <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}>
           <${Icon} name="leave" />Log out</button></div>
       </div>

@@ -1,4 +1,5 @@
-// The API reference at /docs: Swagger UI over the server's own document, under the policy that lets nothing else in.
+// The documentation at /docs, and the API reference beside it: Swagger UI over the server's own document, under the policy that lets
+// nothing else in.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { createServer, request } from "node:http";
@@ -36,7 +37,7 @@ for (const colorScheme of ["light", "dark"]) {
       const url = new URL(request.url());
       if (url.protocol !== "data:" && url.protocol !== "blob:" && url.origin !== server.url) foreign.push(request.url());
     });
-    await page.goto(`${server.url}/docs`);
+    await page.goto(`${server.url}/docs/reference`);
     await page.locator(".opblock-tag").first().waitFor();
     const document = await (await fetch(`${server.url}/openapi.json`)).json();
     for (const { name } of document.tags) {
@@ -51,8 +52,39 @@ for (const colorScheme of ["light", "dark"]) {
     assert.match(await publish.innerText(), /Idempotency-Key/);
     assert.match(await publish.innerText(), /JOURNAL_FULL/);
     await publish.scrollIntoViewIfNeeded();
-    await page.screenshot({ path: new URL(`docs-${colorScheme}.png`, SHOTS).pathname });
+    await page.screenshot({ path: new URL(`reference-${colorScheme}.png`, SHOTS).pathname });
     assert.deepEqual(foreign, []);
+    assert.deepEqual(complaints, []);
+  });
+}
+
+for (const { name, javaScriptEnabled, colorScheme, viewport } of [
+  { name: "light", javaScriptEnabled: true, colorScheme: "light", viewport: { width: 1280, height: 800 } },
+  { name: "dark", javaScriptEnabled: true, colorScheme: "dark", viewport: { width: 1280, height: 800 } },
+  { name: "phone", javaScriptEnabled: true, colorScheme: "light", viewport: { width: 390, height: 844 } },
+  { name: "without scripts", javaScriptEnabled: false, colorScheme: "light", viewport: { width: 1280, height: 800 } },
+]) {
+  test(`a question leads to the page that answers it (${name})`, async (t) => {
+    const context = await browser.newContext({ colorScheme, viewport, javaScriptEnabled });
+    context.setDefaultTimeout(20_000);
+    t.after(() => context.close());
+    const page = await context.newPage();
+    const complaints = [];
+    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(String(error)));
+    await page.goto(`${server.url}/docs`);
+    if (javaScriptEnabled) await page.keyboard.press("/");
+    else await page.getByRole("searchbox").focus();
+    await page.keyboard.type("how do I raise the limit of streams");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/\/docs\/search\?q=how/);
+    const answer = page.locator(".found li").filter({ hasText: "streams_per_token" }).first();
+    await page.screenshot({ path: new URL(`docs-search-${name}.png`, SHOTS).pathname });
+    await answer.getByRole("link").click();
+    await page.waitForURL(/\/docs\/errors#/);
+    assert.match(await page.locator("main").innerText(), /limits\.streams_per_token/);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth + 1), "it does not scroll sideways");
+    await page.screenshot({ path: new URL(`docs-${name}.png`, SHOTS).pathname });
     assert.deepEqual(complaints, []);
   });
 }
@@ -73,7 +105,7 @@ test("below the path of a proxy that strips it, the pages find all they need and
   const context = await browser.newContext();
   context.setDefaultTimeout(20_000);
   t.after(() => context.close());
-  for (const [path, found] of [["/docs", ".opblock-tag"], ["/", "h1"]]) {
+  for (const [path, found] of [["/docs/reference", ".opblock-tag"], ["/docs", "h1"], ["/docs/operations/nginx", "h1"], ["/", "h1"]]) {
     const page = await context.newPage();
     const lost = [];
     page.on("response", (answer) => answer.status() === 404 && lost.push(answer.url()));

@@ -1,4 +1,4 @@
-// static/stentor.js in Node: against the real server, and against one that misbehaves as networks and proxies do.
+// stentor.js in Node: against the real server, and against one that misbehaves as networks and proxies do.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHmac } from "node:crypto";
@@ -43,7 +43,7 @@ function follow(t, options) {
 
 test("the types of the module hold when tsc checks them strictly", () => {
   const tsc = fileURLToPath(new URL("node_modules/typescript/bin/tsc", import.meta.url));
-  const file = fileURLToPath(new URL("../../static/stentor.js", import.meta.url));
+  const file = fileURLToPath(new URL("../../static/stentor/index.js", import.meta.url));
   const options = "--noEmit --allowJs --checkJs --strict --target es2022 --module esnext --moduleResolution bundler --lib es2022,dom,dom.iterable --types";
   try {
     execFileSync(process.execPath, [tsc, ...options.split(" "), "", file], { encoding: "utf8" });

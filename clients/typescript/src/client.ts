@@ -1,5 +1,7 @@
-import { StentorError, follow } from "./stentor.js";
-import type { FollowOptions, StreamEvent, Token } from "./stentor.js";
+import { StentorError, follow } from "./stentor/index.js";
+import type { Token } from "./stentor/address.js";
+import type { StreamEvent } from "./stentor/index.js";
+import type { FollowOptions } from "./stentor/loop.js";
 
 /** Where the server is, and who asks: a token, or what gives one, for tokens that expire. */
 export interface StentorOptions {
@@ -30,7 +32,11 @@ export interface RequestMore {
   signal?: AbortSignal;
 }
 
-export type FollowMore = Omit<FollowOptions, "server" | "token" | "channel">;
+export type FollowMore = Omit<FollowOptions, "server" | "token" | "channel" | "channels">;
+
+/** One channel, or what is read of several in one order: `map:<id or slug>`, `organization:<id>`, and `map:*` or `organization:*` for all
+ * of a kind. */
+export type Channels = string | string[];
 
 /** Longest time for an answer. */
 const TIMEOUT_MS = 30_000;
@@ -128,13 +134,15 @@ export class Stentor {
     }
   }
 
-  /** The events of a channel for a `for await` loop: see `follow`. */
-  follow(channel: string, more: FollowMore = {}): AsyncGenerator<StreamEvent, void, void> {
-    return follow({ ...more, server: this.#server, token: this.#token, channel });
+  /** The events of a channel, or of several, for a `for await` loop: see `follow`. */
+  follow(channel: Channels, more: FollowMore = {}): AsyncGenerator<StreamEvent, void, void> {
+    const which = typeof channel === "string" ? { channel } : { channels: channel };
+    return follow({ ...more, server: this.#server, token: this.#token, ...which });
   }
 
   /** Events that are stored, as envelopes, the oldest first; `since`, `until`, `after`, `events`, `filter` ... as in the API. */
-  history(channel: string, query: Record<string, string> = {}) {
+  history(channel: Channels, query: Record<string, string> = {}) {
+    if (typeof channel !== "string") return this.pages("/events", { ...query, channel: channel.join(",") });
     return this.pages(eventsOf(channel) + (channel.startsWith("source:") ? "/history" : ""), query);
   }
 
@@ -164,9 +172,15 @@ export class Stentor {
     await this.request("DELETE", `/api/v1/organizations/${part(organization)}`);
   }
 
-  /** Makes a token. The `token` is shown only here. */
-  async createToken(channel: string, scopes: string[], more: { name?: string; expires_at?: string } = {}) {
-    return (await this.request("POST", "/api/v1/tokens", { body: { channel, scopes, ...more } })).data;
+  /** Makes a token for a channel, or for several (admin). The `token` is shown only here. */
+  async createToken(channel: Channels, scopes: string[], more: { name?: string; expires_at?: string } = {}) {
+    const which = typeof channel === "string" ? { channel } : { channels: channel };
+    return (await this.request("POST", "/api/v1/tokens", { body: { ...which, scopes, ...more } })).data;
+  }
+
+  /** Gives a token another name, or none. */
+  async renameToken(id: string, name: string | null) {
+    return (await this.request("PATCH", `/api/v1/tokens/${part(id)}`, { body: { name } })).data;
   }
 
   tokens() {

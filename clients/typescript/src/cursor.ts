@@ -1,4 +1,4 @@
-import type { Cursor } from "./stentor.js";
+import type { Cursor } from "./stentor/loop.js";
 
 /** Keeps the cursor under a name in `localStorage` or `sessionStorage`. */
 export function storageCursor(name: string, storage: Storage = localStorage): Cursor {

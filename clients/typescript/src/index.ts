@@ -8,10 +8,11 @@ export {
   StreamOpenEvent,
   WebhookAdapter,
   follow,
-} from "./stentor.js";
-export type { Cursor, FollowOptions, StreamOptions, Token } from "./stentor.js";
+} from "./stentor/index.js";
+export type { Token, StreamOptions } from "./stentor/address.js";
+export type { Cursor, FollowOptions } from "./stentor/loop.js";
 export { Stentor } from "./client.js";
-export type { EventToPublish, FollowMore, PublishMore, RequestMore, StentorOptions } from "./client.js";
+export type { Channels, EventToPublish, FollowMore, PublishMore, RequestMore, StentorOptions } from "./client.js";
 export { storageCursor } from "./cursor.js";
 export { InvalidSignature, verifyWebhook } from "./verify.js";
 export type { SignatureFormat, VerifyOptions } from "./verify.js";

@@ -1,7 +1,7 @@
 /** What only Node has: a cursor in a file. */
 import { readFile, rename, writeFile } from "node:fs/promises";
 
-import type { Cursor } from "./stentor.js";
+import type { Cursor } from "./stentor/loop.js";
 
 /** Keeps the cursor in a file, which is replaced as a whole. */
 export function fileCursor(path: string): Cursor {

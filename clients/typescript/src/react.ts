@@ -1,8 +1,9 @@
-/** A hook for React: the newest events of a channel. */
+/** A hook for React: the newest events of a channel, or of several. */
 import { useEffect, useRef, useState } from "react";
 
-import { EventStream } from "./stentor.js";
-import type { StentorError, StreamEvent, StreamGapEvent, StreamOptions } from "./stentor.js";
+import { EventStream } from "./stentor/index.js";
+import type { StreamOptions } from "./stentor/address.js";
+import type { StentorError, StreamEvent, StreamGapEvent } from "./stentor/index.js";
 
 export interface UseEventsOptions extends StreamOptions {
   /** Events that are kept, the newest last: 100. */
@@ -29,8 +30,8 @@ export function useEvents(options: UseEventsOptions): Events {
   const [shown, show] = useState<Events>(EMPTY);
   const latest = useRef(options);
   latest.current = options;
-  const { server, channel, events, pathPrefix, filter, session } = options;
-  const key = JSON.stringify([String(server ?? ""), channel, events, pathPrefix, filter, session]);
+  const { server, channel, channels, events, pathPrefix, filter, session, transport } = options;
+  const key = JSON.stringify([String(server ?? ""), channel, channels, events, pathPrefix, filter, session, transport]);
   useEffect(() => {
     show(EMPTY);
     const token = async () => {

@@ -3,9 +3,13 @@
 //! They are made of method and path by rules, so that a new address has a good name by itself.
 
 /// Addresses whose path does not say what they are.
-const SPECIAL: [(&str, &str, &str); 12] = [
+const SPECIAL: [(&str, &str, &str); 16] = [
     ("get", "/", "get_dashboard"),
     ("get", "/{folder}/{file}", "get_file_of_folder"),
+    ("get", "/docs", "get_documentation"),
+    ("get", "/docs/search", "search_documentation"),
+    ("get", "/docs/{page}", "get_documentation_page"),
+    ("get", "/docs/{folder}/{page}", "get_documentation_page_of_folder"),
     ("post", "/webhooks/{source}", "send_to_source"),
     ("post", "/webhook/{source}", "send_to_source_by_alias"),
     ("post", "/api/v1/login", "log_in"),
@@ -134,8 +138,16 @@ mod tests {
             ("get", "/api/v1/tokens/current", "get_tokens_current"),
             ("post", "/api/v1/backup", "create_backup"),
             ("get", "/{folder}/{file}", "get_file_of_folder"),
+            ("get", "/docs", "get_documentation"),
+            ("get", "/docs/search", "search_documentation"),
+            ("get", "/docs/{page}", "get_documentation_page"),
+            ("get", "/docs/{folder}/{page}", "get_documentation_page_of_folder"),
             ("post", "/webhooks/{source}", "send_to_source"),
             ("get", "/{folder}/{file}", "get_file_of_folder"),
+            ("get", "/docs", "get_documentation"),
+            ("get", "/docs/search", "search_documentation"),
+            ("get", "/docs/{page}", "get_documentation_page"),
+            ("get", "/docs/{folder}/{page}", "get_documentation_page_of_folder"),
         ] {
             assert_eq!(operation_id(method, path), id, "{method} {path}");
         }

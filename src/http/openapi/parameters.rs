@@ -48,6 +48,10 @@ fn of_path_named(name: &str, path: &str) -> Value {
         }
         "source" => ("The id of a source.", text(), json!(super::events::SOURCE)),
         "letter" => ("The number of a dead letter.", json!({ "type": "integer", "minimum": 0 }), json!(1)),
+        "folder" if path.starts_with("/docs") => ("The folder of the page.", text(), json!("operations")),
+        "page" => {
+            ("The name of a page.", text(), json!(if path.contains("{folder}") { "nginx" } else { "quick-start" }))
+        }
         "folder" => ("The folder.", one_of(&["app", "vendor"], "The folder."), json!("app")),
         "file" => ("The name of a file.", text(), json!("stentor.js")),
         _ => ("Which one.", text(), json!("1")),

@@ -13,7 +13,7 @@ use crate::support::server::ADMIN;
 use crate::support::{Receiver, TestServer, eventually};
 
 /// Operations that are no task of their own, and why.
-const NO_TASKS: [(&str, &str); 19] = [
+const NO_TASKS: [(&str, &str); 22] = [
     ("GET /api/maps/{map}/events/ws", "follows the same events as the stream does, over WebSocket"),
     ("GET /api/v1/organizations/{org}/events/ws", "the same"),
     ("GET /events/ws", "the same"),
@@ -31,6 +31,9 @@ const NO_TASKS: [(&str, &str); 19] = [
     ("POST /api/v1/login", "exchanges the link that a start prints, for browsers"),
     ("GET /", "a page for browsers"),
     ("GET /docs", "a page for browsers"),
+    ("GET /docs/search", "a page for browsers"),
+    ("GET /docs/{page}", "a page for browsers"),
+    ("GET /docs/{folder}/{page}", "a page for browsers"),
     ("GET /{file}", "a part of a page"),
     ("GET /{folder}/{file}", "a part of a page"),
 ];

@@ -49,6 +49,7 @@ fn filled(server: &TestServer) -> (Map, Vec<(&'static str, String)>) {
         ("{id}", id),
         ("{org}", "default".into()),
         ("{file}", "stentor.js".into()),
+        ("{page}", "webhooks".into()),
         ("{folder}", "app".into()),
     ];
     (map, values)

@@ -165,7 +165,8 @@ impl World {
             .replace("{job}", "rpl_01JY9X2C7B4N8Q0R2S5T6V7W8X")
             .replace("{letter}", "1")
             .replace("{below}", "x")
-            .replace("{folder}", "app")
+            .replace("{page}", if operation.path.contains("{folder}") { "nginx" } else { "webhooks" })
+            .replace("{folder}", if operation.path.contains("{page}") { "operations" } else { "app" })
             .replace("{file}", if operation.path.contains("{folder}") { "main.js" } else { "stentor.js" })
             .replace("{id}", if id_is_a_token { &self.spare_token } else { &self.event });
         assert!(!path.contains('{'), "{path}: this test does not know what to put there");

@@ -8,6 +8,7 @@ mod compression;
 mod conformance;
 mod connections;
 mod credentials;
+mod docs;
 mod document;
 mod feed;
 mod history;

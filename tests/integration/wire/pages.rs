@@ -113,7 +113,7 @@ fn below_a_path_of_a_proxy_every_address_that_is_told_bears_that_path() {
     let url = source["endpoint"]["url"].as_str().expect("an address");
     assert!(url.starts_with("https://events.example.org/live/v2/webhooks/wh_"), "{url}");
     // pages load what they need from beside themselves, wherever that is
-    for page in ["/", "/docs"] {
+    for page in ["/", "/docs", "/docs/webhooks", "/docs/operations/nginx", "/docs/search?q=nginx", "/docs/reference"] {
         let text = get(page).text().to_owned();
         for attribute in ["href=\"/", "src=\"/"] {
             assert!(!text.contains(attribute), "{page} has {attribute}");

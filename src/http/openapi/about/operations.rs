@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::schemas::text;
-use super::super::{Access, Operation, Place};
+use super::super::{Access, Operation, Place, parameters};
 use crate::http::ops;
 use crate::http::problem::Code;
 
@@ -65,14 +65,27 @@ pub fn asyncapi(_: &Place<'_>) -> Operation {
         .answers_nothing(304, "The client has it (`If-None-Match`).")
 }
 
+pub fn search(_: &Place<'_>) -> Operation {
+    let content = json!({ "schema": { "description": "The page." } });
+    Operation::new(PAGES, "Search the documentation", Access::Anyone)
+        .takes([parameters::optional(
+            "q",
+            "Words, the code of an error, the name of a setting, or a question. 200 characters are read.",
+            json!({ "type": "string" }),
+        )])
+        .answers_as(200, "A page with the sections that answer best.", "text/html", content)
+}
+
 pub fn file(place: &Place<'_>) -> Operation {
     let summary = match place.path {
         "/" => "The dashboard",
-        "/docs" => "The API reference",
+        "/docs" => "The documentation",
+        "/docs/{page}" => "A page of the documentation",
+        "/docs/{folder}/{page}" => "A page of the documentation, one folder down",
         _ => "A file of the pages",
     };
     let media_types: &[&str] = match place.path {
-        "/" | "/docs" => &["text/html"],
+        path if path == "/" || path.starts_with("/docs") => &["text/html"],
         _ => &[
             "text/javascript",
             "text/css",
@@ -89,6 +102,6 @@ pub fn file(place: &Place<'_>) -> Operation {
         .iter()
         .fold(operation, |operation, media_type| operation.answers_as(200, "The file.", media_type, content.clone()));
     let operation = operation.answers_nothing(304, "The client has it (`If-None-Match`).");
-    // the dashboard is not there where it has an address of its own
+    // of the rest some is not there, and the dashboard is not where it has an address of its own
     if place.path == "/docs" { operation } else { operation.fails(&[Code::NotFound]) }
 }
