@@ -161,8 +161,9 @@ type FollowOptions struct {
 	OnError func(err *Error, wait time.Duration)
 }
 
-// Follow gives the events of a channel to the handler, in order and each once, over every disconnection and restart. The next event is
-// read when the handler has returned. It ends when the context does, when the handler or the cursor fails, or with an *Error that
+// Follow gives the events of a channel to the handler, in order and each once, over every disconnection and restart. The channel is
+// map:<id or slug>, organization:<id>, source:<id> or feed; several between commas are read in one order, and map:* and organization:* are
+// all of a kind. The next event is read when the handler has returned. It ends when the context does, when the handler or the cursor fails, or with an *Error that
 // waiting does not help.
 func (c *Client) Follow(ctx context.Context, channel string, options FollowOptions, handle func(Event) error) error {
 	place, err := placeOf(channel)
@@ -177,7 +178,7 @@ func (c *Client) Follow(ctx context.Context, channel string, options FollowOptio
 			log.Printf("stentor: events are missing after %s (%s); the oldest left is %s", gap.Requested, gap.Reason, gap.Oldest)
 		}
 	}
-	course := &course{options: options, cursor: options.After, backoff: newBackoff(), handle: handle}
+	course := &course{options: options, channels: place.channels, cursor: options.After, backoff: newBackoff(), handle: handle}
 	if course.cursor == "" && options.Cursor != nil {
 		if course.cursor, err = options.Cursor.Load(); err != nil {
 			return fmt.Errorf("stentor: the cursor cannot be read: %w", err)
@@ -221,6 +222,7 @@ func (e *handlerError) Error() string { return e.err.Error() }
 // course is how a reader stands between connections.
 type course struct {
 	options     FollowOptions
+	channels    []string
 	handle      func(Event) error
 	backoff     *backoff
 	cursor      string
@@ -308,6 +310,9 @@ func (c *course) passes(problem *Error) bool {
 // query gives the parameters of the next connection.
 func (c *course) query(ticket string) url.Values {
 	query := url.Values{}
+	if c.channels != nil {
+		query.Set("channel", strings.Join(c.channels, ","))
+	}
 	if c.options.Events != nil {
 		query.Set("events", strings.Join(c.options.Events, ","))
 	}
@@ -335,7 +340,11 @@ func (c *Client) opening(ctx context.Context, place place, course *course) (url.
 			Ticket string `json:"ticket"`
 		} `json:"data"`
 	}
-	err := c.Do(ctx, http.MethodPost, place.ticket, nil, struct{}{}, &answer)
+	wish := map[string]any{}
+	if place.channels != nil {
+		wish["channels"] = place.channels
+	}
+	err := c.Do(ctx, http.MethodPost, place.ticket, nil, wish, &answer)
 	if err != nil {
 		// a refused token is not a lost ticket
 		var problem *Error

@@ -29,8 +29,10 @@ type Organization struct {
 
 // Token is a token as the server shows it.
 type Token struct {
-	ID        string   `json:"id"`
-	Channel   string   `json:"channel"`
+	ID      string `json:"id"`
+	Channel string `json:"channel"`
+	// Channels are those of a token of several, which has no Channel.
+	Channels  []string `json:"channels"`
 	Scopes    []string `json:"scopes"`
 	Name      string   `json:"name"`
 	ExpiresAt string   `json:"expires_at"`
@@ -132,15 +134,28 @@ func (c *Client) DeleteOrganization(ctx context.Context, id string) error {
 	return c.Do(ctx, http.MethodDelete, "/api/v1/organizations/"+url.PathEscape(id), nil, nil, nil)
 }
 
-// CreateToken makes a token with scopes of subscribe, publish and manage.
+// CreateToken makes a token with scopes of subscribe, publish and manage. Of several channels between commas, or of a pattern such as
+// map:*, the admin makes one that reads and publishes in all of them.
 func (c *Client) CreateToken(ctx context.Context, channel, name string, scopes ...string) (Token, error) {
 	body := map[string]any{"channel": channel, "scopes": scopes, "name": name}
+	if place, err := placeOf(channel); err == nil && place.channels != nil {
+		body = map[string]any{"channels": place.channels, "scopes": scopes, "name": name}
+	}
 	return one[Token](ctx, c, http.MethodPost, "/api/v1/tokens", nil, body)
 }
 
 // Tokens lists the tokens that the caller may manage.
 func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
 	return list[Token](ctx, c, "/api/v1/tokens", nil)
+}
+
+// RenameToken gives a token another name; an empty one is none.
+func (c *Client) RenameToken(ctx context.Context, id, name string) (Token, error) {
+	body := map[string]any{"name": nil}
+	if name != "" {
+		body["name"] = name
+	}
+	return one[Token](ctx, c, http.MethodPatch, "/api/v1/tokens/"+url.PathEscape(id), nil, body)
 }
 
 // RevokeToken makes a token void at once.

@@ -279,6 +279,9 @@ func (c *Client) Publish(ctx context.Context, channel string, events ...NewEvent
 	if err != nil {
 		return nil, err
 	}
+	if place.channels != nil {
+		return nil, errors.New("stentor: an event is published to one channel")
+	}
 	key := make([]byte, 16)
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("stentor: no key can be made: %w", err)
@@ -325,10 +328,15 @@ func pause(ctx context.Context, wait time.Duration) error {
 
 type place struct {
 	events, stream, websocket, ticket string
+	// channels says which, where the addresses do not.
+	channels []string
 }
 
-// placeOf gives the addresses of map:<id or slug>, organization:<id>, source:<id>, or feed.
+// placeOf gives the addresses of map:<id or slug>, organization:<id>, source:<id>, feed, or of several channels between commas.
 func placeOf(channel string) (place, error) {
+	if channels := strings.Split(channel, ","); len(channels) > 1 || strings.HasSuffix(channel, ":*") {
+		return place{"/events", "/events/stream", "/events/ws", "/events/ticket", channels}, nil
+	}
 	bases := map[string]string{"map": "/api/maps/", "organization": "/api/v1/organizations/", "source": "/api/webhooks/"}
 	events := "/events"
 	if channel != "feed" {
@@ -339,5 +347,5 @@ func placeOf(channel string) (place, error) {
 		}
 		events = base + url.PathEscape(name) + "/events"
 	}
-	return place{events, events + "/stream", events + "/ws", events + "/ticket"}, nil
+	return place{events, events + "/stream", events + "/ws", events + "/ticket", nil}, nil
 }

@@ -1,5 +1,6 @@
 """The Python package as it is handed out: what is in the wheel, whether its types hold, and that both clients are the same."""
 
+import inspect
 import subprocess
 import sys
 import tempfile
@@ -32,8 +33,22 @@ class PythonPackage(unittest.TestCase):
     def test_its_types_hold(self):
         run("-m", "mypy", "--strict", "--no-incremental", "src/stentor")
 
-    def test_the_client_for_asyncio_is_made_of_the_one_for_threads(self):
-        run("make_async.py", "--check")
+    def test_the_clients_for_threads_and_for_asyncio_are_called_in_the_same_way(self):
+        sys.path.insert(0, str(PACKAGE / "src"))
+        from stentor import AsyncStentor, Stentor
+
+        def shape(client):
+            methods = inspect.getmembers(client, inspect.isfunction)
+            return {name: list(inspect.signature(method).parameters.values()) for name, method in methods if not name.startswith("_")}
+
+        def told(parameters):
+            return [(each.name, each.kind, each.default) for each in parameters]
+
+        threads, loop = shape(Stentor), shape(AsyncStentor)
+        loop["close"] = loop.pop("aclose")
+        self.assertEqual(threads.keys(), loop.keys())
+        for name, parameters in threads.items():
+            self.assertEqual(told(parameters), told(loop[name]), name)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { WebSocket } from "ws";
+
 import { InvalidSignature, Stentor, StentorError, verifyWebhook } from "../../../clients/typescript/dist/index.js";
 import { fileCursor } from "../../../clients/typescript/dist/node.js";
 
@@ -17,8 +19,10 @@ const shown = ({ id, type, event, payload, ts, timestamp }) => {
 const tasks = {
   async follow() {
     let count = 0;
-    const { channel, after, events, cursor } = task;
+    const { channel, after, events, cursor, transport } = task;
     const options = {
+      transport,
+      WebSocket,
       events,
       lastEventId: after,
       cursor: cursor && fileCursor(cursor),
@@ -43,6 +47,7 @@ const tasks = {
     const organization = await stentor.createOrganization("Managed", "managed");
     for (const [channel, session] of [[`map:${made.slug}`], ["organization:managed", "s1"]]) {
       const token = await stentor.createToken(channel, ["subscribe", "publish"]);
+      const named = (await stentor.renameToken(token.id, "renamed")).name;
       const own = new Stentor({ server: task.server, token: () => token.token });
       await own.publish(channel, "add_system", { n: 1 }, { session });
       const { value: first } = await own.history(channel).next();
@@ -57,6 +62,7 @@ const tasks = {
       say({
         event: shown(first),
         active: changed.active,
+        named,
         webhook: listed.join() === webhook.id && (await stentor.webhooks(channel)).length === 0,
         source: sources.join() === source.endpoint.id && Boolean(source.secret),
         token: !(await stentor.tokens()).some(({ id }) => id === token.id),

@@ -55,6 +55,7 @@ def manage(task):
         organization = stentor.create_organization("Managed", "managed")
         for channel, session in ((f"map:{made['slug']}", None), ("organization:managed", "s1")):
             token = stentor.create_token(channel, ["subscribe", "publish"])
+            named = stentor.rename_token(token["id"], "renamed")["name"]
             with Stentor(task["server"], token["token"]) as own:
                 own.publish(channel, "add_system", {"n": 1}, session=session)
                 first = next(own.history(channel))
@@ -71,6 +72,7 @@ def manage(task):
                 active=changed["active"],
                 webhook=listed == [webhook["id"]] and not stentor.webhooks(channel),
                 source=sources == [source["endpoint"]["id"]] and bool(source["secret"]),
+                named=named,
                 token=token["id"] not in [one["id"] for one in stentor.tokens()],
             )
         stentor.toggle_webhooks(made["id"], True)
@@ -108,6 +110,7 @@ async def manage_async(task):
         organization = await stentor.create_organization("Managed", "managed")
         for channel, session in ((f"map:{made['slug']}", None), ("organization:managed", "s1")):
             token = await stentor.create_token(channel, ["subscribe", "publish"])
+            named = (await stentor.rename_token(token["id"], "renamed"))["name"]
             async with AsyncStentor(task["server"], token["token"]) as own:
                 await own.publish(channel, "add_system", {"n": 1}, session=session)
                 first = await anext(own.history(channel))
@@ -124,6 +127,7 @@ async def manage_async(task):
                 active=changed["active"],
                 webhook=listed == [webhook["id"]] and not await stentor.webhooks(channel),
                 source=sources == [source["endpoint"]["id"]] and bool(source["secret"]),
+                named=named,
                 token=token["id"] not in [one["id"] for one in await stentor.tokens()],
             )
         await stentor.toggle_webhooks(made["id"], True)

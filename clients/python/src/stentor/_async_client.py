@@ -1,13 +1,10 @@
-"""The client for asyncio, made of `_client.py` by `make_async.py`."""
+"""The client for asyncio. It does what `_client.py` does, and waits otherwise."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Callable, Literal
@@ -15,14 +12,14 @@ from typing import Any, Callable, Literal
 import httpx
 
 from . import _common as common
+from ._course import Course, Pages, Publishing
 from ._errors import StentorError
 from ._events import Cursor, Event, Gap
+from ._manage import Management
 from ._sse import Frames, FrameTooLong
 
-_log = logging.getLogger("stentor")
 
-
-class AsyncStentor:
+class AsyncStentor(Management["Awaitable[Any]", "Awaitable[list[Any]]", "Awaitable[None]"]):
     """Publishes, follows and manages, with one token. For one event loop."""
 
     def __init__(self, server: str, token: str | Callable[[], str], *, client: httpx.AsyncClient | None = None) -> None:
@@ -57,11 +54,7 @@ class AsyncStentor:
         headers: dict[str, str] | None = None,
     ) -> Any:
         """Any request of the API: the JSON of its answer, None where that is empty. Raises `StentorError`."""
-        sent = {**self._headers(), **(headers or {})}
-        content = None
-        if body is not None:
-            content = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-            sent.setdefault("Content-Type", "application/json")
+        content, sent = common.content(body, {**self._headers(), **(headers or {})})
         try:
             answer = await self._client.request(method, self._server + path, params=query, content=content, headers=sent)
         except httpx.TransportError as error:
@@ -70,16 +63,22 @@ class AsyncStentor:
 
     async def pages(self, path: str, *, query: dict[str, str] | None = None) -> AsyncIterator[Any]:
         """The items of a list, over all its pages."""
-        wanted = dict(query or {})
-        for _ in range(common.PAGES_MAX):
-            page = await self.request("GET", path, query=wanted)
-            for item in page["data"]:
+        pages = Pages(query)
+        while pages.query is not None:
+            for item in pages.take(await self.request("GET", path, query=pages.query)):
                 yield item
-            after = page.get("nextCursor") or page.get("next")
-            if not after or not page["data"]:
-                return
-            wanted["after"] = str(after)
-        raise StentorError(f"the list has more than {common.PAGES_MAX} pages; ask for less")
+
+    async def _one(self, method: str, path: str, *, query: Any = None, body: Any = None) -> Any:
+        return (await self.request(method, path, query=query, body=body))["data"]
+
+    async def _whole(self, method: str, path: str, *, query: Any = None, body: Any = None) -> Any:
+        return await self.request(method, path, query=query, body=body)
+
+    async def _many(self, path: str, *, query: Any = None) -> list[Any]:
+        return [item async for item in self.pages(path, query=query)]
+
+    async def _nothing(self, method: str, path: str, *, query: Any = None, body: Any = None) -> None:
+        await self.request(method, path, query=query, body=body)
 
     # ---- publishing
 
@@ -96,40 +95,34 @@ class AsyncStentor:
     ) -> str:
         """Publishes one event and returns its id: it is durable then, and stored once however often it was sent."""
         event = common.event_body(type, payload, session, ts, dedupe_id)
-        return (await self._publish(channel, json.dumps(event, ensure_ascii=False).encode(), retry_for_s))[0]
+        return (await self._publish(Publishing(channel, event, retry_for_s)))[0]
 
     async def publish_batch(
         self, channel: str, events: Iterable[common.Payload], *, retry_for_s: float = common.PUBLISH_FOR_S
     ) -> list[str]:
         """Publishes all events or none, each such as `{"type": ..., "payload": {...}}`. Returns their ids in order."""
-        return await self._publish(channel, common.batch_body(events), retry_for_s)
+        return await self._publish(Publishing(channel, {"events": [dict(event) for event in events]}, retry_for_s))
 
-    async def _publish(self, channel: str, body: bytes, retry_for_s: float) -> list[str]:
-        # an answer that was lost on its way is asked for again under the same key
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        deadline = time.monotonic() + retry_for_s
-        backoff = common.Backoff()
+    async def _publish(self, publishing: Publishing) -> list[str]:
         while True:
             try:
-                answer = await self.request("POST", common.place(channel).events, body=body, headers=headers)
-                return list(answer["data"]["ids"])
+                answer = await self.request("POST", publishing.path, body=publishing.body, headers=publishing.headers)
+                return publishing.ids(answer)
             except StentorError as problem:
-                wait_s = backoff.next(problem.retry_after_s)
-                if not problem.passing or time.monotonic() + wait_s > deadline:
-                    raise
+                wait_s = publishing.wait_s(problem)
             await asyncio.sleep(wait_s)
 
     # ---- reading
 
-    async def history(self, channel: str, *, limit: int = 100, **query: str) -> AsyncIterator[Event]:
+    async def history(self, channel: common.Channels, *, limit: int = 100, **query: str) -> AsyncIterator[Event]:
         """Events that are stored, the oldest first; `since`, `until`, `after`, `events`, `filter` ... as in the API."""
-        wanted = {**query, "limit": str(limit)}
-        async for envelope in self.pages(common.place(channel).history, query=wanted):
+        place = common.place(channel)
+        async for envelope in self.pages(place.history, query={**dict(place.query()), **query, "limit": str(limit)}):
             yield Event.read(json.dumps(envelope, ensure_ascii=False))
 
     async def follow(
         self,
-        channel: str,
+        channel: common.Channels,
         *,
         cursor: Cursor | None = None,
         after: str | None = None,
@@ -143,7 +136,8 @@ class AsyncStentor:
         on_gap: Callable[[Gap], None] | None = None,
         on_error: Callable[[StentorError, float], None] | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """The events of a channel, in order and each once, over every disconnection and restart, without end.
+        """The events of a channel, or of a list of channels in one order, each once, over every disconnection and restart, without
+        end.
 
         With a `cursor` each event is marked as handled when the next one is asked for, and a later call goes on behind
         the last that was handled. Without one, and without `after`, it begins with what comes from now on. Where events
@@ -151,69 +145,56 @@ class AsyncStentor:
         what waiting does not help is raised as `StentorError`. With `tickets` each connection is opened by a ticket of
         its own, so that no token stands in what proxies see of streams.
         """
-        place = common.place(channel)
-        query = common.filter_query(events, path_prefix, filter, session)
-        start = after or (cursor.load() if cursor else None)
-        course = common.Course(start, on_gap or _tell_gap, on_error or _tell_error, common.Backoff())
+        course = Course(
+            channel, cursor=cursor, after=after, events=events, path_prefix=path_prefix, filter=filter, session=session,
+            tickets=tickets, silence_max_s=silence_max_s, on_gap=on_gap, on_error=on_error,
+        )  # fmt: skip
         connect = self._sse if transport == "sse" else self._websocket
         while True:
             try:
-                async with aclosing(connect(place, query, course, tickets, silence_max_s)) as connection:
+                async with aclosing(connect(course)) as connection:
                     async for event in connection:
                         yield event
-                        if cursor:
-                            cursor.save(event.id)
-                problem = StentorError("the server ended the stream")
+                        course.handled(event)
+                problem = common.ended()
             except StentorError as error:
                 problem = error
-            await asyncio.sleep(course.refused(problem, tickets))
+            await asyncio.sleep(course.refused(problem))
 
-    async def _ticket(self, place: common.Place, tickets: bool) -> str | None:
-        if not tickets:
-            return None
-        return str((await self.request("POST", place.ticket, body={}))["data"]["ticket"])
+    async def _opening(self, course: Course) -> tuple[str, dict[str, str]]:
+        """The query and the headers of a connection: a ticket in the one, or the token in the other."""
+        if not course.tickets:
+            return course.address(None), self._headers()
+        answer = await self.request("POST", course.place.ticket, body=course.wish())
+        return course.address(str(answer["data"]["ticket"])), {}
 
-    async def _sse(
-        self, place: common.Place, query: list[tuple[str, str]], course: common.Course, tickets: bool, silence_max_s: float
-    ) -> AsyncGenerator[Event, None]:
-        ticket = await self._ticket(place, tickets)
-        headers = {"Accept": "text/event-stream", **({} if ticket else self._headers())}
-        timeout = httpx.Timeout(common.OPEN_TIMEOUT_S, read=silence_max_s)
+    async def _sse(self, course: Course) -> AsyncGenerator[Event, None]:
+        query, headers = await self._opening(course)
+        url = f"{self._server}{course.place.stream}?{query}"
+        timeout = httpx.Timeout(common.OPEN_TIMEOUT_S, read=course.silence_max_s)
         frames = Frames()
         try:
-            async with self._client.stream(
-                "GET", f"{self._server}{place.stream}?{course.address(query, ticket)}", headers=headers, timeout=timeout
-            ) as answer:
+            async with self._client.stream("GET", url, headers={"Accept": "text/event-stream", **headers}, timeout=timeout) as answer:
                 if not answer.is_success:
                     await answer.aread()
                     raise common.refusal(answer)
                 async for chunk in answer.aiter_raw():
-                    for frame in frames.push(chunk):
-                        event = course.take(frame.event, frame.data, frame.id)
-                        if event:
-                            yield event
-                    if frames.retry_s:
-                        course.backoff.first_s = frames.retry_s
+                    for event in course.events(frames, chunk):
+                        yield event
         except (httpx.TransportError, httpx.StreamError, FrameTooLong) as error:
             raise common.broken(error) from error
 
-    async def _websocket(
-        self, place: common.Place, query: list[tuple[str, str]], course: common.Course, tickets: bool, silence_max_s: float
-    ) -> AsyncGenerator[Event, None]:
+    async def _websocket(self, course: Course) -> AsyncGenerator[Event, None]:
         from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
         from websockets.asyncio.client import connect
 
-        ticket = await self._ticket(place, tickets)
-        url = common.websocket_url(self._server, place.websocket, course.address(query, ticket))
-        headers = {} if ticket else self._headers()
+        query, headers = await self._opening(course)
+        url = common.websocket_url(self._server, course.place.websocket, query)
         try:
-            # the server's own pings are frames, so silence is judged by them
-            async with connect(
-                url, additional_headers=headers, max_size=common.MESSAGE_BYTES_MAX, open_timeout=common.OPEN_TIMEOUT_S, ping_interval=None
-            ) as socket:
+            async with connect(url, additional_headers=headers, **common.WEBSOCKET_OPTIONS) as socket:
                 while True:
                     try:
-                        text = await asyncio.wait_for(socket.recv(), silence_max_s)
+                        text = await asyncio.wait_for(socket.recv(), course.silence_max_s)
                     except ConnectionClosed as closed:
                         raise common.closed(closed) from closed
                     event = course.take(*common.control(str(text)))
@@ -223,79 +204,3 @@ class AsyncStentor:
             raise common.handshake_refused(refused) from refused
         except (WebSocketException, OSError, EOFError, TimeoutError) as error:
             raise common.broken(error) from error
-
-    # ---- management
-
-    async def create_map(self, name: str, slug: str | None = None) -> Any:
-        """Makes a map (admin). Its first `token` is shown only here."""
-        return (await self.request("POST", "/api/maps", body={"name": name, **({"slug": slug} if slug else {})}))["data"]
-
-    async def maps(self) -> list[Any]:
-        return [item async for item in self.pages("/api/maps")]
-
-    async def delete_map(self, map: str) -> None:
-        await self.request("DELETE", f"/api/maps/{map}")
-
-    async def create_organization(self, name: str, id: str | None = None) -> Any:
-        """Makes an organization (admin). Its first `token` is shown only here."""
-        body = {"name": name, **({"id": id} if id else {})}
-        return (await self.request("POST", "/api/v1/organizations", body=body))["data"]
-
-    async def organizations(self) -> list[Any]:
-        return [item async for item in self.pages("/api/v1/organizations")]
-
-    async def delete_organization(self, organization: str) -> None:
-        await self.request("DELETE", f"/api/v1/organizations/{organization}")
-
-    async def create_token(self, channel: str, scopes: Sequence[str], **more: str) -> Any:
-        """Makes a token; `name` and `expires_at` may be given. The `token` is shown only here."""
-        body = {"channel": channel, "scopes": list(scopes), **more}
-        return (await self.request("POST", "/api/v1/tokens", body=body))["data"]
-
-    async def tokens(self) -> list[Any]:
-        return [item async for item in self.pages("/api/v1/tokens")]
-
-    async def revoke_token(self, id: str) -> None:
-        await self.request("DELETE", f"/api/v1/tokens/{id}")
-
-    async def create_webhook(self, channel: str, url: str, **fields: Any) -> Any:
-        """Makes a webhook, with the fields of the API as the channel's family spells them. A map's `secret` is shown only
-        here, and its webhooks deliver once they are turned on."""
-        path, query = common.webhooks_of(channel)
-        return (await self.request("POST", path, query=query, body={"url": url, **fields}))["data"]
-
-    async def webhooks(self, channel: str) -> list[Any]:
-        path, query = common.webhooks_of(channel)
-        return [item async for item in self.pages(path, query=query)]
-
-    async def update_webhook(self, channel: str, id: str, **fields: Any) -> Any:
-        path, query = common.webhooks_of(channel)
-        return (await self.request("PATCH", f"{path}/{id}", query=query, body=fields))["data"]
-
-    async def delete_webhook(self, channel: str, id: str) -> None:
-        path, query = common.webhooks_of(channel)
-        await self.request("DELETE", f"{path}/{id}", query=query)
-
-    async def toggle_webhooks(self, map: str, enabled: bool) -> None:
-        """Turns all webhooks of a map on or off."""
-        name = map.removeprefix("map:")
-        await self.request("PUT", f"/api/maps/{name}/webhooks/toggle", body={"enabled": enabled})
-
-    async def create_source(self, channel: str, authentication: str, **fields: Any) -> Any:
-        """Makes an inbound webhook: `endpoint`, and a `secret` that is shown only here."""
-        body = {"authentication": authentication, **fields}
-        return await self.request("POST", "/api/webhooks", query={"channel": channel}, body=body)
-
-    async def sources(self, channel: str | None = None) -> list[Any]:
-        return [item async for item in self.pages("/api/webhooks", query={"channel": channel} if channel else None)]
-
-    async def delete_source(self, id: str) -> None:
-        await self.request("DELETE", f"/api/webhooks/{id}")
-
-
-def _tell_gap(gap: Gap) -> None:
-    _log.warning("events are missing after %s (%s); the oldest left is %s", gap.requested, gap.reason, gap.oldest)
-
-
-def _tell_error(error: StentorError, wait_s: float) -> None:
-    _log.info("%s; connecting again in %.1f s", error, wait_s)

@@ -1,18 +1,16 @@
-"""What the client for threads and the one for asyncio share: addresses, bodies, and the course of a stream."""
+"""What the client for threads and the one for asyncio share: addresses, bodies, and what answers say."""
 
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
-from urllib.parse import quote, urlencode, urlsplit
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Union
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from ._errors import StentorError, error_of
-from ._events import Event, Gap
 
 if TYPE_CHECKING:
     from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -21,17 +19,15 @@ if TYPE_CHECKING:
 OPEN_TIMEOUT_S = 15.0
 # The server writes at least every 30 s unless it was told otherwise: two silences and a half mean a dead connection.
 SILENCE_MAX_S = 75.0
-BACKOFF_FIRST_S = 1.0
-BACKOFF_MAX_S = 30.0
-# A ticket is lost when the server restarts before it is used. That happens once, not three times in a row.
-LOST_TICKETS_MAX = 3
 # How long publishing is tried again.
 PUBLISH_FOR_S = 30.0
-PAGES_MAX = 10_000
-# A message of a WebSocket that is longer does not come from a Stentor.
-MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+# A longer message does not come from a Stentor. The server's own pings are frames, so silence is judged by them.
+WEBSOCKET_OPTIONS: dict[str, Any] = {"max_size": 32 * 1024 * 1024, "open_timeout": OPEN_TIMEOUT_S, "ping_interval": None}
 
 Payload = Mapping[str, Any]
+#: One channel, or several that are read in one order: `map:<id or slug>`, `organization:<id>`, and `map:*` or `organization:*` for all
+#: of a kind.
+Channels = Union[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -43,17 +39,31 @@ class Place:
     stream: str
     websocket: str
     ticket: str
+    #: Which channels, where the addresses do not say it.
+    channels: tuple[str, ...] = ()
+
+    def query(self) -> list[tuple[str, str]]:
+        return [("channel", ",".join(self.channels))] if self.channels else []
 
 
-def place(channel: str) -> Place:
-    """`map:<id or slug>`, `organization:<id>`, `source:<id>`, or `feed`."""
+def part(text: str) -> str:
+    """A part of a path."""
+    return quote(text, safe="")
+
+
+def place(channel: Channels) -> Place:
+    """`map:<id or slug>`, `organization:<id>`, `source:<id>`, `feed`, or a list of channels."""
+    if not isinstance(channel, str):
+        if not channel:
+            raise ValueError("give at least one channel: map:<id>, organization:<id>, map:* or organization:*")
+        return replace(_below("/events"), channels=tuple(channel))
     if channel == "feed":
         return _below("/events")
     kind, _, name = channel.partition(":")
     bases = {"map": "/api/maps", "organization": "/api/v1/organizations", "source": "/api/webhooks"}
     if kind not in bases or not name:
         raise ValueError("channel must be map:<id>, organization:<id>, source:<id> or feed")
-    return _below(f"{bases[kind]}/{quote(name, safe='')}/events")
+    return _below(f"{bases[kind]}/{part(name)}/events")
 
 
 def _below(events: str) -> Place:
@@ -66,7 +76,7 @@ def webhooks_of(channel: str) -> tuple[str, dict[str, str]]:
     """The address of a channel's webhooks, and the query that goes with it."""
     kind, _, name = channel.partition(":")
     if kind == "map" and name:
-        return f"/api/maps/{quote(name, safe='')}/webhooks", {}
+        return f"/api/maps/{part(name)}/webhooks", {}
     if kind == "organization" and name:
         return "/api/v1/webhooks", {"channel": channel}
     raise ValueError("channel must be map:<id> or organization:<id>")
@@ -107,8 +117,12 @@ def event_body(
     return event
 
 
-def batch_body(events: Iterable[Payload]) -> bytes:
-    return json.dumps({"events": [dict(event) for event in events]}, ensure_ascii=False).encode()
+def content(body: Any, headers: dict[str, str]) -> tuple[bytes | None, dict[str, str]]:
+    """A body as it is sent, and the headers that go with it."""
+    if body is None:
+        return None, headers
+    raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    return raw, {"Content-Type": "application/json", **headers}
 
 
 def refusal(answer: httpx.Response) -> StentorError:
@@ -125,6 +139,10 @@ def answered(answer: httpx.Response) -> Any:
     if not answer.is_success:
         raise refusal(answer)
     return answer.json() if answer.content else None
+
+
+def ended() -> StentorError:
+    return StentorError("the server ended the stream")
 
 
 def broken(error: Exception) -> StentorError:
@@ -157,91 +175,3 @@ def websocket_url(server: str, path: str, query: str) -> str:
     scheme = "wss" if server.startswith("https:") else "ws"
     rest = server.split(":", 1)[1]
     return f"{scheme}:{rest}{path}?{query}"
-
-
-def ulid_at(unix_ms: int) -> str:
-    """The first id that an event of this moment could have."""
-    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-    return "".join(alphabet[unix_ms >> shift & 31] for shift in range(45, -1, -5)) + "0" * 16
-
-
-class Backoff:
-    """Waits that double, each between half of it and all of it, so that clients who were cut together spread."""
-
-    def __init__(self) -> None:
-        self.first_s = BACKOFF_FIRST_S
-        self._failures = 0
-
-    def reset(self) -> None:
-        self._failures = 0
-
-    def next(self, retry_after_s: float) -> float:
-        most = min(self.first_s * 2.0 ** min(self._failures, 16), max(BACKOFF_MAX_S, self.first_s))
-        self._failures += 1
-        return retry_after_s + most * (0.5 + random.random() / 2)
-
-
-@dataclass
-class Course:
-    """How a reader stands between connections: its cursor, and what is told of the stream."""
-
-    cursor: str | None
-    on_gap: Callable[[Gap], None]
-    on_error: Callable[[StentorError, float], None]
-    backoff: Backoff
-    lost_tickets: int = 0
-    _newest: str = ""
-    #: The cursor is a moment and no event, so that lying ahead of the log only means that nothing happened since.
-    _by_moment: bool = False
-
-    def take(self, name: str, data: str, identity: str) -> Event | None:
-        """An event, or something about the stream, which is dealt with here."""
-        envelope = json.loads(data)
-        if isinstance(envelope, dict) and isinstance(envelope.get("id") or envelope.get("event_id"), str):
-            event = Event.read(data)
-            self.backoff.reset()
-            self.lost_tickets = 0
-            # ids only grow; one that came before is a repetition
-            bare = event.id.removeprefix("evt_")
-            if bare <= self._newest:
-                return None
-            self._newest = bare
-            self.cursor, self._by_moment = identity or event.id, False
-            return event
-        if name == "connected":
-            self.lost_tickets = 0
-            self.backoff.reset()
-            self.cursor = identity or self.cursor
-            if self.cursor is None:
-                # a WebSocket names no cursor at its start, but the moment of it, of which one can be made
-                self.cursor, self._by_moment = ulid_at(envelope["timestamp"]), True
-        elif name == "gap":
-            reason = envelope.get("reason", "expired")
-            if reason == "ahead":
-                self._newest = ""
-            if not (reason == "ahead" and self._by_moment):
-                self.on_gap(Gap(envelope.get("requested"), envelope.get("oldest"), reason))
-        return None
-
-    def address(self, query: list[tuple[str, str]], ticket: str | None) -> str:
-        """The query of the next connection."""
-        wanted = list(query)
-        if ticket:
-            wanted.append(("ticket", ticket))
-        if self.cursor:
-            wanted.append(("last_event_id", self.cursor))
-        return urlencode(wanted)
-
-    def refused(self, problem: StentorError, by_ticket: bool) -> float:
-        """How long to wait before the next connection.
-
-        Raises the problem where waiting does not help."""
-        passing = problem.passing
-        if by_ticket and problem.status == 401:
-            self.lost_tickets += 1
-            passing = self.lost_tickets < LOST_TICKETS_MAX
-        if not passing:
-            raise problem
-        wait_s = self.backoff.next(problem.retry_after_s)
-        self.on_error(problem, wait_s)
-        return wait_s

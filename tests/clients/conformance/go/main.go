@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	stentor "stentor.dev/client"
@@ -28,7 +29,7 @@ type task struct {
 	Do        string       `json:"do"`
 	Server    string       `json:"server"`
 	Token     string       `json:"token"`
-	Channel   string       `json:"channel"`
+	Channel   any          `json:"channel"`
 	Transport string       `json:"transport"`
 	Tickets   bool         `json:"tickets"`
 	After     string       `json:"after"`
@@ -68,6 +69,19 @@ func shown(event stentor.Event) object {
 	return object{"id": event.ID, "type": event.Type, "n": payload.N, "at": float64(event.Time.UnixMilli()) / 1000}
 }
 
+// channel is one, or several between commas.
+func (t task) channel() string {
+	several, is := t.Channel.([]any)
+	if !is {
+		return fmt.Sprint(t.Channel)
+	}
+	names := []string{}
+	for _, name := range several {
+		names = append(names, fmt.Sprint(name))
+	}
+	return strings.Join(names, ",")
+}
+
 var errEnough = errors.New("enough")
 
 func follow(ctx context.Context, client *stentor.Client, task task) error {
@@ -85,7 +99,7 @@ func follow(ctx context.Context, client *stentor.Client, task task) error {
 		options.Cursor = stentor.FileCursor(task.Cursor)
 	}
 	count := 0
-	err := client.Follow(ctx, task.Channel, options, func(event stentor.Event) error {
+	err := client.Follow(ctx, task.channel(), options, func(event stentor.Event) error {
 		say(object{"event": shown(event)})
 		time.Sleep(time.Duration(task.SlowMs) * time.Millisecond)
 		count++
@@ -102,13 +116,13 @@ func follow(ctx context.Context, client *stentor.Client, task task) error {
 
 func publish(ctx context.Context, client *stentor.Client, task task) error {
 	for n := task.From; n < task.To; n++ {
-		ids, err := client.Publish(ctx, task.Channel, stentor.NewEvent{Type: "add_system", Payload: object{"n": n}})
+		ids, err := client.Publish(ctx, task.channel(), stentor.NewEvent{Type: "add_system", Payload: object{"n": n}})
 		if err != nil {
 			return err
 		}
 		say(object{"id": ids[0]})
 	}
-	ids, err := client.Publish(ctx, task.Channel,
+	ids, err := client.Publish(ctx, task.channel(),
 		stentor.NewEvent{Type: "map_kill", Payload: object{"n": -1}}, stentor.NewEvent{Type: "map_kill", Payload: object{"n": -2}})
 	say(object{"ids": ids})
 	return err
@@ -132,6 +146,7 @@ func manage(ctx context.Context, client *stentor.Client, task task) {
 	organization := must(client.CreateOrganization(ctx, "Managed", "managed"))
 	for channel, session := range map[string]string{"map:" + made.Slug: "", "organization:managed": "s1"} {
 		token := must(client.CreateToken(ctx, channel, "driver", "subscribe", "publish"))
+		renamed := must(client.RenameToken(ctx, token.ID, "renamed"))
 		own := must(stentor.New(task.Server, token.Token))
 		must(own.Publish(ctx, channel, stentor.NewEvent{Type: "add_system", Payload: object{"n": 1}, Session: session}))
 		path := map[bool]string{true: "/api/maps/managed/events", false: "/api/v1/organizations/managed/events"}[session == ""]
@@ -151,7 +166,7 @@ func manage(ctx context.Context, client *stentor.Client, task task) {
 			revoked = revoked && known.ID != token.ID
 		}
 		say(object{
-			"event": shown(first), "active": changed.Active, "token": revoked,
+			"event": shown(first), "active": changed.Active, "token": revoked, "named": renamed.Name,
 			"webhook": len(listed) == 1 && listed[0].ID == webhook.ID && len(left) == 0,
 			"source":  len(sources) == 1 && sources[0].ID == source.ID && secret != "",
 		})
