@@ -78,13 +78,13 @@ for (const { name, javaScriptEnabled, colorScheme, viewport } of [
     await page.keyboard.type("how do I raise the limit of streams");
     await page.keyboard.press("Enter");
     await page.waitForURL(/\/docs\/search\?q=how/);
-    const answer = page.locator(".found li").filter({ hasText: "streams_per_token" }).first();
-    await page.screenshot({ path: new URL(`docs-search-${name}.png`, SHOTS).pathname });
+    const answer = page.locator(".found li").filter({ hasText: "By limit" });
+    await page.screenshot({ path: new URL(`docs-search-${name.replaceAll(" ", "-")}.png`, SHOTS).pathname });
     await answer.getByRole("link").click();
     await page.waitForURL(/\/docs\/errors#/);
     assert.match(await page.locator("main").innerText(), /limits\.streams_per_token/);
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth + 1), "it does not scroll sideways");
-    await page.screenshot({ path: new URL(`docs-${name}.png`, SHOTS).pathname });
+    await page.screenshot({ path: new URL(`docs-${name.replaceAll(" ", "-")}.png`, SHOTS).pathname });
     assert.deepEqual(complaints, []);
   });
 }
