@@ -2,7 +2,7 @@
 // as people use them, over connections that break again and again.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
-import { after, before, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import axios from "axios";
 import WebSocket from "ws";
@@ -21,22 +21,24 @@ const { fetchEventSource } = require("@microsoft/fetch-event-source");
 const RECONNECTS = 25;
 
 let server;
-let proxy;
 before(async () => {
   server = await Stentor.start();
-  proxy = await Proxy.start(server.port);
 });
-after(async () => {
-  proxy?.stop();
-  await server?.stop();
-});
+after(() => server?.stop());
 
-/** An address of the map behind the connection that is cut. */
-const watched = (map, path) => `${proxy.url}/api/maps/${map.slug}/events/${path}`;
+/** A proxy that cuts its connections, and is there as long as its test. */
+async function cutting(t) {
+  const proxy = await Proxy.start(server.port);
+  t.after(() => proxy.stop());
+  return proxy;
+}
+
+/** An address of the map at a server, or at the proxy in front of it. */
+const watched = (at, map, path) => `${at.url}/api/maps/${map.slug}/events/${path}`;
 
 /** Publishes while the client is there, cuts its connection behind an event, and publishes while it is away, again and again;
  * gives what is stored in the end. */
-async function cutAgainAndAgain(map, got) {
+async function cutAgainAndAgain(proxy, map, got) {
   let n = 0;
   const three = () => server.publish(map, [1, 2, 3].map(() => ({ type: (n += 1) % 2 ? "add_system" : "map_kill", payload: { n } })));
   for (let round = 1; round <= RECONNECTS; round += 1) {
@@ -60,63 +62,68 @@ const starts = {
   },
 };
 
-for (const [start, begin] of Object.entries(starts)) {
-  test(`event-source-polyfill ${start} gets every event once over ${RECONNECTS} reconnects`, { timeout: 120_000 }, async () => {
-    const map = await server.map(`polyfill-${start.replaceAll(" ", "-")}`);
-    const { query, before: known } = await begin(map);
-    const got = { messages: [], connected: 0 };
-    const source = new EventSourcePolyfill(`${watched(map, "stream")}?${query}`, {
-      headers: { Authorization: `Bearer ${map.token}` },
+// the polyfill waits a second before it comes back, so all of them at once
+describe("over connections that break", { concurrency: true }, () => {
+  for (const [start, begin] of Object.entries(starts)) {
+    test(`event-source-polyfill ${start} gets every event once over ${RECONNECTS} reconnects`, { timeout: 120_000 }, async (t) => {
+      const proxy = await cutting(t);
+      const map = await server.map(`polyfill-${start.replaceAll(" ", "-")}`);
+      const { query, before: known } = await begin(map);
+      const got = { messages: [], connected: 0 };
+      const source = new EventSourcePolyfill(`${watched(proxy, map, "stream")}?${query}`, {
+        headers: { Authorization: `Bearer ${map.token}` },
+      });
+      source.onmessage = (event) => got.messages.push(event.data);
+      source.addEventListener("connected", () => (got.connected += 1));
+      source.onerror = () => {};
+      try {
+        await until("it is connected", () => got.connected === 1);
+        await until("what was there has come", () => got.messages.length === known);
+        got.messages.length = 0;
+        const stored = await cutAgainAndAgain(proxy, map, got);
+        assert.deepEqual(got.messages, stored.slice(start === "from a cursor" ? 2 : 0));
+        assert.ok(got.connected > 20);
+      } finally {
+        source.close();
+      }
     });
-    source.onmessage = (event) => got.messages.push(event.data);
-    source.addEventListener("connected", () => (got.connected += 1));
-    source.onerror = () => {};
+  }
+
+  test(`fetch-event-source gets every event once over ${RECONNECTS} reconnects`, { timeout: 120_000 }, async (t) => {
+    const proxy = await cutting(t);
+    const map = await server.map("fetch-event-source");
+    const got = { messages: [], connected: 0 };
+    const abort = new AbortController();
+    const done = fetchEventSource(watched(proxy, map, "stream"), {
+      headers: { Authorization: `Bearer ${map.token}` },
+      signal: abort.signal,
+      openWhenHidden: true,
+      onmessage(message) {
+        if (message.event === "connected") got.connected += 1;
+        else if (message.data) got.messages.push(message.data);
+      },
+      // an end of the connection is an error to come back from
+      onclose() {
+        throw new Error("ended");
+      },
+      onerror: () => 20,
+    });
     try {
       await until("it is connected", () => got.connected === 1);
-      await until("what was there has come", () => got.messages.length === known);
-      got.messages.length = 0;
-      const stored = await cutAgainAndAgain(map, got);
-      assert.deepEqual(got.messages, stored.slice(start === "from a cursor" ? 2 : 0));
-      assert.ok(got.connected > 20);
+      const stored = await cutAgainAndAgain(proxy, map, got);
+      assert.deepEqual(got.messages, stored);
     } finally {
-      source.close();
+      abort.abort();
+      await done;
     }
   });
-}
-
-test(`fetch-event-source gets every event once over ${RECONNECTS} reconnects`, { timeout: 120_000 }, async () => {
-  const map = await server.map("fetch-event-source");
-  const got = { messages: [], connected: 0 };
-  const abort = new AbortController();
-  const done = fetchEventSource(watched(map, "stream"), {
-    headers: { Authorization: `Bearer ${map.token}` },
-    signal: abort.signal,
-    openWhenHidden: true,
-    onmessage(message) {
-      if (message.event === "connected") got.connected += 1;
-      else if (message.data) got.messages.push(message.data);
-    },
-    // an end of the connection is an error to come back from
-    onclose() {
-      throw new Error("ended");
-    },
-    onerror: () => 20,
-  });
-  try {
-    await until("it is connected", () => got.connected === 1);
-    const stored = await cutAgainAndAgain(map, got);
-    assert.deepEqual(got.messages, stored);
-  } finally {
-    abort.abort();
-    await done;
-  }
 });
 
 test("a polyfill that repeats its address and adds the newest id, padding and a time gets no event twice", async () => {
   const map = await server.map("repeats");
   const ids = await server.publish(map, [1, 2, 3].map((n) => ({ type: "add_system", payload: { n } })));
   const query = `token=${map.token}&last_event_id=${ids[0]}&r=0.123&t=1719400000&padding=true&lastEventId=${ids[1]}`;
-  const answer = await axios.get(`${watched(map, "stream")}?${query}`, { responseType: "stream" });
+  const answer = await axios.get(`${watched(server, map, "stream")}?${query}`, { responseType: "stream" });
   let text = "";
   answer.data.on("data", (chunk) => (text += chunk));
   answer.data.on("error", () => {});
