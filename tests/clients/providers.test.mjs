@@ -196,6 +196,9 @@ for (const [name, provider] of Object.entries(providers)) {
         const request = await provider.send(sentTo, 1);
         assert.equal((await post(sentTo, request)).status, 200);
         await until("it goes on", () => arrived.length === 1);
+        // a replay passes over what is still on its way
+        const deliveries = `/api/maps/${map.id}/webhooks/${webhook.id}/deliveries?status=delivered`;
+        await until("its answer has come", async () => (await server.call("GET", deliveries, map.token)).data.length === 1);
         await server.call("POST", `/api/maps/${map.id}/webhooks/${webhook.id}/replay`, map.token, { after: "00000000000000000000000000" });
         await until("it goes on once more", () => arrived.length === 2);
         for (const got of arrived) {
