@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use clap::Args;
 use serde_json::Value as Json;
 
+use super::channel::is_plain;
 use super::logins::Logins;
 use super::output::tame;
 use super::remote::{Remote, RemoteArgs, Request};
@@ -53,10 +54,15 @@ pub fn run(args: LoginArgs) -> Result<(), Failure> {
     };
     let credential = actix_web::rt::System::new().block_on(async {
         let remote = Remote::at(&args.remote, &server, Some(token.clone()))?;
-        remote.json(&Request::get("/api/v1/tokens/current")).await.map_err(|trouble| match trouble.status() {
+        let asked = remote.json(&Request::get("/api/v1/tokens/current")).await;
+        let mut credential = asked.map_err(|trouble| match trouble.status() {
             Some(401) => Failure::Failed(format!("{server} refuses this token; nothing is kept: check the token")),
             _ => Failure::Failed(format!("{}; nothing is kept: check --server and try again", trouble.reason())),
-        })
+        })?;
+        if let Some(slug) = slug(&remote, &credential["data"]).await {
+            credential["data"]["channel"] = slug.into();
+        }
+        Ok::<_, Failure>(credential)
     })?;
     if !credential["data"].is_object() {
         let reason = "its answer describes no token; nothing is kept: is this a Stentor server?";
@@ -88,19 +94,30 @@ pub fn forget(args: LogoutArgs) -> Result<(), Failure> {
     output::text(&format!("forgot the token of {server}\n"))
 }
 
+/// The channel of a credential by the slug of its map, which says more to people than an id; none where it is no map, or the token
+/// may not ask.
+async fn slug(remote: &Remote, credential: &Json) -> Option<String> {
+    let map = credential["channel"].as_str()?.strip_prefix("map:").filter(|id| is_plain(id))?;
+    let answer = remote.json(&Request::get(&format!("/api/maps/{map}"))).await.ok()?;
+    Some(format!("map:{}", answer["data"]["slug"].as_str()?))
+}
+
 /// Whose token it is, in words.
 fn holder(credential: &Json) -> String {
     if credential["admin"] == true {
         return "the admin token".to_owned();
     }
     let text = |name: &str| tame(credential[name].as_str().unwrap_or_default());
-    let scopes = credential["scopes"].as_array().map_or(&[][..], Vec::as_slice);
-    let scopes: Vec<_> = scopes.iter().filter_map(Json::as_str).map(tame).collect();
+    let list = |name: &str| {
+        let list = credential[name].as_array().map_or(&[][..], Vec::as_slice);
+        list.iter().filter_map(Json::as_str).map(tame).collect::<Vec<_>>().join(", ")
+    };
+    let channels = if credential["channel"].is_null() { list("channels") } else { text("channel") };
     let name = match text("name") {
         name if name.is_empty() => String::new(),
         name => format!(" '{name}'"),
     };
-    format!("the token{name} of {} ({})", text("channel"), scopes.join(", "))
+    format!("the token{name} of {channels} ({})", list("scopes"))
 }
 
 /// One line: from the terminal without showing it, else from standard input.
@@ -187,5 +204,8 @@ mod tests {
         assert_eq!(holder(&json!({"admin": true})), "the admin token");
         let reader = json!({"admin": false, "channel": "map:1", "scopes": ["subscribe", "publish"], "name": "bot"});
         assert_eq!(holder(&reader), "the token 'bot' of map:1 (subscribe, publish)");
+        let several =
+            json!({"admin": false, "channel": null, "channels": ["map:1", "organization:*"], "scopes": ["subscribe"]});
+        assert_eq!(holder(&several), "the token of map:1, organization:* (subscribe)");
     }
 }

@@ -56,8 +56,8 @@ pub struct ListenArgs {
     /// Where the events are posted to: a URL, or a port of this machine such as 9000 or localhost:9000/path
     #[arg(long, value_name = "URL|PORT", value_parser = target)]
     forward_to: Target,
-    /// Format of the posts: map, gateway, feed, standard, cloudevents, discord, slack or template; without it, that of a webhook
-    /// of the channel: map, gateway or feed
+    /// Format of the posts: map, gateway, feed, standard, cloudevents, cloudevents_binary, raw, discord, slack or template; without
+    /// it, that of a webhook of the channel: map, gateway or feed
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<Format>,
     /// Template of the format template: a file
