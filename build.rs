@@ -61,7 +61,9 @@ fn main() -> io::Result<()> {
             fs::write(&at, compressed)?;
             Ok(format!("Some(include_bytes!({at:?}))"))
         };
-        let (gzip, brotli) = (kept("gz", by_gzip(&bytes)?)?, kept("br", by_brotli(&bytes)?)?);
+        let gzip = kept("gz", by_gzip(&bytes)?)?;
+        // a page of text gains little by it, and there are many of them, which change often
+        let brotli = if name.starts_with("docs") { "None".into() } else { kept("br", by_brotli(&bytes)?)? };
         writeln!(
             table,
             "File {{ name: {name:?}, hash: {hash:?}, plain: include_bytes!({path:?}), gzip: {gzip}, brotli: {brotli} }},"

@@ -85,7 +85,7 @@ pub fn make(root: &Path) -> io::Result<Made> {
     for (path, name) in &places.files {
         println!("cargo::rerun-if-changed={path}");
         let text = escaped(&fs::read_to_string(root.join(path))?);
-        let body = format!("<h1>{path}</h1>\n<pre><code>{text}</code></pre>\n");
+        let body = format!("<h1>{path}</h1>\n<pre tabindex=\"0\"><code>{text}</code></pre>\n");
         let page = Page { title: path.clone(), body, sections: Vec::new() };
         files.push((format!("docs/{name}.html"), whole(name, &page, &contents).into_bytes()));
     }
@@ -240,7 +240,7 @@ fn read(n: usize, source: &Source, places: &mut Places<'_>) -> io::Result<Page> 
             Event::End(TagEnd::Link) if is_dead.pop() == Some(true) => continue,
             // an alignment would be a style, which the pages' policy does not take
             Event::Start(Tag::Table(columns)) => {
-                events.push(Event::Html(CowStr::Borrowed("<div class=\"wide\">")));
+                events.push(Event::Html(CowStr::Borrowed("<div class=\"wide\" tabindex=\"0\">")));
                 events.push(Event::Start(Tag::Table(vec![Alignment::None; columns.len()])));
             }
             Event::End(TagEnd::Table) => {
@@ -266,6 +266,8 @@ fn read(n: usize, source: &Source, places: &mut Places<'_>) -> io::Result<Page> 
         return Err(io::Error::other(format!("{} begins with no heading", source.path)));
     }
     html::push_html(&mut page.body, events.into_iter());
+    // what may be too wide is scrolled by the keyboard as well
+    page.body = page.body.replace("<pre>", "<pre tabindex=\"0\">");
     Ok(page)
 }
 
@@ -286,18 +288,25 @@ fn close(page: &mut Page, text: &mut String) {
     }
 }
 
-/// The groups of pages in their order, each page with its name and what it is called in the list.
-fn contents(sources: &[Source], places: &Places<'_>) -> io::Result<Vec<(String, Vec<(String, String)>)>> {
+/// Pages that stand together in the list of all pages.
+struct Group {
+    title: String,
+    /// The name of each page, and what it is called there.
+    pages: Vec<(String, String)>,
+}
+
+/// The groups of pages in their order.
+fn contents(sources: &[Source], places: &Places<'_>) -> io::Result<Vec<Group>> {
     let source = sources.iter().find(|source| source.path == CONTENTS);
     let source = source.ok_or_else(|| io::Error::other("docs/README.md is missing"))?;
-    let mut groups: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     let (mut in_strong, mut in_list, mut link) = (false, 0, None);
     let mut seen = BTreeSet::new();
     for event in Parser::new_ext(&source.text, Options::ENABLE_TABLES) {
         match event {
             Event::Start(Tag::Strong) if in_list == 0 => {
                 in_strong = true;
-                groups.push((String::new(), Vec::new()));
+                groups.push(Group { title: String::new(), pages: Vec::new() });
             }
             Event::End(TagEnd::Strong) => in_strong = false,
             Event::Start(Tag::List(_)) => in_list += 1,
@@ -308,14 +317,14 @@ fn contents(sources: &[Source], places: &Places<'_>) -> io::Result<Vec<(String, 
                 link = name.filter(|name| seen.insert(name.clone())).map(|name| (name, String::new()));
             }
             Event::End(TagEnd::Link) => {
-                if let (Some((name, called)), Some((_, pages))) = (link.take(), groups.last_mut()) {
+                if let (Some((name, called)), Some(Group { pages, .. })) = (link.take(), groups.last_mut()) {
                     let first: String = called.chars().take(1).flat_map(char::to_uppercase).collect();
                     pages.push((name, first + called.chars().skip(1).collect::<String>().as_str()));
                 }
             }
             Event::Text(said) | Event::Code(said) => match (&mut link, groups.last_mut()) {
                 (Some((_, called)), _) => called.push_str(&said),
-                (None, Some((group, _))) if in_strong => group.push_str(&said),
+                (None, Some(Group { title, .. })) if in_strong => title.push_str(&said),
                 _ => {}
             },
             _ => {}
@@ -324,23 +333,23 @@ fn contents(sources: &[Source], places: &Places<'_>) -> io::Result<Vec<(String, 
     Ok(groups)
 }
 
-fn whole(name: &str, page: &Page, contents: &[(String, Vec<(String, String)>)]) -> String {
+fn whole(name: &str, page: &Page, contents: &[Group]) -> String {
     let mut list = String::new();
-    for (group, pages) in contents {
-        let _ = writeln!(list, "<h2>{}</h2>\n<ul>", escaped(group));
+    for Group { title, pages } in contents {
+        let _ = writeln!(list, "<h2>{}</h2>\n<ul>", escaped(title));
         for (other, called) in pages {
             let current = if other == name { " aria-current=\"page\"" } else { "" };
             let _ = writeln!(list, "<li><a href=\"{}\"{current}>{}</a></li>", address(name, other), escaped(called));
         }
         list.push_str("</ul>\n");
     }
-    let all: Vec<_> = contents.iter().flat_map(|(_, pages)| pages).collect();
+    let all: Vec<_> = contents.iter().flat_map(|group| &group.pages).collect();
     let at = all.iter().position(|(other, _)| other == name);
     let mut turn = String::new();
     let neighbours = [("prev", at.and_then(|at| at.checked_sub(1))), ("next", at.map(|at| at + 1))];
     for (rel, at) in neighbours {
         if let Some((other, called)) = at.and_then(|at| all.get(at)) {
-            let _ = write!(turn, "<a rel=\"{rel}\" href=\"{}\">{}</a>\n", address(name, other), escaped(called));
+            let _ = writeln!(turn, "<a rel=\"{rel}\" href=\"{}\">{}</a>", address(name, other), escaped(called));
         }
     }
     let mut inside = String::new();

@@ -314,6 +314,33 @@ func (c *Client) Publish(ctx context.Context, channel string, events ...NewEvent
 	}
 }
 
+// History gives events that are stored, the oldest first, over all pages: since, until, after, events, filter ... as in the API.
+// Several channels stand between commas.
+func (c *Client) History(ctx context.Context, channel string, query url.Values) ([]Event, error) {
+	place, err := placeOf(channel)
+	if err != nil {
+		return nil, err
+	}
+	wanted := url.Values{}
+	for name, values := range query {
+		wanted[name] = values
+	}
+	if place.channels != nil {
+		wanted.Set("channel", strings.Join(place.channels, ","))
+	}
+	items, err := c.Pages(ctx, place.history, wanted)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]Event, len(items))
+	for at, item := range items {
+		if events[at], err = ReadEvent(item); err != nil {
+			return nil, broken(err)
+		}
+	}
+	return events, nil
+}
+
 // pause waits, or ends with the context.
 func pause(ctx context.Context, wait time.Duration) error {
 	timer := time.NewTimer(wait)
@@ -327,7 +354,7 @@ func pause(ctx context.Context, wait time.Duration) error {
 }
 
 type place struct {
-	events, stream, websocket, ticket string
+	events, history, stream, websocket, ticket string
 	// channels says which, where the addresses do not.
 	channels []string
 }
@@ -335,10 +362,10 @@ type place struct {
 // placeOf gives the addresses of map:<id or slug>, organization:<id>, source:<id>, feed, or of several channels between commas.
 func placeOf(channel string) (place, error) {
 	if channels := strings.Split(channel, ","); len(channels) > 1 || strings.HasSuffix(channel, ":*") {
-		return place{"/events", "/events/stream", "/events/ws", "/events/ticket", channels}, nil
+		return place{"/events", "/events", "/events/stream", "/events/ws", "/events/ticket", channels}, nil
 	}
 	bases := map[string]string{"map": "/api/maps/", "organization": "/api/v1/organizations/", "source": "/api/webhooks/"}
-	events := "/events"
+	events, history := "/events", "/events"
 	if channel != "feed" {
 		kind, name, _ := strings.Cut(channel, ":")
 		base, known := bases[kind]
@@ -346,6 +373,11 @@ func placeOf(channel string) (place, error) {
 			return place{}, errors.New("stentor: channel must be map:<id>, organization:<id>, source:<id> or feed")
 		}
 		events = base + url.PathEscape(name) + "/events"
+		history = events
+		if kind == "source" {
+			// the address of its events is that of their stream
+			history += "/history"
+		}
 	}
-	return place{events, events + "/stream", events + "/ws", events + "/ticket", nil}, nil
+	return place{events, history, events + "/stream", events + "/ws", events + "/ticket", nil}, nil
 }

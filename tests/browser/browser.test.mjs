@@ -55,19 +55,19 @@ test("a page of another origin loses and repeats no event over a kill and a stop
   const { page } = await open(t);
   const hash = new URLSearchParams({ stream: map.stream, token: map.token });
   await page.goto(`http://127.0.0.1:${other.address().port}/#${hash}`);
-  await page.waitForFunction(() => [window.native, window.polyfill, window.module].every(({ opened }) => opened === 1));
+  await page.waitForFunction(() => [window.native, window.polyfill, window.module, window.socket].every(({ opened }) => opened === 1));
   const publisher = new Publisher(server, map);
   for (const [round, signal] of ["SIGKILL", "SIGTERM"].entries()) {
     await publisher.more(30);
     await server.restart(signal);
-    await page.waitForFunction((n) => [window.native, window.polyfill, window.module].every(({ opened }) => opened > n), round + 1);
+    await page.waitForFunction((n) => [window.native, window.polyfill, window.module, window.socket].every(({ opened }) => opened > n), round + 1);
   }
   await publisher.more(30);
   const total = await publisher.stop();
   const stored = (await server.history(map)).map((data) => ({ id: JSON.parse(data).id, data }));
   assert.equal(stored.length, total);
   const newest = stored.at(-1).id;
-  for (const name of ["native", "polyfill", "module"]) {
+  for (const name of ["native", "polyfill", "module", "socket"]) {
     const state = () => page.evaluate((n) => {
       const { messages, errors, opened, source } = window[n];
       return { messages, errors, opened, readyState: source.readyState };

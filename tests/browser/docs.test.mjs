@@ -6,6 +6,7 @@ import { createServer, request } from "node:http";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 import { Stentor } from "../clients/stentor.mjs";
+import { Dashboard } from "./dashboard.mjs";
 
 const SHOTS = new URL("shots/", import.meta.url);
 let server;
@@ -79,11 +80,15 @@ for (const { name, javaScriptEnabled, colorScheme, viewport } of [
     await page.keyboard.press("Enter");
     await page.waitForURL(/\/docs\/search\?q=how/);
     const answer = page.locator(".found li").filter({ hasText: "By limit" });
+    await answer.waitFor();
+    const dashboard = new Dashboard(page, server);
+    if (javaScriptEnabled) assert.deepEqual(await dashboard.faults(), []);
     await page.screenshot({ path: new URL(`docs-search-${name.replaceAll(" ", "-")}.png`, SHOTS).pathname });
     await answer.getByRole("link").click();
     await page.waitForURL(/\/docs\/errors#/);
     assert.match(await page.locator("main").innerText(), /limits\.streams_per_token/);
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth + 1), "it does not scroll sideways");
+    if (javaScriptEnabled) assert.deepEqual(await dashboard.faults(), []);
     await page.screenshot({ path: new URL(`docs-${name.replaceAll(" ", "-")}.png`, SHOTS).pathname });
     assert.deepEqual(complaints, []);
   });

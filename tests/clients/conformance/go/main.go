@@ -149,8 +149,7 @@ func manage(ctx context.Context, client *stentor.Client, task task) {
 		renamed := must(client.RenameToken(ctx, token.ID, "renamed"))
 		own := must(stentor.New(task.Server, token.Token))
 		must(own.Publish(ctx, channel, stentor.NewEvent{Type: "add_system", Payload: object{"n": 1}, Session: session}))
-		path := map[bool]string{true: "/api/maps/managed/events", false: "/api/v1/organizations/managed/events"}[session == ""]
-		first := must(stentor.ReadEvent(must(own.Pages(ctx, path, nil))[0]))
+		first := must(own.History(ctx, channel, nil))[0]
 		webhook := must(client.CreateWebhook(ctx, channel, object{"url": task.URL, "events": []string{"add_system"}}))
 		changed := must(client.UpdateWebhook(ctx, channel, webhook.ID, object{"active": false}))
 		listed := must(client.Webhooks(ctx, channel))
