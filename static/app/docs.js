@@ -1,7 +1,10 @@
 // The API reference: Swagger UI over the document of this very server. It asks no other host, and keeps no credential.
 
+// as it was chosen in the dashboard, else as the system has it
+const chosen = localStorage.getItem('stentor.theme');
+if (chosen === 'light' || chosen === 'dark') document.documentElement.dataset.theme = chosen;
 const dark = matchMedia('(prefers-color-scheme: dark)');
-const follow = () => document.documentElement.classList.toggle('dark-mode', dark.matches);
+const follow = () => document.documentElement.classList.toggle('dark-mode', chosen === 'dark' || (chosen !== 'light' && dark.matches));
 dark.addEventListener('change', follow);
 follow();
 

@@ -4,7 +4,7 @@
 const theme = localStorage.getItem("stentor.theme");
 if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 
-const field = document.querySelector("header input");
+const field = document.querySelector(".top input");
 document.addEventListener("keydown", (event) => {
   const isTyped = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]");
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || isTyped) return;
