@@ -175,7 +175,7 @@ fn excerpt(line: &str, marks: &[(usize, usize)]) -> Vec<(String, bool)> {
     let to = if is_short {
         line.len()
     } else {
-        places.iter().map(|(_, to)| *to).filter(|to| fits(*to)).last().unwrap_or(line.len())
+        places.iter().map(|(_, to)| *to).rfind(|to| fits(*to)).unwrap_or(line.len())
     };
     let mut pieces = Vec::new();
     let mut at = from;

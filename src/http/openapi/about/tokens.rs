@@ -40,8 +40,7 @@ pub fn list_tokens(place: &Place<'_>) -> Operation {
 }
 
 pub fn get_token(place: &Place<'_>) -> Operation {
-    Operation::new(TAG, "One token", Access::Caller)
-        .says("For the admin, or with the scope `manage` on its channel.")
+    Operation::new(TAG, "One token", Access::ScopeOfNamed(Scope::Manage))
         .answers(
             200,
             "The token, without its text.",
@@ -54,8 +53,8 @@ pub fn get_token(place: &Place<'_>) -> Operation {
 pub fn change(place: &Place<'_>) -> Operation {
     let mut renamed = token();
     renamed["name"] = "the bot".into();
-    Operation::new(TAG, "Rename a token", Access::Caller)
-        .says("For the admin, or with the scope `manage` on its channel. Nothing else of a token changes: make a new one for other scopes.")
+    Operation::new(TAG, "Rename a token", Access::ScopeOfNamed(Scope::Manage))
+        .says("Nothing else of a token changes: make a new one for other scopes.")
         .body(place.body::<tokens::PatchToken>(), json!({ "name": "the bot" }))
         .answers(200, "The token as it is now.", data(place.answer::<tokens::TokenView>()), json!({ "data": renamed }))
         .fails(&[Code::Forbidden, Code::NotFound])
