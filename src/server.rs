@@ -57,7 +57,11 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Opens the data folder, starts the engine and listens. To be called within an actix system.
+    /// Opens the data folder, starts the engine and listens. To be called within an actix system. Blocks.
+    ///
+    /// # Errors
+    /// [`ServeError`]: certificate, keys of JWT or an address to listen at cannot be used, or the data folder cannot be
+    /// opened.
     pub async fn bind(settings: Settings, start: Start) -> Result<Server, ServeError> {
         let settings = Arc::new(settings);
         let jwt = Verifier::from_settings(&settings.auth.jwt)?.map(Arc::new);
@@ -189,6 +193,9 @@ impl Server {
     }
 
     /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests and webhooks, journal, store.
+    ///
+    /// # Errors
+    /// [`ServeError::Io`] when the server ends by itself.
     pub async fn run_until_stopped(self, signal: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Server { hub, context, handle, running, shutdown_timeout, renewal, .. } = self;
         let mut serving = actix_web::rt::spawn(running);

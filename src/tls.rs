@@ -48,7 +48,11 @@ pub struct Certificate {
 type Stamp = [(u64, u64, i64, i64); 2];
 
 impl Certificate {
-    /// None without a certificate: plain http.
+    /// None without a certificate: plain http. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError::File`] when a file cannot be read, [`TlsError::Pair`] when key and certificate do not belong
+    /// together.
     pub fn of(settings: &settings::Server) -> Result<Option<Arc<Certificate>>, TlsError> {
         let (Some(cert), Some(key)) = (settings.tls.cert.clone(), settings.tls.key.clone()) else { return Ok(None) };
         // before they are read: a change in between is then noticed
@@ -57,7 +61,10 @@ impl Certificate {
         Ok(Some(Arc::new(Certificate { cert, key, current, stamp })))
     }
 
-    /// For one listener. `client_ca`: clients need a certificate of these authorities.
+    /// For one listener. `client_ca`: clients need a certificate of these authorities. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError::File`] or [`TlsError::ClientCa`] when the authorities cannot be read or used.
     pub fn server_config(self: &Arc<Self>, http2: bool, client_ca: Option<&Path>) -> Result<ServerConfig, TlsError> {
         let provider = provider();
         let versions = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;

@@ -19,6 +19,8 @@
 //!   [`supervision`]
 //! - [`model`]: pure: events, ids, filters, envelopes, access
 
+#![warn(clippy::missing_errors_doc)]
+
 pub mod backup;
 pub mod budget;
 pub mod catalog;

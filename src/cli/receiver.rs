@@ -29,6 +29,9 @@ pub struct Receiver {
 
 impl Receiver {
     /// Listens on a free port of the loopback.
+    ///
+    /// # Errors
+    /// The loopback has no free port, or the server's thread cannot be started.
     pub fn bind() -> std::io::Result<Receiver> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let url = format!("http://{}/webhook", listener.local_addr()?);

@@ -222,6 +222,10 @@ impl Remote {
     }
 
     /// Sends one request and reads the JSON of its answer; an empty answer is `null`.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] for a status that is not 2xx, [`Trouble::Unreachable`] when no whole answer came in time or
+    /// it is not JSON.
     pub async fn json(&self, request: &Request<'_>) -> Result<Json, Trouble> {
         let exchange = async {
             let mut response = self.open(request).await?;
@@ -238,6 +242,10 @@ impl Remote {
     }
 
     /// Sends one request and leaves the body of its answer, which is a success, to be read.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] for a status that is not 2xx, [`Trouble::Unreachable`] when no head of an answer came in
+    /// time.
     pub async fn open(&self, request: &Request<'_>) -> Result<Answer, Trouble> {
         let url = format!("{}{}", self.server, request.path);
         let mut sending = self.client.request(request.method.clone(), &url);

@@ -34,6 +34,9 @@ pub struct Parser {
 
 impl Parser {
     /// Takes the next bytes and appends each frame that they complete.
+    ///
+    /// # Errors
+    /// A frame is longer than [`FRAME_BYTES_MAX`]; nothing after it can be read.
     pub fn push(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Result<(), TooLong> {
         for &byte in bytes {
             let was_return = std::mem::replace(&mut self.after_return, byte == b'\r');

@@ -120,6 +120,9 @@ fn is_compressible(response: &ServiceResponse) -> bool {
 }
 
 /// Quick rather than small: it is done for every answer.
+///
+/// # Errors
+/// None in practice: it writes into memory.
 pub fn by_gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes)?;

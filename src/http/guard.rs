@@ -199,17 +199,27 @@ pub fn source(request: &HttpRequest) -> Option<Arc<ActiveSource>> {
 }
 
 /// What the query filters by, and the path: a path that names a source means its events only.
+///
+/// # Errors
+/// A 400 when `session` or `filter` is given twice.
 pub fn filter(request: &HttpRequest, pairs: &Pairs) -> Result<FilterSpec, Problem> {
     let source = request.match_info().get("source").map(str::to_owned);
     Ok(FilterSpec { source, ..FilterSpec::from_query(pairs.iter())? })
 }
 
 /// The channel that the request means, if the principal may do something of this scope with it.
+///
+/// # Errors
+/// A 400 when no channel is named and there is more than one, a 404 when it does not exist or belongs to another, a 403
+/// when the token lacks the scope.
 pub fn channel_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
     channel_or_all(request, principal, scope)?.ok_or_else(which_channel)
 }
 
 /// The principal's own channel, if it has exactly one, and may do something of this scope with it.
+///
+/// # Errors
+/// A 404 when it was deleted, a 403 when the token lacks the scope.
 pub fn own_channel(
     request: &HttpRequest,
     principal: &Principal,
@@ -221,6 +231,9 @@ pub fn own_channel(
 }
 
 /// Like [`channel_for`]; none: all of them, for an admin who names no channel.
+///
+/// # Errors
+/// As [`channel_for`].
 pub fn channel_or_all(
     request: &HttpRequest,
     principal: &Principal,
@@ -244,6 +257,9 @@ pub fn channel_or_all(
 }
 
 /// The channel that was found, if the principal may do something of this scope with it.
+///
+/// # Errors
+/// `absent` when there is none or the principal may not know of it, else a 403 when the token lacks the scope.
 pub fn permitted(
     found: Option<Arc<Channel>>,
     principal: &Principal,
@@ -333,6 +349,9 @@ struct Quota {
 }
 
 /// Counts the request. The admin token is the operator's own and is not limited.
+///
+/// # Errors
+/// A 429 when the token's requests of this minute are used up.
 pub fn count(request: &HttpRequest, principal: &Principal) -> Result<(), Problem> {
     if principal.is_admin() {
         return Ok(());

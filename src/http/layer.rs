@@ -11,6 +11,9 @@ use actix_web::web;
 use super::{Context, bodies, compression, guard, head, problem};
 
 /// Takes a request to its handler and the answer back.
+///
+/// # Errors
+/// Those of the framework, which have a response of their own. Handlers answer their errors as responses.
 pub async fn around(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

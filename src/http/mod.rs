@@ -63,6 +63,9 @@ impl Side {
 }
 
 /// Refuses what belongs to those who run the server, where they have an address of their own.
+///
+/// # Errors
+/// A 404 on the public address when there is an address for operators.
 pub fn operators_only(request: &HttpRequest) -> Result<(), problem::Problem> {
     let elsewhere = guard::context(request).settings.server.admin_listen.is_some();
     if elsewhere && Side::of(request) == Side::Public {

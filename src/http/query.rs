@@ -67,6 +67,9 @@ impl Pairs {
     }
 
     /// `true` or `false` (also 1 and 0).
+    ///
+    /// # Errors
+    /// A 400 when it is something else.
     pub fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
         match self.get(name) {
             None => Ok(None),
@@ -77,10 +80,17 @@ impl Pairs {
     }
 
     /// `limit`: how many entries of a list are asked for.
+    ///
+    /// # Errors
+    /// A 400 when it is no number from 1 to [`PAGE_MAX`].
     pub fn page_limit(&self, default: usize) -> Result<usize, Problem> {
         Ok(self.number("limit", 1..=PAGE_MAX)?.unwrap_or(default))
     }
 
+    /// A whole number.
+    ///
+    /// # Errors
+    /// A 400 when it is no whole number of that range.
     pub fn number(&self, name: &str, range: std::ops::RangeInclusive<usize>) -> Result<Option<usize>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let bad = || {
@@ -91,6 +101,9 @@ impl Pairs {
     }
 
     /// An ISO-8601 time with offset, in Unix milliseconds. A `+` that was not percent-encoded is understood.
+    ///
+    /// # Errors
+    /// A 400 when it is no such time.
     pub fn time(&self, name: &str) -> Result<Option<i64>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let time = timestamp::from_iso(text).or_else(|| timestamp::from_iso(&text.replace(' ', "+")));
@@ -99,6 +112,9 @@ impl Pairs {
     }
 
     /// A length of time: a whole number and one of `s m h d`, in milliseconds.
+    ///
+    /// # Errors
+    /// A 400 when it is no such length, or 0.
     pub fn duration(&self, name: &str) -> Result<Option<i64>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let bad = || Problem::parameter(name, "a whole number and a unit of s, m, h or d is expected, such as 24h");
@@ -146,6 +162,9 @@ pub fn unpacked<'a>(request: &HttpRequest, body: &'a [u8]) -> Result<Cow<'a, [u8
 }
 
 /// The key under which the sender knows its request.
+///
+/// # Errors
+/// A 400 when it is empty, too long, or has other than visible characters.
 pub fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
     let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
@@ -154,6 +173,9 @@ pub fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
 }
 
 /// Whether a body of events is JSON or NDJSON, by its content type.
+///
+/// # Errors
+/// A 415 for another content type.
 pub fn body_form(request: &HttpRequest) -> Result<BodyForm, Problem> {
     match media_type(request).as_deref() {
         None | Some("application/json") => Ok(BodyForm::Json),
@@ -171,6 +193,10 @@ pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) ->
 }
 
 /// Reads a JSON object into a type, and says where it is wrong.
+///
+/// # Errors
+/// A 415 for another content type or coding, a 413 when it is too large unpacked, a 400 when it is no JSON object or
+/// does not fit the type.
 pub fn json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
     with_text(request, body, |text| {
         let is_list = text.trim_start().starts_with('[');
@@ -183,6 +209,9 @@ pub fn json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T
 }
 
 /// Reads JSON of any kind into a type, and says where it is wrong.
+///
+/// # Errors
+/// As [`json`], except that other JSON than an object may fit.
 pub fn any_json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
     with_text(request, body, read_json)
 }
@@ -214,6 +243,9 @@ fn not_json(why: &dyn std::fmt::Display) -> Problem {
 }
 
 /// Like [`json`], for bodies that may be left out.
+///
+/// # Errors
+/// As [`json`].
 pub fn optional_json<T: DeserializeOwned + Default>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
     if body.is_empty() { Ok(T::default()) } else { json(request, body) }
 }

@@ -50,6 +50,9 @@ impl FromRequest for Minting {
 }
 
 /// What the request names: by its path, or by `?channel=`; without that all that the principal may read.
+///
+/// # Errors
+/// A 400 or 404 for the names, a 403 when the token may not subscribe.
 pub fn target(request: &HttpRequest, principal: &Principal) -> Result<StreamTarget, Problem> {
     if !guard::names_channel_in_path(request) {
         let names = names_in_query(request)?;
@@ -69,6 +72,9 @@ pub fn target(request: &HttpRequest, principal: &Principal) -> Result<StreamTarg
 }
 
 /// What `?channel=` names: it may be repeated, and each may be a list between commas.
+///
+/// # Errors
+/// A 400 for more than [`CHANNELS_MAX`] names, or a query that cannot be read.
 pub fn names_in_query(request: &HttpRequest) -> Result<Vec<String>, Problem> {
     let pairs = Pairs::of(request)?;
     let values = pairs.iter().filter(|(name, _)| *name == "channel").flat_map(|(_, value)| value.split(','));
@@ -83,11 +89,17 @@ pub fn names_in_query(request: &HttpRequest) -> Result<Vec<String>, Problem> {
 
 /// The channels of these names, if the principal may read all of them. One that is not there, or that it may not know of,
 /// makes it a 404 for all.
+///
+/// # Errors
+/// A 404 when one of them does not exist or belongs to another, a 403 when the token may not subscribe.
 pub fn named(request: &HttpRequest, principal: &Principal, names: &[String]) -> Result<StreamTarget, Problem> {
     selectors(request, principal, Scope::Subscribe, names).map(target_of)
 }
 
 /// As [`named`], for something of this scope.
+///
+/// # Errors
+/// A 404 when one of them does not exist or belongs to another, a 403 when the token lacks the scope.
 pub fn selectors(
     request: &HttpRequest,
     principal: &Principal,
@@ -120,6 +132,10 @@ fn target_of(selectors: Vec<Selector>) -> StreamTarget {
 
 /// What a ticket opens: what was granted, or those of it that the request names. A ticket of one channel is for that one,
 /// whatever the query says.
+///
+/// # Errors
+/// A 401 when the request names something else than was granted, or the channel is gone. A 400 or 404 when what it
+/// names cannot be read or found.
 pub fn granted(request: &HttpRequest, principal: &Principal, granted: &Selection) -> Result<StreamTarget, Problem> {
     if guard::names_channel_in_path(request) {
         let channel = guard::channel_for(request, principal, Scope::Subscribe)?;

@@ -258,6 +258,9 @@ pub struct TicketRequest {
 }
 
 /// Mints a ticket for a stream of the selection, or of one source of the channel.
+///
+/// # Errors
+/// A 400 for a filter or cursor that cannot be used, a 429 when the token has too many tickets.
 pub async fn mint(
     context: &Context,
     principal: Arc<Principal>,
@@ -274,6 +277,9 @@ pub async fn mint(
 }
 
 /// Mints a ticket; `spec` none: what is read is said by the request that uses it. An empty cursor is none.
+///
+/// # Errors
+/// As [`mint`].
 pub async fn mint_bound(
     context: &Context,
     principal: Arc<Principal>,

@@ -25,13 +25,19 @@ pub(super) struct Stack {
 
 impl Stack {
     /// The lowest layer.
+    ///
+    /// # Errors
+    /// [`SettingsError::Build`] when `settings.toml` is not TOML, which the tests exclude.
     pub fn defaults() -> Result<Self, SettingsError> {
         let tree = File::from_str(DEFAULTS, FileFormat::Toml).collect().map_err(build_error)?;
         let values = flatten(tree).into_iter().map(|(key, kind)| (key, (kind, Origin::Default))).collect();
         Ok(Self { values })
     }
 
-    /// Lays a TOML file over the defaults.
+    /// Lays a TOML file over the defaults. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not TOML, or names a setting that does not exist or has a value of the wrong kind.
     pub fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
         let text =
             fs::read_to_string(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
@@ -45,6 +51,9 @@ impl Stack {
     }
 
     /// Lays environment variables over the file; their texts are read as the kind that the default has.
+    ///
+    /// # Errors
+    /// A variable is not UTF-8, or names a setting that does not exist or has a value of the wrong kind.
     pub fn add_environment(&mut self, source: Environment) -> Result<(), SettingsError> {
         // The error of `config` repeats the value, which may be a secret.
         let found = source.collect().map_err(|_| SettingsError::Environment)?;
@@ -57,6 +66,9 @@ impl Stack {
     }
 
     /// Lays the command line over everything.
+    ///
+    /// # Errors
+    /// `--data` is not UTF-8.
     pub fn add_flags(&mut self, flags: &Flags) -> Result<(), SettingsError> {
         if let Some(data) = &flags.data {
             let text = data.to_str().ok_or_else(|| SettingsError::Value {
@@ -74,6 +86,9 @@ impl Stack {
     }
 
     /// The typed settings. What could be wrong was found before, so an error here is one of this build.
+    ///
+    /// # Errors
+    /// [`SettingsError::Build`] when a value does not fit its field.
     pub fn deserialize(self) -> Result<Settings, SettingsError> {
         let mut builder = Config::builder();
         for (key, (kind, _)) in self.values {

@@ -35,6 +35,10 @@ impl<W: Write> Writer<W> {
         Writer { tar: tar::Builder::new(out), digest: Sha256::new(), files: 0, modified_s, bytes: 0 }
     }
 
+    /// Appends a file to the archive. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::Write`] when the output cannot be written.
     pub fn file(&mut self, name: &str, content: &[u8]) -> Result<(), BackupError> {
         let size = content.len() as u64;
         add(&mut self.digest, name, size);
@@ -52,7 +56,10 @@ impl<W: Write> Writer<W> {
         self.tar.append_data(&mut header, name, content).map_err(BackupError::Write)
     }
 
-    /// Ends the archive; without this it counts as cut off.
+    /// Ends the archive; without this it counts as cut off. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::Write`] when the output cannot be written or flushed.
     pub fn finish(mut self) -> Result<(), BackupError> {
         let digest = std::mem::take(&mut self.digest);
         let complete = Complete { files: self.files, sha256: hex(digest) };
@@ -75,6 +82,10 @@ impl<'a, W: Write> Parts<'a, W> {
         Parts { archive, folder, part: Vec::new(), number: 0 }
     }
 
+    /// Adds an entry to the current part, and writes the part when it is full. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::Write`] when a part is full and cannot be written.
     pub fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), BackupError> {
         self.part.extend_from_slice(&(key.len() as u32).to_be_bytes());
         self.part.extend_from_slice(&(value.len() as u32).to_be_bytes());
@@ -83,7 +94,10 @@ impl<'a, W: Write> Parts<'a, W> {
         if self.part.len() >= PART_BYTES { self.end() } else { Ok(()) }
     }
 
-    /// Writes what is left.
+    /// Writes what is left. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::Write`] when the part cannot be written.
     pub fn end(&mut self) -> Result<(), BackupError> {
         if self.part.is_empty() {
             return Ok(());
@@ -128,6 +142,10 @@ fn damaged(e: io::Error) -> BackupError {
 }
 
 impl<'a, R: Read> Files<'a, R> {
+    /// Reads the files of an archive from its beginning.
+    ///
+    /// # Errors
+    /// [`BackupError::Damaged`] when something was read from the archive before.
     pub fn new(archive: &'a mut tar::Archive<R>) -> Result<Files<'a, R>, BackupError> {
         Ok(Files {
             entries: archive.entries().map_err(damaged)?,
@@ -141,7 +159,11 @@ impl<'a, R: Read> Files<'a, R> {
         })
     }
 
-    /// Goes to the next file, and answers its name; none at the end of an archive that is whole.
+    /// Goes to the next file, and answers its name; none at the end of an archive that is whole. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::CutOff`] when the archive ends without its closing file, [`BackupError::Damaged`] when the file
+    /// before was not read to its end, or when names, lengths or the checksum of the whole are wrong.
     pub fn next(&mut self) -> Result<Option<String>, BackupError> {
         if self.left > 0 {
             return Err(BackupError::Damaged(format!("{} is longer than what is in it", self.name)));
@@ -173,7 +195,10 @@ impl<'a, R: Read> Files<'a, R> {
         Ok(())
     }
 
-    /// All of the current file.
+    /// All of the current file. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::Damaged`] when the file is longer than one may be, or cannot be read.
     pub fn whole(&mut self) -> Result<Vec<u8>, BackupError> {
         if self.left > FILE_BYTES_MAX {
             return Err(BackupError::Damaged(format!("{} has {} bytes", self.name, self.left)));
@@ -181,7 +206,10 @@ impl<'a, R: Read> Files<'a, R> {
         self.read(self.left)
     }
 
-    /// The next entry of the current file; none at its end.
+    /// The next entry of the current file; none at its end. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::Damaged`] when the file ends within an entry or cannot be read.
     pub fn entry(&mut self) -> Result<Option<Entry>, BackupError> {
         if self.left == 0 {
             return Ok(None);

@@ -58,7 +58,10 @@ fn names(disk: &Disk, data_dir: &Path) -> Result<Vec<String>, DiskError> {
     Ok(disk.list(data_dir)?.into_iter().map(|entry| entry.name).collect())
 }
 
-/// Makes a folder and those above it that are missing, durably and for the owner alone, and takes it.
+/// Makes a folder and those above it that are missing, durably and for the owner alone, and takes it. Blocks.
+///
+/// # Errors
+/// The folder cannot be made or synced, or another process holds its lock.
 pub fn make(disk: &Disk, data_dir: &Path) -> Result<DataLock, BackupError> {
     let mut above = Vec::new();
     for folder in data_dir.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty()) {
@@ -76,18 +79,27 @@ pub fn make(disk: &Disk, data_dir: &Path) -> Result<DataLock, BackupError> {
     Ok(DataLock::take(disk, data_dir)?)
 }
 
-/// Puts the mark into a folder, before anything else.
+/// Puts the mark into a folder, before anything else. Blocks.
+///
+/// # Errors
+/// The mark cannot be written durably.
 pub fn mark(disk: &Disk, data_dir: &Path) -> Result<(), DiskError> {
     disk.replace(Point::BackupWrite, &data_dir.join(MARK), b"a backup is being restored into this folder\n")
 }
 
-/// Takes the mark away from a folder that is complete.
+/// Takes the mark away from a folder that is complete. Blocks.
+///
+/// # Errors
+/// The mark cannot be removed durably; the folder still counts as half restored then.
 pub fn unmark(disk: &Disk, data_dir: &Path) -> Result<(), DiskError> {
     disk.remove_file(&data_dir.join(MARK))?;
     disk.sync_dir(data_dir)
 }
 
-/// Empties a folder after a failure; the mark goes last.
+/// Empties a folder after a failure; the mark goes last. Blocks.
+///
+/// # Errors
+/// Something in the folder cannot be listed or removed. The mark is still there then.
 pub fn clear(disk: &Disk, data_dir: &Path) -> Result<(), DiskError> {
     let fresh_mark = format!("{MARK}.new");
     for entry in disk.list(data_dir)? {
@@ -110,6 +122,10 @@ pub fn clear(disk: &Disk, data_dir: &Path) -> Result<(), DiskError> {
 }
 
 impl Folder {
+    /// Begins a data folder that has nothing in it but the lock and the mark. Blocks.
+    ///
+    /// # Errors
+    /// The database of the notes cannot be made.
     pub fn new(disk: &Disk, data_dir: &Path, clock: &Clock) -> Result<Folder, BackupError> {
         let options = NotesOptions { is_new_folder: true, now_ms: clock.moment().wall_ms, min_free_bytes: 0 };
         Ok(Folder {
@@ -124,7 +140,10 @@ impl Folder {
         })
     }
 
-    /// Writes a file of the data folder as it was.
+    /// Writes a file of the data folder as it was. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be written durably.
     pub fn file(&self, name: &str, content: &[u8]) -> Result<(), BackupError> {
         Ok(self.disk.replace(Point::BackupWrite, &self.data_dir.join(name), content)?)
     }
@@ -136,7 +155,11 @@ impl Folder {
         }
     }
 
-    /// `bytes`: about what the note takes.
+    /// Adds a note; notes are written in batches.
+    /// `bytes`: about what the note takes. Blocks.
+    ///
+    /// # Errors
+    /// The notes that have been gathered cannot be written.
     pub fn note(&mut self, note: NoteChange, bytes: usize) -> Result<(), BackupError> {
         self.batch.push(note);
         self.batch_bytes += bytes;
@@ -152,6 +175,11 @@ impl Folder {
         Ok(())
     }
 
+    /// Writes the notes that are left. `numbered_from`: the number from which new ones go on; `are_lost`: that the
+    /// backup has not all of them. Blocks.
+    ///
+    /// # Errors
+    /// The notes cannot be written, counted or made durable.
     pub fn end_notes(&mut self, numbered_from: u64, are_lost: bool) -> Result<(), BackupError> {
         self.write_notes()?;
         self.notes.adopt(numbered_from, are_lost)?;
@@ -160,7 +188,11 @@ impl Folder {
 
     /// Writes the documents as they are after commit `sequence`, and begins the write-ahead log behind it. The log is complete
     /// already; `highest_channel` is the highest number of a channel in it. On return everything is durable, and only the mark
-    /// is to be taken away.
+    /// is to be taken away. Blocks.
+    ///
+    /// # Errors
+    /// [`BackupError::Damaged`] when the log has events of a channel that the documents do not know; else a document is
+    /// too large, or the disk fails.
     pub fn finish(mut self, losses: Vec<LossChange>, sequence: u64, highest_channel: u32) -> Result<(), BackupError> {
         let damaged = |why: String| BackupError::Damaged(why);
         for LossChange { key, document } in losses {

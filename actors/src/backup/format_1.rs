@@ -29,6 +29,11 @@ const LOST: &str = "lost.json";
 /// What a segment says of itself when it is sealed. Only that it does counts here, and the text may be long.
 const SEALED: &[u8] = b"m";
 
+/// Reads the rest of a backup of format 1, and writes it into a folder when one is given. Blocks.
+///
+/// # Errors
+/// [`BackupError::Damaged`] or [`BackupError::CutOff`] when the archive is not whole or holds what does not belong
+/// there; else the folder cannot be written.
 pub fn read<R: Read>(mut files: Files<'_, R>, about: About, mut into: Option<Folder>) -> Result<Summary, BackupError> {
     let (mut documents, mut segments, mut lost) = (0, 0, None);
     let mut name = files.next()?;

@@ -30,6 +30,9 @@ pub(super) enum Unreadable {
 
 impl Record {
     /// What a change means; none when it is of nothing that is configured, such as the rows of a webhook.
+    ///
+    /// # Errors
+    /// A document cannot be read, or is stored under the key of another.
     pub fn of(change: &Change) -> Result<Option<Record>, Unreadable> {
         let table = change.table();
         let misplaced = || Unreadable::Key { table: table.name() };

@@ -105,6 +105,10 @@ impl Source {
     }
 
     /// The keys made ready.
+    ///
+    /// # Errors
+    /// [`Unusable::Sealed`] when the keys were sealed with another secret key, [`Unusable::Key`] when a key does not
+    /// suit the scheme.
     pub fn verifier(&self, seal: &SealKey) -> Result<Verifier, Unusable> {
         let open =
             |sealed: &Sealed| -> Result<Zeroizing<String>, Unusable> { Ok(seal.open(sealed, &place(&self.id))?) };

@@ -158,6 +158,10 @@ pub fn seal_keys(key: &SealKey, webhook: &str, keys: &Keys) -> SealedKeys {
     }
 }
 
+/// Opens the sealed signing secrets of a webhook.
+///
+/// # Errors
+/// The secrets were sealed with another secret key or for another webhook.
 pub fn open_keys(key: &SealKey, webhook: &str, sealed: &SealedKeys) -> Result<Keys, Unsealable> {
     let open = |sealed: &Sealed| {
         let text = key.open(sealed, &place(webhook))?;
@@ -190,6 +194,11 @@ pub enum Unusable {
 }
 
 impl Ready {
+    /// Makes a webhook ready to deliver: filter and template compiled, secrets opened, target judged.
+    ///
+    /// # Errors
+    /// [`Unusable::Field`] when the filter or the template cannot be compiled any more, and when the secrets cannot be
+    /// opened. A target that is not allowed is no error here: see [`Ready::target`].
     pub fn of(webhook: Arc<Webhook>, channel: Arc<Channel>, key: &SealKey, policy: &Policy) -> Result<Ready, Unusable> {
         let keys = webhook.secrets.as_ref().map(|sealed| open_keys(key, &webhook.id, sealed)).transpose()?;
         let filter = match webhook.format {

@@ -186,6 +186,9 @@ async fn rendered(
 }
 
 /// The body for these events, one or a batch.
+///
+/// # Errors
+/// Only a webhook's own template can fail: see [`TemplateError`].
 pub fn render(ready: &Ready, frames: &[Arc<Frame>], batch: bool) -> Result<Rendered, TemplateError> {
     let channel = ChannelLabel { family: ready.family(), id: &ready.channel.id, name: &ready.channel.name };
     let envelopes: Vec<Bytes> = frames.iter().map(|frame| frame.json(ready.envelope())).collect();

@@ -169,6 +169,10 @@ impl WebhookActors {
     }
 
     /// The same of an actor that is at hand. The question is in its mailbox when this returns, unless that is full.
+    ///
+    /// # Errors
+    /// [`AskError::NotRunning`] when the actor is gone, [`AskError::Refused`] when its state does
+    /// not allow it, [`AskError::Append`] when the answer could not be made durable or did not come in time.
     pub fn ask_actor(
         &self,
         actor: &Addr<WebhookActor>,

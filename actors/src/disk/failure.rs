@@ -319,6 +319,10 @@ mod table {
             Table { state: Mutex::new(State { control: Some(control), ..State::default() }), changed: Condvar::new() }
         }
 
+        /// Passes a failure point: nothing happens unless a test has set a fault there, which may also block or panic.
+        ///
+        /// # Errors
+        /// The error that a test has set for this point.
         pub fn check(&self, point: Point) -> io::Result<()> {
             let mut state = self.state.lock();
             state.look();

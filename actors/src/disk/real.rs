@@ -8,10 +8,18 @@ use std::path::Path;
 
 use super::{Entry, FILE_MODE, FOLDER_MODE, Open};
 
+/// Makes a folder and those above it, for the server's user alone. Blocks.
+///
+/// # Errors
+/// As mkdir(2).
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
+/// Opens a file; one that is made is for the server's user alone. Blocks.
+///
+/// # Errors
+/// As open(2).
 pub fn open(path: &Path, how: Open) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).mode(FILE_MODE);
@@ -24,6 +32,10 @@ pub fn open(path: &Path, how: Open) -> io::Result<File> {
     options.open(path)
 }
 
+/// What is in a folder, sorted by name. Blocks.
+///
+/// # Errors
+/// As opendir(3) and readdir(3).
 pub fn list(path: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -35,16 +47,26 @@ pub fn list(path: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Makes the names in a folder durable. Blocks.
+///
+/// # Errors
+/// As open(2) and fsync(2).
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Takes a file from the eyes of other users.
+/// Takes a file from the eyes of other users. Blocks.
+///
+/// # Errors
+/// As chmod(2).
 pub fn restrict(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(FILE_MODE))
 }
 
-/// Takes a folder from the eyes of other users.
+/// Takes a folder from the eyes of other users. Blocks.
+///
+/// # Errors
+/// As chmod(2).
 pub fn restrict_folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
 }
@@ -59,7 +81,10 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
     done.then(|| stat.f_bavail as u64 * stat.f_frsize as u64)
 }
 
-/// Reads until the buffer is full or the file ends.
+/// Reads until the buffer is full or the file ends. Blocks.
+///
+/// # Errors
+/// As pread(2); an interrupted read is repeated.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut read = 0;
     while read < buffer.len() {
@@ -73,10 +98,18 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
     Ok(read)
 }
 
+/// Writes all bytes. Blocks.
+///
+/// # Errors
+/// As pwrite(2). Some of the bytes may then be written.
 pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(bytes, offset)
 }
 
+/// Takes the lock of a file; false while another process holds it. Does not wait.
+///
+/// # Errors
+/// As flock(2), except that a lock held by another is no error.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),

@@ -233,6 +233,10 @@ impl Hub {
     /// All that the query asks for, one envelope a line, read page by page as the client takes it. It waits for its turn among
     /// the scans of its token, page by page, and for the processor; it never ends before its end for that. It ends when the
     /// caller's token is revoked or expires.
+    ///
+    /// # Errors
+    /// An item is an error, and the last one, when the token is revoked or expires ([`ExportError::Revoked`]), the
+    /// server stops, the scan's memory runs out, or the log cannot be read.
     pub fn export(
         &self,
         principal: Arc<Principal>,

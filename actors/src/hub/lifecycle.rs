@@ -126,6 +126,10 @@ pub(super) struct StoreThreads {
 impl Hub {
     /// Opens the data folder and starts the engine. To be called within a running [`actix::System`]. `admin_token` is the
     /// operator's own; without it the one in the data folder counts, which the first start makes.
+    ///
+    /// # Errors
+    /// [`HubError`]: the data folder cannot be used (each case says what to do), the admin token is too short, a thread
+    /// cannot be started, the authorities for outgoing TLS cannot be read, or the first organizations cannot be stored.
     pub async fn start(config: Config, admin_token: Option<String>) -> Result<Started, HubError> {
         if let Some(token) = &admin_token {
             check_admin_token(token)?;

@@ -131,6 +131,10 @@ impl Hub {
     /// Appends the drafts as one atomic batch; returns when they are durable. `key` is the request's idempotency key:
     /// within the dedupe window a second request with it is answered like the first. `by`: who publishes, see
     /// [`crate::model::event::Origin`].
+    ///
+    /// # Errors
+    /// [`AppendError::OutcomeUnknown`] when the journal did not answer in time: then the events may still appear, once.
+    /// With every other error nothing was stored.
     pub async fn publish(
         &self,
         channel: Arc<Channel>,
@@ -144,6 +148,9 @@ impl Hub {
     // ---- streams -------------------------------------------------------------------------------------------------
 
     /// A place among the open streams, to be taken before the first header is written.
+    ///
+    /// # Errors
+    /// [`StreamRefusal`] says which limit of open streams is reached.
     pub fn slot(&self, selection: &Selection, principal: &Principal) -> Result<Slot, StreamRefusal> {
         self.rooms.streams.slot(selection, principal)
     }
@@ -157,6 +164,9 @@ impl Hub {
     }
 
     /// Opens an SSE stream. None while the channel cannot be reached, which passes within a second.
+    ///
+    /// # Errors
+    /// No item is an error: a session that fails tells the client so and ends. actix-web asks for the type.
     pub async fn stream(
         &self,
         opening: Opening,
@@ -165,6 +175,10 @@ impl Hub {
     }
 
     /// Answers a WebSocket handshake with a session.
+    ///
+    /// # Errors
+    /// [`UpgradeError::NotAnUpgrade`] when the request is no WebSocket handshake, [`UpgradeError::Unavailable`] while
+    /// the channel cannot be reached.
     pub async fn upgrade(
         &self,
         request: &HttpRequest,

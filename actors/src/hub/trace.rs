@@ -44,6 +44,9 @@ pub struct Trace {
 
 impl Hub {
     /// An event of the log, with its channel.
+    ///
+    /// # Errors
+    /// The log cannot be read.
     pub async fn event(&self, id: EventId) -> Result<Option<(Event, Arc<Channel>)>, ReadError> {
         let read = move |rooms: &Rooms| {
             let limit = PageLimit { events: 1, bytes: rooms.limits.page_bytes };
@@ -55,6 +58,9 @@ impl Hub {
     }
 
     /// What is known of an event of this channel.
+    ///
+    /// # Errors
+    /// The log or the delivery log cannot be read.
     pub async fn trace(&self, event: &Event, channel: &Channel) -> Result<Trace, ReadError> {
         self.rooms.streams.settle(event.channel).await;
         Ok(Trace {

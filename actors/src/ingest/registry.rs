@@ -200,6 +200,9 @@ impl ActiveSource {
     }
 
     /// Takes one request from the rate of the source.
+    ///
+    /// # Errors
+    /// [`SourceRefusal::Rate`], with the time after which the next request may come.
     pub fn admit(&self, now_ms: i64) -> Result<(), SourceRefusal> {
         let Some(rate) = self.source.rate_limit else { return Ok(()) };
         let mut window = self.stats.window.lock();
@@ -207,6 +210,9 @@ impl ActiveSource {
     }
 
     /// Refuses a request whose headers alone show that its sender cannot be believed.
+    ///
+    /// # Errors
+    /// [`SourceRefusal::Untrusted`], or [`SourceRefusal::Unusable`] when the keys cannot be opened.
     pub fn foresee(&self, request: &Incoming<'_>, now_ms: i64) -> Result<(), SourceRefusal> {
         let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
         Ok(verifier.foresee(request, now_ms).inspect_err(|e| self.stats.refused_sender(e))?)
@@ -220,6 +226,10 @@ impl ActiveSource {
 
     /// The answer to a provider that asks without a signature whether somebody is there; none where nobody asks. With a
     /// problem comes what it is about.
+    ///
+    /// # Errors
+    /// The question cannot be answered: the text to be sent back is missing or too long, or has a character that may
+    /// not be.
     pub fn answer(&self, request: &Incoming<'_>) -> Option<Result<Reply, (&'static str, handshake::Unanswered)>> {
         let handshake = self.source.scheme.authentication.preset()?.handshake?;
         if self.source.paused {
@@ -253,6 +263,10 @@ impl ActiveSource {
     }
 
     /// Whether the sender of these raw bytes is believed.
+    ///
+    /// # Errors
+    /// [`SourceRefusal::Untrusted`] says what does not fit, [`SourceRefusal::Unusable`] when the keys cannot be opened.
+    /// A sender that is believed gets [`SourceRefusal::Paused`] when the source is paused.
     pub fn verify(&self, request: &Incoming<'_>, now_ms: i64) -> Result<Proof, SourceRefusal> {
         let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
         let proof = verifier.verify(request, now_ms).inspect_err(|e| self.stats.refused_sender(e))?;

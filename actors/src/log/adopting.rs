@@ -34,6 +34,9 @@ struct Lost {
 }
 
 /// Reads a segment through, closes it, and makes its manifest. Blocks.
+///
+/// # Errors
+/// [`Trouble::Damaged`] when what it holds cannot be told, [`Trouble::Failed`] when the disk or the database fails.
 pub fn survey(disk: &Disk, dir: &Path, database: Database, segment: u64) -> Result<Manifest, Trouble> {
     let mut manifest = Manifest { format: FORMAT_1, segment, ..Manifest::default() };
     format_1::survey(&database, &mut manifest)?;

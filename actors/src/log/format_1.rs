@@ -43,6 +43,9 @@ fn damaged<T>(why: &str) -> Result<T, Trouble> {
 }
 
 /// Adds what the page wants. A record that fails its check is noted in the page, as is a block that is missing. Blocks.
+///
+/// # Errors
+/// [`Trouble::Failed`] when the database cannot be read, [`Trouble::Damaged`] when that is for damage.
 pub fn read(database: &Database, page: &mut PageBuilder) -> Result<(), Trouble> {
     match (page.no, page.is_forward()) {
         (ChannelNo::ALL, _) => read_all(database, page),
@@ -183,6 +186,9 @@ fn end_of_commit(database: &Database, id: EventId) -> Result<EventId, Trouble> {
 }
 
 /// All dedupe keys with their times, in no order. Blocks.
+///
+/// # Errors
+/// [`Trouble::Damaged`] when an entry is not one, [`Trouble::Failed`] when the database fails otherwise.
 pub fn keys(database: &Database) -> Result<Vec<(Dedupe, u64)>, Trouble> {
     let mut keys = Vec::new();
     collect_keys(database, &mut keys)?;
@@ -190,6 +196,9 @@ pub fn keys(database: &Database) -> Result<Vec<(Dedupe, u64)>, Trouble> {
 }
 
 /// The dedupe keys up to where the database is damaged. Blocks.
+///
+/// # Errors
+/// The database fails for another reason than damage.
 pub fn keys_as_far_as_possible(database: &Database) -> Result<Vec<(Dedupe, u64)>, LogError> {
     let mut keys = Vec::new();
     match collect_keys(database, &mut keys) {
@@ -218,6 +227,9 @@ fn collect_keys(database: &Database, keys: &mut Vec<(Dedupe, u64)>) -> Result<()
 }
 
 /// Where to cut into stripes: the first ids of commits, about so far apart as stripes are. Blocks.
+///
+/// # Errors
+/// The database fails for another reason than damage.
 pub fn stripes(database: &Database, manifest: &Manifest) -> Result<Vec<EventId>, LogError> {
     let mut commits = Vec::new();
     for entry in database.range(index_key(EventId::ZERO)..=index_key(EventId::MAX)) {
@@ -234,17 +246,27 @@ pub fn stripes(database: &Database, manifest: &Manifest) -> Result<Vec<EventId>,
     Ok(commits.into_iter().step_by(step).collect())
 }
 
-/// Whether the database has what every segment of this format begins with.
+/// Whether the database has what every segment of this format begins with. Blocks.
+///
+/// # Errors
+/// The database cannot be read.
 pub fn is_begun(database: &Database) -> Result<bool, Trouble> {
     Ok(database.get(BEGUN)?.is_some())
 }
 
-/// Whether the segment was sealed.
+/// Whether the segment was sealed. Blocks.
+///
+/// # Errors
+/// The database cannot be read.
 pub fn is_sealed(database: &Database) -> Result<bool, Trouble> {
     Ok(database.get(SEALED)?.is_some())
 }
 
-/// Reads a segment through to see what it holds.
+/// Reads a segment through to see what it holds. Blocks.
+///
+/// # Errors
+/// [`Trouble::Damaged`] when the beginning or a block is not there, [`Trouble::Failed`] when the database fails
+/// otherwise. A damaged record is noted in the manifest.
 pub fn survey(database: &Database, manifest: &mut Manifest) -> Result<(), Trouble> {
     // sled may make an empty database of a damaged one
     if !is_begun(database)? {
@@ -291,6 +313,9 @@ fn next_channel(database: &Database, from: u32) -> Result<Option<u32>, Trouble> 
 
 /// Goes through all blocks of a channel from one end as far as that is possible; false when it ended by damage. Errors that are
 /// no damage end it.
+///
+/// # Errors
+/// The database fails for another reason than damage.
 pub fn walk(
     database: &Database,
     no: ChannelNo,

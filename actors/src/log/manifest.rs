@@ -82,6 +82,11 @@ impl Manifest {
         text
     }
 
+    /// Reads the text of a manifest.
+    ///
+    /// # Errors
+    /// [`BadManifest::Damaged`] when the checksum or the form is wrong, [`BadManifest::Newer`] when a newer version
+    /// wrote it.
     pub fn decode(text: &[u8]) -> Result<Manifest, BadManifest> {
         let damaged = |why: &str| BadManifest::Damaged(why.to_owned());
         let (crc, json) = text.split_at_checked(PREFIX_BYTES).ok_or_else(|| damaged("it is too short"))?;

@@ -102,6 +102,9 @@ impl PageBuilder {
 
     /// Takes the events of some blocks in their order, loading a block only when it may hold the next event. The sources
     /// are in the order of their first ids, and no event outside of them lies between theirs.
+    ///
+    /// # Errors
+    /// The error of `load`. What was taken before it stays in the page.
     pub fn merge<E>(
         &mut self,
         sources: &[Source],

@@ -73,6 +73,10 @@ impl Sealed {
 
     /// Adds what the page wants from here; nothing once retention has taken the segment, which the ledger of losses
     /// knows. Blocks.
+    ///
+    /// # Errors
+    /// [`Trouble::Damaged`] when a block or record is not what was sealed, [`Trouble::Failed`] when the database cannot
+    /// be opened or read otherwise.
     pub fn read(&self, databases: &Databases, page: &mut PageBuilder) -> Result<(), Trouble> {
         let lease = databases.lease(&self.dir, &self.manifest);
         if self.is_dropped.load(Ordering::Acquire) {
@@ -152,6 +156,10 @@ pub struct Value {
 }
 
 impl Value {
+    /// The value, joined from its parts.
+    ///
+    /// # Errors
+    /// [`Trouble::Damaged`] when a part is missing.
     pub fn content(&self) -> Result<Bytes, Trouble> {
         block::join(&self.parts).ok_or_else(|| Trouble::Damaged("a value lacks a part".into()))
     }
@@ -354,6 +362,9 @@ fn take(
 }
 
 /// The id of the last record of a checked block.
+///
+/// # Errors
+/// [`Trouble::Damaged`] when the block ends within a record, or holds none.
 pub fn last_id(records: &[u8]) -> Result<EventId, Trouble> {
     match record::scan(records, true).last() {
         Some(Ok(record)) => Ok(record.id),

@@ -106,6 +106,9 @@ pub enum NameError {
 }
 
 /// Checks what somebody chose as the id of an organization.
+///
+/// # Errors
+/// [`NameError::OrganizationId`], which says what one looks like.
 pub fn check_organization_id(id: &str) -> Result<(), NameError> {
     let starts_well = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
@@ -115,6 +118,10 @@ pub fn check_organization_id(id: &str) -> Result<(), NameError> {
     }
 }
 
+/// Checks what somebody chose as the slug of a map.
+///
+/// # Errors
+/// [`NameError::Slug`], or [`NameError::SlugIsUuid`] because a map is also found by its UUID.
 pub fn check_slug(slug: &str) -> Result<(), NameError> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
     let starts_well = slug.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -124,6 +131,10 @@ pub fn check_slug(slug: &str) -> Result<(), NameError> {
     if is_uuid(slug) { Err(NameError::SlugIsUuid) } else { Ok(()) }
 }
 
+/// Checks what somebody chose as the name of a map or an organization.
+///
+/// # Errors
+/// [`NameError::Name`], which says what one looks like.
 pub fn check_name(name: &str) -> Result<(), NameError> {
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(NameError::Name) }

@@ -117,11 +117,18 @@ fn in_words(errors: &[FieldError]) -> String {
 /// `properties`; `session`; `user_id`, which becomes the first member of the payload; `dedupe_id`. `null` is the same as
 /// leaving a field out. Fields that the server itself puts into an envelope (`id`, `map_id` ...) are passed over,
 /// so that an event can be sent as it was received; any other field is an error, so that no misspelt one is lost.
+///
+/// # Errors
+/// [`DraftError`]: the body is no JSON, has no events or too many, one of them is too large, or fields are wrong (up to
+/// [`FIELD_ERRORS_MAX`] are named).
 pub fn parse(body: &[u8], form: BodyForm, limits: &Limits) -> Result<Drafts, DraftError> {
     parse_as(body, form, limits, Shape::Published)
 }
 
 /// Like [`parse`], for events of another shape.
+///
+/// # Errors
+/// As [`parse`].
 pub fn parse_as(body: &[u8], form: BodyForm, limits: &Limits, shape: Shape<'_>) -> Result<Drafts, DraftError> {
     let body = &*json::text(body).map_err(|error| malformed("", "", error))?;
     let mut reader = Reader::new(body, limits, shape, false);
@@ -136,6 +143,9 @@ pub fn parse_as(body: &[u8], form: BodyForm, limits: &Limits, shape: Shape<'_>) 
 }
 
 /// Like [`parse_as`] for a body of JSON, but each event is taken or not by itself. An error means the body as a whole.
+///
+/// # Errors
+/// [`DraftError`]: the body is no JSON, or has no events or too many.
 pub fn sort(body: &[u8], limits: &Limits, shape: Shape<'_>) -> Result<Sorted, DraftError> {
     let body = &*json::text(body).map_err(|error| malformed("", "", error))?;
     let mut reader = Reader::new(body, limits, shape, true);

@@ -32,6 +32,10 @@ pub struct EventType(Arc<str>);
 pub struct BadType;
 
 impl EventType {
+    /// Checks the text of an event type.
+    ///
+    /// # Errors
+    /// The text is empty, longer than [`TYPE_BYTES_MAX`], or has a character that is not allowed.
     pub fn new(text: &str) -> Result<Self, BadType> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
         match (1..=TYPE_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) {

@@ -56,12 +56,18 @@ impl Canonical {
     ///
     /// Fails for what RFC 8259 does not allow, for a number that no double can hold (`1e400`), for an escaped surrogate
     /// without its other half (see [`text`]), and for nesting beyond [`DEPTH_MAX`].
+    ///
+    /// # Errors
+    /// [`JsonError`], with line and column.
     pub fn parse(text: &str) -> Result<Canonical, JsonError> {
         Self::parse_with(text, None)
     }
 
     /// Like [`Canonical::parse`] for an object that began with the member `key`, if it has no such member itself.
     /// `key` is written as it is, so it holds no character that needs an escape. Any other text stays as it is.
+    ///
+    /// # Errors
+    /// As [`Canonical::parse`].
     pub fn parse_with_member(text: &str, key: &str, value: &Canonical) -> Result<Canonical, JsonError> {
         Self::parse_with(text, Some((key, value.as_str())))
     }

@@ -33,6 +33,9 @@ pub struct Unsealable;
 
 impl SealKey {
     /// The key by its text form: base64 of 32 bytes.
+    ///
+    /// # Errors
+    /// The text is not base64 of 32 bytes.
     pub fn from_text(text: &str) -> Result<SealKey, BadKey> {
         let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| BadKey)?);
         XChaCha20Poly1305::new_from_slice(&bytes).map(SealKey).map_err(|_| BadKey)
@@ -52,6 +55,9 @@ impl SealKey {
     }
 
     /// The text that was sealed for `place`.
+    ///
+    /// # Errors
+    /// It was sealed with another key or for another place, or was changed since.
     pub fn open(&self, sealed: &Sealed, place: &str) -> Result<Zeroizing<String>, Unsealable> {
         let bytes = STANDARD.decode(&sealed.0).map_err(|_| Unsealable)?;
         let (nonce, body) = bytes.split_at_checked(NONCE_BYTES).ok_or(Unsealable)?;

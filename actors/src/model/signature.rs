@@ -58,6 +58,9 @@ impl Secret {
 
     /// A secret by its text, as it was stored or as somebody chose it. Standard Webhooks can be signed with it only if
     /// it has the form of those that [`Secret::from_random`] makes, or is written as `whsec_<base64>`.
+    ///
+    /// # Errors
+    /// [`BadSecret::Length`] when it is empty or longer than [`SECRET_TEXT_BYTES_MAX`].
     pub fn from_text(text: &str) -> Result<Secret, BadSecret> {
         if text.is_empty() || text.len() > SECRET_TEXT_BYTES_MAX {
             return Err(BadSecret::Length);
@@ -72,6 +75,9 @@ impl Secret {
     }
 
     /// A secret as Standard Webhooks writes it, `whsec_<base64>`; the prefix may be missing and is not part of the text.
+    ///
+    /// # Errors
+    /// [`BadSecret::Standard`] when it is not base64 of 24 to 64 bytes.
     pub fn from_standard(text: &str) -> Result<Secret, BadSecret> {
         let text = text.strip_prefix(STANDARD_PREFIX).unwrap_or(text);
         let key = STANDARD.decode(text).map(Zeroizing::new).map_err(|_| BadSecret::Standard)?;
@@ -212,6 +218,9 @@ pub enum Unverified {
 
 /// Checks `X-Wanderer-Signature` (or `-Previous`) against `X-Wanderer-Timestamp` and the raw body. How old the
 /// timestamp may be is for [`check_age`].
+///
+/// # Errors
+/// [`Unverified::Malformed`] when the header has another form, [`Unverified::Mismatch`] when the signature is another.
 pub fn verify_map(secret: &Secret, timestamp: &str, body: &[u8], header: &str) -> Result<(), Unverified> {
     let given: [u8; 32] = header.strip_prefix("sha256=").and_then(from_hex).ok_or(Unverified::Malformed)?;
     secret.map_mac(timestamp, body).verify_slice(&given).map_err(|_| Unverified::Mismatch)
@@ -219,6 +228,11 @@ pub fn verify_map(secret: &Secret, timestamp: &str, body: &[u8], header: &str) -
 
 /// Checks the three headers of Standard Webhooks 1.0: one of the `v1` signatures has to match, and the timestamp may be
 /// at most `tolerance_s` seconds away from `now_s`, in either direction.
+///
+/// # Errors
+/// [`Unverified::Timestamp`] or [`Unverified::Stale`] for the timestamp, [`Unverified::Secret`] when the secret is none
+/// of this format, [`Unverified::Malformed`] when no signature of version `v1` is there, [`Unverified::Mismatch`] when
+/// none matches.
 pub fn verify_standard(
     secret: &Secret,
     id: &str,
@@ -242,6 +256,9 @@ pub fn verify_standard(
 }
 
 /// Whether a timestamp header is within `tolerance_s` seconds of `now_s` (Unix seconds).
+///
+/// # Errors
+/// [`Unverified::Timestamp`] when it is not a whole number, [`Unverified::Stale`] when it is too old or too far ahead.
 pub fn check_age(timestamp: &str, now_s: i64, tolerance_s: u32) -> Result<(), Unverified> {
     let at_s: i64 = timestamp.parse().map_err(|_| Unverified::Timestamp)?;
     if at_s.abs_diff(now_s) <= u64::from(tolerance_s) { Ok(()) } else { Err(Unverified::Stale) }

@@ -117,6 +117,10 @@ impl Policy {
     /// The text is read as WHATWG URL does, so `https://2130706433`, `https://0x7f.1` and `https://127.1` are all the
     /// address 127.0.0.1. What that standard repairs silently and other readers see otherwise (backslashes, tabs,
     /// missing slashes, user names) is refused.
+    ///
+    /// # Errors
+    /// [`TargetError`] says which rule is broken: length, form, scheme, credentials, fragment, port, a local name, or a
+    /// closed address.
     pub fn judge_url(&self, text: &str) -> Result<Target, TargetError> {
         if text.len() > URL_BYTES_MAX {
             return Err(TargetError::TooLong);
@@ -177,6 +181,9 @@ impl Policy {
     }
 
     /// Judges one address that a delivery would dial.
+    ///
+    /// # Errors
+    /// [`TargetError::Forbidden`], with the rule that closes it.
     pub fn judge_address(&self, address: IpAddr) -> Result<(), TargetError> {
         let Some(rule) = closed_by(address) else {
             return Ok(());
@@ -191,6 +198,9 @@ impl Policy {
 }
 
 /// Reads an entry of `webhooks.allow_networks`: a network like `10.0.0.0/8`, or a single address.
+///
+/// # Errors
+/// The text is neither a network nor an address.
 pub fn network(text: &str) -> Result<IpNet, NotANetwork> {
     let single = || IpAddr::from_str(text).map(IpNet::from);
     IpNet::from_str(text).or_else(|_| single()).map_err(|_| NotANetwork)
@@ -337,6 +347,9 @@ const OWNED: [&str; 12] = [
 
 /// Judges a custom header: a token for a name (RFC 9110, 5.6.2), not one that frames the request, and a value of
 /// printable ASCII, spaces and tabs, so that it cannot begin a new line.
+///
+/// # Errors
+/// [`HeaderError`] says whether the name is no token, belongs to the server, or the value has what may not be.
 pub fn header_allowed(name: &str, value: &str) -> Result<(), HeaderError> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || name.len() > HEADER_NAME_BYTES_MAX || !name.bytes().all(token) {

@@ -31,6 +31,9 @@ pub struct SseSession {
 }
 
 /// Opens the stream; none while the channel's actor cannot be reached, which passes.
+///
+/// # Errors
+/// No item is an error: a session that fails tells the client so and ends. actix-web asks for the type.
 pub async fn stream(
     streams: &Arc<Streams>,
     opening: Opening,

@@ -53,6 +53,9 @@ pub fn is_upgrade(request: &HttpRequest) -> bool {
 
 /// The context of an actor that reads a WebSocket client: the stream is what the actor writes. `make` gets the verdict over
 /// the client's bytes, to be looked at when they have ended.
+///
+/// # Errors
+/// An item is an error when the actor writes a message that cannot be encoded. It ends the connection.
 pub fn context<A>(
     payload: Payload,
     limits: ClientLimits,

@@ -49,7 +49,11 @@ pub(super) struct Scanned {
 }
 
 impl Survey {
-    /// Reads the manifest and all headers.
+    /// Reads the manifest and all headers. Blocks.
+    ///
+    /// # Errors
+    /// [`WalError`]: the manifest or a piece that it lists is missing, cut short, unreadable or of another log, or the
+    /// disk fails.
     pub fn read(disk: &Disk, dir: &Path, how: Open) -> Result<Survey, WalError> {
         let (mut manifest, manifest_is_damaged) = Manifest::read(disk, dir)?;
         // the newest name of the manifest may not be durable yet
@@ -176,7 +180,11 @@ impl Surveyed {
         WalError::Foreign { path: self.slot.file.path().into(), why }
     }
 
-    /// Reads its records up to a sequence.
+    /// Reads its records up to a sequence. Blocks.
+    ///
+    /// # Errors
+    /// [`WalError::Foreign`] when a record does not follow the one before it, [`WalError::Disk`] when the piece cannot
+    /// be read.
     pub fn scan(&self, limit: u64) -> Result<Scanned, WalError> {
         let mut bytes = vec![0; self.slot.bytes as usize];
         self.slot.file.read_exact_at(Point::WalRead, &mut bytes, 0)?;

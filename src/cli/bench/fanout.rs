@@ -52,7 +52,11 @@ const COLUMNS: &[Column] = &[
     ("repeated", "repeated", 0),
 ];
 
-/// What was measured, and whether every reader got every event once.
+/// What was measured, and whether every reader got every event once. Blocks.
+///
+/// # Errors
+/// The outer error: the server or a connection failed, so nothing was measured. The inner one: events were lost or came
+/// twice.
 pub fn run(args: &FanoutArgs, common: &Common) -> Result<(Report, Result<(), Failure>), Failure> {
     let mut report = Report::new("fanout", COLUMNS);
     let mut verdict = Ok(());

@@ -33,6 +33,10 @@ const COLUMNS: &[Column] = &[
     ("kib_per_connection", "KiB/connection", 2),
 ];
 
+/// Measures the memory that idle readers take. Blocks.
+///
+/// # Errors
+/// The server, a reader or the kernel's count of its memory failed.
 pub fn run(args: &IdleArgs, common: &Common) -> Result<Report, Failure> {
     let mut report = Report::new("idle", COLUMNS);
     for transport in &args.transport {

@@ -47,6 +47,10 @@ const COLUMNS: &[Column] = &[
 
 const KEY: &str = "the-key-of-the-measurement";
 
+/// Measures how many events come in by a source. Blocks.
+///
+/// # Errors
+/// The server or a connection failed.
 pub fn run(args: &IngestArgs, common: &Common) -> Result<Report, Failure> {
     let mut report = Report::new("ingest", COLUMNS);
     for batch in &args.batch {

@@ -79,6 +79,10 @@ struct Publisher {
 }
 
 impl Load {
+    /// Makes a load without connections.
+    ///
+    /// # Errors
+    /// The kernel gives no epoll instance.
     pub fn new(server: &Server) -> Result<Load, Failure> {
         Ok(Load {
             poll: Poll::new().map_err(failed("no epoll"))?,
@@ -101,7 +105,10 @@ impl Load {
         })
     }
 
-    /// Opens readers and returns when all of them listen.
+    /// Opens readers and returns when all of them listen. Blocks.
+    ///
+    /// # Errors
+    /// A reader cannot connect or subscribe, or not all of them listen in time.
     pub fn open_readers(&mut self, server: &Server, count: usize, transport: Transport) -> Result<(), Failure> {
         let request = subscribe(server, transport);
         let deadline = Instant::now() + OPEN_PATIENCE;
@@ -124,7 +131,10 @@ impl Load {
         Ok(())
     }
 
-    /// Opens connections that publish.
+    /// Opens connections that publish. Blocks.
+    ///
+    /// # Errors
+    /// A publisher cannot connect.
     pub fn open_publishers(&mut self, count: usize) -> Result<(), Failure> {
         for place in 0..count {
             let publisher = Publisher::open(self.addr, &self.poll, place).map_err(failed("a publisher"))?;
@@ -135,6 +145,9 @@ impl Load {
     }
 
     /// Publishes by one of the free publishers, if there is one. `begun_ns` is when the request was due.
+    ///
+    /// # Errors
+    /// The connection failed.
     pub fn publish(&mut self, request: Vec<u8>, begun_ns: u64) -> Result<(), Failure> {
         let Some(place) = self.free.pop() else { return Ok(()) };
         let publisher = &mut self.publishers[place];
@@ -142,7 +155,10 @@ impl Load {
         publisher.write().map_err(failed("a publish was not sent"))
     }
 
-    /// Waits for something to happen, and takes in what did.
+    /// Waits for something to happen, and takes in what did. Blocks.
+    ///
+    /// # Errors
+    /// A reader was cut off, or a publish was answered with another status than 2xx.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<(), Failure> {
         self.wait(timeout)?;
         for event in self.events.iter() {

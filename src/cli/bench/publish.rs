@@ -42,6 +42,10 @@ const COLUMNS: &[Column] = &[
     ("latency_max_ms", "max ms", 2),
 ];
 
+/// Measures how many events are published, for each number of publishers and size of batches. Blocks.
+///
+/// # Errors
+/// The server or a connection failed.
 pub fn run(args: &PublishArgs, common: &Common) -> Result<Report, Failure> {
     let mut report = Report::new("publish", COLUMNS);
     for batch in &args.batch {
@@ -91,7 +95,10 @@ fn measure(
 }
 
 /// Sends for `length` what `next` makes at a moment, over `senders` connections, each as soon as its request before is
-/// answered. Returns how many requests were answered.
+/// answered. Returns how many requests were answered. Blocks.
+///
+/// # Errors
+/// A connection failed, or the server stopped answering.
 pub fn drive(
     load: &mut Load,
     senders: usize,

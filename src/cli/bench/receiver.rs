@@ -51,6 +51,9 @@ pub struct Tally {
 
 impl Receiver {
     /// Starts with so many endpoints.
+    ///
+    /// # Errors
+    /// A socket or the thread cannot be made.
     pub fn start(endpoints: usize) -> Result<Receiver, Failure> {
         let poll = Poll::new().map_err(failed("no epoll"))?;
         let (mut listeners, mut addrs) = (Vec::new(), Vec::new());
@@ -88,7 +91,10 @@ impl Receiver {
         self.shared.last_ns.load(Ordering::Relaxed)
     }
 
-    /// Ends it and says what arrived.
+    /// Ends it and says what arrived. Blocks.
+    ///
+    /// # Errors
+    /// The receiver's thread failed or panicked.
     pub fn finish(mut self) -> Result<Tally, Failure> {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let ended = self.thread.take().map(JoinHandle::join);

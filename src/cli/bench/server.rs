@@ -27,12 +27,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with one map.
+    /// Starts a server with one map. Blocks.
+    ///
+    /// # Errors
+    /// The server does not start, or the map cannot be made.
     pub fn start(common: &Common) -> Result<Server, Failure> {
         Server::start_with(common, &[])
     }
 
-    /// The same with further settings, by the names of their environment variables.
+    /// The same with further settings, by the names of their environment variables. Blocks.
+    ///
+    /// # Errors
+    /// The server does not start, or the map cannot be made.
     pub fn start_with(common: &Common, settings: &[(&str, &str)]) -> Result<Server, Failure> {
         let folder = common.dir.clone().unwrap_or_else(std::env::temp_dir);
         let folder = folder.join(format!("stentor-bench-{}-{}", std::process::id(), super::marker::now_ns()));
@@ -94,7 +100,10 @@ impl Server {
         }
     }
 
-    /// One request with the map's token. Returns the body of the answer, which is an error unless it is 2xx.
+    /// One request with the map's token. Returns the body of the answer, which is an error unless it is 2xx. Blocks.
+    ///
+    /// # Errors
+    /// The server does not answer, or with another status than 2xx.
     pub fn call(&self, method: &str, path: &str, body: &Json) -> Result<Json, Failure> {
         self.ask(&self.token, method, path, body)
     }
@@ -128,6 +137,9 @@ impl Server {
 
     /// Microseconds of processor time, user and system, of the server so far. Counted by the kernel in ticks of
     /// usually 10 ms.
+    ///
+    /// # Errors
+    /// The kernel's figures of the process cannot be read.
     pub fn cpu_us(&self) -> Result<f64, Failure> {
         let stat = self.proc("stat")?;
         // the name in parentheses may hold spaces; utime and stime are the fields 14 and 15 of all (proc_pid_stat(5))
@@ -139,6 +151,9 @@ impl Server {
     }
 
     /// KiB of memory that the server alone answers for (proportional set size).
+    ///
+    /// # Errors
+    /// The kernel's figures of the process cannot be read.
     pub fn memory_kib(&self) -> Result<f64, Failure> {
         let rollup = self.proc("smaps_rollup")?;
         let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse().ok());

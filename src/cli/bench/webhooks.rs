@@ -66,7 +66,11 @@ const COLUMNS: &[Column] = &[
     ("repeated", "repeated", 0),
 ];
 
-/// What was measured, and whether every endpoint got every event once.
+/// What was measured, and whether every endpoint got every event once. Blocks.
+///
+/// # Errors
+/// The outer error: the server or the receiver failed, so nothing was measured. The inner one: deliveries were lost or
+/// came twice.
 pub fn run(args: &WebhooksArgs, common: &Common) -> Result<(Report, Result<(), Failure>), Failure> {
     let mut report = Report::new("webhooks", COLUMNS);
     let (mut lost, mut repeated) = (0, 0);

@@ -22,6 +22,9 @@ pub struct GameServer {
 
 impl GameServer {
     /// Makes the source to which it sends, on a server at `url`.
+    ///
+    /// # Errors
+    /// The source cannot be made.
     pub async fn join(hub: &Hub, channel: &Channel, url: &str) -> Result<GameServer, Failure> {
         let failed = |e: SourceError| Failure::Failed(format!("the demo's source could not be made: {e}"));
         let new = NewSource {

@@ -21,7 +21,10 @@ const SECRETS: [&str; 2] = ["admin-token", "secret-key"];
 /// The environment variable that stands for the file `secret-key`.
 const SECRET_KEY: &str = "STENTOR_SECRET_KEY";
 
-/// Runs the checks in their order.
+/// Runs the checks in their order. Blocks.
+///
+/// # Errors
+/// The report cannot be printed. What is wrong with the folder is a finding.
 pub fn examine(folder: &Path, config: Option<&Path>, report: &mut Report) -> Result<(), Failure> {
     let flags = Flags { config: config.map(Into::into), data: Some(folder.into()), ..Flags::default() };
     let settings = match Settings::load(&flags) {

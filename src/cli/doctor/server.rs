@@ -29,6 +29,10 @@ const SKEW_BAD_MS: i64 = 240_000;
 const EXPIRES_SOON_MS: i64 = 7 * 86_400_000;
 
 /// Runs the checks in their order. When nobody answers, the others are left out.
+///
+/// # Errors
+/// The address or the token given cannot be used, or the report cannot be printed. What is wrong with the server is a
+/// finding.
 pub async fn examine(args: &RemoteArgs, keepalive: bool, report: &mut Report) -> Result<(), Failure> {
     let remote = Remote::with_or_without_token(args)?;
     let began = Instant::now();

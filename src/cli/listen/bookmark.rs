@@ -10,6 +10,9 @@ use crate::cli::channel::{Channel, is_plain};
 use crate::cli::logins::{user_folder, write_private};
 
 /// A name that can be one of a file.
+///
+/// # Errors
+/// What a name looks like.
 pub fn name(text: &str) -> Result<String, String> {
     match is_plain(text) && !text.starts_with('.') {
         true => Ok(text.to_owned()),

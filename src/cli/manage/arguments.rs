@@ -11,6 +11,9 @@ use crate::cli::{Failure, suggest};
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A map or an organization, as the first argument of verbs that need a channel.
+///
+/// # Errors
+/// What to give instead.
 pub fn channel(text: &str) -> Result<Channel, String> {
     match text.parse()? {
         Channel::Feed => Err("give map:ID or organization:ID; the feed is no channel of its own".to_owned()),
@@ -19,11 +22,17 @@ pub fn channel(text: &str) -> Result<Channel, String> {
 }
 
 /// A map by its id or slug; `map:` before it may be there.
+///
+/// # Errors
+/// What to give instead.
 pub fn map(text: &str) -> Result<Channel, String> {
     named(text, &["map:"], "give the id or slug of a map, such as home or map:home").map(Channel::Map)
 }
 
 /// An organization by its id; `organization:` or `org:` before it may be there.
+///
+/// # Errors
+/// What to give instead.
 pub fn organization(text: &str) -> Result<Channel, String> {
     const EXPECTED: &str = "give the id of an organization, such as acme or organization:acme";
     named(text, &["organization:", "org:"], EXPECTED).map(Channel::Organization)
@@ -35,11 +44,17 @@ fn named(text: &str, prefixes: &[&str], expected: &str) -> Result<String, String
 }
 
 /// An id as the server gives it, which can stand in a path by itself.
+///
+/// # Errors
+/// What to give instead.
 pub fn id(text: &str) -> Result<String, String> {
     if is_plain(text) { Ok(text.to_owned()) } else { Err("give an id, as the list shows it".to_owned()) }
 }
 
 /// `on` or `off`, also as `true` or `false`.
+///
+/// # Errors
+/// What to give instead.
 pub fn switch(text: &str) -> Result<bool, String> {
     match text {
         "on" | "true" => Ok(true),
@@ -49,6 +64,9 @@ pub fn switch(text: &str) -> Result<bool, String> {
 }
 
 /// A header as `NAME: VALUE`.
+///
+/// # Errors
+/// What to give instead.
 pub fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("give a header as 'NAME: VALUE'")?;
     match name.trim() {

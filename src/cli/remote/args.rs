@@ -131,6 +131,9 @@ fn token_of(path: &Path) -> Result<String, Failure> {
 }
 
 /// Checks the address of a server and takes the `/` from its end.
+///
+/// # Errors
+/// What an address looks like.
 pub fn address(text: &str) -> Result<String, String> {
     let base = text.trim_end_matches('/');
     let uri: Uri = base.parse().map_err(|_| "give an address such as https://events.example.org".to_owned())?;

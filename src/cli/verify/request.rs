@@ -64,6 +64,9 @@ fn has_headers(attempt: &Json) -> bool {
 }
 
 /// `Name: value`.
+///
+/// # Errors
+/// What to give instead.
 pub fn header(text: &str) -> Result<(String, String), String> {
     let expected = || "give it as 'Name: value'".to_owned();
     let (name, value) = text.split_once(':').ok_or_else(expected)?;
@@ -72,7 +75,10 @@ pub fn header(text: &str) -> Result<(String, String), String> {
     if is_name { Ok((name.to_owned(), value.to_owned())) } else { Err(expected()) }
 }
 
-/// The bytes of a file, or of standard input for `-`.
+/// The bytes of a file, or of standard input for `-`. Blocks.
+///
+/// # Errors
+/// The file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = match path == Path::new("-") {

@@ -196,6 +196,9 @@ fn verify_source(secret: &str, request: &Request, header: &'static str, given: &
 }
 
 /// How old a signature is, in words; an error when that is more than it may be, in either direction.
+///
+/// # Errors
+/// How old it is, and what may be the reason.
 pub fn judge_age(at_ms: i64, now_ms: i64, tolerance_s: u32) -> Result<String, String> {
     let age_s = now_ms.saturating_sub(at_ms).div_euclid(1000);
     let words = match age_s {

@@ -21,6 +21,9 @@ use super::problem::{Code, Problem};
 use super::query::Pairs;
 
 /// The caller by `Authorization: Bearer` or `X-API-Key`: a token or a JWT.
+///
+/// # Errors
+/// A 401 when there is no credential or it is not good, and a 400 for a query parameter that is not known.
 pub fn caller(request: &HttpRequest) -> Result<Arc<Principal>, Problem> {
     let token = header_token(request).ok_or_else(Problem::missing_token)?;
     let principal = principal(request, token)?;
@@ -40,6 +43,10 @@ pub fn header_token(request: &HttpRequest) -> Option<&str> {
 }
 
 /// Whoever a token or a JWT stands for.
+///
+/// # Errors
+/// A 401 when nobody has this token, or it has expired; a 403 for the admin token where it needs a client certificate;
+/// a 429 after too many failed attempts.
 pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, Problem> {
     let (context, now_ms) = (context(request), super::now_ms());
     let by_jwt = || context.jwt.as_ref()?.principal(token, &context.hub, now_ms);
@@ -54,6 +61,9 @@ pub fn principal(request: &HttpRequest, token: &str) -> Result<Arc<Principal>, P
 }
 
 /// What a ticket is good for. It is not spent by that.
+///
+/// # Errors
+/// A 401 when the ticket is not known, was spent or has expired; a 429 after too many failed attempts.
 pub async fn grant(request: &HttpRequest, ticket: &str) -> Result<Grant, Problem> {
     let context = context(request);
     match context.hub.look(ticket).await {

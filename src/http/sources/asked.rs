@@ -42,6 +42,10 @@ fn given<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Option<Option<St
     Option::deserialize(source).map(Some)
 }
 
+/// Reads a value into a type.
+///
+/// # Errors
+/// The text `expected`.
 pub fn typed<T: DeserializeOwned>(value: Value, expected: &str) -> Result<T, String> {
     serde_json::from_value(value).map_err(|_| expected.to_string())
 }
@@ -119,6 +123,9 @@ pub struct Asked {
 
 impl Asked {
     /// Reads a body field by field, so that everything that is wrong with it is said at once.
+    ///
+    /// # Errors
+    /// A 400 that names every field that is wrong.
     pub fn read(body: Map<String, Value>) -> Result<Asked, Problem> {
         let mut bad = Vec::new();
         let (mut by, mut keys, mut jwt) = (None, Vec::new(), None);
@@ -210,6 +217,9 @@ impl Asked {
 const READ_ONLY: [&str; 6] = ["id", "url", "createdAt", "updatedAt", "eventsReceived", "lastEventAt"];
 
 /// Reads a change field by field.
+///
+/// # Errors
+/// A 400 that names every field that is wrong.
 pub fn read_change(context: &Context, live: &ActiveSource, body: Map<String, Value>) -> Result<SourceChange, Problem> {
     let mut change = SourceChange::default();
     let mut bad = Vec::new();

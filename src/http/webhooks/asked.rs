@@ -42,6 +42,9 @@ pub struct Asked {
 
 impl Asked {
     /// Reads a body whose every field can be taken.
+    ///
+    /// # Errors
+    /// A 400 that names every field that is wrong.
     pub fn read(family: ApiFamily, body: Map<String, Value>) -> Result<Asked, Problem> {
         let (asked, bad) = Asked::read_all(family, body);
         let detail = |bad: InvalidField| json!({ "field": bad.field, "message": bad.message });
@@ -131,6 +134,9 @@ fn format(family: ApiFamily, value: &Value) -> Result<Format, String> {
 }
 
 /// A secret that somebody chose; `null` is none. What was written is not repeated.
+///
+/// # Errors
+/// What a secret looks like.
 pub fn secret(value: Value) -> Result<SecretChoice, String> {
     match value {
         Value::Null => Ok(SecretChoice::Absent),
@@ -145,6 +151,9 @@ fn filter_part(name: &str, value: Value) -> Result<FilterSpec, String> {
 }
 
 /// `null` is all of them, as when the field is left out.
+///
+/// # Errors
+/// What event types look like.
 pub fn event_types(value: Value) -> Result<Vec<String>, String> {
     Ok(filter_part("events", value)?.events.unwrap_or_else(|| vec!["*".into()]))
 }

@@ -186,6 +186,9 @@ struct Replay {
 
 /// Where a replay begins or ends: an event id, or an ISO-8601 time. Of a time, `below` is just before its first event,
 /// otherwise the last event that it may have.
+///
+/// # Errors
+/// A 400 when the text is neither.
 pub fn bound(field: &str, text: &str, below: bool) -> Result<EventId, Problem> {
     let Some(ms) = timestamp::from_iso(text) else {
         let expected = "an event id or an ISO-8601 time with offset is expected";

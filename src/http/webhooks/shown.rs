@@ -12,6 +12,9 @@ use super::super::names;
 use super::super::problem::Problem;
 
 /// A webhook in the shape of the maps or of the organizations.
+///
+/// # Errors
+/// A 404 when the webhook was deleted meanwhile, a 503 or 500 when its state cannot be read.
 pub async fn shown(
     context: &Context,
     family: ApiFamily,
@@ -37,6 +40,9 @@ pub async fn shown(
 }
 
 /// The same of a webhook that was made or changed just now, with the types it asks for and the catalogue does not know.
+///
+/// # Errors
+/// As [`shown`].
 pub async fn changed(
     context: &Context,
     family: ApiFamily,
@@ -56,6 +62,9 @@ pub fn unknown_events(webhook: &Webhook) -> Value {
 }
 
 /// An entry of the document, as it may be written back.
+///
+/// # Errors
+/// As [`shown`].
 pub async fn entry(context: &Context, channel: &Channel, webhook: &Webhook) -> Result<Value, Problem> {
     let status = status(context, channel, webhook).await?;
     let id = webhook.entry.as_ref().map(|entry| &*entry.id);

@@ -39,7 +39,10 @@ struct Replay {
 }
 
 impl Found<'_> {
-    /// A folder of a version before the write-ahead log.
+    /// A folder of a version before the write-ahead log. Blocks.
+    ///
+    /// # Errors
+    /// The disk fails while files are listed or measured. Damage is a finding, not an error.
     pub fn format_1(&self) -> Result<Vec<Finding>, BackupError> {
         let log = LogSurvey::of(self.disk, self.data_dir)?;
         let bytes = log.segments.iter().map(|segment| segment.bytes).sum();
@@ -53,6 +56,10 @@ impl Found<'_> {
         ])
     }
 
+    /// A folder with a write-ahead log. What a running server holds is left out. Blocks.
+    ///
+    /// # Errors
+    /// The disk fails while files are listed or read. Damage is a finding, not an error.
     pub fn format_2(&self) -> Result<Vec<Finding>, BackupError> {
         let log = LogSurvey::of(self.disk, self.data_dir)?;
         if self.is_held {

@@ -35,6 +35,9 @@ impl TargetCheck {
     }
 
     /// Judges a URL as it is saved. Says nothing about the addresses behind a name; [`TargetCheck::admit`] does.
+    ///
+    /// # Errors
+    /// [`TargetError`] says which rule of the URL or of its address is broken.
     pub fn judge_url(&self, url: &str) -> Result<Target, TargetError> {
         self.policy.judge_url(url)
     }
@@ -42,6 +45,10 @@ impl TargetCheck {
     /// The addresses to dial for a target, each of them judged; at least one, at most [`ADDRESSES_MAX`].
     ///
     /// It waits for the resolver as long as that takes: the caller bounds the time.
+    ///
+    /// # Errors
+    /// [`Refusal::Unresolved`] when the name has no address or the resolver fails, [`Refusal::Forbidden`] when one of
+    /// its addresses may not be dialled.
     pub async fn admit(&self, target: &Target) -> Result<Vec<SocketAddr>, Refusal> {
         self.admit_host(&target.host, target.port).await
     }

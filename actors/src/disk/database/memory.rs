@@ -56,7 +56,10 @@ fn decode(bytes: &[u8]) -> Option<Change<'_>> {
     (crc32c::crc32c(&bytes[4..value_end]) == crc).then_some(Change { key, value, len: value_end })
 }
 
-/// See [`Database::write`](super::Database::write).
+/// See [`Database::write`](super::Database::write). Blocks.
+///
+/// # Errors
+/// As [`Database::write`](super::Database::write).
 pub fn write(
     disk: &Disk,
     dir: &Path,
@@ -95,6 +98,10 @@ struct State {
 }
 
 impl MemoryDatabase {
+    /// See [`Database::open`](super::Database::open). Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::open`](super::Database::open).
     pub fn open(disk: &Disk, dir: &Path, expected_bytes: Option<u64>) -> Result<MemoryDatabase, DatabaseError> {
         let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::ReadWrite)?;
         if !file.try_lock()? {
@@ -121,6 +128,10 @@ impl MemoryDatabase {
         Ok(MemoryDatabase { file, dir: dir.to_path_buf(), disk: disk.clone(), state })
     }
 
+    /// See [`Database::open_in_place`](super::Database::open_in_place). Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::open_in_place`](super::Database::open_in_place).
     pub fn open_in_place(disk: &Disk, dir: &Path) -> Result<MemoryDatabase, DatabaseError> {
         let path = dir.join("db");
         if disk.len(&path)?.is_none() {
@@ -136,12 +147,19 @@ impl MemoryDatabase {
         self.disk.faults().check(point).map_err(failed)
     }
 
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// A failure point for reads is set.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DatabaseError> {
         self.check(Point::DatabaseRead)?;
         Ok(self.state.read().entries.get(key).cloned())
     }
 
     /// See [`Database::fetch`](super::Database::fetch).
+    ///
+    /// # Errors
+    /// A failure point for reads is set.
     pub fn fetch(
         &self,
         low: &Bound<Bytes>,
@@ -160,6 +178,10 @@ impl MemoryDatabase {
         })
     }
 
+    /// See [`Database::apply`](super::Database::apply). Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be written; then every later call fails too, as sled's does.
     pub fn apply(&self, batch: Batch) -> Result<(), DatabaseError> {
         let mut bytes = Vec::new();
         for (key, value) in &batch.changes {
@@ -180,6 +202,10 @@ impl MemoryDatabase {
         Ok(())
     }
 
+    /// See [`Database::sync`](super::Database::sync). Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be synced; then every later call fails too, as sled's does.
     pub fn sync(&self) -> Result<(), DatabaseError> {
         let mut state = self.state.write();
         self.unless_failed(&mut state, |_| Ok(self.file.sync_data(Point::DatabaseSync)?))
@@ -197,6 +223,10 @@ impl MemoryDatabase {
         step(state).inspect_err(|_| state.is_failed = true)
     }
 
+    /// The length of the file. Blocks.
+    ///
+    /// # Errors
+    /// The length of the file cannot be told.
     pub fn bytes(&self) -> Result<u64, DatabaseError> {
         Ok(self.file.len()?)
     }

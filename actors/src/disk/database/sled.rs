@@ -84,7 +84,10 @@ fn config(dir: &Path) -> sled::Config {
         .cache_capacity(CACHE_BYTES)
 }
 
-/// See [`Database::write`](super::Database::write).
+/// See [`Database::write`](super::Database::write). Blocks.
+///
+/// # Errors
+/// As [`Database::write`](super::Database::write).
 pub fn write(
     disk: &Disk,
     dir: &Path,
@@ -242,6 +245,10 @@ fn remove_unfinished_snapshots(disk: &Disk, dir: &Path) -> Result<(), DatabaseEr
 }
 
 impl SledDatabase {
+    /// See [`Database::open`](super::Database::open). Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::open`](super::Database::open).
     pub fn open(disk: &Disk, dir: &Path, expected_bytes: Option<u64>) -> Result<SledDatabase, DatabaseError> {
         SledDatabase::open_existing(disk, dir, expected_bytes, Kind::Once)
     }
@@ -261,6 +268,10 @@ impl SledDatabase {
         SledDatabase::open_any(disk, dir, kind)
     }
 
+    /// See [`Database::open_in_place`](super::Database::open_in_place). Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::open_in_place`](super::Database::open_in_place).
     pub fn open_in_place(disk: &Disk, dir: &Path) -> Result<SledDatabase, DatabaseError> {
         let conf = dir.join("conf");
         // both are durable before anything else is
@@ -292,7 +303,10 @@ impl SledDatabase {
         self.file.as_ref().expect("it is there until the database is dropped")
     }
 
-    /// Closes it and opens it again, which frees what sled keeps in memory.
+    /// Closes it and opens it again, which frees what sled keeps in memory. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be opened again; the next call on it tries once more.
     pub fn reopen(&self) -> Result<(), DatabaseError> {
         self.reopen_behind(&mut self.opened.write())
     }
@@ -353,6 +367,10 @@ impl SledDatabase {
             && self.file().len().is_ok_and(|bytes| bytes > LOADED_BYTES as u64)
     }
 
+    /// See [`Database::get`](super::Database::get). Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::get`](super::Database::get).
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, DatabaseError> {
         let value = self.step(Point::DatabaseRead, 0, |db| db.get(key))?.map(Bytes::from_owner);
         self.count_loaded(value.iter().map(Bytes::len));
@@ -366,7 +384,10 @@ impl SledDatabase {
         self.opened.read().loaded.fetch_add(leaves * LEAF_VALUES * longest, Ordering::Relaxed);
     }
 
-    /// See [`Database::fetch`](super::Database::fetch).
+    /// See [`Database::fetch`](super::Database::fetch). Blocks.
+    ///
+    /// # Errors
+    /// The disk fails or sled finds damage.
     pub fn fetch(
         &self,
         low: &Bound<Bytes>,
@@ -388,6 +409,10 @@ impl SledDatabase {
         Ok(fetched)
     }
 
+    /// See [`Database::apply`](super::Database::apply). Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::apply`](super::Database::apply).
     pub fn apply(&self, batch: Batch) -> Result<(), DatabaseError> {
         let mut changes = sled::Batch::default();
         for (key, value) in batch.changes {
@@ -399,11 +424,19 @@ impl SledDatabase {
         self.step(Point::DatabaseWrite, 0, |db| db.apply_batch(changes))
     }
 
+    /// See [`Database::sync`](super::Database::sync). Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::sync`](super::Database::sync).
     pub fn sync(&self) -> Result<(), DatabaseError> {
         self.step(Point::DatabaseWrite, 0, |db| db.flush())?;
         Ok(self.file().sync_data(Point::DatabaseSync)?)
     }
 
+    /// The length of the file `db`. Blocks.
+    ///
+    /// # Errors
+    /// The length of the file cannot be told.
     pub fn bytes(&self) -> Result<u64, DatabaseError> {
         Ok(self.file().len()?)
     }

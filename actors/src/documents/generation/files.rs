@@ -17,7 +17,10 @@ const WRITE_BYTES: usize = 16 * CHUNK_BYTES;
 /// Why a folder without a manifest counts for nothing.
 pub const UNFINISHED: &str = "its write was not finished";
 
-/// The numbers of generations in a folder, ascending. Other names in it belong to others.
+/// The numbers of generations in a folder, ascending. Other names in it belong to others. Blocks.
+///
+/// # Errors
+/// The folder cannot be listed, for another reason than that it is missing.
 pub fn numbers(disk: &Disk, dir: &Path) -> Result<Vec<u64>, DiskError> {
     let entries = match disk.list(dir) {
         Err(e) if e.is_missing() => return Ok(Vec::new()),
@@ -49,11 +52,18 @@ impl<'a> Folder<'a> {
         self.number
     }
 
+    /// Whether the generation has no manifest, which is written last. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be told whether there is a manifest.
     pub fn is_unfinished(&self) -> Result<bool, DiskError> {
         Ok(!self.disk.exists(&self.path.join(MANIFEST))?)
     }
 
-    /// What the generation says of itself, with the fault when only its copy says so; or why nothing does.
+    /// What the generation says of itself, with the fault when only its copy says so; or why nothing does. Blocks.
+    ///
+    /// # Errors
+    /// The disk fails. What is wrong with the generation itself is the inner error.
     #[allow(clippy::type_complexity, reason = "the outer error is the disk's, the inner one the generation's")]
     pub fn manifest(&self) -> Result<Result<(Manifest, Option<String>), String>, DiskError> {
         let bytes = match self.disk.read(Point::ManifestRead, &self.path.join(MANIFEST)) {
@@ -79,18 +89,27 @@ impl<'a> Folder<'a> {
         Err(format!("its manifest is that of generation {}", manifest.number))
     }
 
-    /// Writes the manifest durably.
+    /// Writes the manifest durably. Blocks.
+    ///
+    /// # Errors
+    /// The manifest cannot be written durably.
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), DiskError> {
         self.disk.replace(Point::ManifestWrite, &self.path.join(MANIFEST), &manifest.to_bytes())
     }
 
-    /// Writes the database durably; returns the length of its file.
+    /// Writes the database durably; returns the length of its file. Blocks.
+    ///
+    /// # Errors
+    /// As [`Database::write`].
     pub fn write_database(&self, chunks: impl Iterator<Item = Vec<u8>>) -> Result<u64, DatabaseError> {
         let entries = (0u32..).zip(chunks).map(|(number, chunk)| (number.to_be_bytes().to_vec(), chunk));
         Ok(Database::write(self.disk, &self.path, entries)?.bytes)
     }
 
-    /// The database, if its file has not become shorter. sled lengthens it when it opens it.
+    /// The database, if its file has not become shorter. sled lengthens it when it opens it. Blocks.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Damaged`] when the file is shorter than it was, else as [`Database::open`].
     pub fn open_database(&self, manifest: &Manifest) -> Result<Database, DatabaseError> {
         let path = self.path.join("db");
         match self.disk.len(&path)? {
@@ -102,12 +121,18 @@ impl<'a> Folder<'a> {
         }
     }
 
-    /// The length of the database's file; none when there is none.
+    /// The length of the database's file; none when there is none. Blocks.
+    ///
+    /// # Errors
+    /// The length cannot be told.
     pub fn database_bytes(&self) -> Result<Option<u64>, DiskError> {
         self.disk.len(&self.path.join("db"))
     }
 
-    /// The chunks that can be found in the raw file of the database, without opening it.
+    /// The chunks that can be found in the raw file of the database, without opening it. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be read. A missing file holds no chunks.
     pub fn salvage(&self) -> Result<BTreeMap<u32, Vec<u8>>, DatabaseError> {
         let mut found = BTreeMap::new();
         let searched = database::salvage(self.disk, &self.path, &chunks::MAGIC, |bytes| {
@@ -124,7 +149,10 @@ impl<'a> Folder<'a> {
         Ok(found)
     }
 
-    /// Writes the copy durably.
+    /// Writes the copy durably. Blocks.
+    ///
+    /// # Errors
+    /// The copy exists already, or cannot be written or synced.
     pub fn write_copy(&self, manifest: &Manifest, chunks: impl Iterator<Item = Vec<u8>>) -> Result<(), DiskError> {
         let file = self.disk.open(Point::CopyWrite, &self.path.join(COPY), Open::CreateNew)?;
         let mut unwritten = header(manifest);
@@ -142,14 +170,21 @@ impl<'a> Folder<'a> {
         self.disk.sync_dir(&self.path)
     }
 
-    /// Lets the copy say what the manifest says.
+    /// Lets the copy say what the manifest says. Blocks.
+    ///
+    /// # Errors
+    /// The copy is missing, or cannot be written or synced.
     pub fn write_copy_header(&self, manifest: &Manifest) -> Result<(), DiskError> {
         let file = self.disk.open(Point::CopyWrite, &self.path.join(COPY), Open::ReadWrite)?;
         file.write_at(Point::CopyWrite, &header(manifest), 0)?;
         file.sync_data(Point::CopyWrite)
     }
 
-    /// None: there is no such file.
+    /// Opens the copy.
+    /// None: there is no such file. Blocks.
+    ///
+    /// # Errors
+    /// The file is there and cannot be opened.
     pub fn open_copy(&self) -> Result<Option<DiskFile>, DiskError> {
         match self.disk.open(Point::CopyRead, &self.path.join(COPY), Open::Read) {
             Err(e) if e.is_missing() => Ok(None),
@@ -157,7 +192,10 @@ impl<'a> Folder<'a> {
         }
     }
 
-    /// Removes all of it durably.
+    /// Removes all of it durably. Blocks.
+    ///
+    /// # Errors
+    /// The folder cannot be removed durably; part of it may be gone.
     pub fn remove(&self) -> Result<(), GenerationError> {
         self.disk.remove_dir_all(&self.path)?;
         Ok(self.disk.sync_dir(self.path.parent().unwrap_or(&self.path))?)

@@ -23,13 +23,20 @@ impl<S> Place<S> {
 }
 
 /// The documents of a generation, and what was found damaged in one of its files and could be made good from the other; or
-/// why the documents are not all there.
+/// why the documents are not all there. Blocks.
+///
+/// # Errors
+/// The disk fails. What is wrong with the generation itself is the inner error.
 #[allow(clippy::type_complexity, reason = "the outer error is the disk's, the inner one the generation's")]
 pub fn read(folder: &Folder, manifest: &Manifest) -> Result<Result<(Documents, Vec<String>), String>, GenerationError> {
     read_with(folder, manifest, open_database(folder, manifest)?)
 }
 
 /// The same without opening the database: only the length of its file is looked at, and its raw bytes where the copy is damaged.
+/// Blocks.
+///
+/// # Errors
+/// The disk fails. What is wrong with the generation itself is the inner error.
 #[allow(clippy::type_complexity, reason = "the outer error is the disk's, the inner one the generation's")]
 pub fn read_without_database(
     folder: &Folder,
@@ -167,7 +174,10 @@ impl Place<DiskFile> {
     }
 }
 
-/// What can be read of a generation, whatever is damaged. The database is not opened, only its file is searched.
+/// What can be read of a generation, whatever is damaged. The database is not opened, only its file is searched. Blocks.
+///
+/// # Errors
+/// The disk fails. What is damaged is left out.
 pub fn salvage(folder: &Folder, manifest: Option<&Manifest>) -> Result<Vec<Change>, GenerationError> {
     let raw = folder.salvage()?;
     let mut copy = Place { name: "copy", source: folder.open_copy()?, fault: None };
@@ -190,7 +200,10 @@ pub fn salvage(folder: &Folder, manifest: Option<&Manifest>) -> Result<Vec<Chang
     Ok(found)
 }
 
-/// Where the files of a generation differ from the chunks that were to be written.
+/// Where the files of a generation differ from the chunks that were to be written. Blocks.
+///
+/// # Errors
+/// One of the files cannot be read.
 pub fn difference(
     folder: &Folder,
     manifest: &Manifest,

@@ -88,7 +88,10 @@ pub struct Booked {
     found: Tally,
 }
 
-/// The books of a database, with a walk that is to begin; none when it has no beginning.
+/// The books of a database, with a walk that is to begin; none when it has no beginning. Blocks.
+///
+/// # Errors
+/// The database cannot be read.
 pub fn read(db: &Database) -> Result<Option<Books>, DatabaseError> {
     let (about, tally) = (db.get(ABOUT)?, db.get(TALLY)?);
     let about = about.filter(|value| entry::is_sound(ABOUT, value));
@@ -123,7 +126,10 @@ impl Books {
         batch.put(TALLY, self.tally.to_bytes());
     }
 
-    /// What has to be written for changes, and the books after it.
+    /// What has to be written for changes, and the books after it. Blocks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub fn book(&self, db: &Database, changes: &[NoteChange]) -> Result<Booked, DatabaseError> {
         let mut booked = Booked { batch: Batch::default(), tally: self.tally, found: Tally::default() };
         booked.found = self.walk.as_ref().map_or(Tally::default(), |walk| walk.found);
@@ -180,7 +186,10 @@ impl Books {
     }
 
     /// Checks the next entries and removes those that are damaged; at the end says what is lost, in words, and takes what
-    /// is there for what has to be.
+    /// is there for what has to be. Blocks.
+    ///
+    /// # Errors
+    /// The database cannot be read, or a damaged entry cannot be removed. The walk goes on from the same place then.
     pub fn walk_on(&mut self, db: &Database) -> Result<Option<String>, DatabaseError> {
         let Some(walk) = &self.walk else { return Ok(None) };
         let mut walk = walk.clone();

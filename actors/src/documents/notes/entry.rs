@@ -171,7 +171,10 @@ pub fn is_sound(key: &[u8], value: &[u8]) -> bool {
     value.split_at_checked(4).is_some_and(|(stored, rest)| crc(key, rest).to_be_bytes() == *stored)
 }
 
-/// The text of a stored value with its further parts; none when it is damaged.
+/// The text of a stored value with its further parts; none when it is damaged. Blocks.
+///
+/// # Errors
+/// The database cannot be read.
 pub fn whole(db: &Database, key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, DatabaseError> {
     let (true, Some(bytes)) = (is_sound(key, value), text_bytes(value)) else { return Ok(None) };
     let mut text = value[HEAD_BYTES..].to_vec();

@@ -178,16 +178,26 @@ fn event_keys(live: &ActiveSource, drafts: &mut [Draft], idempotency: Option<&st
 
 impl Hub {
     /// Takes one request from the rate of a source.
+    ///
+    /// # Errors
+    /// [`SourceRefusal::Rate`], with the time after which the next request may come.
     pub fn admit(&self, live: &ActiveSource) -> Result<(), SourceRefusal> {
         live.admit(clock::now_ms()).inspect_err(|_| self.metrics().source_request(SourceOutcome::Limited))
     }
 
     /// Refuses a request whose headers alone show that its sender cannot be believed. To be asked before there is a body.
+    ///
+    /// # Errors
+    /// [`SourceRefusal::Untrusted`], or [`SourceRefusal::Unusable`] when the keys of the source cannot be opened.
     pub fn foresee(&self, live: &ActiveSource, request: &Incoming<'_>) -> Result<(), SourceRefusal> {
         live.foresee(request, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
     }
 
     /// Whether the sender of these raw bytes is believed.
+    ///
+    /// # Errors
+    /// [`SourceRefusal::Untrusted`] says what does not fit, [`SourceRefusal::Paused`] comes after that,
+    /// [`SourceRefusal::Unusable`] when the keys of the source cannot be opened.
     pub fn recognise(&self, live: &ActiveSource, request: &Incoming<'_>) -> Result<Proof, SourceRefusal> {
         live.verify(request, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
     }
@@ -200,6 +210,10 @@ impl Hub {
     }
 
     /// Publishes what a request holds; returns when it is durable. What is refused for its content is kept as a dead letter.
+    ///
+    /// # Errors
+    /// [`SourceError::Refused`] or [`SourceError::Unreadable`] for its content, [`SourceError::NotFound`] when the
+    /// channel is gone, [`SourceError::Append`] when it was not, or not surely, stored.
     pub async fn take_in(
         &self,
         live: &ActiveSource,
@@ -321,6 +335,9 @@ impl Hub {
     }
 
     /// Up to `limit` dead letters with a higher number than `after`, the oldest first, and whether there are more.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] when the notes cannot be read.
     pub async fn dead_letters(
         &self,
         live: &ActiveSource,
@@ -336,6 +353,9 @@ impl Hub {
     }
 
     /// A dead letter and as much of its body as is kept.
+    ///
+    /// # Errors
+    /// [`SourceError::LetterNotFound`], or [`SourceError::Store`] when the notes cannot be read.
     pub async fn dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(Letter, Vec<u8>), SourceError> {
         let letters = live.letters(&self.rooms.notes).await;
         let (_, found) = letters.run(move |_, notes, source| dead_letters::find(notes, source, n)).await?;
@@ -344,6 +364,10 @@ impl Hub {
 
     /// Sends a dead letter through the source as it is now, with what was edited. It is gone when its events are durable, and
     /// stays as it came, with the new reason, when it is refused again.
+    ///
+    /// # Errors
+    /// [`SourceError::LetterNotFound`], [`SourceError::LetterCut`] when its body was not kept whole and no other is
+    /// given, or as [`Hub::take_in`].
     pub async fn retry_dead_letter(
         &self,
         live: &ActiveSource,
@@ -404,12 +428,20 @@ impl Hub {
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors: Vec::new() })
     }
 
+    /// Removes a dead letter.
+    ///
+    /// # Errors
+    /// [`SourceError::LetterNotFound`], or [`SourceError::Store`] when the notes cannot be written.
     pub async fn remove_dead_letter(&self, live: &ActiveSource, n: u64) -> Result<(), SourceError> {
         let letters = live.letters(&self.rooms.notes).await;
         let (_, was_there) = letters.run(move |letters, notes, source| letters.remove(notes, source, n)).await?;
         if was_there { Ok(()) } else { Err(SourceError::LetterNotFound) }
     }
 
+    /// Removes all dead letters of a source.
+    ///
+    /// # Errors
+    /// [`SourceError::Store`] when the notes cannot be written.
     pub async fn clear_dead_letters(&self, live: &ActiveSource) -> Result<(), SourceError> {
         let letters = live.letters(&self.rooms.notes).await;
         letters.run(|letters, notes, source| letters.clear(notes, source)).await?;

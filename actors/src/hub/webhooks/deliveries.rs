@@ -84,6 +84,11 @@ pub struct TestOutcome {
 
 impl Hub {
     /// Sends one sample event now and waits for what comes of it.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::Unavailable`] when the webhook's actor is not running,
+    /// [`WebhookError::Refused`] while another test is under way or the server stops. An attempt that fails is an
+    /// outcome, not an error.
     pub async fn test_webhook(&self, channel: &Channel, id: &str) -> Result<TestOutcome, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let now_ms = clock::now_ms();
@@ -108,6 +113,11 @@ impl Hub {
 
     /// The deliveries of a webhook, the newest first. Those that wait for their first attempt are listed only when
     /// `status` asks for them: of an endpoint that is off there may be millions.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::Unavailable`] when the webhook's actor is not running,
+    /// [`WebhookError::Scan`] when the waiting ones cannot be looked up within the limits, [`WebhookError::Store`] when
+    /// the log cannot be read.
     pub async fn deliveries(
         &self,
         channel: &Channel,
@@ -140,6 +150,9 @@ impl Hub {
     }
 
     /// One delivery with its attempts, each with the body that was sent.
+    ///
+    /// # Errors
+    /// [`WebhookError::DeliveryNotFound`], or as [`Hub::deliveries`].
     pub async fn delivery(&self, channel: &Channel, id: &str, delivery: DeliveryId) -> Result<Delivery, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let mut found = self.find_delivery(&webhook, delivery).await?;
@@ -156,6 +169,10 @@ impl Hub {
     }
 
     /// Has a delivery attempted again now. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`WebhookError::DeliveryNotFound`], also for a test, [`WebhookError::Refused`] when its state does not allow it,
+    /// [`WebhookError::Append`] when it could not be stored, or as [`Hub::deliveries`].
     pub async fn retry_delivery(&self, channel: &Channel, id: &str, delivery: DeliveryId) -> Result<(), WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let found = self.find_delivery(&webhook, delivery).await?;
@@ -196,12 +213,19 @@ impl Hub {
     }
 
     /// The replays of a webhook that are kept, the oldest first.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], or [`WebhookError::Unavailable`] when the webhook's actor is not running.
     pub async fn replay_jobs(&self, channel: &Channel, id: &str) -> Result<Vec<Job>, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         Ok(self.observe(&webhook, false).await?.jobs)
     }
 
     /// How far a replay is.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], [`WebhookError::ReplayNotFound`], or [`WebhookError::Unavailable`] when the
+    /// webhook's actor is not running.
     pub async fn replay_job(&self, channel: &Channel, id: &str, job: JobId) -> Result<Job, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let seen = self.observe(&webhook, false).await?;

@@ -343,6 +343,9 @@ impl Hub {
     }
 
     /// How a webhook does.
+    ///
+    /// # Errors
+    /// [`WebhookError::NotFound`], or [`WebhookError::Unavailable`] when the webhook's actor is not running.
     pub async fn webhook_status(&self, channel: &Channel, id: &str) -> Result<Status, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let seen = self.observe(&webhook, false).await?;

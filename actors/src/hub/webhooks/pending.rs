@@ -65,7 +65,10 @@ impl PendingScan {
         }
     }
 
-    /// Goes on for a slice; none: there is more to do.
+    /// Goes on for a slice; none: there is more to do. Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be read.
     pub fn step(&mut self, rooms: &Rooms, slice: &mut Slice) -> Option<Result<Vec<Delivery>, ScanError>> {
         loop {
             if let Some(event) = self.events.next() {

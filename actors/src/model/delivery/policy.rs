@@ -60,6 +60,9 @@ impl RetryPolicy {
     }
 
     /// A policy of fixed delays in seconds, as the settings give it.
+    ///
+    /// # Errors
+    /// A delay is out of bounds, or there are too many of them.
     pub fn schedule(delays_s: &[u64]) -> Result<RetryPolicy, BadPolicy> {
         let schedule_seconds = Some(delays_s.iter().map(|delay| i64::try_from(*delay).unwrap_or(i64::MAX)).collect());
         RetryPolicyForm { schedule_seconds, ..RetryPolicyForm::default() }.check().map_err(BadPolicy)
@@ -144,6 +147,9 @@ pub struct RetryPolicyForm {
 
 impl RetryPolicyForm {
     /// The policy, or every field that is wrong.
+    ///
+    /// # Errors
+    /// Every field that is out of bounds or does not go with the kind of policy.
     pub fn check(&self) -> Result<RetryPolicy, Vec<BadField>> {
         let mut bad = Vec::new();
         let name = match (&self.policy, &self.schedule_seconds) {

@@ -29,6 +29,9 @@ pub struct FilterSpec {
 impl FilterSpec {
     /// Reads the parameters `events`, `path_prefix`, `session` and `filter` of a decoded query string and passes over
     /// all others. `events` and `path_prefix` may be repeated; a second `session` or `filter` is an error.
+    ///
+    /// # Errors
+    /// [`FilterError::Repeated`] names the parameter that is there twice.
     pub fn from_query<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, FilterError> {
         let mut spec = FilterSpec::default();
         for (key, value) in pairs {
@@ -89,6 +92,9 @@ enum OneOrMany {
 }
 
 /// Reads event types as a list, or as one text with commas between them.
+///
+/// # Errors
+/// The value is neither a text nor a list of texts.
 pub fn optional_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     Ok(Option::<OneOrMany>::deserialize(deserializer)?.map(|given| match given {
         OneOrMany::One(text) => comma_list(&text).collect(),

@@ -247,6 +247,10 @@ impl Form {
     }
 
     /// The body for one event. Only a template can fail.
+    ///
+    /// # Errors
+    /// See [`TemplateError`]: it took too many steps, its output is too long or no JSON, or it used what the event does
+    /// not have.
     pub fn render(&self, subject: &Subject<'_>) -> Result<Rendered, TemplateError> {
         Ok(match self {
             Form::Map => map::render(subject),
@@ -263,6 +267,9 @@ impl Form {
     }
 
     /// The body for a batch of one or more events in the order of the log. Only a template can fail.
+    ///
+    /// # Errors
+    /// As [`Form::render`].
     pub fn render_batch(&self, subjects: &[Subject<'_>]) -> Result<Rendered, TemplateError> {
         Ok(match self {
             Form::Map => map::render_batch(subjects),

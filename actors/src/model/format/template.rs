@@ -100,6 +100,10 @@ pub enum TemplateError {
 
 impl Template {
     /// Compiles a template. That it makes JSON is seen by [`Template::check`].
+    ///
+    /// # Errors
+    /// [`TemplateError::TooLong`], [`TemplateError::Control`], [`TemplateError::NotAllowed`] or
+    /// [`TemplateError::Syntax`], with the line.
     pub fn compile(text: &str) -> Result<Template, TemplateError> {
         if text.len() > TEMPLATE_BYTES_MAX {
             return Err(TemplateError::TooLong);
@@ -120,6 +124,9 @@ impl Template {
 
     /// Whether the template makes JSON of every sample, and of an event of an unknown type whose payload is empty. To
     /// be asked before a template is saved.
+    ///
+    /// # Errors
+    /// That of the first sample for which the template fails or makes no JSON.
     pub fn check<'a>(&self, samples: impl IntoIterator<Item = Subject<'a>>) -> Result<(), TemplateError> {
         self.check_odd()?;
         samples.into_iter().try_for_each(|sample| self.render(&sample).map(drop))

@@ -14,6 +14,10 @@ pub fn sign_gateway(secret: &Secret, body: &[u8]) -> String {
 }
 
 /// Checks `X-Webhook-Hmac` (or `-Previous`) against the raw body.
+///
+/// # Errors
+/// [`Unverified::Malformed`] when the header is not 128 hexadecimal digits, [`Unverified::Mismatch`] when the signature
+/// is another.
 pub fn verify_gateway(secret: &Secret, body: &[u8], header: &str) -> Result<(), Unverified> {
     let given: [u8; 64] = from_hex(header).ok_or(Unverified::Malformed)?;
     gateway_mac(secret, body).verify_slice(&given).map_err(|_| Unverified::Mismatch)
@@ -25,6 +29,9 @@ pub fn sign_feed(secret: &Secret, body: &[u8]) -> String {
 }
 
 /// Checks `X-AeorDB-Signature` (or `-Previous`) against the raw body.
+///
+/// # Errors
+/// [`Unverified::Malformed`] when the header has another form, [`Unverified::Mismatch`] when the signature is another.
 pub fn verify_feed(secret: &Secret, body: &[u8], header: &str) -> Result<(), Unverified> {
     let given: [u8; 32] = header.strip_prefix("sha256=").and_then(from_hex).ok_or(Unverified::Malformed)?;
     feed_mac(secret, body).verify_slice(&given).map_err(|_| Unverified::Mismatch)

@@ -318,6 +318,9 @@ impl Scheme {
     }
 
     /// Whether a text can be the key of this scheme.
+    ///
+    /// # Errors
+    /// [`BadKey`] says what a key of this scheme looks like.
     pub fn check_key(&self, text: &str) -> Result<(), BadKey> {
         self.locks(text).map(|_| ())
     }
@@ -349,7 +352,11 @@ impl Scheme {
 }
 
 impl Verifier {
+    /// Makes keys ready for verification.
     /// `current` and `previous` are the texts of the keys; there is a current one exactly if the scheme has keys.
+    ///
+    /// # Errors
+    /// [`BadKey`]: a key is missing, or is not one of this scheme.
     pub fn new(scheme: Scheme, current: Option<&str>, previous: Option<(&str, i64)>) -> Result<Verifier, BadKey> {
         let current = match current {
             None if scheme.has_key() => return Err(scheme.missing_key()),
@@ -361,6 +368,9 @@ impl Verifier {
     }
 
     /// Whether the sender of a request is who it has to be, at `now_ms` (Unix milliseconds).
+    ///
+    /// # Errors
+    /// [`Untrusted`] says what is missing, malformed, too old or does not match, by the current key.
     pub fn verify(&self, request: &Incoming<'_>, now_ms: i64) -> Result<Proof, Untrusted> {
         let Some(current) = &self.current else { return Ok(Proof::default()) };
         let refusal = match current.verify(request, now_ms) {
@@ -375,6 +385,9 @@ impl Verifier {
 
     /// What headers and address alone tell, before there is a body: a credential that has to be there, has to have its form and
     /// must not be too old. What is in the body, and a signature over it, is not judged.
+    ///
+    /// # Errors
+    /// [`Untrusted`], except for what a body can still put right.
     pub fn foresee(&self, request: &Incoming<'_>, now_ms: i64) -> Result<(), Untrusted> {
         match self.verify(request, now_ms) {
             // what a body can put right

@@ -49,6 +49,9 @@ pub fn is_unsigned(handshake: Handshake) -> bool {
 }
 
 /// A question that is asked without a signature; none where this is none. With a problem comes what it is about.
+///
+/// # Errors
+/// The text to be sent back is missing, or cannot be sent back: see [`Unanswered`].
 pub fn unsigned(
     handshake: Handshake,
     request: &Incoming<'_>,

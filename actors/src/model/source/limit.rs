@@ -19,6 +19,10 @@ pub struct Rate {
 pub struct BadRate;
 
 impl Rate {
+    /// So many requests in so many seconds.
+    ///
+    /// # Errors
+    /// One of the numbers is 0 or larger than allowed.
     pub fn new(requests: u64, per_seconds: u64) -> Result<Rate, BadRate> {
         match (u32::try_from(requests), u32::try_from(per_seconds)) {
             (Ok(requests @ 1..=REQUESTS_MAX), Ok(per_seconds @ 1..=SECONDS_MAX)) => Ok(Rate { requests, per_seconds }),
@@ -40,6 +44,9 @@ pub struct Window {
 
 impl Window {
     /// Takes one request at `now_ms`, or says after how many milliseconds the next one may come.
+    ///
+    /// # Errors
+    /// The milliseconds until the next request may come.
     pub fn take(&mut self, rate: Rate, now_ms: u64) -> Result<(), u64> {
         let now = now_ms.saturating_mul(1_000_000);
         let (window, requests) = (rate.window_ns(), u64::from(rate.requests));

@@ -42,6 +42,9 @@ pub enum BadRule {
 
 impl Rule {
     /// Reads rules as they are written on the wire: one, or a list of which the first that finds something counts.
+    ///
+    /// # Errors
+    /// [`BadRule`] says which part of a rule has the wrong form, or that there are too many rules.
     pub fn list(value: serde_json::Value) -> Result<Vec<Rule>, BadRule> {
         let rules = match value {
             serde_json::Value::Array(list) => list,

@@ -44,6 +44,11 @@ pub enum BadSchema {
 }
 
 impl Schema {
+    /// Reads a schema as it is written on the wire: field names with their types.
+    ///
+    /// # Errors
+    /// [`BadSchema::Form`] when it is no object of known types, [`BadSchema::Size`] when it has too many fields or a
+    /// name that is too long.
     pub fn read(value: serde_json::Value) -> Result<Schema, BadSchema> {
         let schema: Schema = serde_json::from_value(value).map_err(|_| BadSchema::Form)?;
         let fits = |name: &String| (1..=FIELD_BYTES_MAX).contains(&name.len());

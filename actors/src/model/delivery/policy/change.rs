@@ -30,6 +30,9 @@ impl PolicyChange {
     /// A field that is named is changed, one that is `null` takes its default again, and the others stay as they are in
     /// `current` (none: as in the default of the form). A policy of another kind, a schedule instead of delays that grow or
     /// the other way round, begins anew: the fields of one mean nothing in the other.
+    ///
+    /// # Errors
+    /// Every field that is unknown, has the wrong type, is out of bounds, or does not go with the kind of policy.
     pub fn apply(&self, current: Option<&RetryPolicy>, default: &RetryPolicy) -> Result<RetryPolicy, Vec<BadField>> {
         let PolicyChange::Fields(fields) = self else { return Ok(default.clone()) };
         let mut bad = Vec::new();
