@@ -2,6 +2,14 @@
 //!
 //! A handler returns a [`Problem`]. What the client reads is written by [`shape`], which also puts the framework's own
 //! errors (no such path, wrong method, body too large) into the same words.
+//!
+//! - [`code`]: the table of codes with their status
+//! - [`from_engine`]: what each error of the engine is to a client
+
+mod code;
+mod from_engine;
+#[cfg(test)]
+mod reference;
 
 use std::fmt;
 
@@ -12,92 +20,19 @@ use actix_web::http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use actix_web::{HttpResponse, ResponseError};
-use actors::catalog::reader::ReadError;
-use actors::documents::DocumentError;
-use actors::hub::sources::{SourceError, SourceRefusal};
-use actors::hub::webhooks::{InvalidEntry, Refusal, WebhookError};
-use actors::hub::{ChannelError, ScanError, TokenError};
-use actors::journal::AppendError;
 use actors::metrics::ErrorLabels;
 use actors::model::channel::ChannelKind;
-use actors::model::draft::DraftError;
-use actors::model::filter::FilterError;
-use actors::model::id::MalformedId;
-use actors::model::unpack::UnpackError;
 use actors::streams::slots::StreamRefusal;
 use actors::streams::tickets::MintRefusal;
-use actors::streams::websocket::UpgradeError;
 use serde_json::{Value, json};
 
+pub use self::code::Code;
 use super::Context;
 use super::family::ApiFamily;
 use crate::settings::{Limits, Settings};
 
 /// What a handler answers.
 pub type Answer = Result<HttpResponse, Problem>;
-
-/// The table of errors: its code as clients see it, and its status.
-macro_rules! codes {
-    ($($name:ident $upper:literal $lower:literal $status:literal;)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Code { $($name),* }
-
-        impl Code {
-            pub const ALL: [Code; [$(Code::$name),*].len()] = [$(Code::$name),*];
-
-            /// The code in body A.
-            pub fn upper(self) -> &'static str {
-                match self { $(Code::$name => $upper),* }
-            }
-
-            /// The code in body B.
-            pub fn lower(self) -> &'static str {
-                match self { $(Code::$name => $lower),* }
-            }
-
-            pub fn status(self) -> u16 {
-                match self { $(Code::$name => $status),* }
-            }
-        }
-    };
-}
-
-codes! {
-    BadRequest "BAD_REQUEST" "bad_request" 400;
-    InvalidJson "INVALID_JSON" "invalid_json" 400;
-    ValidationFailed "VALIDATION_FAILED" "validation_failed" 400;
-    InvalidCursor "INVALID_CURSOR" "invalid_cursor" 400;
-    InvalidFilter "INVALID_FILTER" "invalid_filter" 400;
-    InvalidParameter "INVALID_PARAMETER" "invalid_parameter" 400;
-    UnknownParameter "UNKNOWN_PARAMETER" "unknown_parameter" 400;
-    Unauthorized "UNAUTHORIZED" "unauthorized" 401;
-    Forbidden "FORBIDDEN" "forbidden" 403;
-    OriginForbidden "ORIGIN_FORBIDDEN" "origin_forbidden" 403;
-    NotFound "NOT_FOUND" "not_found" 404;
-    MethodNotAllowed "METHOD_NOT_ALLOWED" "method_not_allowed" 405;
-    RequestTimeout "REQUEST_TIMEOUT" "request_timeout" 408;
-    Conflict "CONFLICT" "conflict" 409;
-    WebhookLimit "WEBHOOK_LIMIT" "webhook_limit" 409;
-    SourceLimit "SOURCE_LIMIT" "source_limit" 409;
-    PayloadTooLarge "PAYLOAD_TOO_LARGE" "payload_too_large" 413;
-    UnsupportedMediaType "UNSUPPORTED_MEDIA_TYPE" "unsupported_media_type" 415;
-    UpgradeRequired "UPGRADE_REQUIRED" "upgrade_required" 426;
-    RateLimited "RATE_LIMITED" "rate_limited" 429;
-    ServerConnectionLimit "SERVER_CONNECTION_LIMIT" "server_connection_limit" 429;
-    MapConnectionLimit "MAP_CONNECTION_LIMIT" "map_connection_limit" 429;
-    ChannelConnectionLimit "CHANNEL_CONNECTION_LIMIT" "channel_connection_limit" 429;
-    ApiKeyConnectionLimit "API_KEY_CONNECTION_LIMIT" "api_key_connection_limit" 429;
-    TicketLimit "TICKET_LIMIT" "ticket_limit" 429;
-    ScanLimit "SCAN_LIMIT" "scan_limit" 429;
-    TooExpensive "TOO_EXPENSIVE" "too_expensive" 422;
-    JournalFull "JOURNAL_FULL" "journal_full" 503;
-    StorageFull "STORAGE_FULL" "storage_full" 503;
-    OutcomeUnknown "OUTCOME_UNKNOWN" "outcome_unknown" 503;
-    SourcePaused "SOURCE_PAUSED" "source_paused" 503;
-    Unavailable "UNAVAILABLE" "unavailable" 503;
-    Stopping "STOPPING" "stopping" 503;
-    Internal "INTERNAL" "internal" 500;
-}
 
 /// Seconds after which a client may try again what was refused for lack of room.
 const RETRY_SOON_S: u64 = 1;
@@ -361,215 +296,3 @@ pub fn shape(response: ServiceResponse) -> ServiceResponse {
     }
     ServiceResponse::new(request, response)
 }
-
-impl From<ReadError> for Problem {
-    fn from(e: ReadError) -> Problem {
-        log::error!("a request failed in the store: {e}");
-        Problem::new(Code::Internal, "The store did not answer; the server's log says why")
-    }
-}
-
-impl From<DocumentError> for Problem {
-    fn from(e: DocumentError) -> Problem {
-        log::error!("a request failed over a stored document: {e}");
-        Problem::new(Code::Internal, "What is stored cannot be used; the server's log says why")
-    }
-}
-
-impl From<MalformedId> for Problem {
-    fn from(e: MalformedId) -> Problem {
-        Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}"))
-    }
-}
-
-impl From<UnpackError> for Problem {
-    fn from(e: UnpackError) -> Problem {
-        let code = match e {
-            UnpackError::Unknown(_) | UnpackError::TooOften => Code::UnsupportedMediaType,
-            UnpackError::TooLarge { .. } => Code::PayloadTooLarge,
-            UnpackError::Damaged(_) => Code::BadRequest,
-        };
-        Problem::new(code, format!("Content-Encoding: {e}"))
-    }
-}
-
-impl From<ScanError> for Problem {
-    fn from(e: ScanError) -> Problem {
-        let message = e.to_string();
-        match e {
-            ScanError::TooExpensive { setting, value, .. } => {
-                Problem::new(Code::TooExpensive, message).by_setting(setting, value)
-            }
-            ScanError::TooMany { per_token } => {
-                Problem::new(Code::ScanLimit, message).by_setting("limits.scans_per_token", per_token as u64)
-            }
-            ScanError::Memory => Problem::new(Code::Unavailable, message),
-            ScanError::Ended => Problem::new(Code::Stopping, message),
-            ScanError::Read(e) => e.into(),
-        }
-    }
-}
-
-impl From<FilterError> for Problem {
-    fn from(e: FilterError) -> Problem {
-        if e == FilterError::Busy {
-            return Problem::new(Code::Unavailable, format!("The filter was not checked: {e}"));
-        }
-        Problem::new(Code::InvalidFilter, format!("Invalid filter: {e}"))
-    }
-}
-
-impl From<AppendError> for Problem {
-    fn from(e: AppendError) -> Problem {
-        match &e {
-            AppendError::QueueFull => Problem::new(Code::JournalFull, "The journal is full; try again in a second"),
-            AppendError::Stopping => Problem::new(Code::Stopping, "The server is stopping; try again when it is back"),
-            AppendError::StorageFull => Problem::new(
-                Code::StorageFull,
-                "The server's disk is full; nothing was stored. It takes events and changes again when there is room",
-            ),
-            AppendError::OutcomeUnknown => Problem::new(
-                Code::OutcomeUnknown,
-                "It is not known whether this was stored; it may appear, once. With an Idempotency-Key it may be sent again",
-            ),
-            AppendError::Store(_) | AppendError::Failed | AppendError::Conflict => {
-                Problem::new(Code::Unavailable, "This could not be made durable; nothing of it was stored")
-            }
-            AppendError::Gone => Problem::new(Code::NotFound, "What this belongs to was deleted meanwhile"),
-        }
-    }
-}
-
-impl From<UpgradeError> for Problem {
-    fn from(e: UpgradeError) -> Problem {
-        match e {
-            UpgradeError::NotAnUpgrade => Problem::new(Code::UpgradeRequired, format!("No WebSocket handshake: {e}")),
-            UpgradeError::Unavailable => Problem::new(Code::Unavailable, e.to_string()),
-        }
-    }
-}
-
-impl From<ChannelError> for Problem {
-    fn from(e: ChannelError) -> Problem {
-        match e {
-            ChannelError::Invalid { field, error } => Problem::invalid(field, error),
-            ChannelError::Taken(_) => Problem::new(Code::Conflict, e.to_string()),
-            ChannelError::TooMany => Problem::new(Code::Conflict, e.to_string()),
-            ChannelError::Gone => Problem::new(Code::NotFound, e.to_string()),
-            ChannelError::System => Problem::new(Code::Forbidden, e.to_string()),
-            ChannelError::Append(e) => e.into(),
-            ChannelError::Document(e) => e.into(),
-            ChannelError::Token(e) => e.into(),
-        }
-    }
-}
-
-impl From<TokenError> for Problem {
-    fn from(e: TokenError) -> Problem {
-        match e {
-            TokenError::NoScope => Problem::invalid("scopes", e),
-            TokenError::Name(e) => Problem::invalid("name", e),
-            TokenError::Expired => Problem::invalid("expires_at", e),
-            TokenError::ManagesSeveral => Problem::invalid("scopes", e),
-            TokenError::Channels => Problem::invalid("channels", e),
-            TokenError::TooMany | TokenError::TooManyOfSeveral => Problem::new(Code::Conflict, e.to_string()),
-            TokenError::Gone => Problem::new(Code::NotFound, e.to_string()),
-            TokenError::Append(e) => e.into(),
-            TokenError::Document(e) => e.into(),
-        }
-    }
-}
-
-impl From<WebhookError> for Problem {
-    fn from(e: WebhookError) -> Problem {
-        match e {
-            WebhookError::Invalid(fields) => {
-                let detail =
-                    |f: &actors::hub::webhooks::InvalidField| json!({ "field": f.field, "message": f.message });
-                Problem::validation(fields.iter().map(detail).collect())
-            }
-            WebhookError::Duplicate => Problem::new(Code::Conflict, e.to_string()),
-            WebhookError::InvalidEntries(entries) => {
-                let detail =
-                    |e: InvalidEntry| json!({ "index": e.index, "id": e.id, "field": e.field, "message": e.message });
-                Problem::validation(entries.into_iter().map(detail).collect())
-            }
-            WebhookError::TooMany { .. } => Problem::new(Code::WebhookLimit, e.to_string()),
-            WebhookError::NotFound => Problem::new(Code::NotFound, "Webhook not found"),
-            WebhookError::DeliveryNotFound => Problem::new(Code::NotFound, "Delivery not found"),
-            WebhookError::ReplayNotFound => Problem::new(Code::NotFound, "Replay not found"),
-            WebhookError::Append(e) => e.into(),
-            WebhookError::Document(e) => e.into(),
-            WebhookError::Store(e) => e.into(),
-            WebhookError::Scan(e) => e.into(),
-            WebhookError::Refused(refusal) => refusal.into(),
-            WebhookError::Unavailable => Problem::new(Code::Unavailable, e.to_string()),
-        }
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(e: Refusal) -> Problem {
-        let code = match e {
-            Refusal::Off | Refusal::InFlight | Refusal::Expired | Refusal::TestRunning => Code::Conflict,
-            Refusal::TooManyRequests | Refusal::TooManyJobs => Code::RateLimited,
-            Refusal::Stopping => Code::Stopping,
-        };
-        Problem::new(code, e.to_string())
-    }
-}
-
-impl From<SourceRefusal> for Problem {
-    fn from(e: SourceRefusal) -> Problem {
-        match e {
-            SourceRefusal::Rate { wait_ms } => {
-                let seconds = wait_ms.div_ceil(1_000).max(1);
-                let message = format!("More requests than this address takes; wait {seconds} s");
-                Problem::new(Code::RateLimited, message).retry_after(seconds)
-            }
-            SourceRefusal::Untrusted(e) => Problem::new(Code::Unauthorized, format!("Unauthorized: {e}")),
-            SourceRefusal::Paused => Problem::new(Code::SourcePaused, e.to_string()),
-            SourceRefusal::Unusable => Problem::new(Code::Unavailable, e.to_string()),
-        }
-    }
-}
-
-impl From<SourceError> for Problem {
-    fn from(e: SourceError) -> Problem {
-        match e {
-            SourceError::Invalid { field, message } => Problem::invalid(field, message),
-            SourceError::System => Problem::new(Code::Forbidden, e.to_string()),
-            SourceError::TooMany(_) => Problem::new(Code::SourceLimit, e.to_string()),
-            SourceError::NotFound => Problem::no_source(),
-            SourceError::LetterNotFound => Problem::new(Code::NotFound, "Dead letter not found"),
-            SourceError::LetterCut => Problem::new(Code::Conflict, e.to_string()),
-            SourceError::Refused(e) => e.into(),
-            SourceError::Unreadable(e) => Problem::new(Code::UnsupportedMediaType, e.to_string()),
-            SourceError::Append(e) => e.into(),
-            SourceError::Document(e) => e.into(),
-            SourceError::Store(e) => e.into(),
-        }
-    }
-}
-
-impl From<DraftError> for Problem {
-    fn from(e: DraftError) -> Problem {
-        match e {
-            DraftError::Malformed { .. } => Problem::new(Code::InvalidJson, e.to_string()),
-            DraftError::Invalid(fields) => {
-                let details = fields
-                    .iter()
-                    .map(|f| json!({ "index": f.index, "field": f.field, "message": f.message }))
-                    .collect();
-                Problem::new(Code::ValidationFailed, "Validation failed").with_details(details)
-            }
-            DraftError::EventTooLarge { .. } | DraftError::TooManyEvents { .. } => {
-                Problem::new(Code::PayloadTooLarge, e.to_string())
-            }
-            DraftError::Empty => Problem::new(Code::ValidationFailed, e.to_string()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod reference;
