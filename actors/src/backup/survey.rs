@@ -3,6 +3,7 @@
 //! holds only that is read which the server does not change in place.
 
 mod found;
+mod log;
 mod words;
 
 use std::collections::BTreeMap;

@@ -4,16 +4,19 @@
 //! They are notes and may be lost. A letter is a head in one table and its body in parts in another. A part is base64 within
 //! its note, which makes 44 KiB of 32. A number is never given out again, also when its letter or all notes are gone.
 
+mod letter;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 
+pub use self::letter::{Detail, HEADERS_BYTES_MAX, Letter, RequestLine};
 use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError, PageFrom};
-use crate::model::source::Content;
 
 /// The length of a source's id, with which all keys begin: `wh_` and a ULID.
 const SOURCE_ID_BYTES: usize = 29;
@@ -22,59 +25,6 @@ const OF_SOURCES: [NoteTable; 4] =
     [NoteTable::SourceCounts, NoteTable::DeadLetters, NoteTable::DeadLetterParts, NoteTable::Numbers];
 /// Bytes of a body in one part.
 const PART_BYTES: usize = 32 * 1024;
-
-/// The head of a dead letter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Letter {
-    /// Counts the letters of a source from 1.
-    pub n: u64,
-    pub received_ms: i64,
-    /// Why it was refused, in a sentence, and which fields were wrong.
-    pub reason: String,
-    pub details: Vec<Detail>,
-    pub content: Content,
-    /// The headers as they came, without those that hold a credential; bounded, see [`HEADERS_BYTES_MAX`].
-    #[serde(default)]
-    pub headers: Vec<(String, String)>,
-    /// Where it was sent, and how, at a source that keeps requests as they come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<RequestLine>,
-    /// Under which key the request would have been known again.
-    pub key: Option<String>,
-    /// Bytes of the body as it was sent, and as it is kept.
-    pub bytes: usize,
-    pub kept_bytes: usize,
-    /// How often it was sent again in vain.
-    #[serde(default)]
-    pub retries: u32,
-}
-
-/// Bytes of the headers of one letter that are kept; what comes after them is left out.
-pub const HEADERS_BYTES_MAX: usize = 8 * 1024;
-
-/// What a request says before its headers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RequestLine {
-    pub method: String,
-    /// What follows the address of the source.
-    pub path: String,
-    pub query: String,
-}
-
-/// What was wrong with one field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Detail {
-    pub index: usize,
-    pub field: String,
-    pub message: String,
-}
-
-impl Letter {
-    /// Whether the body is there to its end.
-    pub fn is_whole(&self) -> bool {
-        self.kept_bytes == self.bytes
-    }
-}
 
 /// The bounds of the letters of one source.
 #[derive(Clone, Copy, Debug)]
@@ -345,162 +295,4 @@ pub fn find(notes: &Notes, source: &str, n: u64) -> Result<Option<(Letter, Vec<u
         body.extend_from_slice(&bytes);
     }
     Ok(Some((letter, body)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::Disk;
-    use crate::documents::notes::NotesOptions;
-    use proptest::prelude::*;
-    use tempfile::TempDir;
-
-    const PLENTY: LetterLimits = LetterLimits { letters: 100, bytes: 1 << 20 };
-
-    fn letter(bytes: usize, key: Option<&str>) -> Letter {
-        Letter {
-            n: 0,
-            received_ms: 1,
-            reason: "no JSON".into(),
-            details: Vec::new(),
-            content: Content::Json,
-            headers: Vec::new(),
-            line: None,
-            key: key.map(Into::into),
-            bytes,
-            kept_bytes: 0,
-            retries: 0,
-        }
-    }
-
-    fn open(folder: &TempDir, is_new_folder: bool) -> Notes {
-        let options = NotesOptions { is_new_folder, now_ms: 1_000_000, min_free_bytes: 0 };
-        Notes::open(&Disk::real(), folder.path(), options).expect("notes")
-    }
-
-    fn notes() -> (TempDir, Notes) {
-        let folder = TempDir::new().expect("a folder");
-        let notes = open(&folder, true);
-        (folder, notes)
-    }
-
-    fn numbers(notes: &Notes, source: &str) -> Vec<u64> {
-        heads(notes, source).expect("heads").iter().map(|letter| letter.n).collect()
-    }
-
-    fn is_empty(notes: &Notes, table: NoteTable) -> bool {
-        notes.clear(table, b"").expect("keys").is_empty()
-    }
-
-    #[test]
-    fn a_body_of_any_bytes_and_size_comes_back_as_it_was() {
-        let (_folder, notes) = notes();
-        let mut letters = DeadLetters::default();
-        for (n, size) in (1..).zip([0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 200_000]) {
-            let sent: Vec<u8> = (0..size).map(|n| (n * 7 % 256) as u8).collect();
-            assert!(letters.keep(&notes, "wh_1", letter(size, None), &sent, PLENTY).expect("it is kept"));
-            let (found, body) = find(&notes, "wh_1", n).expect("a read").expect("the letter");
-            assert!(found.is_whole() && found.n == n && body == sent);
-        }
-        assert_eq!(letters.count(&notes, "wh_1").expect("a count"), 6);
-        let after: Vec<_> = page(&notes, "wh_1", 2, 3).expect("a page").iter().map(|letter| letter.n).collect();
-        assert_eq!(after, [3, 4, 5]);
-        letters.clear(&notes, "wh_1").expect("a write");
-        assert!(is_empty(&notes, NoteTable::DeadLetters) && is_empty(&notes, NoteTable::DeadLetterParts));
-    }
-
-    #[test]
-    fn a_request_that_was_refused_before_makes_no_second_letter() {
-        let (_folder, notes) = notes();
-        let keep = |key| {
-            // as after a restart
-            let mut letters = DeadLetters::default();
-            letters.keep(&notes, "wh_1", letter(1, key), b"x", PLENTY).expect("a write")
-        };
-        assert!(keep(Some("a")) && !keep(Some("a")) && keep(Some("b")) && keep(None) && keep(None));
-    }
-
-    #[test]
-    fn numbers_never_restart_whether_letters_are_removed_or_the_server_starts_again_or_all_notes_are_lost() {
-        let (folder, notes) = notes();
-        let keep = |notes: &Notes, letters: &mut DeadLetters| {
-            letters.keep(notes, "wh_1", letter(1, None), b"x", PLENTY).expect("a write");
-            *numbers(notes, "wh_1").last().expect("the letter")
-        };
-        let mut letters = DeadLetters::default();
-        assert_eq!([keep(&notes, &mut letters), keep(&notes, &mut letters)], [1, 2]);
-        assert!(letters.remove(&notes, "wh_1", 2).expect("a write"));
-        assert!(!letters.remove(&notes, "wh_1", 2).expect("a write"));
-        letters.clear(&notes, "wh_1").expect("a write");
-        drop(notes);
-        let notes = open(&folder, false);
-        assert_eq!(keep(&notes, &mut DeadLetters::default()), 3);
-        drop(notes);
-        std::fs::remove_dir_all(folder.path().join("notes")).expect("it is removed");
-        let notes = open(&folder, false);
-        assert!(notes.was_lost());
-        assert!(keep(&notes, &mut DeadLetters::default()) > 1_000_000);
-        // nor do those of whoever knew the letters that are lost
-        letters.forget();
-        assert!(keep(&notes, &mut letters) > 1_000_001);
-    }
-
-    #[test]
-    fn a_source_that_is_deleted_leaves_nothing_behind() {
-        let (_folder, notes) = notes();
-        let mut letters = DeadLetters::default();
-        let mut others = DeadLetters::default();
-        letters.keep(&notes, "wh_1", letter(70_000, None), &[b'x'; 70_000], PLENTY).expect("a write");
-        others.keep(&notes, "wh_2", letter(1, None), b"x", PLENTY).expect("a write");
-        letters.end(&notes, "wh_1").expect("a write");
-        assert!(!letters.keep(&notes, "wh_1", letter(1, None), b"x", PLENTY).expect("nothing is written"));
-        assert_eq!((numbers(&notes, "wh_1"), numbers(&notes, "wh_2")), (vec![], vec![1]));
-        others.end(&notes, "wh_2").expect("a write");
-        assert_eq!(notes.volume().0, 0);
-    }
-
-    #[test]
-    fn what_is_left_of_sources_that_were_deleted_while_nothing_could_be_written_goes_at_the_next_start() {
-        let (_folder, notes) = notes();
-        let sources: Vec<String> = (1..=3).map(|n| format!("wh_01J0000000000000000000000{n}")).collect();
-        for source in &sources {
-            let mut letters = DeadLetters::default();
-            letters.keep(&notes, source, letter(70_000, None), &[b'x'; 70_000], PLENTY).expect("a write");
-            notes.write(&[NoteChange::put(NoteTable::SourceCounts, source, &7).expect("a note")]).expect("a write");
-        }
-        sweep(&notes, |source| source == sources[1]).expect("a write");
-        assert_eq!(sources.iter().map(|source| numbers(&notes, source).len()).collect::<Vec<_>>(), [0, 1, 0]);
-        sweep(&notes, |_| false).expect("a write");
-        assert_eq!(notes.volume().0, 0);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn the_bounds_hold_and_the_newest_stay(
-            sizes in proptest::collection::vec(0usize..90_000, 1..20), most in 1usize..6, most_bytes in 1usize..150_000,
-        ) {
-            let (_folder, notes) = notes();
-            let mut letters = DeadLetters::default();
-            let limits = LetterLimits { letters: most, bytes: most_bytes };
-            for size in &sizes {
-                letters.keep(&notes, "wh_1", letter(*size, None), &vec![b'x'; *size], limits).expect("a write");
-            }
-            let kept = heads(&notes, "wh_1").expect("heads");
-            prop_assert!(!kept.is_empty() && kept.len() <= most);
-            prop_assert!(kept.iter().map(|letter| letter.kept_bytes).sum::<usize>() <= most_bytes);
-            // a run that ends with the newest
-            let last = sizes.len() as u64;
-            prop_assert_eq!(numbers(&notes, "wh_1"), (last + 1 - kept.len() as u64..=last).collect::<Vec<_>>());
-            for letter in &kept {
-                prop_assert_eq!(letter.kept_bytes, sizes[letter.n as usize - 1].min(most_bytes));
-                let (_, body) = find(&notes, "wh_1", letter.n).expect("a read").expect("the letter");
-                prop_assert_eq!(body.len(), letter.kept_bytes);
-            }
-            // nothing is left of those that went, and a restart knows the same
-            let stored = notes.clear(NoteTable::DeadLetterParts, b"").expect("keys").len();
-            prop_assert_eq!(stored, kept.iter().map(|letter| parts(letter.kept_bytes)).sum::<usize>());
-            prop_assert_eq!(&letters.index, &Some(Index::read(&notes, "wh_1").expect("an index")));
-        }
-    }
 }
