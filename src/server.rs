@@ -25,7 +25,7 @@ use crate::http::ingest::Bodies;
 use crate::http::{self, Context, Side};
 use crate::settings::Settings;
 use crate::tls::{Certificate, Renewal, TlsError};
-use crate::transport::{self, Bounds, Door};
+use crate::transport::{self, Bounds, ListenerOptions};
 
 /// A server that accepts connections.
 pub struct Server {
@@ -123,11 +123,15 @@ impl Server {
             async move { signal.notified().await }
         };
         let bounds = bounds(&settings);
-        let door = |tls| Door { tls, bounds: bounds.clone() };
-        builder =
-            builder.listen("public", listener, transport::carrier(door(tls), app(Side::Public), stopping.clone()))?;
+        let options = |tls| ListenerOptions { tls, bounds: bounds.clone() };
+        builder = builder.listen(
+            "public",
+            listener,
+            transport::carrier(options(tls), app(Side::Public), stopping.clone()),
+        )?;
         if let Some((listener, _, tls)) = admin {
-            builder = builder.listen("admin", listener, transport::carrier(door(tls), app(Side::Admin), stopping))?;
+            builder =
+                builder.listen("admin", listener, transport::carrier(options(tls), app(Side::Admin), stopping))?;
         }
         let running = builder.run();
         Ok(Server {

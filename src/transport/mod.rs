@@ -46,9 +46,9 @@ pub struct Bounds {
     pub room: Arc<Room>,
 }
 
-/// A listening address: how its connections are spoken to.
+/// How the connections of one listening address are served.
 #[derive(Clone)]
-pub struct Door {
+pub struct ListenerOptions {
     /// None: plain.
     pub tls: Option<ServerConfig>,
     pub bounds: Bounds,
@@ -87,10 +87,10 @@ pub enum Broken {
     Preface,
 }
 
-/// Serves connections of `door` with the application that `app` makes, once on each thread. `stopping` makes futures that are
-/// ready when the server is about to stop.
+/// Serves the connections of a listening address with the application that `app` makes, once on each thread. `stopping` makes
+/// futures that are ready when the server is about to stop.
 pub fn carrier<F, A, S, B, G, W>(
-    door: Door,
+    options: ListenerOptions,
     app: F,
     stopping: G,
 ) -> impl Fn() -> CarrierFactory + Send + Clone + 'static
@@ -107,13 +107,13 @@ where
     W: Future<Output = ()> + 'static,
 {
     move || {
-        let (door, stopping, app) = (door.clone(), stopping.clone(), app().into_factory());
+        let (options, stopping, app) = (options.clone(), stopping.clone(), app().into_factory());
         // scheme and host are found out from the settings and the request, see `http::forwarded`
         let app = Rc::new(map_config(app, |()| AppConfig::default()));
         actix_service::boxed::factory(fn_factory(move || {
-            let (door, stopping, app) = (door.clone(), stopping.clone(), app.clone());
+            let (options, stopping, app) = (options.clone(), stopping.clone(), app.clone());
             async move {
-                serve(door, app.new_service(()).await.map_err(|e| log::error!("no application: {e:?}"))?, stopping)
+                serve(options, app.new_service(()).await.map_err(|e| log::error!("no application: {e:?}"))?, stopping)
                     .await
             }
         }))
@@ -125,7 +125,7 @@ pub type CarrierFactory = actix_service::boxed::BoxServiceFactory<(), TcpStream,
 
 /// The service of one thread.
 async fn serve<S, B, G, W>(
-    door: Door,
+    options: ListenerOptions,
     app: S,
     stopping: G,
 ) -> Result<impl Service<TcpStream, Response = (), Error = Broken>, ()>
@@ -137,7 +137,7 @@ where
     G: Fn() -> W + Clone + 'static,
     W: Future<Output = ()> + 'static,
 {
-    let Door { tls, bounds } = door;
+    let ListenerOptions { tls, bounds } = options;
     let app = Rc::new(Watched::<S, B>::new(app));
     let acceptor = match tls {
         Some(config) => {

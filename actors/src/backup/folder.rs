@@ -58,7 +58,7 @@ fn names(disk: &Disk, data_dir: &Path) -> Result<Vec<String>, DiskError> {
     Ok(disk.list(data_dir)?.into_iter().map(|entry| entry.name).collect())
 }
 
-/// Makes a folder and those above it that are missing, durably and for the owner alone, and takes it. Blocks.
+/// Makes a folder and those above it that are missing, durably and for the owner alone, and takes its lock. Blocks.
 ///
 /// # Errors
 /// The folder cannot be made or synced, or another process holds its lock.

@@ -23,33 +23,36 @@ pub enum Verdict {
     Bad,
 }
 
-/// What was found about one subject. The text of one that is not fine says what to do as well.
+/// What a check found about one subject. The text of one that is not fine says what to do as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub verdict: Verdict,
     pub subject: &'static str,
     pub text: String,
+    /// Lines that are shown below it.
     pub details: Vec<String>,
 }
 
 impl Finding {
-    fn new(verdict: Verdict, subject: &'static str, text: impl Into<String>) -> Finding {
+    pub fn new(verdict: Verdict, subject: &'static str, text: impl Into<String>) -> Finding {
         Finding { verdict, subject, text: text.into(), details: Vec::new() }
     }
 
-    fn fine(subject: &'static str, text: impl Into<String>) -> Finding {
+    pub fn fine(subject: &'static str, text: impl Into<String>) -> Finding {
         Finding::new(Verdict::Fine, subject, text)
     }
 
-    fn doubtful(subject: &'static str, text: impl Into<String>) -> Finding {
+    /// `text` says what to do as well.
+    pub fn doubtful(subject: &'static str, text: impl Into<String>) -> Finding {
         Finding::new(Verdict::Doubtful, subject, text)
     }
 
-    fn bad(subject: &'static str, text: impl Into<String>) -> Finding {
+    /// `text` says what to do as well.
+    pub fn bad(subject: &'static str, text: impl Into<String>) -> Finding {
         Finding::new(Verdict::Bad, subject, text)
     }
 
-    fn with(mut self, details: Vec<String>) -> Finding {
+    pub fn with_details(mut self, details: Vec<String>) -> Finding {
         self.details = details;
         self
     }

@@ -9,13 +9,15 @@
 //! a backup or from another node.
 //!
 //! - `change`: how something is changed; [`tables`]: one copy; [`record`]: records as documents; [`event`]: what has happened
-//! - [`webhook`], [`webhook_validate`], [`source`]: what is stored of webhooks and sources, and what may be
+//! - [`webhook`], [`webhook_validate`], [`source`]: what is stored of webhooks and sources, and what may be;
+//!   `sealed_keys`: their keys at rest
 //! - [`reader`]: the log as frames; [`system`]: the server's own events
 
 mod change;
 pub mod event;
 pub mod reader;
 pub mod record;
+mod sealed_keys;
 pub mod source;
 pub mod system;
 pub mod tables;
@@ -33,6 +35,7 @@ use self::change::Ahead;
 pub use self::change::{ChangeError, View};
 pub use self::event::{CatalogEvent, Sink};
 use self::record::Record;
+pub use self::sealed_keys::SealedKeys;
 use self::source::Source;
 use self::tables::Tables;
 use self::webhook::Webhook;
@@ -138,7 +141,7 @@ impl Catalog {
         self.read(|tables| tables.principal(&hash).cloned())
     }
 
-    /// Whether a principal that was let in before would be let in now.
+    /// Whether a principal that was authenticated before is still valid.
     pub fn holds(&self, principal: &Principal) -> bool {
         // the admin token and JWTs cannot be revoked one by one
         !principal.is_stored_token() || self.read(|tables| tables.token(&principal.id).is_some())

@@ -1,8 +1,8 @@
 //! A source as it is stored, and how its keys are sealed and opened.
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+use super::sealed_keys::SealedKeys;
 use crate::clock;
 use crate::model::access::TokenHash;
 use crate::model::event::ChannelNo;
@@ -42,15 +42,6 @@ pub struct Source {
     pub updated_ms: i64,
 }
 
-/// The keys of a source at rest.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct SealedKeys {
-    pub(super) current: Sealed,
-    /// The key before the last rotation, and until when it counts, in Unix milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    previous: Option<(Sealed, i64)>,
-}
-
 /// Why a stored source cannot verify anybody.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
@@ -75,16 +66,14 @@ pub(super) fn place(source: &str) -> String {
     format!("source {source}")
 }
 
-impl SealedKeys {
-    pub fn new(seal: &SealKey, source: &str, key: &str) -> SealedKeys {
-        SealedKeys { current: seal.seal(key, &place(source), clock::random()), previous: None }
-    }
+/// Seals the first key of a source.
+pub fn seal_key(seal: &SealKey, source: &str, key: &str) -> SealedKeys {
+    SealedKeys::seal(seal, &place(source), key, None)
+}
 
-    /// With another key in front; the one before it counts until `until_ms`, unless that is over at `now_ms`.
-    pub fn rotated(&self, seal: &SealKey, source: &str, key: &str, until_ms: i64, now_ms: i64) -> SealedKeys {
-        let previous = (until_ms > now_ms).then(|| (self.current.clone(), until_ms));
-        SealedKeys { previous, ..SealedKeys::new(seal, source, key) }
-    }
+/// Puts another key in front; the one before it counts until `until_ms`, unless that is over at `now_ms`.
+pub fn rotate_key(seal: &SealKey, source: &str, old: &SealedKeys, key: &str, until_ms: i64, now_ms: i64) -> SealedKeys {
+    old.rotated(seal, &place(source), key, until_ms, now_ms)
 }
 
 impl Source {
@@ -110,13 +99,10 @@ impl Source {
     /// [`Unusable::Sealed`] when the keys were sealed with another secret key, [`Unusable::Key`] when a key does not
     /// suit the scheme.
     pub fn verifier(&self, seal: &SealKey) -> Result<Verifier, Unusable> {
-        let open =
-            |sealed: &Sealed| -> Result<Zeroizing<String>, Unusable> { Ok(seal.open(sealed, &place(&self.id))?) };
-        let current = self.keys.as_ref().map(|keys| open(&keys.current)).transpose()?;
-        let previous = self.keys.as_ref().and_then(|keys| keys.previous.as_ref());
-        let previous = previous.map(|(sealed, until_ms)| open(sealed).map(|key| (key, *until_ms))).transpose()?;
-        let previous = previous.as_ref().map(|(key, until_ms)| (key.as_str(), *until_ms));
-        let current = current.as_ref().map(|key| key.as_str());
+        let keys = self.keys.as_ref().map(|keys| keys.open(seal, &place(&self.id))).transpose()?;
+        let current = keys.as_ref().map(|keys| keys.current.as_str());
+        let previous = keys.as_ref().and_then(|keys| keys.previous.as_ref());
+        let previous = previous.map(|(key, until_ms)| (key.as_str(), *until_ms));
         Verifier::new(self.scheme.clone(), current, previous).map_err(|_| Unusable::Key)
     }
 }
@@ -158,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_stored_source_does_not_show_its_key_and_verifies_with_it() {
-        let stored = source("wh_1", SealedKeys::new(&seal(), "wh_1", "the-key"));
+        let stored = source("wh_1", seal_key(&seal(), "wh_1", "the-key"));
         let text = serde_json::to_string(&stored).expect("JSON");
         assert!(!text.contains("the-key"));
         let read: Source = serde_json::from_str(&text).expect("a source");
@@ -184,11 +170,11 @@ mod tests {
 
     #[test]
     fn a_rotated_key_counts_for_as_long_as_it_was_given() {
-        let old = SealedKeys::new(&seal(), "wh_1", "old");
-        let overlapping = source("wh_1", old.rotated(&seal(), "wh_1", "new", 100, 50));
+        let old = seal_key(&seal(), "wh_1", "old");
+        let overlapping = source("wh_1", rotate_key(&seal(), "wh_1", &old, "new", 100, 50));
         assert!(takes(&overlapping, "old", 99) && takes(&overlapping, "new", 99));
         assert!(!takes(&overlapping, "old", 100));
-        let at_once = source("wh_1", old.rotated(&seal(), "wh_1", "new", 50, 50));
+        let at_once = source("wh_1", rotate_key(&seal(), "wh_1", &old, "new", 50, 50));
         assert!(!takes(&at_once, "old", 0) && takes(&at_once, "new", 0));
     }
 }

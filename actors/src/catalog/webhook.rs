@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
+use super::sealed_keys::SealedKeys;
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::delivery::{Batch, EndpointConfig, RateLimit, RetryPolicy};
 use crate::model::envelope::Envelope;
@@ -12,7 +12,7 @@ use crate::model::event::ChannelNo;
 use crate::model::filter::{Filter, FilterSpec};
 use crate::model::format::{Family, Form, Format, Template};
 use crate::model::record_id::WebhookId;
-use crate::model::seal::{SealKey, Sealed, Unsealable};
+use crate::model::seal::{SealKey, Unsealable};
 use crate::model::signature::{Keys, Secret};
 use crate::model::target::{Policy, Target};
 
@@ -88,15 +88,6 @@ pub struct Webhook {
     pub updated_ms: i64,
 }
 
-/// The secrets of a webhook at rest.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct SealedKeys {
-    pub(super) current: Sealed,
-    /// The secret before the last rotation, and until when it signs, in Unix milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    previous: Option<(Sealed, i64)>,
-}
-
 impl Webhook {
     /// A webhook with the defaults of its interface, which goes nowhere yet and signs nothing.
     pub fn new(id: WebhookId, channel: &Channel, family: ApiFamily, schedule: &RetryPolicy, now_ms: i64) -> Webhook {
@@ -150,12 +141,10 @@ pub(super) fn place(webhook: &str) -> String {
     format!("webhook {webhook}")
 }
 
+/// Seals the signing secrets of a webhook.
 pub fn seal_keys(key: &SealKey, webhook: &str, keys: &Keys) -> SealedKeys {
-    let seal = |secret: &Secret| key.seal(secret.reveal(), &place(webhook), clock::random());
-    SealedKeys {
-        current: seal(&keys.current),
-        previous: keys.previous.as_ref().map(|(secret, until_ms)| (seal(secret), *until_ms)),
-    }
+    let previous = keys.previous.as_ref().map(|(secret, until_ms)| (secret.reveal(), *until_ms));
+    SealedKeys::seal(key, &place(webhook), keys.current.reveal(), previous)
 }
 
 /// Opens the sealed signing secrets of a webhook.
@@ -163,12 +152,10 @@ pub fn seal_keys(key: &SealKey, webhook: &str, keys: &Keys) -> SealedKeys {
 /// # Errors
 /// The secrets were sealed with another secret key or for another webhook.
 pub fn open_keys(key: &SealKey, webhook: &str, sealed: &SealedKeys) -> Result<Keys, Unsealable> {
-    let open = |sealed: &Sealed| {
-        let text = key.open(sealed, &place(webhook))?;
-        Secret::from_text(&text).map_err(|_| Unsealable)
-    };
-    let previous = sealed.previous.as_ref().map(|(sealed, until_ms)| open(sealed).map(|secret| (secret, *until_ms)));
-    Ok(Keys { current: open(&sealed.current)?, previous: previous.transpose()? })
+    let secret = |text: &str| Secret::from_text(text).map_err(|_| Unsealable);
+    let open = sealed.open(key, &place(webhook))?;
+    let previous = open.previous.map(|(text, until_ms)| Ok((secret(&text)?, until_ms)));
+    Ok(Keys { current: secret(&open.current)?, previous: previous.transpose()? })
 }
 
 /// A webhook made ready to deliver.
@@ -238,16 +225,6 @@ pub fn envelope_of(format: Format, kind: ChannelKind) -> Envelope {
 
 /// The format made ready; none for a template that is missing or wrong.
 pub fn form_of(format: Format, template: Option<&str>) -> Option<Form> {
-    Some(match format {
-        Format::Map => Form::Map,
-        Format::Gateway => Form::Gateway,
-        Format::Feed => Form::Feed,
-        Format::Standard => Form::Standard,
-        Format::CloudEvents => Form::CloudEvents,
-        Format::Discord => Form::Discord,
-        Format::Slack => Form::Slack,
-        Format::Template => Form::Template(Template::compile(template?).ok()?),
-        Format::CloudEventsBinary => Form::CloudEventsBinary,
-        Format::Raw => Form::Raw,
-    })
+    let of_template = || Some(Form::Template(Template::compile(template?).ok()?));
+    Form::without_template(format).or_else(of_template)
 }

@@ -1,4 +1,4 @@
-//! What people may read of the deliveries of a webhook, successes too. Nothing depends on it.
+//! The history of a webhook's deliveries, successes too, for people to read. Nothing depends on it.
 //!
 //! Attempts are noted in memory and written in batches into the [`DeliveryLog`](super::delivery_log::DeliveryLog), so that
 //! a delivery that goes well costs no write of its own; at most as many are held as are kept at all, and no more than

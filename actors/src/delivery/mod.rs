@@ -1,6 +1,6 @@
-//! Events going out by HTTP: who delivers them when, and what became of each delivery.
+//! Outgoing webhooks: the actors that deliver events by HTTP, and what became of each delivery.
 //!
-//! - [`actor`]: one per webhook; [`registry`]: which stands for which webhook, started again when it died
+//! - [`actor`]: one per webhook; [`registry`]: the actor of each webhook, started again when it died
 //! - [`handles`]: the settings, and what the actors share of the rest of the engine
 //! - `pages`, `attempt`: reading the log, posting; [`http`]: one POST, to where it may go
 //! - [`storage`], `unsaved`: the state of deliveries as documents, and what of it is not durable yet

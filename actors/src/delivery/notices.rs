@@ -1,4 +1,4 @@
-//! What the webhooks say: in the server's log, and as events of the organization `system`.
+//! Notices about webhooks: lines of the server's log, and events of the organization `system`.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! What came of one attempt: the vocabulary of the delivery log.
+//! The outcome of one attempt, as the delivery log shows it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,7 @@ pub struct Timings {
     pub total_us: u64,
 }
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The status, if an answer came.

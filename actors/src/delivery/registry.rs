@@ -1,5 +1,5 @@
-//! Which actor stands for which webhook. Starts one where it is missing, on the threads that deliver; starts it again when
-//! it died; ends them all in order.
+//! The actors of the webhooks: starts one where it is missing, on the threads that deliver; starts it again when it died; ends
+//! them all in order.
 //!
 //! This is no actor, so it cannot die. Each actor holds a [`Life`], whose end is told here however the actor ended: by a
 //! panic, before it had begun, or with its thread. What an actor needs to go on is in the documents.

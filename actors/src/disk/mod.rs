@@ -301,7 +301,7 @@ impl Disk {
         }
     }
 
-    /// Takes a folder from the eyes of other users, and what is in it. Blocks.
+    /// Lets only the owner look into a folder (mode 0700). Blocks.
     ///
     /// # Errors
     /// What the file system says: it belongs to another user, for one.

@@ -55,7 +55,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Takes a file from the eyes of other users. Blocks.
+/// Lets only the owner read and write a file (mode 0600). Blocks.
 ///
 /// # Errors
 /// As chmod(2).
@@ -63,7 +63,7 @@ pub fn restrict(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(FILE_MODE))
 }
 
-/// Takes a folder from the eyes of other users. Blocks.
+/// Lets only the owner look into a folder (mode 0700). Blocks.
 ///
 /// # Errors
 /// As chmod(2).

@@ -11,9 +11,9 @@
 //! sled may also lose entries in silence. So the number and a sum of all entries are kept with each write, every entry has
 //! a checksum, and after a start [`Notes::step`] walks through all of them once and compares.
 
-mod books;
 mod copying;
 mod entry;
+mod integrity;
 mod lifecycle;
 #[cfg(test)]
 mod tests;
@@ -27,9 +27,9 @@ use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use self::books::Books;
 pub use self::copying::NotesPage;
 pub use self::entry::{NOTE_BYTES_MAX, NoteChange, NoteTable};
+use self::integrity::Integrity;
 use crate::disk::database::Batch;
 use crate::disk::{Database, DatabaseError, Disk, DiskError};
 
@@ -110,14 +110,15 @@ pub struct Notes {
     disk: Disk,
     data_dir: PathBuf,
     min_free_bytes: u64,
-    shelf: RwLock<Shelf>,
-    /// Held over each write, which keeps the books.
-    books: Mutex<Books>,
+    database: RwLock<DatabaseState>,
+    /// Held over each write, which updates it.
+    integrity: Mutex<Integrity>,
     synced: Mutex<Synced>,
     was_lost: AtomicBool,
 }
 
-enum Shelf {
+/// The database, or why it is closed.
+enum DatabaseState {
     Open(Arc<Database>),
     Closed { why: String, is_damaged: bool, not_before_ms: u64 },
 }
@@ -141,10 +142,10 @@ impl Notes {
     /// It may be announced once more after a restart.
     pub fn announced(&self) -> Result<(), NotesError> {
         self.was_lost.store(false, Ordering::Relaxed);
-        let mut books = self.books.lock();
-        books.about.is_loss_unannounced = false;
+        let mut integrity = self.integrity.lock();
+        integrity.about.is_loss_unannounced = false;
         let mut batch = Batch::default();
-        books.write_into(&mut batch);
+        integrity.write_into(&mut batch);
         self.with(|db| db.apply(batch))
     }
 
@@ -167,21 +168,21 @@ impl Notes {
 
     /// How many notes there are, and the bytes of their keys and texts.
     pub fn volume(&self) -> (u64, u64) {
-        let books = self.books.lock();
-        (books.tally.entries, books.tally.bytes)
+        let integrity = self.integrity.lock();
+        (integrity.totals.entries, integrity.totals.bytes)
     }
 
     /// Runs a step on the database, which is closed when it fails.
     fn with<T>(&self, step: impl FnOnce(&Database) -> Result<T, DatabaseError>) -> Result<T, NotesError> {
-        let db = match &*self.shelf.read() {
-            Shelf::Open(db) => db.clone(),
-            Shelf::Closed { why, .. } => return Err(NotesError::Closed { why: why.clone() }),
+        let db = match &*self.database.read() {
+            DatabaseState::Open(db) => db.clone(),
+            DatabaseState::Closed { why, .. } => return Err(NotesError::Closed { why: why.clone() }),
         };
         step(&db).map_err(|e| {
-            let mut shelf = self.shelf.write();
-            if matches!(&*shelf, Shelf::Open(open) if Arc::ptr_eq(open, &db)) {
+            let mut database = self.database.write();
+            if matches!(&*database, DatabaseState::Open(open) if Arc::ptr_eq(open, &db)) {
                 log::error!("the notes (delivery log, counters, dead letters) are closed for now: {e}; {}", e.cure());
-                *shelf = Shelf::Closed { why: e.to_string(), is_damaged: e.is_damage(), not_before_ms: 0 };
+                *database = DatabaseState::Closed { why: e.to_string(), is_damaged: e.is_damage(), not_before_ms: 0 };
             }
             e.into()
         })
@@ -269,7 +270,7 @@ impl Notes {
                 (Bound::Included(prefix), Bound::Excluded(entry::full_key(table, own).min(end)), false)
             }
         };
-        if books::is_empty_range(&low, &high) {
+        if integrity::is_empty_range(&low, &high) {
             return Ok(Vec::new());
         }
         self.with(|db| {
@@ -322,7 +323,7 @@ impl Notes {
     /// The database does not answer.
     pub fn last_number(&self, source: &str) -> Result<u64, NotesError> {
         let counted = self.get::<u64>(NoteTable::Numbers, source)?.unwrap_or(0);
-        Ok(counted.max(self.books.lock().about.numbered_from))
+        Ok(counted.max(self.integrity.lock().about.numbered_from))
     }
 
     /// Writes all changes or none; durable when it returns. Writers that come while another one syncs share the next
@@ -342,13 +343,13 @@ impl Notes {
             return Err(NotesError::Full { free_bytes });
         }
         {
-            let mut books = self.books.lock();
-            let booked = self.with(|db| {
-                let booked = books.book(db, changes)?;
-                db.apply(booked.batch.clone())?;
-                Ok(booked)
+            let mut integrity = self.integrity.lock();
+            let planned = self.with(|db| {
+                let planned = integrity.plan(db, changes)?;
+                db.apply(planned.batch.clone())?;
+                Ok(planned)
             })?;
-            books.enter(booked);
+            integrity.applied(planned);
         }
         let mine = {
             let mut synced = self.synced.lock();
@@ -372,6 +373,6 @@ impl Notes {
 
     /// Whether everything that was there at the start was checked.
     pub fn is_checked(&self) -> bool {
-        self.books.lock().walk.is_none()
+        self.integrity.lock().walk.is_none()
     }
 }

@@ -1,5 +1,5 @@
-//! The feed: who is told when events were committed. It knows recipients of messages and no actor, so that whoever commits
-//! knows nobody who reads.
+//! The feed: which recipients are told when events were committed. It knows recipients of messages and no actor, so that the
+//! journal depends on no reader.
 //!
 //! Two kinds are told: whoever stands for a channel gets every batch of it in log order ([`Committed`]); a webhook is only
 //! woken ([`Wake`]) and reads the log itself. Channel number 0 stands for all channels.

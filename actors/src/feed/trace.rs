@@ -1,5 +1,5 @@
-//! The trace: what is remembered, in memory, of the newest events of the server for whoever asks what became of them:
-//! when each became durable, and to how many sessions it was handed.
+//! The delivery trace: for the newest events of the server, when each became durable and to how many sessions it was handed.
+//! Kept in memory.
 //!
 //! The journal adds one [`TracedCommit`] per commit. Frames carry a [`TraceMark`] into it, so whoever hands events to sessions counts
 //! with one atomic addition per event and group of sessions, and looks nothing up. A restart forgets everything.

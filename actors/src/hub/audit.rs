@@ -1,5 +1,6 @@
-//! Who did what to the configuration, and whose credential was wrong: as events of the organization `system`, and as lines of
-//! the log. It is told after it has happened; where the journal does not take the event, the line remains.
+//! The audit log: who changed what of the configuration, and from where wrong credentials came. Each entry is an event of the
+//! organization `system` and a line of the log, written after the change; where the journal does not take the event, the line
+//! remains.
 
 use std::net::IpAddr;
 
@@ -38,7 +39,7 @@ impl Change {
     }
 }
 
-/// Something that somebody has done.
+/// An action that goes into the audit log.
 #[derive(Clone, Copy, Debug)]
 pub enum Deed<'a> {
     TokenCreated {
@@ -107,7 +108,7 @@ fn named(of: &TokenOf) -> (Option<&str>, Option<&[String]>) {
 }
 
 impl Hub {
-    /// Tells what a principal has done. Does not wait for the event to be durable.
+    /// Writes an action of a principal into the audit log. Does not wait for the event to be durable.
     pub fn audit(&self, by: &str, deed: Deed<'_>) {
         let (kind, mut payload) = deed.told();
         payload["by"] = by.into();

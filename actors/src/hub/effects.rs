@@ -39,7 +39,7 @@ pub(super) fn sink(rooms: &Arc<Rooms>, updates: &Arc<Updates>, arbiter: ArbiterH
     })
 }
 
-/// Lets a source verify by its record; what it has counted stays.
+/// Starts a source as it is configured now; its counters stay.
 fn put_to_work(rooms: &Rooms, source: &Source) {
     let registry = &rooms.sources;
     let stats = registry.get(&source.id).map_or_else(Arc::default, |live| live.stats.clone());

@@ -1,6 +1,5 @@
-//! The janitor looks after the machine once a second: what is free on the disk, whether the wall clock was set, whether the
-//! notes were lost, and the figures of the store for the metrics. What people have to know of is published in the organization
-//! `system`.
+//! Housekeeping once a second: free disk space, jumps of the wall clock, loss of the notes, and the figures of the store for
+//! the metrics. What an operator has to know is published in the organization `system`.
 //!
 //! This is a task and no actor: a panic costs one round, and nobody holds an address of it.
 
@@ -19,7 +18,7 @@ use crate::model::event::EventType;
 use crate::model::timestamp;
 
 const ROUND: Duration = Duration::from_secs(1);
-/// A wall clock that goes this far away from the time that has passed was set, in milliseconds.
+/// When the wall clock differs by this much from the time that has passed, somebody has set it. In milliseconds.
 const CLOCK_JUMP_MS: i64 = 60_000;
 
 pub(super) struct Janitor {

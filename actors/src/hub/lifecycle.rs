@@ -1,4 +1,4 @@
-//! Start and stop of the engine, and how it is.
+//! Start, stop and health of the engine.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -97,7 +97,7 @@ pub struct Started {
 /// Damaged ranges that readiness lists.
 pub const DAMAGE_SHOWN: usize = 20;
 
-/// How the engine is, for readiness.
+/// The health of the engine, as `/health/ready` shows it.
 #[derive(Clone, Debug)]
 pub struct Health {
     pub journal_writable: bool,

@@ -1,4 +1,4 @@
-//! The bounds of the rooms by name, but for those that a room of its own keeps: `streams::limits`, `journal::JournalLimits`.
+//! The limits of the engine, except those that a room defines itself: `streams::limits`, `journal::JournalLimits`.
 
 use super::scan::ScanLimits;
 use crate::model::delivery::RetryPolicy;

@@ -1,4 +1,4 @@
-//! The verbs that the edge may call. Everything behind them is the engine's own business.
+//! What the edge may call: every operation of the engine is a method of [`Hub`].
 
 pub mod audit;
 pub mod backup;
@@ -76,7 +76,7 @@ impl Hub {
         &self.rooms.budget
     }
 
-    /// Measures what a reader may have found a moment ago; everything else is measured every second.
+    /// Updates the metrics of damage, which a reader may have found a moment ago; all others are updated every second.
     pub fn measure_damage(&self) {
         let ranges = self.rooms.log.damaged_ranges();
         self.rooms.metrics.log_damaged_ranges.set(ranges as i64);
@@ -89,7 +89,7 @@ impl Hub {
         self.rooms.catalog.principal(token)
     }
 
-    /// Whether a principal that was let in before would be let in now.
+    /// Whether a principal that was authenticated before is still valid.
     pub fn holds(&self, principal: &Principal) -> bool {
         self.rooms.catalog.holds(principal)
     }
@@ -228,7 +228,7 @@ impl Hub {
         self.rooms.streams.spend(ticket).await
     }
 
-    /// Gives a ticket back that was spent in vain.
+    /// Makes a spent ticket valid again, because its stream did not open.
     pub async fn restore(&self, spent: Spent) {
         self.rooms.streams.restore(spent).await;
     }

@@ -71,7 +71,7 @@ impl ScanBudget {
         ScanBudget { limits, events: limits.events, steps: limits.filter_steps }
     }
 
-    /// For what is bounded by itself.
+    /// Without a limit, for work that something else bounds.
     pub fn endless(limits: ScanLimits) -> ScanBudget {
         ScanBudget { limits, events: usize::MAX, steps: u64::MAX }
     }
@@ -107,28 +107,30 @@ impl ScanBudget {
 #[derive(Debug)]
 pub(super) struct Scans {
     per_token: usize,
-    tokens: Mutex<HashMap<Arc<str>, Places>>,
+    tokens: Mutex<HashMap<Arc<str>, TokenScans>>,
 }
 
+/// The scans of one token.
 #[derive(Debug)]
-struct Places {
+struct TokenScans {
+    /// A permit for each that may be under way.
     free: Arc<Semaphore>,
     /// Scans that are under way or wait.
-    here: usize,
+    count: usize,
 }
 
-/// A scan that is under way or waits, by its token.
-struct Here {
+/// Counts a scan that is under way or waits, until it is dropped.
+struct Counted {
     scans: Arc<Scans>,
     token: Arc<str>,
 }
 
-impl Drop for Here {
+impl Drop for Counted {
     fn drop(&mut self) {
         let mut tokens = self.scans.tokens.lock();
-        if let Some(places) = tokens.get_mut(&self.token) {
-            places.here -= 1;
-            if places.here == 0 {
+        if let Some(of_token) = tokens.get_mut(&self.token) {
+            of_token.count -= 1;
+            if of_token.count == 0 {
                 tokens.remove(&self.token);
             }
         }
@@ -136,9 +138,9 @@ impl Drop for Here {
 }
 
 /// The right to scan, until it is dropped.
-pub(super) struct Place {
+pub(super) struct ScanPermit {
     _permit: Option<OwnedSemaphorePermit>,
-    _here: Option<Here>,
+    _counted: Option<Counted>,
 }
 
 impl Scans {
@@ -151,27 +153,31 @@ impl Scans {
     ///
     /// # Errors
     /// There is none in that time, or too many wait.
-    pub async fn place(self: &Arc<Self>, token: &Arc<str>, patience: Option<Duration>) -> Result<Place, ScanError> {
+    pub async fn place(
+        self: &Arc<Self>,
+        token: &Arc<str>,
+        patience: Option<Duration>,
+    ) -> Result<ScanPermit, ScanError> {
         if self.per_token == 0 {
-            return Ok(Place { _permit: None, _here: None });
+            return Ok(ScanPermit { _permit: None, _counted: None });
         }
         let too_many = ScanError::TooMany { per_token: self.per_token };
-        let (free, here) = {
+        let (free, counted) = {
             let mut tokens = self.tokens.lock();
-            let fresh = || Places { free: Arc::new(Semaphore::new(self.per_token)), here: 0 };
-            let places = tokens.entry(token.clone()).or_insert_with(fresh);
-            if patience.is_some() && places.here >= self.per_token + WAITING_MAX {
+            let fresh = || TokenScans { free: Arc::new(Semaphore::new(self.per_token)), count: 0 };
+            let of_token = tokens.entry(token.clone()).or_insert_with(fresh);
+            if patience.is_some() && of_token.count >= self.per_token + WAITING_MAX {
                 return Err(too_many);
             }
-            places.here += 1;
-            (places.free.clone(), Here { scans: self.clone(), token: token.clone() })
+            of_token.count += 1;
+            (of_token.free.clone(), Counted { scans: self.clone(), token: token.clone() })
         };
         let permit = match patience {
             Some(patience) => tokio::time::timeout(patience, free.acquire_owned()).await.map_err(|_| too_many)?,
             None => free.acquire_owned().await,
         };
         // the semaphore is never closed
-        Ok(Place { _permit: permit.ok(), _here: Some(here) })
+        Ok(ScanPermit { _permit: permit.ok(), _counted: Some(counted) })
     }
 }
 

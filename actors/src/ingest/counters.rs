@@ -1,5 +1,5 @@
-//! Writes down what the sources have counted and reports what they have refused, once a second. So a crash loses a second
-//! of counting and no event, and so may the loss of the notes, which counts from there on.
+//! Stores the counters of sources and reports refused requests, once a second. So a crash loses a second of counting and no
+//! event. When the notes are lost, counting starts again from what is in memory.
 //!
 //! This is a task and no actor: a panic costs one round, and nobody holds an address of it.
 

@@ -61,7 +61,7 @@ pub struct SourceStats {
 pub struct Refusals {
     /// Requests of verified senders that were refused for their content.
     pub content: u64,
-    /// Requests of senders who were not believed.
+    /// Requests whose sender could not be verified.
     pub unauthenticated: u64,
     /// Why the latest of them was refused.
     pub reason: String,
@@ -199,7 +199,7 @@ impl ActiveSource {
         }
     }
 
-    /// Takes one request from the rate of the source.
+    /// Counts a request against the rate limit of the source.
     ///
     /// # Errors
     /// [`SourceRefusal::Rate`], with the time after which the next request may come.
@@ -209,7 +209,7 @@ impl ActiveSource {
         window.take(rate, now_ms.max(0) as u64).map_err(|wait_ms| SourceRefusal::Rate { wait_ms })
     }
 
-    /// Refuses a request whose headers alone show that its sender cannot be believed.
+    /// Refuses a request whose headers alone show that its sender cannot be verified.
     ///
     /// # Errors
     /// [`SourceRefusal::Untrusted`], or [`SourceRefusal::Unusable`] when the keys cannot be opened.
@@ -218,7 +218,7 @@ impl ActiveSource {
         Ok(verifier.foresee(request, now_ms).inspect_err(|e| self.stats.refused_sender(e))?)
     }
 
-    /// Whether the sender is believed by the headers alone, where that can be said without the body.
+    /// Whether the headers alone verify the sender, where that can be said without the body.
     pub fn verify_headers(&self, request: &Incoming<'_>, now_ms: i64) -> Option<Proof> {
         let verifier = self.verifier.as_ref().filter(|verifier| verifier.needs_no_body() && !self.source.paused)?;
         verifier.verify(request, now_ms).ok()
@@ -257,12 +257,12 @@ impl ActiveSource {
         self.verifier.as_ref()?.hex_of(text)
     }
 
-    /// Why a request would be believed or not. Nothing is counted.
+    /// Why a sender would be verified or not. Nothing is counted.
     pub fn explain(&self, request: &Incoming<'_>, now_ms: i64) -> Option<Explained> {
         Some(self.verifier.as_ref()?.explain(request, now_ms))
     }
 
-    /// Whether the sender of these raw bytes is believed.
+    /// Verifies the sender of a request, by its headers and the raw bytes of its body.
     ///
     /// # Errors
     /// [`SourceRefusal::Untrusted`] says what does not fit, [`SourceRefusal::Unusable`] when the keys cannot be opened.

@@ -14,7 +14,7 @@ use super::newest::{self, Newest};
 use super::repair::put_aside;
 use super::sealed::Trouble;
 use super::segment_writer::{self, MANIFEST_FILE};
-use super::shelf::folder;
+use super::state::folder;
 use super::{LogError, file_check, format_1};
 use crate::disk::database::Database;
 use crate::disk::{Disk, Point};

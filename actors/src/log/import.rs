@@ -13,7 +13,7 @@ use super::newest::{self, Newest};
 use super::page::Source;
 use super::section::{self, MalformedSection, SectionBlock};
 use super::segment_writer::{self, Content, Run};
-use super::shelf::folder;
+use super::state::folder;
 use super::{Dedupe, LogError, UsedKey};
 use crate::disk::database::Database;
 use crate::disk::{Disk, Open, Point};

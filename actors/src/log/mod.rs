@@ -12,7 +12,7 @@
 //!
 //! Events are admitted when they are durable, in the order of their ids, which is the order of the log. The **active** part is an
 //! index over the pieces that hold them. When it is large or old enough it is **rolled**: a new active part begins, and
-//! a thread seals the rolled one. Readers work on what they find on the shelf at one moment, so that a segment that is
+//! a thread seals the rolled one. Readers work on a snapshot of one moment, so that a segment that is
 //! sealed or dropped meanwhile changes nothing for them. No lock is held over I/O.
 //!
 //! What is damaged is never skipped in silence: see [`losses`] and [`repair`].
@@ -41,7 +41,7 @@ mod sealing;
 mod section;
 mod segment_writer;
 mod several;
-mod shelf;
+mod state;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -56,7 +56,7 @@ pub use self::retention::Expiry;
 pub use self::sealing::SealStep;
 pub use self::section::{MalformedSection, encode_events, encode_keys};
 pub use self::several::SomeChannels;
-pub use self::shelf::{Admission, CommitPart, Log};
+pub use self::state::{Admission, CommitPart, Log};
 pub use self::survey::{LogSurvey, SegmentState, SegmentSurvey};
 pub use self::types::{
     Dedupe, DedupeKey, Direction, LogError, LogOptions, LogPage, LogStats, PageLimit, Retention, Span,

@@ -19,7 +19,7 @@ use super::manifest::{BadManifest, FORMAT_1, Manifest};
 use super::newest;
 use super::sealed::{Sealed, Trouble, Values};
 use super::segment_writer::{self, Checksum, KEYS_FILE, MANIFEST_FILE, decode_keys};
-use super::shelf::{Log, Shelf, folder};
+use super::state::{Log, LogState, folder};
 use super::{Dedupe, LogError, LogOptions, Moment, adopting, file_check, format_1};
 use crate::disk::database::{Database, DatabaseError};
 use crate::disk::{Disk, Open, Point};
@@ -44,7 +44,7 @@ impl Log {
             disk: disk.clone(),
             dir,
             quarantine: data_dir.join("quarantine"),
-            shelf: RwLock::new(Shelf {
+            state: RwLock::new(LogState {
                 head: EventId::ZERO,
                 sequence: 0,
                 sealed: Arc::default(),
@@ -94,7 +94,7 @@ impl Log {
             }
         }
         segments.sort_unstable();
-        self.shelf.write().leftovers = leftovers;
+        self.state.write().leftovers = leftovers;
         Ok(segments)
     }
 
@@ -126,22 +126,22 @@ impl Log {
             };
             self.note_damage(&manifest.damaged);
             let disk_bytes = self.disk_bytes(&dir)?;
-            let mut shelf = self.shelf.write();
-            shelf.head = shelf.head.max(manifest.last.unwrap_or_default());
-            shelf.sequence = shelf.sequence.max(manifest.through);
-            shelf.next_segment = segment + 1;
+            let mut state = self.state.write();
+            state.head = state.head.max(manifest.last.unwrap_or_default());
+            state.sequence = state.sequence.max(manifest.through);
+            state.next_segment = segment + 1;
             if manifest.db_bytes == 0 && disk_bytes > 0 {
-                shelf.leftovers.push(dir.clone());
+                state.leftovers.push(dir.clone());
             }
-            shelf.add(Arc::new(Sealed::new(dir, manifest, disk_bytes)));
+            state.add(Arc::new(Sealed::new(dir, manifest, disk_bytes)));
         }
-        let newest = self.shelf.read().sealed.last().map_or(0, |sealed| sealed.segment());
+        let newest = self.state.read().sealed.last().map_or(0, |sealed| sealed.segment());
         match missing {
             Some(path) if segments.last().is_some_and(|last| self.dir_of(*last).join(MANIFEST_FILE) != path) => {
                 Err(LogError::MissingManifest { path })
             }
             _ => {
-                debug_assert!(newest < self.shelf.read().next_segment);
+                debug_assert!(newest < self.state.read().next_segment);
                 Ok(())
             }
         }
@@ -149,10 +149,10 @@ impl Log {
 
     fn read_newest(&self) -> Result<(), LogError> {
         let newest = newest::read(&self.disk, &self.dir)?;
-        let mut shelf = self.shelf.write();
-        shelf.newest = newest;
+        let mut state = self.state.write();
+        state.newest = newest;
         // what retention dropped must not come back from the write-ahead log
-        shelf.sequence = shelf.sequence.max(newest.map_or(0, |newest| newest.through));
+        state.sequence = state.sequence.max(newest.map_or(0, |newest| newest.through));
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Log {
 
     /// Looks whether each database can be used, and rebuilds those whose length is wrong.
     fn check_databases(&self) -> Result<(), LogError> {
-        let sealed = self.shelf.read().sealed.clone();
+        let sealed = self.state.read().sealed.clone();
         let mut damaged = Vec::new();
         for sealed in sealed.iter().filter(|sealed| sealed.manifest.db_bytes > 0) {
             match self.check_database(sealed) {
@@ -229,7 +229,7 @@ impl Log {
     }
 
     fn read_keys(&self, now_ms: u64) -> Result<(), LogError> {
-        let sealed = self.shelf.read().sealed.clone();
+        let sealed = self.state.read().sealed.clone();
         for sealed in sealed.iter() {
             let manifest = &sealed.manifest;
             if manifest.keys == 0 || !self.dedupe.lock().in_window(manifest.keys_ms, now_ms) {
@@ -257,7 +257,7 @@ impl Log {
             Err(Trouble::Failed(e)) => return Err(e),
             Err(Trouble::Damaged(why)) => {
                 self.repair(sealed, &why, 1)?;
-                let rebuilt = self.shelf.read().sealed.iter().find(|s| s.segment() == sealed.segment()).cloned();
+                let rebuilt = self.state.read().sealed.iter().find(|s| s.segment() == sealed.segment()).cloned();
                 return rebuilt.filter(|s| s.manifest.keys > 0).map_or(Ok(Vec::new()), |s| self.keys_of(&s));
             }
         };
@@ -309,19 +309,19 @@ impl Log {
             ledger.recover(losses);
             (ledger.dropped_segment(), ledger.head())
         };
-        let mut shelf = self.shelf.write();
-        shelf.clock = now;
-        shelf.head = shelf.head.max(lost_head);
-        if let Some(after) = shelf.damaged_after.take() {
+        let mut state = self.state.write();
+        state.clock = now;
+        state.head = state.head.max(lost_head);
+        if let Some(after) = state.damaged_after.take() {
             let through = EventId::at_time(now.wall_ms).max(after.plus(1));
-            self.damage_unsealed(&shelf.active, DamagedRange::new(ChannelNo::ALL, after, through));
-            shelf.head = shelf.head.max(through);
+            self.damage_unsealed(&state.active, DamagedRange::new(ChannelNo::ALL, after, through));
+            state.head = state.head.max(through);
         }
         // what retention had stored as dropped when the process died
         let (gone, kept): (Vec<_>, Vec<_>) =
-            shelf.sealed.iter().cloned().partition(|sealed| sealed.segment() <= dropped);
-        shelf.leftovers.extend(gone.iter().map(|sealed| sealed.dir.clone()));
-        shelf.next_segment = shelf.next_segment.max(dropped + 1);
+            state.sealed.iter().cloned().partition(|sealed| sealed.segment() <= dropped);
+        state.leftovers.extend(gone.iter().map(|sealed| sealed.dir.clone()));
+        state.next_segment = state.next_segment.max(dropped + 1);
         for (n, sealed) in kept.iter().enumerate() {
             let expected = dropped + 1 + n as u64;
             if sealed.segment() != expected {
@@ -329,10 +329,10 @@ impl Log {
             }
         }
         let last = kept.last().map_or(dropped, |sealed| sealed.segment());
-        if shelf.newest.is_some_and(|newest| newest.segment > last) {
+        if state.newest.is_some_and(|newest| newest.segment > last) {
             return Err(LogError::MissingSegment { path: self.dir_of(last + 1) });
         }
-        shelf.sealed = Arc::new(kept);
+        state.sealed = Arc::new(kept);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::active::Active;
 use super::page::PageBuilder;
 use super::sealed::{Sealed, Trouble};
-use super::shelf::{Log, Snapshot};
+use super::state::{Log, Snapshot};
 use super::{Direction, LogError, LogPage, PageLimit, Span};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;

@@ -17,7 +17,7 @@ use super::manifest::{ChannelSpan, FORMAT_1, Manifest};
 use super::page::Source;
 use super::sealed::{Sealed, Trouble, last_id};
 use super::segment_writer::{self, Content, KEYS_FILE, Run, STRIPE_BYTES, decode_keys};
-use super::shelf::{Log, folder};
+use super::state::{Log, folder};
 use super::{Dedupe, LogError, format_1};
 use crate::disk::database::{Database, salvage};
 use crate::disk::{Disk, DiskError, Open, Point};
@@ -33,7 +33,7 @@ impl Log {
     pub(super) fn repair(&self, damaged: &Arc<Sealed>, why: &str, attempt: usize) -> Result<(), LogError> {
         let segment = damaged.segment();
         let claim = self.databases.claim(segment);
-        let is_current = self.shelf.read().sealed.iter().any(|sealed| Arc::ptr_eq(sealed, damaged));
+        let is_current = self.state.read().sealed.iter().any(|sealed| Arc::ptr_eq(sealed, damaged));
         if !is_current {
             return Ok(());
         }
@@ -71,12 +71,12 @@ impl Log {
         self.disk.sync_dir(&self.dir)?;
         let disk_bytes = self.disk_bytes(&damaged.dir)?;
         let now_ms = {
-            let mut shelf = self.shelf.write();
+            let mut state = self.state.write();
             // retention may have dropped it meanwhile, and then its folder goes
-            if shelf.sealed.iter().any(|sealed| Arc::ptr_eq(sealed, damaged)) {
-                shelf.add(Arc::new(Sealed::new(damaged.dir.clone(), manifest, disk_bytes)));
+            if state.sealed.iter().any(|sealed| Arc::ptr_eq(sealed, damaged)) {
+                state.add(Arc::new(Sealed::new(damaged.dir.clone(), manifest, disk_bytes)));
             }
-            shelf.clock.wall_ms
+            state.clock.wall_ms
         };
         drop(claim);
         if missing.is_empty() {

@@ -9,7 +9,7 @@ use super::manifest::Manifest;
 use super::opening::{DROPPED, dropped};
 use super::sealed::Sealed;
 use super::segment_writer::{self, MANIFEST_FILE};
-use super::shelf::{Log, Snapshot};
+use super::state::{Log, Snapshot};
 use super::{LogError, Moment, Retention};
 use crate::model::id::EventId;
 
@@ -31,7 +31,7 @@ impl Log {
     /// What is too old or too much, as long as it is sealed; none when nothing is. Age counts by both clocks: as long as the
     /// machine runs, a wall clock that jumps ahead makes nothing old.
     pub fn retention_step(&self, now: Moment) -> Option<Expiry> {
-        self.shelf.write().clock = now;
+        self.state.write().clock = now;
         let stats = self.stats();
         let Snapshot { sealed: sealed_all, rolled, active, .. } = self.snapshot();
         let Retention { max_age_ms, max_bytes, max_events } = self.options.retention;
@@ -79,16 +79,16 @@ impl Log {
             self.empty(segment)?;
         }
         {
-            let mut shelf = self.shelf.write();
+            let mut state = self.state.write();
             let is_gone = |sealed: &Arc<Sealed>| {
                 expiry.segments.contains(&sealed.segment()) && expiry.emptied != Some(sealed.segment())
             };
-            let (gone, kept): (Vec<Arc<Sealed>>, Vec<_>) = shelf.sealed.iter().cloned().partition(is_gone);
+            let (gone, kept): (Vec<Arc<Sealed>>, Vec<_>) = state.sealed.iter().cloned().partition(is_gone);
             for sealed in gone {
                 sealed.drop_it();
-                shelf.leftovers.push(sealed.dir.clone());
+                state.leftovers.push(sealed.dir.clone());
             }
-            shelf.sealed = Arc::new(kept);
+            state.sealed = Arc::new(kept);
         }
         self.remove_leftovers()
     }
@@ -96,13 +96,13 @@ impl Log {
     /// Leaves of a segment only that it was there.
     fn empty(&self, segment: u64) -> Result<(), LogError> {
         let _claim = self.databases.claim(segment);
-        let sealed = self.shelf.read().sealed.iter().find(|sealed| sealed.segment() == segment).cloned();
+        let sealed = self.state.read().sealed.iter().find(|sealed| sealed.segment() == segment).cloned();
         let Some(sealed) = sealed else { return Ok(()) };
         let manifest = segment_writer::write_empty(&self.disk, &sealed.dir, sealed.manifest.clone())?;
         sealed.drop_it();
-        let mut shelf = self.shelf.write();
-        shelf.add(Arc::new(Sealed::new(sealed.dir.clone(), manifest, 0)));
-        shelf.leftovers.push(sealed.dir.clone());
+        let mut state = self.state.write();
+        state.add(Arc::new(Sealed::new(sealed.dir.clone(), manifest, 0)));
+        state.leftovers.push(sealed.dir.clone());
         Ok(())
     }
 
@@ -113,9 +113,9 @@ impl Log {
     /// What keeps a folder from being removed.
     pub fn remove_leftovers(&self) -> Result<(), LogError> {
         loop {
-            let Some(dir) = self.shelf.read().leftovers.first().cloned() else { return Ok(()) };
+            let Some(dir) = self.state.read().leftovers.first().cloned() else { return Ok(()) };
             self.remove(&dir)?;
-            self.shelf.write().leftovers.retain(|leftover| *leftover != dir);
+            self.state.write().leftovers.retain(|leftover| *leftover != dir);
         }
     }
 
@@ -128,7 +128,7 @@ impl Log {
             debug_assert!(name.starts_with(DROPPED) || name.ends_with(".new") || name.ends_with(".copy"));
             return Ok(self.disk.remove_dir_all(dir)?);
         };
-        let is_emptied = self.shelf.read().sealed.iter().any(|sealed| sealed.segment() == segment);
+        let is_emptied = self.state.read().sealed.iter().any(|sealed| sealed.segment() == segment);
         if is_emptied {
             return self.remove_all_but_the_manifest(dir);
         }
@@ -153,9 +153,9 @@ impl Log {
     /// A segment that was rebuilt when the process died: the damaged one is kept when anything is missing.
     fn remove_damaged(&self, dir: &Path, segment: u64) -> Result<(), LogError> {
         let (is_missing, now_ms) = {
-            let shelf = self.shelf.read();
-            let rebuilt = shelf.sealed.iter().find(|sealed| sealed.segment() == segment);
-            (rebuilt.is_some_and(|sealed| !sealed.manifest.damaged.is_empty()), shelf.clock.wall_ms)
+            let state = self.state.read();
+            let rebuilt = state.sealed.iter().find(|sealed| sealed.segment() == segment);
+            (rebuilt.is_some_and(|sealed| !sealed.manifest.damaged.is_empty()), state.clock.wall_ms)
         };
         match is_missing {
             true => self.put_aside(dir, segment, now_ms, "it was damaged, and rebuilt when the server stopped"),

@@ -8,7 +8,7 @@ use super::manifest::{FORMAT, Manifest};
 use super::newest::{self, Newest};
 use super::sealed::Sealed;
 use super::segment_writer::{self, Content, Run, STRIPE_BYTES};
-use super::shelf::Log;
+use super::state::Log;
 use super::{Dedupe, LogError, LogOptions, Moment, Retention, section};
 use crate::model::event::ChannelNo;
 
@@ -68,11 +68,11 @@ impl Log {
     /// Begins a new active part when the one there is full or old and the one before it is sealed. True when it did: then
     /// [`Log::seal_step`] has something to do.
     pub fn roll_if_due(&self, now: Moment) -> bool {
-        let mut shelf = self.shelf.write();
-        shelf.clock = now;
-        let is_due = shelf.rolled.is_none() && self.is_full(&shelf.active, now.wall_ms);
+        let mut state = self.state.write();
+        state.clock = now;
+        let is_due = state.rolled.is_none() && self.is_full(&state.active, now.wall_ms);
         if is_due {
-            shelf.roll();
+            state.roll();
         }
         is_due
     }
@@ -80,17 +80,17 @@ impl Log {
     /// Begins a new active part when there is anything in the one there and the one before it is sealed, so that all of it
     /// can be sealed. True when something waits to be sealed.
     pub fn roll(&self) -> bool {
-        let mut shelf = self.shelf.write();
-        if shelf.rolled.is_none() && shelf.active.sums().sequences.is_some() {
-            shelf.roll();
+        let mut state = self.state.write();
+        if state.rolled.is_none() && state.active.sums().sequences.is_some() {
+            state.roll();
         }
-        shelf.rolled.is_some()
+        state.rolled.is_some()
     }
 
     /// Whether there is room for a commit of so many bytes. False while sealing is too slow, or fails.
     pub fn may_admit(&self, bytes: u64) -> bool {
-        let shelf = self.shelf.read();
-        shelf.rolled.is_none() || shelf.active.sums().bytes + bytes <= OVERSIZE * self.options.segment_bytes()
+        let state = self.state.read();
+        state.rolled.is_none() || state.active.sums().bytes + bytes <= OVERSIZE * self.options.segment_bytes()
     }
 
     /// Seals what was rolled: writes it, opens it again, checks it, and puts it in the place of its index. Then the
@@ -100,9 +100,9 @@ impl Log {
     /// What the disk says. The next step tries it again.
     pub fn seal_step(&self) -> Result<SealStep, LogError> {
         let (rolled, segment) = {
-            let shelf = self.shelf.read();
-            let Some(rolled) = shelf.rolled.clone() else { return Ok(SealStep::Idle) };
-            (rolled, shelf.next_segment)
+            let state = self.state.read();
+            let Some(rolled) = state.rolled.clone() else { return Ok(SealStep::Idle) };
+            (rolled, state.next_segment)
         };
         let dir = self.dir_of(segment);
         // what an attempt before this one has left
@@ -120,11 +120,11 @@ impl Log {
         newest::write(&self.disk, &self.dir, newest)?;
         let disk_bytes = self.disk_bytes(&dir)?;
         let step = SealStep::Sealed { segment, events: manifest.events, record_bytes: manifest.bytes, disk_bytes };
-        let mut shelf = self.shelf.write();
-        shelf.rolled = None;
-        shelf.next_segment = segment + 1;
-        shelf.newest = Some(newest);
-        shelf.add(Arc::new(Sealed::new(dir, manifest, disk_bytes)));
+        let mut state = self.state.write();
+        state.rolled = None;
+        state.next_segment = segment + 1;
+        state.newest = Some(newest);
+        state.add(Arc::new(Sealed::new(dir, manifest, disk_bytes)));
         Ok(step)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::losses::DamagedRange;
 use super::page::PageBuilder;
-use super::shelf::{Log, Snapshot};
+use super::state::{Log, Snapshot};
 use super::{Direction, LogError, LogPage, PageLimit, Span};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;

@@ -9,7 +9,7 @@ use super::block::{self, Kind, MAGIC, Part};
 use super::losses::DamagedRange;
 use super::manifest::{BadManifest, Manifest};
 use super::segment_writer::MANIFEST_FILE;
-use super::shelf::folder;
+use super::state::folder;
 use super::{LogError, newest};
 use crate::disk::database::salvage;
 use crate::disk::{Disk, Point};

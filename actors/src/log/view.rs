@@ -3,7 +3,7 @@
 use super::page::PageBuilder;
 use super::section;
 use super::segment_writer::{KEY_BYTES, decode_keys};
-use super::shelf::{Log, Snapshot};
+use super::state::{Log, Snapshot};
 use super::{Dedupe, Direction, LogError, LogPage, LossDocument, PageLimit};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
@@ -45,8 +45,8 @@ pub fn decode_used_keys(bytes: &[u8]) -> Option<Vec<UsedKey>> {
 impl Log {
     /// The log as it is now. Taken between two commits it stands at the second one's end.
     pub fn view(&self) -> LogView {
-        let shelf = self.shelf.read();
-        LogView { head: shelf.head, sequence: shelf.sequence, keys_end: self.dedupe.lock().end() }
+        let state = self.state.read();
+        LogView { head: state.head, sequence: state.sequence, keys_end: self.dedupe.lock().end() }
     }
 
     /// Events of the view in their order, strictly after the cursor. Blocks.

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::draft::{DEDUPE_ID_BYTES_MAX, DraftError, FieldError, Limits, unix_ms};
 use super::event::{Draft, EventType};
 use super::json::{self, Canonical, JsonError};
+use super::percent;
 use super::source::Headers;
 
 /// How the events of a request are laid out in it.
@@ -176,8 +177,8 @@ fn binary(headers: &dyn Headers, body: &[u8]) -> Result<CloudEvent, FieldError> 
             return Err(error(0, &lower, "was sent more than once"));
         }
         // HTTP binding, 3.1.3.2
-        let bytes = percent_decode(value.as_bytes());
-        let value = String::from_utf8(bytes).map_err(|_| error(0, &lower, "is not percent-encoded UTF-8"))?;
+        let value = String::from_utf8(percent::decode(value.as_bytes()))
+            .map_err(|_| error(0, &lower, "is not percent-encoded UTF-8"))?;
         given.list.push((name.to_owned(), Canonical::of_text(&value).as_str().to_owned()));
     }
     let kind = headers.get("content-type");
@@ -298,26 +299,6 @@ pub fn published(mode: Mode, headers: &dyn Headers, body: &[u8], limits: &Limits
         }
     }
     if errors.is_empty() { Ok(drafts) } else { Err(DraftError::Invalid(errors)) }
-}
-
-fn percent_decode(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
-    while at < text.len() {
-        match (text[at], digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                // two hexadecimal digits are below 256
-                out.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod digits;
 mod text;
+mod visit;
 
 use std::fmt::{self, Write};
 
@@ -14,6 +15,7 @@ use bytestring::ByteString;
 use digits::Doubles;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 pub use text::{text, without_lone_surrogates};
+pub(in crate::model) use visit::{SeenNames, pass_over_scalars};
 
 /// How deep arrays and objects may be nested. Common parsers stop at 128; eight levels are left for the envelopes
 /// around a payload, so that whatever is accepted here can be read where it arrives.
@@ -337,8 +339,7 @@ impl<'de> Visitor<'de> for Put<'_, '_> {
             writer.entries.push(Entry { start: opened, key_end: opened + 1 + key.len() });
             writer.out.extend(["\"", key, "\":", value, ","]);
         }
-        // one bit for each kind of key seen: while none comes twice, no key came twice
-        let (mut seen, mut alike, mut indexed) = (0u64, self.member.is_some(), false);
+        let (mut seen, mut indexed) = (SeenNames::default(), false);
         loop {
             let start = writer.out.len();
             if members.next_key_seed(Put { writer: &mut *writer, member: None })?.is_none() {
@@ -346,17 +347,15 @@ impl<'de> Visitor<'de> for Put<'_, '_> {
             }
             let key_end = writer.out.len() - 1;
             let key = &writer.out.as_bytes()[start + 1..key_end];
-            let (first, last) = (key.first().map_or(0, |b| *b), key.last().map_or(0, |b| *b));
-            let bit = 1 << ((key.len() * 7 + usize::from(first) * 5 + usize::from(last) * 11) % 64);
-            alike |= seen & bit != 0;
-            seen |= bit;
-            indexed |= first.is_ascii_digit();
+            seen.note(key);
+            indexed |= key.first().is_some_and(u8::is_ascii_digit);
             writer.entries.push(Entry { start, key_end });
             writer.out.push(':');
             members.next_value_seed(Put { writer: &mut *writer, member: None })?;
             writer.out.push(',');
         }
-        if indexed || alike && writer.has_duplicates(base) {
+        let may_repeat = self.member.is_some() || seen.may_repeat();
+        if indexed || may_repeat && writer.has_duplicates(base) {
             // a member of the object's own takes the place of the one that was put first
             let (first, own) = (&writer.entries[base], &writer.entries[base + 1..]);
             let replaced = self.member.is_some() && own.iter().any(|entry| writer.key(entry) == writer.key(first));

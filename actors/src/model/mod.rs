@@ -16,6 +16,7 @@ pub mod format;
 pub mod id;
 pub mod json;
 pub mod jwt;
+mod percent;
 pub mod record_id;
 pub mod seal;
 pub mod selection;

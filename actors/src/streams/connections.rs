@@ -1,4 +1,4 @@
-//! Who is connected: what a list says of each open stream, and the end of one that somebody asks for.
+//! The open streams: a list of them, and closing one by its id.
 //!
 //! Nothing is kept for it beside the sessions themselves: each shard is asked for its own, and looks through them on its
 //! thread. A page takes the oldest of all shards behind a cursor, so a list may be long and an answer is not.

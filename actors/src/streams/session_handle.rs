@@ -69,7 +69,7 @@ pub struct SessionHandle {
     taken: Cell<i32>,
     /// Heartbeats come by the clock, whatever was written (WebSocket), or only after silence (SSE).
     heartbeats_always: bool,
-    /// [`View::revocations`] when it was last looked up whether the principal is still let in.
+    /// [`View::revocations`] when it was last checked whether the principal is still valid.
     checked: Cell<Option<u64>>,
 }
 
@@ -212,7 +212,7 @@ impl SessionHandle {
         }
     }
 
-    /// Looks after what time brings. Called by the shard once a second.
+    /// Heartbeat, stall and expiry of the session. Called by the shard once a second.
     pub(super) fn tick(&self, streams: &Streams, now: Instant, now_ms: i64, revocations: u64) {
         self.check_principal(&streams.handles.view, revocations);
         if self.ending.get().is_some() {

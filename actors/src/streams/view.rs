@@ -90,7 +90,7 @@ impl View {
         }
     }
 
-    /// Whether a principal that was let in before would be let in now.
+    /// Whether a principal that was authenticated before is still valid.
     pub(super) fn still_admits(&self, principal: &Principal) -> bool {
         self.catalog.holds(principal)
     }

@@ -130,7 +130,7 @@ impl Wal {
 
     /// Writes the current piece, which has just begun: the header and the records in the buffer, of which the last one is
     /// the log's last and has this CRC. The records are durable before the header, because it voids the older copies.
-    fn write_copies(&mut self, last_crc: u32) -> Result<(), DiskError> {
+    pub(super) fn write_copies(&mut self, last_crc: u32) -> Result<(), DiskError> {
         self.settled = false;
         let Some(current) = &mut self.current else { return Err(no_piece()) };
         let (header, records) = self.buffer.split_at(HEADER_AREA_BYTES);

@@ -1,17 +1,16 @@
 //! Senders that sign their events to a source: events that are verified, durable and answered, a second. Each sender sends its
 //! next request when the one before is answered. Signing is the load's work, on its own core.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actors::model::source::{HmacAlgorithm, sign_hmac};
 use clap::Args;
 use serde_json::json;
 
-use super::load::Load;
-use super::publish::drive;
+use super::Common;
 use super::report::{Column, Report};
+use super::sending::{Sending, columns};
 use super::server::Server;
-use super::{Common, marker};
 use crate::cli::Failure;
 
 /// The flags of `stentor bench ingest`.
@@ -31,19 +30,7 @@ pub struct IngestArgs {
     event_bytes: u32,
 }
 
-const COLUMNS: &[Column] = &[
-    ("durability", "durability", 0),
-    ("senders", "senders", 0),
-    ("batch", "batch", 0),
-    ("event_bytes", "event bytes", 0),
-    ("events_per_second", "events/s", 0),
-    ("requests_per_second", "requests/s", 0),
-    ("cpu_us_per_event", "CPU us/event", 2),
-    ("latency_p50_ms", "p50 ms", 2),
-    ("latency_p90_ms", "p90 ms", 2),
-    ("latency_p99_ms", "p99 ms", 2),
-    ("latency_max_ms", "max ms", 2),
-];
+const COLUMNS: &[Column] = &columns("senders");
 
 const KEY: &str = "the-key-of-the-measurement";
 
@@ -66,35 +53,8 @@ fn measure(args: &IngestArgs, common: &Common, senders: u32, batch: u32) -> Resu
     let asked = json!({ "authentication": "hmac", "secretKey": KEY });
     let made = server.call("POST", "/api/webhooks", &asked)?;
     let id = made["endpoint"]["id"].as_str().ok_or_else(|| Failure::Failed("the server made no source".to_owned()))?;
-    let mut load = Load::new(&server)?;
-    load.open_publishers(senders as usize)?;
-    let (cpu_before, begun) = (server.cpu_us()?, Instant::now());
-    let mut numbers = 0..;
-    let requests = drive(&mut load, senders as usize, Duration::from_secs(args.seconds.into()), |now| {
-        let mut event = || event(&marker::write(numbers.next().unwrap_or(0), now), args.event_bytes as usize);
-        let body = match batch {
-            1 => event(),
-            _ => format!("{{\"events\":[{}]}}", (0..batch).map(|_| event()).collect::<Vec<_>>().join(",")),
-        };
-        request(&server, id, &body)
-    })?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let cpu_us = server.cpu_us()? - cpu_before;
-    let events = f64::from(requests) * f64::from(batch);
-    let latencies = &load.tally.answer;
-    Ok(vec![
-        common.durability.name().into(),
-        senders.into(),
-        batch.into(),
-        args.event_bytes.into(),
-        (events / seconds).into(),
-        (f64::from(requests) / seconds).into(),
-        (cpu_us / events).into(),
-        latencies.quantile_ms(0.5).into(),
-        latencies.quantile_ms(0.9).into(),
-        latencies.quantile_ms(0.99).into(),
-        latencies.max_ms().into(),
-    ])
+    let sending = Sending { connections: senders, batch, event_bytes: args.event_bytes, seconds: args.seconds };
+    sending.measure(&server, common, event, |body| request(&server, id, body))
 }
 
 /// A request that is signed now.

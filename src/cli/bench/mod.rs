@@ -13,6 +13,7 @@ mod marker;
 mod publish;
 mod receiver;
 mod report;
+mod sending;
 mod server;
 mod webhooks;
 

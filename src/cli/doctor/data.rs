@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use actors::disk::Disk;
-use actors::hub::backup::{self, SurveyOptions};
+use actors::hub::backup::{self, Finding, SurveyOptions};
 
+use super::Report;
 use super::server::disk;
-use super::{Finding, Report, Verdict};
 use crate::cli::Failure;
 use crate::settings::{Flags, Settings};
 
@@ -59,24 +59,13 @@ pub fn examine(folder: &Path, config: Option<&Path>, report: &mut Report) -> Res
     }
     let options = SurveyOptions { secret_key: std::env::var(SECRET_KEY).ok(), max_bytes: settings.retention.max_bytes };
     match backup::survey(folder, &options) {
-        Ok(findings) => findings.into_iter().try_for_each(|finding| report.add(finding.into()))?,
+        Ok(findings) => findings.into_iter().try_for_each(|finding| report.add(finding))?,
         Err(error) => {
             let advice = "run this as the user of the server";
             report.add(Finding::bad("folder", format!("{error}; {advice}")))?;
         }
     }
     report.add(files(open_files_limit(), settings.server.max_connections as u64))
-}
-
-impl From<backup::Finding> for Finding {
-    fn from(found: backup::Finding) -> Finding {
-        let verdict = match found.verdict {
-            backup::Verdict::Fine => Verdict::Fine,
-            backup::Verdict::Doubtful => Verdict::Doubtful,
-            backup::Verdict::Bad => Verdict::Bad,
-        };
-        Finding::new(verdict, found.subject, found.text).with_details(found.details)
-    }
 }
 
 fn permissions(folder: &Path, metadata: &Metadata) -> Finding {
@@ -125,6 +114,8 @@ fn files(limit: Option<u64>, connections: u64) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use actors::hub::backup::Verdict;
+
     use super::*;
 
     #[test]

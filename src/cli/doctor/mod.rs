@@ -6,6 +6,7 @@ mod server;
 
 use std::path::PathBuf;
 
+use actors::hub::backup::{Finding, Verdict};
 use clap::Args;
 
 use super::output::{BAD, DIM, DOUBTFUL, GOOD, tame};
@@ -33,61 +34,6 @@ pub struct DoctorArgs {
     keepalive: bool,
 }
 
-/// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Finding {
-    verdict: Verdict,
-    subject: &'static str,
-    text: String,
-    /// Lines below, indented.
-    details: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Fine,
-    Doubtful,
-    Bad,
-}
-
-impl Finding {
-    fn new(verdict: Verdict, subject: &'static str, text: impl Into<String>) -> Finding {
-        Finding { verdict, subject, text: text.into(), details: Vec::new() }
-    }
-
-    fn fine(subject: &'static str, text: impl Into<String>) -> Finding {
-        Finding::new(Verdict::Fine, subject, text)
-    }
-
-    /// `text` says what to do as well.
-    fn doubtful(subject: &'static str, text: impl Into<String>) -> Finding {
-        Finding::new(Verdict::Doubtful, subject, text)
-    }
-
-    /// `text` says what to do as well.
-    fn bad(subject: &'static str, text: impl Into<String>) -> Finding {
-        Finding::new(Verdict::Bad, subject, text)
-    }
-
-    fn with_details(mut self, details: Vec<String>) -> Finding {
-        self.details = details;
-        self
-    }
-
-    fn shown(&self) -> String {
-        let (style, word) = match self.verdict {
-            Verdict::Fine => (GOOD, "ok"),
-            Verdict::Doubtful => (DOUBTFUL, "warn"),
-            Verdict::Bad => (BAD, "fail"),
-        };
-        let mut text = format!("{style}{word:<4}{style:#}  {:<11}  {}\n", self.subject, tame(&self.text));
-        for detail in &self.details {
-            text.push_str(&format!("{:19}{DIM}{}{DIM:#}\n", "", tame(detail)));
-        }
-        text
-    }
-}
-
 /// What the checks come to; each is shown as soon as it is done.
 #[derive(Default)]
 struct Report {
@@ -102,8 +48,22 @@ impl Report {
             Verdict::Doubtful => self.doubtful += 1,
             Verdict::Bad => self.bad += 1,
         }
-        output::text(&finding.shown())
+        output::text(&shown(&finding))
     }
+}
+
+/// A finding as people read it: its verdict first, details below.
+fn shown(finding: &Finding) -> String {
+    let (style, word) = match finding.verdict {
+        Verdict::Fine => (GOOD, "ok"),
+        Verdict::Doubtful => (DOUBTFUL, "warn"),
+        Verdict::Bad => (BAD, "fail"),
+    };
+    let mut text = format!("{style}{word:<4}{style:#}  {:<11}  {}\n", finding.subject, tame(&finding.text));
+    for detail in &finding.details {
+        text.push_str(&format!("{:19}{DIM}{}{DIM:#}\n", "", tame(detail)));
+    }
+    text
 }
 
 /// Runs every check and shows each on standard output.
@@ -133,7 +93,7 @@ mod tests {
     fn a_finding_is_one_line_with_its_verdict_first_and_details_below() {
         let finding = Finding::doubtful("clock", "it is late\u{1b}").with_details(vec!["by a lot".into()]);
         assert_eq!(
-            anstream::adapter::strip_str(&finding.shown()).to_string(),
+            anstream::adapter::strip_str(&shown(&finding)).to_string(),
             "warn  clock        it is late\\u001b\n                   by a lot\n"
         );
     }

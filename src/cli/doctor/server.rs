@@ -5,12 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap};
 use actix_web::http::{Method, Uri};
+use actors::hub::backup::Finding;
 use actors::model::timestamp;
 use futures_util::StreamExt;
 use indicatif::HumanBytes;
 use serde_json::Value as Json;
 
-use super::{Finding, Report};
+use super::Report;
 use crate::cli::Failure;
 use crate::cli::health::reasons;
 use crate::cli::remote::{Answer, Remote, RemoteArgs, Request, Trouble};
@@ -359,9 +360,9 @@ async fn websocket(remote: &Remote) -> Finding {
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;
+    use actors::hub::backup::Verdict;
 
     use super::*;
-    use crate::cli::doctor::Verdict;
 
     #[test]
     fn clocks_that_differ_are_told_by_how_much() {

@@ -144,7 +144,7 @@ fn form(args: &ListenArgs) -> Result<Form, Failure> {
     if args.template.is_some() && format != Format::Template {
         return Err(Failure::Usage("--template goes with --format template only".to_owned()));
     }
-    Ok(match format {
+    match format {
         Format::Map if !matches!(args.channel, Channel::Map(_)) => {
             return Err(Failure::Usage("--format map is for maps; leave it out, or give another one".to_owned()));
         }
@@ -154,24 +154,17 @@ fn form(args: &ListenArgs) -> Result<Form, Failure> {
             let reason = "--format of the feed is feed, gateway or standard; listen to one map or organization";
             return Err(Failure::Usage(reason.to_owned()));
         }
-        Format::Map => Form::Map,
-        Format::Gateway => Form::Gateway,
-        Format::Feed => Form::Feed,
-        Format::Standard => Form::Standard,
-        Format::CloudEvents => Form::CloudEvents,
-        Format::Discord => Form::Discord,
-        Format::Slack => Form::Slack,
-        Format::CloudEventsBinary => Form::CloudEventsBinary,
-        Format::Raw => Form::Raw,
-        Format::Template => {
-            let Some(path) = &args.template else {
-                return Err(Failure::Usage("--format template needs --template FILE".to_owned()));
-            };
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Failure::Usage(format!("cannot read {}: {e}; check its name", path.display())))?;
-            Form::Template(Template::compile(&text).map_err(|e| Failure::Usage(format!("--template: {e}")))?)
-        }
-    })
+        _ => {}
+    }
+    if let Some(form) = Form::without_template(format) {
+        return Ok(form);
+    }
+    let Some(path) = &args.template else {
+        return Err(Failure::Usage("--format template needs --template FILE".to_owned()));
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::Usage(format!("cannot read {}: {e}; check its name", path.display())))?;
+    Ok(Form::Template(Template::compile(&text).map_err(|e| Failure::Usage(format!("--template: {e}")))?))
 }
 
 /// The keys of the secret that was given, or of one that is made and shown.

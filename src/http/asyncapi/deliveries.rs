@@ -40,21 +40,10 @@ fn envelope(format: Format) -> Envelope {
 }
 
 fn form(format: Format) -> Form {
-    match format {
-        Format::Map => Form::Map,
-        Format::Gateway => Form::Gateway,
-        Format::Feed => Form::Feed,
-        Format::Standard => Form::Standard,
-        Format::CloudEvents => Form::CloudEvents,
-        Format::Discord => Form::Discord,
-        Format::Slack => Form::Slack,
-        Format::CloudEventsBinary => Form::CloudEventsBinary,
-        Format::Raw => Form::Raw,
+    Form::without_template(format).unwrap_or_else(|| {
         // a template of ours, which compiles
-        Format::Template => {
-            Form::Template(Template::compile("{\"text\": {{ event.type | tojson }}}").expect("a good template"))
-        }
-    }
+        Form::Template(Template::compile("{\"text\": {{ event.type | tojson }}}").expect("a good template"))
+    })
 }
 
 /// What a webhook of the format would send for a sample.

@@ -52,7 +52,7 @@ impl Found<'_> {
         let state_bytes = self.disk.bytes_below(&self.data_dir.join(STATE))?;
         let each = log.segments.iter().map(segment_line).collect();
         Ok(vec![
-            Finding::fine("log", text).with(each),
+            Finding::fine("log", text).with_details(each),
             Finding::fine("documents", words::bytes(state_bytes)),
             self.quarantine()?,
         ])
@@ -182,7 +182,7 @@ impl Found<'_> {
                 "changes of channels, tokens, webhooks or sources are lost in {at}, and no server starts; the log has {events} of \
                  {channels}; {RESTORE}"
             );
-            return Ok(Finding::bad(SUBJECT, text).with(concerned()));
+            return Ok(Finding::bad(SUBJECT, text).with_details(concerned()));
         }
         let generation = match generation {
             Ok(generation) => generation,
@@ -196,7 +196,7 @@ impl Found<'_> {
                      {channels}; {PUT_BACK}",
                     path.display()
                 );
-                return Ok(Finding::bad(SUBJECT, text).with(concerned()));
+                return Ok(Finding::bad(SUBJECT, text).with_details(concerned()));
             }
         };
         let documents = &generation.documents;
@@ -205,7 +205,7 @@ impl Found<'_> {
         if let Some((found, _)) = unknown.last_key_value() {
             let behind = RecoveryError::DocumentsBehind { path, known, found: *found };
             let text = format!("{behind}; no server starts; {PUT_BACK}");
-            return Ok(Finding::bad(SUBJECT, text).with(words::channels(&unknown, names)));
+            return Ok(Finding::bad(SUBJECT, text).with_details(words::channels(&unknown, names)));
         }
         let count = documents.freeze().len() as u64;
         let text = format!(
@@ -248,13 +248,13 @@ impl Found<'_> {
                 "{text}; {} damaged: the events in them are lost, and readers are told by a gap; restore a backup if they matter",
                 words::count(replay.found.damaged, "commit")
             );
-            return Ok(Finding::doubtful(SUBJECT, text).with(replay.damaged.clone()));
+            return Ok(Finding::doubtful(SUBJECT, text).with_details(replay.damaged.clone()));
         }
         if !replay.healed.is_empty() {
             let text = format!("{text}; there is damage that costs nothing; look into the system log (dmesg)");
-            return Ok(Finding::doubtful(SUBJECT, text).with(replay.healed.clone()));
+            return Ok(Finding::doubtful(SUBJECT, text).with_details(replay.healed.clone()));
         }
-        Ok(Finding::fine(SUBJECT, text).with(words::channels(&replay.unsealed, names)))
+        Ok(Finding::fine(SUBJECT, text).with_details(words::channels(&replay.unsealed, names)))
     }
 
     fn secret_key(&self, documents: &Documents) -> Result<Option<Finding>, BackupError> {
@@ -322,7 +322,7 @@ impl Found<'_> {
             },
             dir.display()
         );
-        Ok(Finding::doubtful("quarantine", text).with(details))
+        Ok(Finding::doubtful("quarantine", text).with_details(details))
     }
 }
 

@@ -40,13 +40,13 @@ impl Found<'_> {
             findings.push(match max_bytes > 0 && bytes > max_bytes.saturating_mul(2) {
                 true => {
                     let text = format!("{text}, which is more than twice retention.max_bytes; is the server running?");
-                    Finding::doubtful(SUBJECT, text).with(each())
+                    Finding::doubtful(SUBJECT, text).with_details(each())
                 }
                 false if unsealed > 0 => {
                     let text = format!("{text}, and {unsealed} more in the write-ahead log");
-                    Finding::fine(SUBJECT, text).with(each())
+                    Finding::fine(SUBJECT, text).with_details(each())
                 }
-                false => Finding::fine(SUBJECT, text).with(each()),
+                false => Finding::fine(SUBJECT, text).with_details(each()),
             });
         }
         findings
@@ -113,14 +113,14 @@ impl Found<'_> {
                     "{} is missing, and with it {events}; no server starts; {PUT_BACK}",
                     path.join("db").display()
                 );
-                Finding::bad("log", text).with(concerned())
+                Finding::bad("log", text).with_details(concerned())
             }
             SegmentState::WrongLength { bytes, expected_bytes } => {
                 let text = format!(
                     "{shown} is damaged: its database has {bytes} bytes instead of {expected_bytes}; the next start saves what can be \
                      found of its {events} and tells readers of the rest; restore a backup if they matter"
                 );
-                Finding::doubtful("log", text).with(concerned())
+                Finding::doubtful("log", text).with_details(concerned())
             }
             SegmentState::BadManifest { why, is_in_database: true } => Finding::doubtful(
                 "log",
@@ -190,5 +190,5 @@ pub fn losses(damage: &[DamagedRange], names: &BTreeMap<u32, String>) -> Finding
         format!("{}: events from {after} to {through}", words::channel(range.channel, names))
     };
     let text = "events were lost by damage, and readers are told of them by a gap; restore a backup if they matter";
-    Finding::doubtful("losses", text).with(damage.iter().map(line).collect())
+    Finding::doubtful("losses", text).with_details(damage.iter().map(line).collect())
 }

@@ -1,4 +1,5 @@
-//! What a webhook actor does when its state machine says so: start, read, post, wake, speak. Writing is in `saving`.
+//! The effects of a webhook actor, as its state machine asks for them: read the log, post, set timers, publish notices. Writing
+//! its state is in `saving`.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -96,8 +97,8 @@ impl WebhookActor {
         }));
     }
 
-    /// Says what people have to know, and that it was said when the event is durable. Until then it is said again by
-    /// the next life of the actor, with the same dedupe id.
+    /// Publishes a notice, and tells the state machine when the event is durable. Until then the notice is published again
+    /// after a restart of the actor, with the same dedupe id.
     pub(super) fn announce(&mut self, key: NoticeKey, notice: &Notice, ctx: &mut Context<Self>) {
         notices::announce(&self.ready, notice);
         let (system, draft) = (self.handles.system.clone(), notices::event(&self.ready, key, notice));

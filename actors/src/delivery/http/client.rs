@@ -1,4 +1,4 @@
-//! One attempt of a delivery: a POST, one deadline around all of it, and what came of it in the words of the log.
+//! One attempt of a delivery: a POST, one deadline around all of it, and its outcome.
 //!
 //! HTTP/1.1 with or without TLS; redirects are answers like any other, and no environment variable names a proxy. A client
 //! belongs to one arbiter: it is not `Send`, and its connections are reused by that arbiter only. It sets no limit of its

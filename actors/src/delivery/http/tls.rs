@@ -1,4 +1,4 @@
-//! Whom we trust when we connect by TLS: the certificate authorities of the platform, and those of a file that the operator
+//! Which certificates are trusted for outgoing TLS: those of the platform's authorities, and those of a file that the operator
 //! names. `SSL_CERT_FILE` and `SSL_CERT_DIR` stand in for the platform's, as OpenSSL has them.
 
 use std::error::Error as _;
@@ -18,7 +18,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 /// Largest file of certificates.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Why it cannot be said whom to trust.
+/// Why the trusted certificates cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error(

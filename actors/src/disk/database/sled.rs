@@ -170,7 +170,7 @@ fn wait_for_lock(file: &DiskFile, dir: &Path) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Syncs every file below a folder, and takes them from the eyes of other users: sled makes them for all to read.
+/// Syncs every file below a folder, and lets only the owner read them: sled makes them readable for all.
 fn sync_files(disk: &Disk, dir: &Path) -> Result<(), DiskError> {
     for entry in disk.list(dir)? {
         let path = dir.join(&entry.name);

@@ -55,7 +55,7 @@ impl Notes {
 
     /// Dead letters have higher numbers than this, also where none was counted.
     pub fn numbered_from(&self) -> u64 {
-        self.books.lock().about.numbered_from
+        self.integrity.lock().about.numbered_from
     }
 
     /// Takes over what the notes of a backup were said to be: from where dead letters are numbered, and whether some of the
@@ -64,11 +64,11 @@ impl Notes {
     /// # Errors
     /// The database does not answer.
     pub fn adopt(&self, numbered_from: u64, are_lost: bool) -> Result<(), NotesError> {
-        let mut books = self.books.lock();
-        books.about.numbered_from = numbered_from;
-        books.about.is_loss_unannounced = are_lost;
+        let mut integrity = self.integrity.lock();
+        integrity.about.numbered_from = numbered_from;
+        integrity.about.is_loss_unannounced = are_lost;
         let mut batch = Batch::default();
-        books.write_into(&mut batch);
+        integrity.write_into(&mut batch);
         self.with(|db| db.apply(batch))
     }
 }

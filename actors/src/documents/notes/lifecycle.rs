@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::books::{self, Books, Tally};
-use super::{About, CLOSED, FRESH, NOTES, Notes, NotesError, NotesOptions, RETRY_MS, ROOM_BYTES, Shelf};
+use super::integrity::{self, Integrity, Totals};
+use super::{About, CLOSED, DatabaseState, FRESH, NOTES, Notes, NotesError, NotesOptions, RETRY_MS, ROOM_BYTES};
 use crate::disk::database::Batch;
 use crate::disk::{Database, DatabaseError, Disk, DiskError, Point};
 
@@ -22,16 +22,21 @@ impl Notes {
             disk: disk.clone(),
             data_dir: data_dir.into(),
             min_free_bytes: options.min_free_bytes,
-            shelf: RwLock::new(Shelf::Closed { why: "not open yet".into(), is_damaged: false, not_before_ms: 0 }),
-            books: Mutex::default(),
+            database: RwLock::new(DatabaseState::Closed {
+                why: "not open yet".into(),
+                is_damaged: false,
+                not_before_ms: 0,
+            }),
+            integrity: Mutex::default(),
             synced: Mutex::default(),
             was_lost: AtomicBool::new(false),
         };
-        match notes.put_on_shelf(options.is_new_folder, options.now_ms) {
+        match notes.open_or_begin(options.is_new_folder, options.now_ms) {
             // everything else can be read, so the start goes on
             Err(e @ NotesError::Full { .. }) if !options.is_new_folder => {
                 log::error!("the notes (delivery log, counters, dead letters) stay closed for now: {e}; {}", e.cure());
-                *notes.shelf.write() = Shelf::Closed { why: e.to_string(), is_damaged: false, not_before_ms: 0 };
+                *notes.database.write() =
+                    DatabaseState::Closed { why: e.to_string(), is_damaged: false, not_before_ms: 0 };
             }
             opened => opened?,
         }
@@ -51,19 +56,19 @@ impl Notes {
         self.data_dir.join(NOTES)
     }
 
-    /// Opens the database, or begins one. The shelf is closed.
-    fn put_on_shelf(&self, is_new_folder: bool, now_ms: u64) -> Result<(), NotesError> {
-        let mut books = self.books.lock();
+    /// Opens the database, which is closed, or begins one.
+    fn open_or_begin(&self, is_new_folder: bool, now_ms: u64) -> Result<(), NotesError> {
+        let mut integrity = self.integrity.lock();
         let damage = match self.open_existing() {
             Ok(Some((db, read))) => {
-                let is_behind = self.is_behind(&read.tally)?;
-                *books = read;
-                self.was_lost.fetch_or(books.about.is_loss_unannounced, Ordering::Relaxed);
+                let is_behind = self.is_behind(&read.totals)?;
+                *integrity = read;
+                self.was_lost.fetch_or(integrity.about.is_loss_unannounced, Ordering::Relaxed);
                 if is_behind {
                     log::error!("some of the latest notes (delivery log, counters, dead letters) are lost");
-                    self.note_loss(&mut books, &db)?;
+                    self.note_loss(&mut integrity, &db)?;
                 }
-                *self.shelf.write() = Shelf::Open(Arc::new(db));
+                *self.database.write() = DatabaseState::Open(Arc::new(db));
                 return Ok(());
             }
             Ok(None) => "they are missing".into(),
@@ -76,38 +81,38 @@ impl Notes {
             return Err(NotesError::Full { free_bytes });
         }
         if !is_new_folder || self.disk.exists(&self.dir())? {
-            return self.begin_again(&mut books, &damage, now_ms);
+            return self.begin_again(&mut integrity, &damage, now_ms);
         }
         let about = About { begun_ms: now_ms, ..About::default() };
         let db = self.begin(&about)?;
-        *books = Books { about, ..Books::default() };
-        *self.shelf.write() = Shelf::Open(Arc::new(db));
+        *integrity = Integrity { about, ..Integrity::default() };
+        *self.database.write() = DatabaseState::Open(Arc::new(db));
         Ok(())
     }
 
-    /// The database with its books; none when there is none.
-    fn open_existing(&self) -> Result<Option<(Database, Books)>, DatabaseError> {
+    /// The database with what it says of its entries; none when there is none.
+    fn open_existing(&self) -> Result<Option<(Database, Integrity)>, DatabaseError> {
         let dir = self.dir();
         let path = dir.join("db");
         if !self.disk.exists(&path)? {
             return Ok(None);
         }
         let db = Database::open_in_place(&self.disk, &dir)?;
-        let no_books = || DatabaseError::Damaged { path, why: "it has no beginning".into() };
-        let books = books::read(&db)?.ok_or_else(no_books)?;
-        Ok(Some((db, books)))
+        let no_beginning = || DatabaseError::Damaged { path, why: "it has no beginning".into() };
+        let integrity = integrity::read(&db)?.ok_or_else(no_beginning)?;
+        Ok(Some((db, integrity)))
     }
 
     /// Gives up what is there.
-    fn begin_again(&self, books: &mut Books, why: &str, now_ms: u64) -> Result<(), NotesError> {
+    fn begin_again(&self, integrity: &mut Integrity, why: &str, now_ms: u64) -> Result<(), NotesError> {
         log::error!(folder:display = self.dir().display(), reason = why;
             "the notes (delivery log, counters, dead letters) are lost and are begun anew");
-        let numbered_from = now_ms.max(books.about.numbered_from);
+        let numbered_from = now_ms.max(integrity.about.numbered_from);
         let about = About { begun_ms: now_ms, numbered_from, is_loss_unannounced: true };
         let db = self.begin(&about)?;
         self.was_lost.store(true, Ordering::Relaxed);
-        *books = Books { about, ..Books::default() };
-        *self.shelf.write() = Shelf::Open(Arc::new(db));
+        *integrity = Integrity { about, ..Integrity::default() };
+        *self.database.write() = DatabaseState::Open(Arc::new(db));
         Ok(())
     }
 
@@ -115,7 +120,7 @@ impl Notes {
     fn begin(&self, about: &About) -> Result<Database, NotesError> {
         let (dir, fresh) = (self.dir(), self.data_dir.join(FRESH));
         self.disk.remove_dir_all(&fresh)?;
-        Database::write(&self.disk, &fresh, books::first_entries(about).into_iter())?;
+        Database::write(&self.disk, &fresh, integrity::first_entries(about).into_iter())?;
         self.disk.remove_dir_all(&dir)?;
         self.disk.rename(&fresh, &dir)?;
         self.disk.sync_dir(&self.data_dir)?;
@@ -123,13 +128,13 @@ impl Notes {
     }
 
     /// Whether the last close in order has left more than is there.
-    fn is_behind(&self, tally: &Tally) -> Result<bool, NotesError> {
+    fn is_behind(&self, totals: &Totals) -> Result<bool, NotesError> {
         let path = self.dir().join(CLOSED);
         if !self.disk.exists(&path)? {
             return Ok(false);
         }
         let text = self.disk.read(Point::ManifestRead, &path)?;
-        let is_other = Tally::from_bytes(&text).is_none_or(|closed| closed != *tally);
+        let is_other = Totals::from_bytes(&text).is_none_or(|closed| closed != *totals);
         // it is wrong from the first write on
         self.disk.remove_file(&path)?;
         self.disk.sync_dir(&self.dir())?;
@@ -137,11 +142,11 @@ impl Notes {
     }
 
     /// Remembers that something is gone until it was announced.
-    pub(super) fn note_loss(&self, books: &mut Books, db: &Database) -> Result<(), DatabaseError> {
+    pub(super) fn note_loss(&self, integrity: &mut Integrity, db: &Database) -> Result<(), DatabaseError> {
         self.was_lost.store(true, Ordering::Relaxed);
-        books.about.is_loss_unannounced = true;
+        integrity.about.is_loss_unannounced = true;
         let mut batch = Batch::default();
-        books.write_into(&mut batch);
+        integrity.write_into(&mut batch);
         db.apply(batch)
     }
 
@@ -149,16 +154,16 @@ impl Notes {
     /// start. To be called about once a second. `now_ms`: Unix milliseconds. Blocks.
     pub fn step(&self, now_ms: u64) {
         let is_closed = {
-            let mut shelf = self.shelf.write();
-            match &mut *shelf {
-                Shelf::Open(_) => false,
+            let mut database = self.database.write();
+            match &mut *database {
+                DatabaseState::Open(_) => false,
                 // a clock that stepped back makes it wait no longer
-                Shelf::Closed { not_before_ms, .. }
+                DatabaseState::Closed { not_before_ms, .. }
                     if (*not_before_ms..not_before_ms.saturating_add(RETRY_MS)).contains(&now_ms) =>
                 {
                     return;
                 }
-                Shelf::Closed { not_before_ms, .. } => {
+                DatabaseState::Closed { not_before_ms, .. } => {
                     *not_before_ms = now_ms;
                     true
                 }
@@ -175,11 +180,11 @@ impl Notes {
         if self.disk.free_bytes(&self.data_dir).is_some_and(|free| free < ROOM_BYTES.max(self.min_free_bytes)) {
             return;
         }
-        let was_damaged = matches!(&*self.shelf.read(), Shelf::Closed { is_damaged: true, .. });
-        match self.put_on_shelf(false, now_ms) {
+        let was_damaged = matches!(&*self.database.read(), DatabaseState::Closed { is_damaged: true, .. });
+        match self.open_or_begin(false, now_ms) {
             Ok(()) => log::info!("the notes are open again"),
             Err(e) => {
-                if let Shelf::Closed { why, .. } = &mut *self.shelf.write()
+                if let DatabaseState::Closed { why, .. } = &mut *self.database.write()
                     && *why != e.to_string()
                 {
                     log::error!("the notes stay closed for now: {e}; {}", e.cure());
@@ -199,8 +204,8 @@ impl Notes {
         while !self.is_checked() {
             match self.check_some() {
                 Err(NotesError::Database(e)) if e.is_damage() => {
-                    let mut books = self.books.lock();
-                    return self.begin_again(&mut books, &e.to_string(), now_ms);
+                    let mut integrity = self.integrity.lock();
+                    return self.begin_again(&mut integrity, &e.to_string(), now_ms);
                 }
                 checked => checked?,
             }
@@ -210,10 +215,10 @@ impl Notes {
 
     /// Checks the next entries of what was there at the start.
     fn check_some(&self) -> Result<(), NotesError> {
-        let mut books = self.books.lock();
-        let Some(loss) = self.with(|db| books.walk_on(db))? else { return Ok(()) };
+        let mut integrity = self.integrity.lock();
+        let Some(loss) = self.with(|db| integrity.walk_on(db))? else { return Ok(()) };
         log::error!(reason = loss.as_str(); "some notes (delivery log, counters, dead letters) are lost");
-        self.with(|db| self.note_loss(&mut books, db))
+        self.with(|db| self.note_loss(&mut integrity, db))
     }
 
     /// Closes the notes in order, so that the next start knows what has to be there. Blocks.
@@ -221,11 +226,11 @@ impl Notes {
     /// # Errors
     /// What the disk or the database says. Everything that was written is durable all the same.
     pub fn close(&self) -> Result<(), NotesError> {
-        let books = self.books.lock();
+        let integrity = self.integrity.lock();
         self.with(Database::sync)?;
-        *self.shelf.write() =
-            Shelf::Closed { why: "the server stops".into(), is_damaged: false, not_before_ms: u64::MAX };
+        *self.database.write() =
+            DatabaseState::Closed { why: "the server stops".into(), is_damaged: false, not_before_ms: u64::MAX };
         let closed = self.dir().join(CLOSED);
-        Ok(self.disk.replace(Point::ManifestWrite, &closed, &books.tally.to_bytes())?)
+        Ok(self.disk.replace(Point::ManifestWrite, &closed, &integrity.totals.to_bytes())?)
     }
 }

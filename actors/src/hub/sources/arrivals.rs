@@ -19,7 +19,7 @@ use crate::model::source::{
 };
 use crate::model::trace_context::TraceContext;
 
-/// A request whose sender was believed.
+/// A request whose sender is verified.
 pub struct Arrival<'a> {
     /// Its body unpacked, unless the source keeps requests as they come.
     pub request: Incoming<'a>,
@@ -177,7 +177,7 @@ fn event_keys(live: &ActiveSource, drafts: &mut [Draft], idempotency: Option<&st
 }
 
 impl Hub {
-    /// Takes one request from the rate of a source.
+    /// Counts a request against the rate limit of a source.
     ///
     /// # Errors
     /// [`SourceRefusal::Rate`], with the time after which the next request may come.
@@ -185,7 +185,7 @@ impl Hub {
         live.admit(clock::now_ms()).inspect_err(|_| self.metrics().source_request(SourceOutcome::Limited))
     }
 
-    /// Refuses a request whose headers alone show that its sender cannot be believed. To be asked before there is a body.
+    /// Refuses a request whose headers alone show that its sender cannot be verified. To be called before the body is read.
     ///
     /// # Errors
     /// [`SourceRefusal::Untrusted`], or [`SourceRefusal::Unusable`] when the keys of the source cannot be opened.
@@ -193,7 +193,7 @@ impl Hub {
         live.foresee(request, clock::now_ms()).inspect_err(|refusal| self.count_refusal(refusal))
     }
 
-    /// Whether the sender of these raw bytes is believed.
+    /// Verifies the sender of a request, by its headers and the raw bytes of its body.
     ///
     /// # Errors
     /// [`SourceRefusal::Untrusted`] says what does not fit, [`SourceRefusal::Paused`] comes after that,
@@ -264,7 +264,7 @@ impl Hub {
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors })
     }
 
-    /// What a request would come to if its sender was believed. Nothing is stored or counted.
+    /// What would become of a request if its sender was verified. Nothing is stored or counted.
     pub fn would_take(&self, live: &ActiveSource, request: &Incoming<'_>, limits: Limits) -> WouldTake {
         if let Some(asked) = live.answer(request) {
             return asked.map_or_else(|(field, e)| WouldTake::Refuses(format!("{field} {e}")), |_| WouldTake::Answers);

@@ -11,7 +11,7 @@ pub use arrivals::{Arrival, EditedLetter, TakenIn, WouldTake};
 use super::Hub;
 use crate::catalog::reader::ReadError;
 pub use crate::catalog::source::Source;
-use crate::catalog::source::{SealedKeys, seal_verify_token};
+use crate::catalog::source::{rotate_key, seal_key, seal_verify_token};
 use crate::catalog::{View, record};
 use crate::clock;
 use crate::documents::DocumentError;
@@ -242,7 +242,7 @@ impl Hub {
             }
             (true, given) => {
                 let (key, made) = key_of(&scheme, given)?;
-                (Some(SealedKeys::new(&self.rooms.delivery.seal_key, &id, &key)), made.then_some(key))
+                (Some(seal_key(&self.rooms.delivery.seal_key, &id, &key)), made.then_some(key))
             }
         };
         let (token, made_token) = match verify_token {
@@ -348,8 +348,8 @@ impl Hub {
                 let until_ms = now_ms.saturating_add(overlap_s.min(OVERLAP_MAX_S) as i64 * 1_000);
                 // an old key that does not open any more must not keep the new one from opening
                 let keys = match source.verifier(seal) {
-                    Ok(_) => old.rotated(seal, &source.id, &key, until_ms, now_ms),
-                    Err(_) => SealedKeys::new(seal, &source.id, &key),
+                    Ok(_) => rotate_key(seal, &source.id, old, &key, until_ms, now_ms),
+                    Err(_) => seal_key(seal, &source.id, &key),
                 };
                 source.keys = Some(keys);
                 source.updated_ms = now_ms;

@@ -232,7 +232,7 @@ impl Hub {
         seen.jobs.into_iter().find(|known| known.id == job).ok_or(WebhookError::ReplayNotFound)
     }
 
-    /// How the deliveries stand, with the delivery log on disk.
+    /// The state of the deliveries, after what the delivery log still held in memory was written.
     pub(super) async fn seen(&self, webhook: &Arc<Webhook>) -> Result<Seen, WebhookError> {
         let seen = self.actor(webhook)?.send(FlushHistory).await;
         seen.ok().flatten().ok_or(WebhookError::Unavailable)

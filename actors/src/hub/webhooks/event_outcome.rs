@@ -16,7 +16,7 @@ use crate::model::event::Event;
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
 
-/// How an event fared at a webhook.
+/// What became of an event at a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventStatus {
@@ -117,7 +117,7 @@ impl Hub {
     }
 }
 
-/// How it stands with an event of which there is no delivery.
+/// The status of an event of which there is no delivery.
 fn undelivered(event: &Event, webhook: &Webhook, seen: &Seen, wanted: bool) -> EventStatus {
     match (wanted, event.id > seen.observed.cursor) {
         _ if made_after(event.id, webhook) => EventStatus::Earlier,

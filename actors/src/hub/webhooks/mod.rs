@@ -24,7 +24,7 @@ pub use crate::catalog::webhook::ApiFamily;
 pub use crate::catalog::webhook::Webhook;
 use crate::catalog::webhook::{self, Ready};
 pub use crate::catalog::webhook_validate::{InvalidField, SecretChoice, WebhookSpec};
-use crate::catalog::{View, record, webhook_validate};
+use crate::catalog::{SealedKeys, View, record, webhook_validate};
 use crate::clock;
 use crate::compute::{Ended, Tenant};
 use crate::delivery::actor::{Ask, Observe, Seen, WebhookActor};
@@ -91,7 +91,7 @@ impl From<AskError> for WebhookError {
     }
 }
 
-/// How a webhook does.
+/// The health of a webhook, and why it is off or failing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     pub health: Health,
@@ -342,7 +342,7 @@ impl Hub {
         Ok(channel)
     }
 
-    /// How a webhook does.
+    /// The health of a webhook, and why it is off or failing.
     ///
     /// # Errors
     /// [`WebhookError::NotFound`], or [`WebhookError::Unavailable`] when the webhook's actor is not running.
@@ -434,7 +434,7 @@ impl Hub {
         (!keys.current.signs_standard()).then(|| InvalidField { field: "secret".into(), message: message.into() })
     }
 
-    fn seal(&self, webhook: &str, secret: Secret) -> webhook::SealedKeys {
+    fn seal(&self, webhook: &str, secret: Secret) -> SealedKeys {
         webhook::seal_keys(&self.rooms.delivery.seal_key, webhook, &Keys::new(secret))
     }
 

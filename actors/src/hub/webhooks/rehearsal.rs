@@ -1,4 +1,4 @@
-//! A rehearsal: what a webhook would have sent of events that are there, without sending anything.
+//! A dry run: what a webhook would have sent of events that are in the log, without sending anything.
 
 use bytes::Bytes;
 

@@ -94,19 +94,10 @@ impl Endpoint {
         if flight.dropped {
             return Standing::Dropped;
         }
-        let mut row = self.rows.remove(delivery).unwrap_or_else(|| Row {
-            delivery,
-            events: flight.attempt.events.clone(),
-            state: RowState::Retrying,
-            attempts: 0,
-            ladder_from: 0,
-            next_at_ms: now_ms,
-            wait_ms: 0,
-            first_failed_ms: None,
-            last: None,
-            requested: None,
-            announced: false,
-        });
+        let mut row = self
+            .rows
+            .remove(delivery)
+            .unwrap_or_else(|| Row::new(delivery, flight.attempt.events.clone(), RowState::Retrying, 0, now_ms));
         self.ledger.touch_row(delivery, now_ms);
         self.drop_lost_events(&mut row, effects);
         if row.events.is_empty() {

@@ -177,19 +177,7 @@ impl Endpoint {
         if self.rows.requested() >= self.limits.rows_max {
             return Err(Refusal::TooManyRequests);
         }
-        Ok(Row {
-            delivery,
-            events,
-            state: RowState::Delivered,
-            attempts,
-            ladder_from: 0,
-            next_at_ms: now_ms,
-            wait_ms: 0,
-            first_failed_ms: None,
-            last: None,
-            requested: None,
-            announced: false,
-        })
+        Ok(Row::new(delivery, events, RowState::Delivered, attempts, now_ms))
     }
 
     pub(super) fn replay(&mut self, now_ms: u64, request: ReplayRequest, effects: &mut Vec<Effect>) {

@@ -114,6 +114,23 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row that is due at once, without a failure noted yet.
+    pub(super) fn new(delivery: DeliveryId, events: Vec<EventId>, state: RowState, attempts: u32, now_ms: u64) -> Row {
+        Row {
+            delivery,
+            events,
+            state,
+            attempts,
+            ladder_from: 0,
+            next_at_ms: now_ms,
+            wait_ms: 0,
+            first_failed_ms: None,
+            last: None,
+            requested: None,
+            announced: false,
+        }
+    }
+
     /// The first event, by which rows are ordered.
     pub fn first(&self) -> EventId {
         self.events.first().copied().unwrap_or(EventId::ZERO)

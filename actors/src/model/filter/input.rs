@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::model::json::Canonical;
+use crate::model::json::{Canonical, pass_over_scalars};
 
 /// Of a payload of small numbers, which is the slowest to read.
 const TREE_BYTES_PER_STEP: u64 = 2;
@@ -210,25 +210,7 @@ impl<'de> Visitor<'de> for PathWalk<'_> {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
+    pass_over_scalars!();
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {
         if let Place::Path = self.at {

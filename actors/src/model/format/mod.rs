@@ -231,6 +231,22 @@ pub enum Form {
 }
 
 impl Form {
+    /// The format by itself; none for [`Format::Template`], which needs its template beside.
+    pub fn without_template(format: Format) -> Option<Form> {
+        Some(match format {
+            Format::Map => Form::Map,
+            Format::Gateway => Form::Gateway,
+            Format::Feed => Form::Feed,
+            Format::Standard => Form::Standard,
+            Format::CloudEvents => Form::CloudEvents,
+            Format::Discord => Form::Discord,
+            Format::Slack => Form::Slack,
+            Format::Template => return None,
+            Format::CloudEventsBinary => Form::CloudEventsBinary,
+            Format::Raw => Form::Raw,
+        })
+    }
+
     pub fn format(&self) -> Format {
         match self {
             Form::Map => Format::Map,

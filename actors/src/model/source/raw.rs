@@ -14,6 +14,7 @@ use url::form_urlencoded;
 use super::auth::Incoming;
 use super::pointer;
 use crate::model::json::Canonical;
+use crate::model::percent;
 
 /// The type of the event unless the source has a rule.
 pub const REQUEST_TYPE: &str = "http.request";
@@ -403,29 +404,9 @@ fn has_dot_segment(path: &str) -> bool {
         if text.split(['/', '\\']).any(is_dot) {
             return true;
         }
-        text = percent_decode(text.as_bytes());
+        text = String::from_utf8_lossy(&percent::decode(text.as_bytes())).into_owned();
     }
     false
-}
-
-fn percent_decode(text: &[u8]) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut at = 0;
-    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
-    while at < text.len() {
-        match (text[at], digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                // two hexadecimal digits are below 256
-                out.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::model::json::{DEPTH_MAX, JsonError};
+use crate::model::json::{DEPTH_MAX, JsonError, SeenNames, pass_over_scalars};
 
 /// Up to this many names an object is searched pair by pair, beyond it by sorting.
 const PAIRWISE_NAMES_MAX: usize = 16;
@@ -59,25 +59,7 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
+    pass_over_scalars!();
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
         nul(text)
@@ -97,18 +79,13 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let depth = self.deeper()?;
         let base = self.names.len();
-        // one bit for each kind of name seen: while none comes twice, no name came twice
-        let (mut seen, mut alike) = (0u64, false);
+        let mut seen = SeenNames::default();
         while let Some(name) = members.next_key_seed(NameSeed)? {
-            let bytes = name.0.as_bytes();
-            let (first, last) = (bytes.first().map_or(0, |b| *b), bytes.last().map_or(0, |b| *b));
-            let bit = 1 << ((bytes.len() * 7 + usize::from(first) * 5 + usize::from(last) * 11) % 64);
-            alike |= seen & bit != 0;
-            seen |= bit;
+            seen.note(name.0.as_bytes());
             self.names.push(name);
             members.next_value_seed(Value { names: self.names, depth })?;
         }
-        if alike && has_duplicates(&mut self.names[base..]) {
+        if seen.may_repeat() && has_duplicates(&mut self.names[base..]) {
             return Err(de::Error::custom("an object has a name twice"));
         }
         self.names.truncate(base);

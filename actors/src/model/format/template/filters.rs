@@ -1,5 +1,5 @@
 //! The filters of templates, and the operators that `rewrite` makes filters. Each pays for the bytes that it reads and writes
-//! out of one purse per rendering, so that neither their time nor their memory can run away; no builtin filter that makes
+//! out of one budget per rendering, so that neither their time nor their memory can run away; no builtin filter that makes
 //! something larger is passed on.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
 use super::WORK_BYTES_MAX;
 
-/// Marks the error of an empty purse; the kind alone does not.
+/// Marks the error of an empty budget; the kind alone does not.
 const RAN_OUT: &str = "out of work";
 
 /// What operators become; see `rewrite`.
@@ -122,7 +122,7 @@ fn weight(value: &Value, most: usize) -> usize {
 
 /// What may still be spent, and one more, so that whoever needs more than there is needs too much.
 fn left(state: &mut State<'_, '_>) -> usize {
-    purse(state).0.saturating_add(1)
+    budget(state).0.saturating_add(1)
 }
 
 /// `a == b`, `a < b <= c`, `a in b`: the operators with their right sides follow the first operand.
@@ -233,21 +233,21 @@ fn ending_with(state: &mut State<'_, '_>, value: &Value, part: &Value) -> Result
 }
 
 /// What a rendering may still spend, in bytes.
-struct Purse(usize);
+struct WorkBudget(usize);
 
-fn purse<'s>(state: &'s mut State<'_, '_>) -> &'s mut Purse {
-    state.get_or_insert_extension_with(|| Purse(WORK_BYTES_MAX))
+fn budget<'s>(state: &'s mut State<'_, '_>) -> &'s mut WorkBudget {
+    state.get_or_insert_extension_with(|| WorkBudget(WORK_BYTES_MAX))
 }
 
-/// What was taken out of the purse so far.
+/// What was taken out of the budget so far.
 pub(super) fn worked_bytes(state: &mut State<'_, '_>) -> usize {
-    WORK_BYTES_MAX - purse(state).0
+    WORK_BYTES_MAX - budget(state).0
 }
 
-/// Takes `bytes` out of the purse of this rendering.
+/// Takes `bytes` out of the budget of this rendering.
 pub(super) fn pay(state: &mut State<'_, '_>, bytes: usize) -> Result<(), Error> {
-    let purse = purse(state);
-    purse.0 = purse.0.checked_sub(bytes).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, RAN_OUT))?;
+    let budget = budget(state);
+    budget.0 = budget.0.checked_sub(bytes).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, RAN_OUT))?;
     Ok(())
 }
 
@@ -256,7 +256,7 @@ pub(super) fn ran_out(error: &Error) -> bool {
     error.detail() == Some(RAN_OUT)
 }
 
-/// The value as JSON of at most as many bytes as the purse holds, paid for. What is missing is `null`, and a number has
+/// The value as JSON of at most as many bytes as the budget holds, paid for. What is missing is `null`, and a number has
 /// JavaScript's form.
 pub(super) fn json_of(state: &mut State<'_, '_>, value: &Value) -> Result<String, Error> {
     /// Stops a serialisation that gets longer than can be paid.
@@ -282,7 +282,7 @@ pub(super) fn json_of(state: &mut State<'_, '_>, value: &Value) -> Result<String
             _ => "null".to_owned(),
         },
         _ => {
-            let mut out = Bounded(Vec::new(), purse(state).0 / JSON_WEIGHT);
+            let mut out = Bounded(Vec::new(), budget(state).0 / JSON_WEIGHT);
             match serde_json::to_writer(&mut out, value) {
                 Ok(()) => String::from_utf8_lossy(&out.0).into_owned(),
                 Err(error) if error.is_io() => return Err(Error::new(ErrorKind::InvalidOperation, RAN_OUT)),

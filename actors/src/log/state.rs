@@ -1,4 +1,4 @@
-//! The log itself: what of it is where, how events come in, and what it says of itself.
+//! The log itself: its parts at one moment ([`LogState`]), how commits are admitted, and what it tells of itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,16 +26,16 @@ pub struct Log {
     pub(super) quarantine: PathBuf,
     pub(super) options: LogOptions,
     // taken in this order, and none of them over I/O
-    pub(super) shelf: RwLock<Shelf>,
+    pub(super) state: RwLock<LogState>,
     pub(super) dedupe: Mutex<DedupeTable>,
     pub(super) losses: RwLock<LossLedger>,
     pub(super) quarantined: Mutex<Vec<String>>,
     pub(super) databases: Databases,
 }
 
-/// What of the log is where at one moment.
+/// The parts of the log at one moment: sealed segments, the part that waits to be sealed, the active part.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct LogState {
     /// The newest durable event, or the newest id that may have been given out.
     pub head: EventId,
     /// The newest commit that was admitted.
@@ -85,7 +85,7 @@ pub struct Admission<'a> {
     pub keys: Option<CommitPart<'a>>,
 }
 
-impl Shelf {
+impl LogState {
     /// The segments with one more, or with one in the place of its predecessor.
     pub fn add(&mut self, sealed: Arc<Sealed>) {
         let mut all = Vec::clone(&self.sealed);
@@ -113,11 +113,11 @@ impl Log {
             Some(part) => section::keys(part.bytes)?.collect(),
             None => Vec::new(),
         };
-        let mut shelf = self.shelf.write();
-        if commit.sequence <= shelf.sequence {
+        let mut state = self.state.write();
+        if commit.sequence <= state.sequence {
             return Ok(());
         }
-        shelf.sequence = commit.sequence;
+        state.sequence = commit.sequence;
         if blocks.is_empty() && keys.is_empty() {
             return Ok(());
         }
@@ -128,15 +128,15 @@ impl Log {
             time_ms: commit.time_ms,
         });
         if let Some(first) = blocks.first()
-            && let Some(after) = shelf.damaged_after.take()
+            && let Some(after) = state.damaged_after.take()
         {
-            self.damage_unsealed(&shelf.active, DamagedRange::new(ChannelNo::ALL, after, first.first.before()));
+            self.damage_unsealed(&state.active, DamagedRange::new(ChannelNo::ALL, after, first.first.before()));
         }
         let offset = commit.events.map_or(0, |part| part.offset);
-        let clock = shelf.clock;
-        shelf.active.admit(commit.sequence, commit.piece, offset, &blocks, keys_place, clock);
+        let clock = state.clock;
+        state.active.admit(commit.sequence, commit.piece, offset, &blocks, keys_place, clock);
         let newest = blocks.iter().map(|block| block.last).max();
-        shelf.head = shelf.head.max(newest.unwrap_or_default());
+        state.head = state.head.max(newest.unwrap_or_default());
         let mut dedupe = self.dedupe.lock();
         for key in &keys {
             dedupe.add(key, commit.time_ms);
@@ -146,29 +146,29 @@ impl Log {
 
     /// Notes that commits behind the newest one that was admitted could not be read: whatever they held is missing.
     pub fn admit_damage(&self) {
-        let mut shelf = self.shelf.write();
-        let head = shelf.head;
-        shelf.damaged_after.get_or_insert(head);
+        let mut state = self.state.write();
+        let head = state.head;
+        state.damaged_after.get_or_insert(head);
     }
 
     /// The newest durable event, also when retention has dropped it since; ids go on behind it.
     pub fn head(&self) -> EventId {
-        self.shelf.read().head
+        self.state.read().head
     }
 
     /// The first commit whose events or keys are in no sealed segment; none when all of them are.
     pub fn needed_from(&self) -> Option<u64> {
-        let shelf = self.shelf.read();
+        let state = self.state.read();
         let first = |active: &Active| active.sums().sequences.map(|(from, _)| from);
-        shelf.rolled.as_deref().and_then(first).or_else(|| first(&shelf.active))
+        state.rolled.as_deref().and_then(first).or_else(|| first(&state.active))
     }
 
     /// The newest commit of which anything is in a sealed segment, or was in one that retention dropped. 0 when nothing was
     /// sealed.
     pub fn sealed_through(&self) -> u64 {
-        let shelf = self.shelf.read();
-        let dropped = shelf.newest.map_or(0, |newest| newest.through);
-        shelf.sealed.iter().map(|sealed| sealed.manifest.through).max().unwrap_or(0).max(dropped)
+        let state = self.state.read();
+        let dropped = state.newest.map_or(0, |newest| newest.through);
+        state.sealed.iter().map(|sealed| sealed.manifest.through).max().unwrap_or(0).max(dropped)
     }
 
     /// The first commit that recovery has to hand to [`Log::admit`]. `begins_at`: the first one that the write-ahead log
@@ -179,8 +179,8 @@ impl Log {
     pub fn recovers_from(&self, begins_at: u64) -> Result<u64, LogError> {
         let next = self.sealed_through() + 1;
         let (newest, last) = {
-            let shelf = self.shelf.read();
-            (shelf.newest, shelf.next_segment - 1)
+            let state = self.state.read();
+            (state.newest, state.next_segment - 1)
         };
         if newest.is_some() {
             // Commits before it were given up when they were sealed or had nothing for the log. That no segment is missing
@@ -191,18 +191,18 @@ impl Log {
         if begins_at == 1 {
             let newest = Newest { segment: last, through: next - 1 };
             newest::write(&self.disk, &self.dir, newest)?;
-            self.shelf.write().newest = Some(newest);
+            self.state.write().newest = Some(newest);
         }
         Ok(next)
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let shelf = self.shelf.read();
+        let state = self.state.read();
         Snapshot {
-            head: shelf.head,
-            sealed: shelf.sealed.clone(),
-            rolled: shelf.rolled.clone(),
-            active: shelf.active.clone(),
+            head: state.head,
+            sealed: state.sealed.clone(),
+            rolled: state.rolled.clone(),
+            active: state.active.clone(),
         }
     }
 
@@ -281,12 +281,12 @@ impl Log {
     /// What the disk says.
     pub fn skip_through(&self, sequence: u64) -> Result<(), LogError> {
         let newest = {
-            let shelf = self.shelf.read();
-            debug_assert!(shelf.active.sums().sequences.is_none(), "it was sealed before");
-            Newest { segment: shelf.next_segment - 1, through: sequence }
+            let state = self.state.read();
+            debug_assert!(state.active.sums().sequences.is_none(), "it was sealed before");
+            Newest { segment: state.next_segment - 1, through: sequence }
         };
         newest::write(&self.disk, &self.dir, newest)?;
-        self.shelf.write().newest = Some(newest);
+        self.state.write().newest = Some(newest);
         Ok(())
     }
 

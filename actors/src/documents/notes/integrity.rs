@@ -1,4 +1,5 @@
-//! The books of the notes: how many entries there have to be, and the walk that checks them.
+//! The integrity of the notes: how many entries there have to be, with the sum of their hashes, and the walk that checks each
+//! entry once after a start.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -10,13 +11,13 @@ use crate::disk::{Database, DatabaseError};
 
 /// The keys of what the notes say of themselves stand behind all others.
 const ABOUT: &[u8] = b"~about";
-const TALLY: &[u8] = b"~tally";
+const TOTALS: &[u8] = b"~tally";
 /// Entries that one step of the walk checks, by their bytes.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 
 /// The sum of all entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Totals {
     pub entries: u64,
     /// Of keys and values.
     pub bytes: u64,
@@ -24,7 +25,7 @@ pub struct Tally {
     sum: u64,
 }
 
-impl Tally {
+impl Totals {
     fn add(&mut self, key: &[u8], value: &[u8]) {
         self.entries += 1;
         self.bytes += (key.len() + value.len()) as u64;
@@ -43,7 +44,7 @@ impl Tally {
         [&crc32c::crc32c(&numbers).to_be_bytes(), &numbers[..]].concat()
     }
 
-    pub fn from_bytes(bytes: &[u8]) -> Option<Tally> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<Totals> {
         let (crc, numbers) = bytes.split_at_checked(4)?;
         let numbers: &[u8; 24] = numbers.try_into().ok()?;
         let number = |at: usize| {
@@ -52,7 +53,7 @@ impl Tally {
             u64::from_be_bytes(bytes)
         };
         let is_sound = crc32c::crc32c(numbers).to_be_bytes() == *crc;
-        is_sound.then(|| Tally { entries: number(0), bytes: number(8), sum: number(16) })
+        is_sound.then(|| Totals { entries: number(0), bytes: number(8), sum: number(16) })
     }
 }
 
@@ -64,10 +65,11 @@ fn hash(key: &[u8], value: &[u8]) -> u64 {
     u64::from(crc32c::crc32c(key)) << 32 | u64::from(u32::from_be_bytes(stored))
 }
 
+/// What is known of the entries that the database has to have.
 #[derive(Default)]
-pub struct Books {
+pub struct Integrity {
     pub about: About,
-    pub tally: Tally,
+    pub totals: Totals,
     /// None once everything that was there at the start was checked.
     pub walk: Option<Walk>,
 }
@@ -77,32 +79,32 @@ pub struct Books {
 pub struct Walk {
     /// Everything up to this key was checked.
     through: Vec<u8>,
-    found: Tally,
+    found: Totals,
     damaged: u64,
 }
 
 /// A write that is about to be applied.
-pub struct Booked {
+pub struct PlannedWrite {
     pub batch: Batch,
-    tally: Tally,
-    found: Tally,
+    totals: Totals,
+    found: Totals,
 }
 
-/// The books of a database, with a walk that is to begin; none when it has no beginning. Blocks.
+/// What a database says of its entries, with a walk that is to begin; none when it says nothing. Blocks.
 ///
 /// # Errors
 /// The database cannot be read.
-pub fn read(db: &Database) -> Result<Option<Books>, DatabaseError> {
-    let (about, tally) = (db.get(ABOUT)?, db.get(TALLY)?);
+pub fn read(db: &Database) -> Result<Option<Integrity>, DatabaseError> {
+    let (about, totals) = (db.get(ABOUT)?, db.get(TOTALS)?);
     let about = about.filter(|value| entry::is_sound(ABOUT, value));
     let about = about.and_then(|value| serde_json::from_slice(&value[4..]).ok());
-    let tally = tally.and_then(|value| Tally::from_bytes(&value));
-    Ok(about.zip(tally).map(|(about, tally)| Books { about, tally, walk: Some(Walk::default()) }))
+    let totals = totals.and_then(|value| Totals::from_bytes(&value));
+    Ok(about.zip(totals).map(|(about, totals)| Integrity { about, totals, walk: Some(Walk::default()) }))
 }
 
 /// What a database without notes holds.
 pub fn first_entries(about: &About) -> [(Vec<u8>, Vec<u8>); 2] {
-    [(ABOUT.to_vec(), about_value(about)), (TALLY.to_vec(), Tally::default().to_bytes())]
+    [(ABOUT.to_vec(), about_value(about)), (TOTALS.to_vec(), Totals::default().to_bytes())]
 }
 
 fn about_value(about: &About) -> Vec<u8> {
@@ -119,43 +121,43 @@ pub fn is_empty_range(low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> bool {
     }
 }
 
-impl Books {
+impl Integrity {
     /// Adds what the notes say of themselves to a write.
     pub fn write_into(&self, batch: &mut Batch) {
         batch.put(ABOUT, about_value(&self.about));
-        batch.put(TALLY, self.tally.to_bytes());
+        batch.put(TOTALS, self.totals.to_bytes());
     }
 
-    /// What has to be written for changes, and the books after it. Blocks.
+    /// The write that makes these changes, with the totals after it. Blocks.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn book(&self, db: &Database, changes: &[NoteChange]) -> Result<Booked, DatabaseError> {
-        let mut booked = Booked { batch: Batch::default(), tally: self.tally, found: Tally::default() };
-        booked.found = self.walk.as_ref().map_or(Tally::default(), |walk| walk.found);
+    pub fn plan(&self, db: &Database, changes: &[NoteChange]) -> Result<PlannedWrite, DatabaseError> {
+        let mut planned = PlannedWrite { batch: Batch::default(), totals: self.totals, found: Totals::default() };
+        planned.found = self.walk.as_ref().map_or(Totals::default(), |walk| walk.found);
         // what this write itself has put under a key
         let mut fresh: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::new();
-        let mut replace = |booked: &mut Booked, key: Vec<u8>, value: Option<Vec<u8>>| {
+        let mut replace = |planned: &mut PlannedWrite, key: Vec<u8>, value: Option<Vec<u8>>| {
             let before = match fresh.get(&key) {
                 Some(before) => before.clone(),
                 None => db.get(&key)?.map(|value| value.to_vec()),
             };
             let is_walked = self.walk.as_ref().is_some_and(|walk| key <= walk.through);
-            let mut tallies = vec![&mut booked.tally];
+            let mut all_totals = vec![&mut planned.totals];
             if is_walked {
-                tallies.push(&mut booked.found);
+                all_totals.push(&mut planned.found);
             }
-            for tally in tallies {
+            for totals in all_totals {
                 if let Some(before) = &before {
-                    tally.remove(&key, before);
+                    totals.remove(&key, before);
                 }
                 if let Some(value) = &value {
-                    tally.add(&key, value);
+                    totals.add(&key, value);
                 }
             }
             match &value {
-                Some(value) => booked.batch.put(key.clone(), value.clone()),
-                None => booked.batch.delete(key.clone()),
+                Some(value) => planned.batch.put(key.clone(), value.clone()),
+                None => planned.batch.delete(key.clone()),
             }
             fresh.insert(key, value);
             Ok::<_, DatabaseError>(before)
@@ -164,24 +166,24 @@ impl Books {
             let values = change.text.as_ref().map_or(Vec::new(), |text| entry::values(&change.key, text));
             let kept: Vec<_> = values.iter().skip(1).map(|(key, _)| key.clone()).collect();
             let mut values = values.into_iter();
-            let before = replace(&mut booked, change.key.clone(), values.next().map(|(_, value)| value))?;
+            let before = replace(&mut planned, change.key.clone(), values.next().map(|(_, value)| value))?;
             for (key, value) in values {
-                replace(&mut booked, key, Some(value))?;
+                replace(&mut planned, key, Some(value))?;
             }
             let parts = before.map_or(Vec::new(), |before| entry::further_parts(&change.key, &before));
             for key in parts.into_iter().filter(|key| !kept.contains(key)) {
-                replace(&mut booked, key, None)?;
+                replace(&mut planned, key, None)?;
             }
         }
-        booked.batch.put(TALLY, booked.tally.to_bytes());
-        Ok(booked)
+        planned.batch.put(TOTALS, planned.totals.to_bytes());
+        Ok(planned)
     }
 
-    /// Takes over the books of a write that was applied.
-    pub fn enter(&mut self, booked: Booked) {
-        self.tally = booked.tally;
+    /// Notes that a planned write was applied.
+    pub fn applied(&mut self, planned: PlannedWrite) {
+        self.totals = planned.totals;
         if let Some(walk) = &mut self.walk {
-            walk.found = booked.found;
+            walk.found = planned.found;
         }
     }
 
@@ -217,7 +219,7 @@ impl Books {
             return Ok(None);
         }
         let Walk { found, damaged, .. } = walk;
-        let counted = std::mem::replace(&mut self.tally, found);
+        let counted = std::mem::replace(&mut self.totals, found);
         self.walk = None;
         let lost = match (counted == found, damaged) {
             (true, 0) => return Ok(None),
