@@ -1,4 +1,4 @@
-//! The server: from settings to a socket that answers, and from a signal back to a flushed store.
+//! The server: start from settings (bind, open the data folder) and stop in order on a signal.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -235,7 +235,7 @@ fn bounds(settings: &Settings) -> Bounds {
         keep_alive: Duration::from_secs(server.keep_alive_s),
         stall_timeout: Duration::from_secs(settings.streams.stall_timeout_s),
         h2_streams: server.h2_streams,
-        room: Arc::default(),
+        memory: Arc::default(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who is connected: the open streams, and the end of one.
+//! The open streams: list them, close one.
 
 use std::sync::Arc;
 

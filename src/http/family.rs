@@ -1,4 +1,4 @@
-//! The families to the house: by the path of a request, which family of clients asks, and in whose words it is answered.
+//! The API families: by the path of a request, which family of clients asks, and how names and errors are written for it.
 
 use actix_web::HttpRequest;
 use actors::hub::webhooks;

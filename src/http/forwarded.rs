@@ -1,4 +1,4 @@
-//! Who is at the other end of a request, and by which address it knows us: what the connection says, or what a proxy in
+//! The address of the client, and the address by which it knows this server: what the connection says, or what a proxy in
 //! `server.trusted_proxies` says for it by `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix`. From anybody else these
 //! headers count for nothing. Every look at them is in here.
 
@@ -20,7 +20,7 @@ const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// The longest path prefix of a proxy.
 const PREFIX_BYTES_MAX: usize = 256;
 
-/// The proxies that are believed.
+/// The trusted proxies.
 pub struct Proxies {
     trusted: Vec<IpNet>,
     /// Somebody else has sent such headers, and the operator was told.

@@ -1,4 +1,4 @@
-//! Who calls, with which scope, within which limit: extractors. A handler that works on a channel names [`On`] in its
+//! Authentication, scopes and the request limit, as extractors. A handler that works on a channel names [`On`] in its
 //! signature and gets the channel only when the caller may do what the handler does.
 
 use parking_lot::Mutex;
@@ -50,7 +50,7 @@ impl Act for Manages {
     const COUNTED: bool = true;
 }
 
-/// A caller whose credential was good.
+/// An authenticated caller.
 pub struct Caller(pub Arc<Principal>);
 
 /// The same, of a request that does not count towards the API limit.

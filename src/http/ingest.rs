@@ -1,4 +1,4 @@
-//! Where events come in from outside. The checks are made in the order that is promised: a known address, the announced size,
+//! Incoming webhooks. The checks are made in the order that is promised: a known address, the announced size,
 //! the rate, what the headers say of the sender, the sender over the raw bytes, and only then what the bytes say.
 
 use std::borrow::Cow;

@@ -1,5 +1,6 @@
-//! Who speaks on an HTTP/1 connection: the client with a head, or we with an answer. Heads have a time, a size and a share of
-//! the room for strangers; actix-http has a time for the first head only, and takes 128 KiB.
+//! Whose turn it is on an HTTP/1 connection: the client sends a request, or the server an answer. Each head has a deadline, a
+//! largest size and a share of the memory for clients without a credential; actix-http has a deadline for the first head only,
+//! and takes 128 KiB.
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
@@ -15,7 +16,7 @@ use actix_web::rt::time::{Sleep, sleep_until};
 use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
 
-use super::room::Share;
+use super::memory::Share;
 use super::{Bounds, HEAD_BYTES, LAST_WORDS};
 
 /// What a client may send ahead while its request is answered: more requests.
@@ -151,7 +152,7 @@ impl Conversation {
             line: Cell::new(Line::Text),
             deadline: Cell::new(None),
             timer: RefCell::default(),
-            share: RefCell::new(Share::new(&bounds.room)),
+            share: RefCell::new(Share::new(&bounds.memory)),
             blocked: Cell::new(false),
             waiting: RefCell::default(),
             request_timeout: bounds.request_timeout,
@@ -436,7 +437,7 @@ mod tests {
             keep_alive: second,
             stall_timeout: second,
             h2_streams: 1,
-            room: Arc::default(),
+            memory: Arc::default(),
         })
     }
 

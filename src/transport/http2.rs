@@ -2,7 +2,7 @@
 //! nothing of the answer for too long.
 //!
 //! Bounded: streams at once, header lists, what a stream may send ahead, what waits to be sent, and what its requests hold of
-//! the room for strangers.
+//! the memory for clients without a credential.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -23,7 +23,7 @@ use actors::streams::Socket;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 
-use super::room::Share;
+use super::memory::Share;
 use super::stream::ClientStream;
 use super::{Bounds, Broken, HEAD_BYTES};
 
@@ -55,14 +55,14 @@ struct Client<S> {
     idle_since: Cell<Instant>,
 }
 
-/// A request that is being answered, and what it holds of the room.
+/// A request that is being answered, and the memory that it holds.
 struct Open<S> {
     client: Rc<Client<S>>,
     bytes: Cell<usize>,
 }
 
 impl<S> Open<S> {
-    /// None: there is no room.
+    /// None: there is no memory left.
     fn new(client: &Rc<Client<S>>, bytes: usize) -> Option<Open<S>> {
         client.share.borrow_mut().take(bytes).then(|| {
             client.open.set(client.open.get() + 1);
@@ -70,7 +70,7 @@ impl<S> Open<S> {
         })
     }
 
-    /// It is not a stranger's: gives the room back.
+    /// Its client has shown a credential: gives the memory back.
     fn is_known(&self) {
         self.client.share.borrow_mut().give_back(self.bytes.take());
     }
@@ -112,7 +112,7 @@ where
         app,
         peer,
         stall_timeout: bounds.stall_timeout,
-        share: RefCell::new(Share::new(&bounds.room)),
+        share: RefCell::new(Share::new(&bounds.memory)),
         open: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
     });

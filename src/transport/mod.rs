@@ -1,5 +1,5 @@
-//! What carries HTTP: sockets, TLS, and on each connection HTTP/1 or HTTP/2. What a client may cost before it has shown a
-//! credential is bounded here: heads, waiting answers, time.
+//! The transport below HTTP handlers: sockets, TLS, and on each connection HTTP/1 or HTTP/2. What a client without a credential
+//! may cost is bounded here: heads, waiting answers, time.
 //!
 //! HTTP/1 is spoken by actix-http, over a stream that watches heads (`conversation`). HTTP/2 is spoken by a dispatcher of our
 //! own (`http2`), because actix-http has no setting for the streams of a connection and does not notice that a stream was reset
@@ -7,7 +7,7 @@
 
 mod conversation;
 mod http2;
-mod room;
+mod memory;
 mod stream;
 
 use std::future::Future;
@@ -26,7 +26,7 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use self::conversation::{Conversation, Watched};
-pub use self::room::Room;
+pub use self::memory::SharedMemory;
 use self::stream::ClientStream;
 
 /// The bounds of connections.
@@ -43,7 +43,7 @@ pub struct Bounds {
     /// Of one HTTP/2 connection.
     pub h2_streams: u32,
     /// Shared by all connections.
-    pub room: Arc<Room>,
+    pub memory: Arc<SharedMemory>,
 }
 
 /// How the connections of one listening address are served.

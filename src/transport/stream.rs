@@ -1,5 +1,5 @@
-//! A client's connection as a stream of bytes, plain or by TLS. Over HTTP/1 its conversation is watched: whoever sends a head
-//! too slowly or too large is told so and heard no more.
+//! A client's connection as a stream of bytes, plain or by TLS. Over HTTP/1 heads are watched: a client that sends one too
+//! slowly, or one that is too large, is told so, and nothing more is read from it.
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -40,7 +40,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Whoever stands behind a request whose credential was good.
+/// The authenticated caller of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal {
     /// The token's id, or `jwt:<sub>`; limits count by it.
@@ -63,10 +63,10 @@ pub enum Reach {
     Several { channels: Arc<ChannelSet>, scopes: Vec<Scope> },
 }
 
-/// Why a principal may not.
+/// Why a principal is not allowed to do something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// The channel is somebody else's.
+    /// The channel does not belong to it, so it must not learn that the channel exists.
     Foreign,
     /// The channel is its own, the scope is missing.
     Scope(Scope),
@@ -128,7 +128,7 @@ impl Principal {
         self.expires_ms.is_some_and(|at| at <= now_ms)
     }
 
-    /// Whether a stored token stands behind it, and not a JWT or the admin token.
+    /// Whether it is authenticated by a stored token, and not by a JWT or the admin token.
     pub fn is_stored_token(&self) -> bool {
         self.id.starts_with(TOKEN_ID_PREFIX)
     }

@@ -1,4 +1,4 @@
-//! The shapes in which an event leaves the house. Every encoding is written here and nowhere else, and each is made at
+//! Envelopes: the JSON shapes in which events are sent. Every encoding is written here and nowhere else, and each is made at
 //! most once per event: see [`crate::feed::frame::Frame`].
 
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! What happened: the event, and the draft that becomes one when the journal has given it an id.
+//! The event, and the draft that becomes one when the journal has given it an id.
 
 use std::fmt;
 use std::sync::Arc;

@@ -201,7 +201,7 @@ pub fn sign_standard<'a>(
     (!text.is_empty()).then_some(text)
 }
 
-/// Why a delivery is not to be believed.
+/// Why the signature of a delivery is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
     #[error("the signature header has no signature of the expected form; check which format the webhook has")]

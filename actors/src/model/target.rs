@@ -1,7 +1,7 @@
 //! Where a webhook may go: the rules for URLs, for addresses and for custom headers.
 //!
 //! One place for them all: a target is judged by this file when it is saved, when it is tested and on the addresses
-//! that are dialled for a delivery. It reads no resolver; `webhook::target` brings the addresses.
+//! that are dialled for a delivery. It reads no resolver; `delivery::http::target` brings the addresses.
 //!
 //! Addresses have two tiers. Private networks are opened by an entry of `webhooks.allow_networks` that contains the
 //! address. Everything else that is not the public internet is opened only by an entry for that single address (`/32`,

@@ -1,4 +1,4 @@
-//! Bodies that come packed (RFC 9110, 8.4): `gzip` and `deflate`, unpacked up to a bound.
+//! Compressed bodies (`Content-Encoding`, RFC 9110, 8.4): `gzip` and `deflate`, decompressed up to a bound.
 //!
 //! A signature is over the bytes as they came, so it is checked before anything is unpacked.
 

@@ -42,7 +42,7 @@ pub fn header_token(request: &HttpRequest) -> Option<&str> {
     bearer.or_else(key).filter(|token| !token.is_empty())
 }
 
-/// Whoever a token or a JWT stands for.
+/// The principal of a token or a JWT.
 ///
 /// # Errors
 /// A 401 when nobody has this token, or it has expired; a 403 for the admin token where it needs a client certificate;

@@ -200,7 +200,7 @@ impl Endpoint {
         self.end_turn(now_ms, effects);
     }
 
-    /// How the endpoint does.
+    /// The health of the endpoint.
     pub fn health(&self) -> Health {
         match self.state.off {
             Some(Off { reason: OffReason::Owner, .. }) => Health::Paused,

@@ -1,4 +1,4 @@
-//! What has changed in memory and is not durable yet, and when it must be.
+//! The unsaved changes of an endpoint: which rows and jobs have changed in memory and are not durable yet, and when they must be.
 
 use std::collections::BTreeSet;
 

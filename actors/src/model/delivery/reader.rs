@@ -61,7 +61,7 @@ impl Reader {
         self.ready.front().map(|ready| ready.id)
     }
 
-    /// Whether a read makes sense: there may be more, none is under way, and less than half of `ahead` is in stock.
+    /// Whether to read more: there may be more, no read is under way, and less than half of `ahead` is read and not attempted.
     pub(super) fn wants_more(&self, ahead: usize) -> bool {
         self.more && self.asked.is_none() && self.ready.len() <= ahead / 2
     }

@@ -95,7 +95,7 @@ pub struct Row {
     pub state: RowState,
     /// POSTs made so far, by whatever trigger.
     pub attempts: u32,
-    /// How many of them were made before the ladder began again (by `resume: all`).
+    /// How many of them were made before the retry schedule began again (by `resume: all`).
     #[serde(default)]
     pub ladder_from: u32,
     /// When the next attempt is due, in Unix milliseconds; of no meaning unless the state is `Retrying`.
@@ -142,7 +142,7 @@ impl Row {
     }
 }
 
-/// How an endpoint does.
+/// The health of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {

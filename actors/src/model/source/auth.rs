@@ -1,8 +1,8 @@
-//! Who is believed: the ways in which senders prove that a request is theirs, over its raw bytes.
+//! Verification of senders: the ways in which they prove that a request is theirs, over its raw bytes.
 //!
 //! API keys, a generic HMAC, and whatever a [`Recipe`] describes are judged by one verifier driven by data; JWTs by another.
-//! Whatever is compared with a secret is compared in constant time. Whoever is not believed learns what is missing,
-//! never what would have been right.
+//! Whatever is compared with a secret is compared in constant time. A sender that is
+//! refused learns what is missing, never what would have been right.
 
 use std::borrow::Cow;
 
@@ -203,7 +203,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Why a request is not believed.
+/// Why the sender of a request is not verified.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
     #[error("the header {0} is missing, or was sent more than once")]
@@ -228,7 +228,7 @@ pub enum Untrusted {
     Expired,
 }
 
-/// What is known of a request that is believed.
+/// What is known of a request whose sender is verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proof {
     /// The signature in one form. A second request with it is the same one sent again; none where nothing is signed.
@@ -352,8 +352,7 @@ impl Scheme {
 }
 
 impl Verifier {
-    /// Makes keys ready for verification.
-    /// `current` and `previous` are the texts of the keys; there is a current one exactly if the scheme has keys.
+    /// Makes keys ready for verification. `current` and `previous` are the texts of the keys; there is a current one exactly if the scheme has keys.
     ///
     /// # Errors
     /// [`BadKey`]: a key is missing, or is not one of this scheme.
@@ -367,7 +366,7 @@ impl Verifier {
         Ok(Verifier { current, previous })
     }
 
-    /// Whether the sender of a request is who it has to be, at `now_ms` (Unix milliseconds).
+    /// Verifies the sender of a request at `now_ms` (Unix milliseconds), with the current key or the one before it.
     ///
     /// # Errors
     /// [`Untrusted`] says what is missing, malformed, too old or does not match, by the current key.

@@ -1,4 +1,4 @@
-//! From a body that is believed to drafts: our own form of events, or whatever a provider sends as one event each.
+//! From the body of a verified sender to drafts: our own form of events, or whatever a provider sends as one event each.
 
 use std::borrow::Cow;
 

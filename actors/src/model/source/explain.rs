@@ -1,5 +1,5 @@
-//! Why a request is believed or not, step by step, for the owner of a source who looks for a mistake. Never a secret, and
-//! never what would have been right.
+//! Why the sender of a request is verified or not, step by step, for the owner of a source who looks for a mistake. Never a
+//! secret, and never what would have been right.
 
 use sha2::{Digest, Sha256};
 
@@ -18,7 +18,7 @@ pub struct Step {
     pub message: String,
 }
 
-/// Whether a request is believed, and why.
+/// Whether the sender of a request is verified, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
     pub is_believed: bool,

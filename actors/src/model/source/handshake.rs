@@ -1,4 +1,4 @@
-//! What providers ask before they send: whether somebody is at the address who means to receive.
+//! Handshakes: what providers ask before they send, to see whether the address means to receive.
 //!
 //! Slack, Zoom, Twitch and Discord sign the question, so it is answered after the signature. Meta proves itself by a token of
 //! its own; Microsoft Graph and Event Grid ask without any proof, and get nothing but their own text back. An answer that
@@ -90,7 +90,7 @@ pub fn unsigned(
     }
 }
 
-/// A question in the JSON of a request whose sender was believed; none where this is none.
+/// A question in the JSON of a request whose sender is verified; none where this is none.
 pub(super) fn signed(
     handshake: Handshake,
     headers: &dyn Headers,

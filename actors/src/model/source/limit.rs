@@ -1,4 +1,4 @@
-//! The rate of a source: so many requests in so many seconds, as a window that slides (the generic cell rate algorithm).
+//! The rate limit of a source: so many requests in so many seconds, as a sliding window (the generic cell rate algorithm).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! A recipe with a key, ready to judge who has it.
+//! A recipe with a key, ready to verify requests.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Sources: addresses to which somebody else sends events, who is believed there, and how a body becomes drafts.
+//! Sources: addresses to which others send events, how senders are verified, and how a body becomes drafts.
 //!
 //! A request passes [`auth`] (raw bytes and headers against the keys of the source, as a [`recipe`] says that the provider
 //! signs; [`preset`] has those of providers that many people have), then [`body`] (strict JSON, the

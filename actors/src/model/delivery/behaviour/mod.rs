@@ -1,4 +1,4 @@
-//! Single stories about an endpoint. The simulation covers how they mix.
+//! One behaviour of an endpoint in each test. The simulation covers how they mix.
 
 mod scenario;
 
@@ -20,7 +20,7 @@ fn the_whole_ladder_of_maps_takes_a_day_and_ends_dead() {
         scenario.at(scenario.now_ms + wait_ms - 1);
         assert_eq!(scenario.attempts, [], "not a millisecond too soon");
         scenario.at(scenario.now_ms + 1);
-        // the process may die on any rung without a change to the ladder
+        // the process may die after any attempt without a change to the schedule
         scenario = scenario.crash(0);
     }
     assert!(total_ms > 22 * HOUR && total_ms < 34 * HOUR);

@@ -1,6 +1,6 @@
-//! The room for what clients hold before they have shown a credential: heads that are being received, requests of HTTP/2 that
-//! are being answered. Each connection has a little of its own, which is never refused; what goes beyond comes out of one pool
-//! for the whole server, so that many connections together cannot cost more than that.
+//! The memory that clients may take before they have shown a credential: heads that are being received, requests of HTTP/2
+//! that are being answered. Each connection has a little of its own, which is never refused; what goes beyond comes out of one
+//! pool for the whole server, so that many connections together cannot cost more than that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,35 +10,35 @@ pub const OWN_BYTES: usize = 16 * 1024;
 /// What all connections together may hold beyond.
 const SHARED_BYTES: usize = 24 * 1024 * 1024;
 
-/// The pool.
+/// The pool of all connections.
 #[derive(Debug)]
-pub struct Room {
+pub struct SharedMemory {
     free: AtomicUsize,
 }
 
-impl Default for Room {
-    fn default() -> Room {
-        Room { free: AtomicUsize::new(SHARED_BYTES) }
+impl Default for SharedMemory {
+    fn default() -> SharedMemory {
+        SharedMemory { free: AtomicUsize::new(SHARED_BYTES) }
     }
 }
 
 /// What one connection holds.
 #[derive(Debug)]
 pub struct Share {
-    room: Arc<Room>,
+    shared: Arc<SharedMemory>,
     held: usize,
 }
 
 impl Share {
-    pub fn new(room: &Arc<Room>) -> Share {
-        Share { room: room.clone(), held: 0 }
+    pub fn new(shared: &Arc<SharedMemory>) -> Share {
+        Share { shared: shared.clone(), held: 0 }
     }
 
-    /// Holds this many bytes more; false: there is no room for them, and nothing changed.
+    /// Holds this many bytes more; false: there is no memory left for them, and nothing changed.
     pub fn take(&mut self, bytes: usize) -> bool {
         let more = beyond(self.held + bytes) - beyond(self.held);
         let taken = |free: usize| free.checked_sub(more);
-        let fits = more == 0 || self.room.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok();
+        let fits = more == 0 || self.shared.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok();
         if fits {
             self.held += bytes;
         }
@@ -49,7 +49,7 @@ impl Share {
     pub fn give_back(&mut self, bytes: usize) {
         let less = beyond(self.held) - beyond(self.held - bytes);
         self.held -= bytes;
-        self.room.free.fetch_add(less, Ordering::Relaxed);
+        self.shared.free.fetch_add(less, Ordering::Relaxed);
     }
 
     pub fn give_all_back(&mut self) {
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn each_connection_has_a_little_of_its_own_and_what_goes_beyond_is_shared() {
-        let room = Arc::new(Room { free: AtomicUsize::new(100) });
-        let (mut one, mut other) = (Share::new(&room), Share::new(&room));
+        let pool = Arc::new(SharedMemory { free: AtomicUsize::new(100) });
+        let (mut one, mut other) = (Share::new(&pool), Share::new(&pool));
         assert!(one.take(OWN_BYTES) && one.take(90));
         assert!(!other.take(OWN_BYTES + 11), "the pool has ten left");
         assert!(other.take(OWN_BYTES), "what is its own is never refused");
@@ -84,6 +84,6 @@ mod tests {
         assert!(other.take(50));
         drop(other);
         drop(one);
-        assert_eq!(room.free.load(Ordering::Relaxed), 100);
+        assert_eq!(pool.free.load(Ordering::Relaxed), 100);
     }
 }
