@@ -58,7 +58,10 @@ impl Resolver {
         })
     }
 
-    /// The addresses of a host, in the order in which they should be tried. An unknown host is an error.
+    /// The addresses of a host, in the order in which they should be tried.
+    ///
+    /// # Errors
+    /// The host is not known, or the resolver does not answer.
     pub async fn lookup(&self, host: &str) -> Addresses {
         (self.0)(host.to_owned()).await
     }
