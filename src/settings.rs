@@ -61,6 +61,7 @@ pub struct Settings {
     pub tickets: Tickets,
     pub auth: Auth,
     pub cors: Cors,
+    pub metrics: Metrics,
     pub log: Log,
 }
 
@@ -294,6 +295,15 @@ impl Jwt {
 pub struct Cors {
     /// Origins as browsers send them (WHATWG Fetch); `*` allows every one.
     pub allowed_origins: Vec<String>,
+}
+
+/// `[metrics]`: who may read `/metrics`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Without one anybody may.
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "withheld")]
+    pub token: Option<Secret>,
 }
 
 /// `[log]`: what goes to standard error, and how.

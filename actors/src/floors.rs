@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 9] = [
     &["backup"],
     &["delivery", "streams", "ingest"],
     &["catalog"],
-    &["journal"],
+    &["journal", "series"],
     &["log", "documents", "feed"],
     &["wal"],
     &["disk", "clock", "metrics", "budget", "compute", "supervision"],

@@ -12,7 +12,7 @@
 //! - [`hub`]: the verbs that the edge may call, start and stop
 //! - [`delivery`]: webhooks going out; [`streams`]: SSE and WebSocket; [`ingest`]: sources coming in
 //! - [`catalog`]: channels, tokens, webhooks and sources as they are configured
-//! - [`journal`]: the only writer, and the start, which is a recovery
+//! - [`journal`]: the only writer, and the start, which is a recovery; [`series`]: figures over time
 //! - [`log`]: events; [`documents`]: what is configured and small state; [`feed`]: who is told of what was committed
 //! - [`wal`]: the write-ahead log
 //! - [`disk`]: files, databases and failure points; beside it [`clock`], [`metrics`], [`budget`], [`compute`],
@@ -38,6 +38,7 @@ pub mod journal;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod series;
 pub mod streams;
 pub mod supervision;
 pub mod wal;

@@ -1,4 +1,6 @@
-//! Every metric of Stentor, each name once.
+//! Every metric of Stentor, each name once. Beside them the counters from which series are sampled: [`tallies`].
+
+pub mod tallies;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,6 +15,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::tallies::Tallies;
 use crate::budget::{Budget, Part};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -144,6 +147,7 @@ pub struct Metrics {
     pub log_quarantined: Gauge,
     pub log_damaged_ranges: Gauge,
     pub disk_free_bytes: Gauge,
+    pub resident_bytes: Gauge,
     pub webhook_attempts: Family<OutcomeLabels, Counter>,
     pub webhook_attempt_seconds: Histogram,
     pub webhook_dead: Counter,
@@ -156,6 +160,7 @@ pub struct Metrics {
     pub source_events: Counter,
     pub source_dead_letters: Counter,
     shed: Family<ShedLabels, Counter>,
+    pub tallies: Tallies,
 }
 
 impl Default for Metrics {
@@ -188,6 +193,7 @@ impl Metrics {
             log_quarantined: Gauge::default(),
             log_damaged_ranges: Gauge::default(),
             disk_free_bytes: Gauge::default(),
+            resident_bytes: Gauge::default(),
             webhook_attempts: Family::default(),
             webhook_attempt_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
             webhook_dead: Counter::default(),
@@ -199,6 +205,7 @@ impl Metrics {
             source_events: Counter::default(),
             source_dead_letters: Counter::default(),
             shed: Family::default(),
+            tallies: Tallies::default(),
         };
         let r = &mut m.registry;
         r.register("streams", "Open SSE and WebSocket streams", m.streams.clone());
@@ -228,6 +235,11 @@ impl Metrics {
             m.log_damaged_ranges.clone(),
         );
         r.register("disk_free_bytes", "Free space where the data lives", m.disk_free_bytes.clone());
+        r.register(
+            "resident_bytes",
+            "Memory of the process; 0 where the system does not say",
+            m.resident_bytes.clone(),
+        );
         r.register("webhook_attempts", "Attempts of deliveries by their outcome", m.webhook_attempts.clone());
         let (name, help) = ("webhook_attempt_seconds", "How long attempts of deliveries took");
         r.register(name, help, m.webhook_attempt_seconds.clone());
@@ -250,6 +262,7 @@ impl Metrics {
     }
 
     pub fn committed(&self, events: usize, took: Duration) {
+        self.tallies.committed(took);
         self.commits.inc();
         self.published.inc_by(events as u64);
         self.commit_events.observe(events as f64);

@@ -256,6 +256,21 @@ pub fn channel_or_all(
     permitted(found, principal, scope, || Problem::no_channel(kind, &called)).map(Some)
 }
 
+/// The channel that the query names, else the principal's own, whatever it may do there; none: all that it reaches.
+///
+/// # Errors
+/// There is no such channel, or it is somebody else's.
+pub fn reached_channel(request: &HttpRequest, principal: &Principal) -> Result<Option<Arc<Channel>>, Problem> {
+    let (called, found) = match (named(request)?, &principal.reach) {
+        (Named::Channel { called, found, .. }, _) => (called, found),
+        (Named::Source(found), _) => (String::new(), found),
+        (Named::Not, Reach::Admin | Reach::Several { .. }) => return Ok(None),
+        (Named::Not, Reach::Channel { no, .. }) => (String::new(), context(request).hub.channel(*no)),
+    };
+    let reached = found.filter(|channel| principal.reaches(channel));
+    reached.map(Some).ok_or_else(|| Problem::no_channel(None, &called))
+}
+
 /// The channel that was found, if the principal may do something of this scope with it.
 ///
 /// # Errors

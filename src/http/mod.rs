@@ -21,6 +21,7 @@ mod names;
 pub mod openapi;
 mod ops;
 mod organizations;
+mod overview;
 mod pages;
 mod preview;
 pub mod problem;
@@ -135,6 +136,7 @@ pub fn table() -> Table {
     table.at("/api/v1/login").post(login::exchange, about::tokens::login);
     table.at("/api/v1/connections").get(connections::list, about::streams::connections);
     table.at("/api/v1/connections/{id}").delete(connections::end, about::streams::end_connection);
+    table.at("/api/v1/overview").get(overview::overview, about::overview::overview);
     table.at("/api/event-types").get(events::event_types, about::events::event_types);
     table.at("/api/v1/backup").post(backup::take, about::operations::backup);
     table.at("/health/live").any_query().get(ops::live, about::operations::live);

@@ -1,11 +1,12 @@
 //! Operations: health and metrics.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use actors::model::access::TokenHash;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Context;
-use super::problem::Answer;
+use super::problem::{Answer, Code, Problem};
+use super::{Context, credential};
 
 /// `GET /health/live`: the process answers, and says which version it is of.
 pub async fn live() -> HttpResponse {
@@ -92,9 +93,24 @@ pub async fn ready(context: web::Data<Context>) -> HttpResponse {
     if ready { HttpResponse::Ok().json(report) } else { HttpResponse::ServiceUnavailable().json(report) }
 }
 
+/// Whether the request may read the metrics, where they ask for a token: that of `metrics.token`, or the admin's.
+fn may_read_metrics(context: &Context, request: &HttpRequest) -> Result<(), Problem> {
+    let Some(wanted) = &context.settings.metrics.token else { return Ok(()) };
+    let given = credential::header_token(request).ok_or_else(Problem::missing_token)?;
+    // compared by their hashes, in constant time
+    if TokenHash::of(given).is(&TokenHash::of(wanted.expose())) {
+        return Ok(());
+    }
+    match credential::principal(request, given)?.is_admin() {
+        true => Ok(()),
+        false => Err(Problem::new(Code::Forbidden, "The metrics are read with metrics.token or the admin token")),
+    }
+}
+
 /// `GET /metrics` (OpenMetrics 1.0).
 pub async fn metrics(context: web::Data<Context>, request: HttpRequest) -> Answer {
     super::operators_only(&request)?;
+    may_read_metrics(&context, &request)?;
     context.hub.measure_damage();
     Ok(HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")

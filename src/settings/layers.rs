@@ -11,7 +11,7 @@ use super::error::Origin;
 use super::{DEFAULTS, ENVIRONMENT_PREFIX, Flags, Settings, SettingsError};
 
 /// Keys whose values must not be repeated in an error.
-const SECRET_KEYS: [&str; 1] = ["auth.jwt.key"];
+const SECRET_KEYS: [&str; 2] = ["auth.jwt.key", "metrics.token"];
 /// How alike (Jaro-Winkler, 0 to 1) a known key must be to be suggested.
 const LIKENESS_FLOOR: f64 = 0.8;
 

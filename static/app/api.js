@@ -139,10 +139,18 @@ export async function health() {
   return (await ask("/health/ready")).json();
 }
 
-export async function metricsText() {
-  const answer = await ask("/metrics");
-  if (!answer.ok) throw await StentorError.of(answer);
-  return answer.text();
+/** Figures over a window (`1h`, `24h`, `7d`) and what needs attention, of the server or of what `of` names.
+ * @param of `{ channel, webhook }`, each as the server names it */
+export const overview = async (window, of = {}) => (await call("GET", `/api/v1/overview${query({ window, ...of })}`)).data;
+
+/** What a trouble says would help. Its path begins at the host. */
+export const act = ({ method, href, body }) => call(method, href.slice(new URL(server).pathname.replace(/\/$/, "").length), body);
+
+export async function connections(of, after) {
+  const page = await call("GET", `/api/v1/connections${query({ channel: of && channelName(of), after, limit: 100 })}`);
+  return { data: page.data, next: page.nextCursor };
 }
+
+export const endConnection = (id) => call("DELETE", `/api/v1/connections/${encodeURIComponent(id)}`);
 
 export { isAdmin, may, query, channelBase };

@@ -4,7 +4,6 @@ import { StentorError } from "../stentor.js";
 import { channels, isAdmin, may } from "./api.js";
 import { Channel, Feed } from "./channel.js";
 import { Channels } from "./channels.js";
-import { startSampling, stopSampling } from "./metrics.js";
 import { followNotices, notices, unfollowNotices } from "./notices.js";
 import { Overview } from "./overview.js";
 import { to, useRoute } from "./route.js";
@@ -20,7 +19,7 @@ import { Webhook } from "./webhook.js";
 import { Webhooks } from "./webhooks.js";
 
 const VIEWS = [
-  { name: "overview", title: "Overview", shown: () => true, view: () => html`<${Overview} />` },
+  { name: "overview", title: "Overview", shown: () => true, view: (_, query) => html`<${Overview} query=${query} />` },
   { name: "channels", title: "Channels", shown: () => true, view: () => html`<${Channels} />` },
   { name: "webhooks", title: "Webhooks", shown: () => may("manage"), view: (_, query) => html`<${Webhooks} query=${query} />` },
   { name: "sources", title: "Sources", shown: () => may("manage"), view: () => html`<${Sources} />` },
@@ -54,12 +53,8 @@ function App() {
   }, [token, who]);
   useEffect(() => {
     if (!who) return undefined;
-    startSampling();
     if (who.admin) followNotices();
-    return () => {
-      stopSampling();
-      unfollowNotices();
-    };
+    return unfollowNotices;
   }, [who]);
 
   if (!token) return html`<${Login} problem=${problem} /><${Toasts} />`;

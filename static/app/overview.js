@@ -1,48 +1,40 @@
-// The server at a glance: what goes through it, who listens, whether deliveries arrive, and how the disk is.
+// The server at a glance: first whether anything is wrong, then what goes through it, with the way to each.
 import { html } from "./html.js";
-import { channels, health, isAdmin } from "./api.js";
-import { brief, bytes, count, duration, plural } from "./format.js";
-import { Chart } from "./chart.js";
-import { figures } from "./metrics.js";
-import { notices, sayNotice } from "./notices.js";
-import { to } from "./route.js";
-import { useInterval, useResource, useStore } from "./store.js";
-import { Ago, Badge, Head, Loaded, Trouble } from "./ui.js";
+import { channels, health, isAdmin, may } from "./api.js";
+import { AttentionList } from "./attention.js";
 import { ChannelList } from "./channels.js";
+import { Charts, WindowChoice } from "./charts.js";
+import { arrived, isWindow, latest, percent, total, useFigures } from "./figures.js";
+import { brief, bytes, count, duration, plural } from "./format.js";
+import { notices, sayNotice } from "./notices.js";
+import { replace, to } from "./route.js";
+import { hasSeveral } from "./session.js";
+import { useInterval, useResource, useStore } from "./store.js";
+import { Ago, Badge, Head, Loaded } from "./ui.js";
 
 const HEALTH_MS = 10_000;
 const NOTICES_SHOWN = 5;
+const SPANS = { "1h": "in the last hour", "24h": "in the last 24 hours", "7d": "in the last 7 days" };
 
-export function Overview() {
-  const { samples, error } = useStore(figures);
+export function Overview({ query }) {
+  const asked = query.get("window");
+  const window = isWindow(asked) ? asked : "1h";
+  const found = useFigures(window);
   const state = useResource(health, []);
   useInterval(state.reload, HEALTH_MS);
   const list = useResource(channels, []);
-  const times = samples.map((sample) => sample.at);
-  const line = (name, of, format) => ({ name, format, values: samples.map(of) });
-  const last = samples.at(-1);
-  // lines of things that rarely happen go on at their last value
-  let rate = null;
-  const success = samples.map((sample) => (rate = sample.success ?? rate));
-  const perSecond = (n) => `${brief(n)}/s`;
   return html`
     <${Head} title="Overview"><${Health} state=${state} /><//>
     <div class="stack">
-      ${error && html`<${Trouble} error=${`${error.message}. The figures go on when it answers again.`} />`}
-      <div class="charts">
-        <${Chart} title="Events" times=${times} axis=${brief} note="a second"
-          series=${[line("published", (s) => s.rates.published, perSecond), line("to streams", (s) => s.rates.delivered, perSecond)]} />
-        <${Chart} title="Connections" times=${times} axis=${brief} least=${5} note="open streams"
-          series=${[line("SSE and WebSocket", (s) => s.streams, count)]} />
-        <${Chart} title="Deliveries that arrive" times=${times} most=${100} axis=${(n) => `${n} %`} note=${last?.waiting ? `${count(last.waiting)} wait for a retry` : "webhook attempts"}
-          series=${[{ name: "of the attempts", format: (n) => `${Math.round(n)} %`, values: success }]} />
-        <${Chart} title="Webhook lag" times=${times} axis=${(s) => duration(s * 1000)} least=${5} note="slowest webhook, behind the newest event"
-          series=${[line("behind", (s) => s.lagS, (s) => duration(s * 1000))]} />
-        <${Chart} title="Log on disk" times=${times} axis=${bytes} binary least=${1024 * 1024} note=${last ? `${count(last.logEvents)} events` : ""}
-          series=${[line("used", (s) => s.logBytes, bytes)]} />
-        <${Chart} title="Free disk" times=${times} axis=${bytes} binary least=${1024 ** 3} note=${state.data ? `not ready below ${bytes(state.data.disk_floor_bytes)}` : ""}
-          series=${[line("free", (s) => s.freeBytes, bytes)]} />
-      </div>
+      <${Loaded} of=${found}>${(figures) => html`
+        ${(may("manage") || isAdmin()) && html`<section aria-labelledby="attention"><h2 id="attention" class="section">Needs attention${figures.attention_total > 0 && html`<span
+          class="badge bad">${count(figures.attention_total)}</span>`}</h2>
+          <${AttentionList} figures=${figures} onActed=${found.reload} /></section>`}
+        <section class="stack" aria-labelledby="figures">
+          <div class="section-head"><h2 id="figures">Figures</h2><${WindowChoice} window=${window} onChange=${(next) => replace(["overview"], { window: next === "1h" ? "" : next })} /></div>
+          <${Tiles} figures=${figures} channels=${list.data} />
+          <${Charts} figures=${figures} of="server" group="overview" />
+        </section>`}<//>
       ${isAdmin() && html`<${Recent} />`}
       <section aria-labelledby="overview-channels">
         <h2 id="overview-channels" class="section">Channels</h2>
@@ -51,19 +43,31 @@ export function Overview() {
     </div>`;
 }
 
+/** The main figures, each leading to where they come from. */
+function Tiles({ figures, channels: list }) {
+  const span = SPANS[figures.window];
+  const failed = total(figures, "failed");
+  const own = list?.length === 1 ? to([list[0].kind, list[0].kind === "map" ? list[0].slug : list[0].id]) : to(["channels"]);
+  const tiles = [
+    figures.series.published && { name: "Events", value: number(total(figures, "published")), note: span, href: hasSeveral() ? to(["feed"]) : own },
+    figures.series.connections && { name: "Connections", value: number(latest(figures, "connections")), note: "open streams", href: may("manage") ? to(["connections"]) : own },
+    figures.series.attempts && { name: "Deliveries that arrive", value: percent(arrived(figures)), note: failed ? `${plural(failed, "attempt")} failed ${span}` : `${plural(total(figures, "attempts") ?? 0, "attempt")} ${span}`, bad: failed > 0, href: to(["webhooks"]) },
+    figures.series.retrying && { name: "Waiting for a retry", value: number(latest(figures, "retrying")), note: total(figures, "gave_up") ? `${count(total(figures, "gave_up"))} given up ${span}` : "deliveries", bad: total(figures, "gave_up") > 0, href: to(["webhooks"]) },
+    figures.series.lag_ms && { name: "Slowest webhook", value: duration(latest(figures, "lag_ms") ?? 0), note: "behind the newest event", href: to(["webhooks"]) },
+    figures.series.disk_free_bytes && { name: "Free disk", value: latest(figures, "disk_free_bytes") === null ? "–" : bytes(latest(figures, "disk_free_bytes")), note: latest(figures, "log_bytes") === null ? "" : `the log takes ${bytes(latest(figures, "log_bytes"))}`, href: to(["system"]) },
+  ].filter(Boolean);
+  return html`<ul class="tiles">${tiles.map(({ name, value, note, bad, href }) => html`<li key=${name}><a class=${`tile card ${bad ? "bad" : ""}`} href=${href}>
+    <span class="small">${name}</span><strong class="tabular">${value}</strong><span class="soft small">${note}</span></a></li>`)}</ul>`;
+}
+
+const number = (value) => (value === null ? "–" : brief(value));
+
 function Health({ state }) {
   const { data, error } = state;
   if (error) return html`<${Badge} kind="bad">Not reachable<//>`;
   if (!data) return null;
-  const reasons = [
-    data.stopping && "the server stops",
-    !data.journal_writable && "the journal cannot be written",
-    data.disk_free_bytes !== null && data.disk_free_bytes < data.disk_floor_bytes && "the disk is almost full",
-  ].filter(Boolean);
-  const quarantined = data.quarantined_segments.length;
-  return html`
-    ${quarantined > 0 && html`<${Badge} kind="bad">${plural(quarantined, "segment")} of the log set aside<//>`}
-    ${data.status === "ready" ? html`<${Badge} kind="good">Ready<//>` : html`<${Badge} kind="bad">Not ready: ${reasons.join(", ")}<//>`}`;
+  if (data.status === "ready") return html`<${Badge} kind="good">Ready<//>`;
+  return html`<${Badge} kind="bad">Not ready: ${data.reason}<//>`;
 }
 
 /** The latest of what the server itself has to say. */

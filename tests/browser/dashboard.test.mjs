@@ -272,7 +272,7 @@ test("a server that is away is said so, and the figures go on when it is back", 
   t.after(() => own.stop());
   const dashboard = await Dashboard.open(t, browser, own, { token: ADMIN, at: "#/overview" });
   const { page } = dashboard;
-  await page.locator(".chart .line[d^=M]").first().waitFor({ state: "attached" });
+  await page.locator(".plot canvas").first().waitFor();
   own.child.kill("SIGKILL");
   await own.ended;
   await page.getByRole("alert").filter({ hasText: "cannot be reached" }).first().waitFor();
@@ -598,7 +598,12 @@ test("an admin sees at once what the server says, and an event tells who got it"
   await dashboard.look("system-notices");
   await dashboard.go("#/overview", "Overview");
   await page.locator(".notice-row", { hasText: "was switched off" }).waitFor();
+  const trouble = page.locator(".trouble-row", { hasText: "was switched off" });
+  await trouble.filter({ hasText: "410 Gone" }).waitFor();
   await dashboard.look("overview-notices", { fullPage: true });
+  receives.status = 200;
+  await trouble.getByRole("button", { name: "Switch on" }).click();
+  await trouble.waitFor({ state: "detached" });
   dashboard.calm();
 });
 
@@ -699,7 +704,7 @@ test("every view stands the test of axe and of a phone, in light and in dark, em
   await fetch(source.url, { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"event_type":"purchase","properties":{"amount":9.99}}' });
 
   const views = [
-    ["overview", "#/overview", (page) => page.locator(".chart .line[d^=M]").first().waitFor({ state: "attached" })],
+    ["overview", "#/overview", (page) => page.locator(".plot canvas").first().waitFor()],
     ["channels", "#/channels", (page) => page.locator(".channel-row").nth(2).waitFor()],
     ["live", "#/map/full", async (page) => {
       await page.locator(".event").nth(5).waitFor();

@@ -1,9 +1,11 @@
-//! What one webhook adds to the metrics of the server, taken back when its actor ends.
+//! What one webhook adds to the metrics and the series of the server, taken back when its actor ends.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::catalog::webhook::Webhook;
+use crate::metrics::tallies::{Standing, WebhookTally};
 use crate::metrics::{Metrics, OutcomeLabels, WEBHOOK_SERIES_MAX, WebhookLabels};
 use crate::model::delivery::{Health, Observed, Outcome};
 use crate::model::id::EventId;
@@ -13,18 +15,23 @@ pub struct Gauges {
     labels: WebhookLabels,
     /// Whether the webhook has one of the few series.
     has_series: bool,
+    tally: Arc<WebhookTally>,
     retrying: i64,
     disabled: i64,
 }
 
 impl Gauges {
-    pub fn new(metrics: Arc<Metrics>, webhook: &str) -> Gauges {
+    pub fn new(metrics: Arc<Metrics>, webhook: &Webhook) -> Gauges {
         let take = |taken| (taken < WEBHOOK_SERIES_MAX).then_some(taken + 1);
         let has_series = metrics.webhook_series.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-        Gauges { metrics, labels: WebhookLabels { webhook: webhook.into() }, has_series, retrying: 0, disabled: 0 }
+        let tally = metrics.tallies.webhook(webhook.id.clone(), webhook.channel_no());
+        let labels = WebhookLabels { webhook: webhook.id.to_string() };
+        Gauges { metrics, labels, has_series, tally, retrying: 0, disabled: 0 }
     }
 
-    pub fn attempted(&self, outcome: Outcome, took: Duration) {
+    /// `status`: of the answer, if there was one.
+    pub fn attempted(&self, outcome: Outcome, status: Option<u16>, took: Duration) {
+        self.tally.attempted(outcome, status, took);
         let outcome = match outcome {
             Outcome::Success => "success",
             Outcome::Failed { .. } => "failure",
@@ -36,6 +43,7 @@ impl Gauges {
 
     pub fn died(&self) {
         self.metrics.webhook_dead.inc();
+        self.tally.gave_up();
     }
 
     /// `newest`: the newest event of the channel.
@@ -44,6 +52,10 @@ impl Gauges {
         if self.has_series {
             self.metrics.webhook_lag_seconds.get_or_create(&self.labels).set(lag_ms.div_ceil(1_000) as i64);
         }
+        let count = |rows: usize| u32::try_from(rows).unwrap_or(u32::MAX);
+        let (retrying, dead) = (count(observed.retrying), count(observed.dead));
+        let standing = Standing { lag_ms, retrying, dead, ..Standing::default() };
+        self.tally.stands(observed.health, standing);
         self.show(observed.retrying as i64, i64::from(observed.health == Health::Disabled));
     }
 
@@ -57,6 +69,7 @@ impl Gauges {
 impl Drop for Gauges {
     fn drop(&mut self) {
         self.show(0, 0);
+        self.metrics.tallies.end(&self.tally);
         if self.has_series {
             self.metrics.webhook_lag_seconds.remove(&self.labels);
             self.metrics.webhook_series.fetch_sub(1, Ordering::Relaxed);

@@ -149,6 +149,7 @@ fn look(rooms: &Rooms, now: Moment) -> Look {
     metrics.log_damaged_ranges.set(stats.damaged_ranges as i64);
     metrics.queue_events.set(rooms.journal.queued() as i64);
     metrics.channels_running.set(rooms.feed.open_channels() as i64);
+    metrics.resident_bytes.set(resident_bytes().unwrap_or(0) as i64);
     let free_bytes = rooms.disk.free_bytes(&rooms.data_dir);
     if let Some(free) = free_bytes {
         metrics.disk_free_bytes.set(free as i64);
@@ -159,4 +160,11 @@ fn look(rooms: &Rooms, now: Moment) -> Look {
         dedupe_bytes: stats.dedupe_bytes,
         cached_bytes: stats.cached_bytes,
     }
+}
+
+/// The memory of this process, as Linux says it; none elsewhere. Blocks.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
+    kib.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::data_folder::{self, FolderError};
+use super::figures::{self, Figures};
 use super::janitor::Janitor;
 use super::rooms::Rooms;
 use super::scan::Scans;
@@ -258,6 +259,7 @@ impl Hub {
             clock,
             disk,
             log: log.clone(),
+            figures: Figures::new(notes.clone()),
             notes,
             journal,
             feed,
@@ -282,6 +284,7 @@ impl Hub {
         catalog.set_sink(effects::sink(&rooms, &updates, arbiter.clone()));
         rooms.counters.start(&arbiter);
         Janitor::start(rooms.clone(), &arbiter);
+        figures::start(rooms.clone(), &arbiter);
         sweep_notes(rooms.clone());
         let hub = Hub {
             rooms,
@@ -336,6 +339,10 @@ impl Hub {
     pub async fn stop(&self, patience: Duration) {
         if tokio::time::timeout(patience, self.rooms.counters.write_down()).await.is_err() {
             log::error!("the counters of sources of the last second are lost: the disk takes too long");
+        }
+        figures::sample(&self.rooms);
+        if tokio::time::timeout(patience, figures::write(&self.rooms)).await.is_err() {
+            log::error!("the figures of the last half minute are lost: the disk takes too long");
         }
         self.rooms.journal.stop();
         let threads = self.store_threads.lock().take();

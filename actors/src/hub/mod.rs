@@ -1,10 +1,12 @@
 //! What the edge may call: every operation of the engine is a method of [`Hub`].
 
+pub mod attention;
 pub mod audit;
 pub mod backup;
 mod channels;
 mod data_folder;
 mod effects;
+pub mod figures;
 mod history;
 mod janitor;
 mod lifecycle;

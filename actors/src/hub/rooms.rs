@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicI64;
 
 use super::Limits;
 use super::data_folder::DataFolder;
+use super::figures::Figures;
 use super::scan::Scans;
 use crate::budget::Budget;
 use crate::catalog::Catalog;
@@ -42,6 +43,7 @@ pub(super) struct Rooms {
     pub webhook_actors: Arc<WebhookActors>,
     pub sources: Arc<SourceRegistry>,
     pub counters: Arc<SourceCounters>,
+    pub figures: Figures,
     pub metrics: Arc<Metrics>,
     pub budget: Arc<Budget>,
     /// For what streams and deliveries need of filters and templates.

@@ -176,6 +176,11 @@ impl ActiveSource {
         ActiveSource { verifier: verifier.ok(), verify_token, secret_fields, reads_address, source, stats, by }
     }
 
+    /// Whether its keys can be read; else it takes nothing until they are rotated.
+    pub fn is_usable(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// Whether something proves who sends.
     pub fn verifies_senders(&self) -> bool {
         self.source.scheme.authentication != Authentication::None

@@ -266,6 +266,7 @@ impl Worker {
                     committer.succeeded(&self.queue.shown);
                 }
                 let count = plan.events.len();
+                committer.metrics.tallies.published(plan.events.iter().map(|event| event.channel));
                 let owners = plan.owners;
                 committer.announcer.announce(plan.events, |no| owners.get(&no).cloned(), now_ms);
                 requests.into_iter().for_each(Request::succeed);

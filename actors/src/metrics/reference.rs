@@ -13,7 +13,7 @@ const COMMAND: &str = "STENTOR_REWRITE=1 cargo test reference";
 const INTRO: &str = "\
 # Metrics
 
-`GET /metrics` needs no token and answers in OpenMetrics 1.0, which Prometheus reads. Counters and histograms begin at zero when the server
+`GET /metrics` needs no token, unless `metrics.token` is set, and answers in OpenMetrics 1.0, which Prometheus reads. Counters and histograms begin at zero when the server
 starts. [Operations](operations.md#metrics-and-alerts) says which of them are worth an alert.
 
 | metric | type | labels | |

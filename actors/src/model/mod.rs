@@ -9,6 +9,7 @@ pub mod channel;
 pub mod cloudevents;
 pub mod delivery;
 pub mod draft;
+pub mod durations;
 pub mod envelope;
 pub mod event;
 pub mod filter;
@@ -22,6 +23,8 @@ pub mod seal;
 pub mod selection;
 pub mod signature;
 pub mod source;
+pub mod sparse;
+
 pub mod target;
 pub mod timestamp;
 pub mod trace_context;

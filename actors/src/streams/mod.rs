@@ -132,6 +132,11 @@ impl Streams {
         self.slots.room(counted_in(selection), &principal.id)
     }
 
+    /// The open streams of each channel that has some.
+    pub fn open_by_channel(&self) -> Vec<(ChannelNo, usize)> {
+        self.slots.by_channel()
+    }
+
     /// Ends the streams of a channel that was deleted. Does not wait for them.
     pub fn close_channel(&self, no: ChannelNo) {
         self.shards.tell(CloseChannel { no });

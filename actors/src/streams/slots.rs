@@ -53,6 +53,11 @@ impl Slots {
         Ok(Slot { slots: self.clone(), channel, token: token.clone() })
     }
 
+    /// The open streams of each channel that has some.
+    pub fn by_channel(&self) -> Vec<(ChannelNo, usize)> {
+        self.counts.lock().channels.iter().map(|(no, open)| (*no, *open)).collect()
+    }
+
     /// Whether [`Slots::take`] would find a slot now. Nothing is taken.
     ///
     /// # Errors

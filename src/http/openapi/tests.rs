@@ -41,6 +41,18 @@ fn the_golden_file_of_the_api_is_what_the_code_says() {
     golden("openapi.json", &made());
 }
 
+/// The page on figures and troubles, made of the tables that the server works by.
+#[test]
+fn the_reference_of_the_overview_is_what_the_code_says() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/overview.md");
+    let made = about::overview::page();
+    if std::env::var_os(REWRITE).is_some() || std::env::var_os("STENTOR_REWRITE").is_some() {
+        std::fs::write(&path, &made).expect("the page can be written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == made, "docs/overview.md is another; write it anew by: STENTOR_REWRITE=1 cargo test reference");
+}
+
 #[test]
 fn the_document_and_the_route_table_name_the_same_operations() {
     let document = made();

@@ -275,6 +275,7 @@ fn rest(script: &mut Script) {
     script.step("GET /health/live", "api GET /health/live");
     script.step("GET /health/ready", "health");
     script.step("GET /metrics", "api GET /metrics");
+    script.step("GET /api/v1/overview", "api GET /api/v1/overview --query window=24h");
     let tail = script.start("tail map:home");
     let listed = |script: &Script| {
         let listed: Value = serde_json::from_str(&script.ended("api GET /api/v1/connections").out).expect("JSON");

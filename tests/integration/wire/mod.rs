@@ -21,6 +21,7 @@ mod maps;
 mod matrix;
 mod organization_webhooks;
 mod organizations;
+mod overview;
 mod pages;
 mod publish;
 mod query;

@@ -154,7 +154,7 @@ impl WebhookActor {
         WebhookActor {
             history,
             log_writer: Arc::new(LogWriter::new(ready.webhook.id.clone().into()).into()),
-            gauges: Gauges::new(handles.metrics.clone(), &ready.webhook.id),
+            gauges: Gauges::new(handles.metrics.clone(), &ready.webhook),
             handles,
             ready,
             client,
@@ -338,7 +338,7 @@ impl Handler<Finished> for WebhookActor {
 
     fn handle(&mut self, msg: Finished, ctx: &mut Self::Context) {
         let Finished { attempt, done } = msg;
-        self.gauges.attempted(done.outcome, done.took);
+        self.gauges.attempted(done.outcome, done.record.status_code, done.took);
         let input = Input::Finished { delivery: attempt.delivery, outcome: done.outcome };
         let effects = self.turn(input);
         self.perform(effects, Some(done), ctx);

@@ -45,15 +45,18 @@ pub enum NoteTable {
     DeadLetterParts = b'p',
     /// The highest number of a dead letter by source. Deleted only with the source.
     Numbers = b'q',
+    /// The steps of series of figures, see [`crate::series`].
+    Series = b'y',
 }
 
 impl NoteTable {
-    pub const ALL: [NoteTable; 5] = [
+    pub const ALL: [NoteTable; 6] = [
         NoteTable::Deliveries,
         NoteTable::SourceCounts,
         NoteTable::DeadLetters,
         NoteTable::DeadLetterParts,
         NoteTable::Numbers,
+        NoteTable::Series,
     ];
 
     pub fn name(self) -> &'static str {
@@ -63,6 +66,7 @@ impl NoteTable {
             NoteTable::DeadLetters => "dead letters",
             NoteTable::DeadLetterParts => "dead letter parts",
             NoteTable::Numbers => "dead letter numbers",
+            NoteTable::Series => "series",
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Status {
     pub reason: Option<OffReason>,
     /// Since when the health is what it is, in Unix milliseconds.
     pub since_ms: u64,
+    /// When the first attempt failed of those since which none has succeeded.
+    pub failing_since_ms: Option<u64>,
     pub consecutive_failures: u32,
     pub last_delivery_ms: Option<u64>,
     /// `http_status 500`, `timeout`.
@@ -116,6 +118,7 @@ impl Status {
             health,
             reason: state.off.map(|off| off.reason),
             since_ms: state.health_since_ms,
+            failing_since_ms: state.failing.map(|failing| failing.first_ms),
             consecutive_failures: state.consecutive_failures,
             last_delivery_ms: state.last_delivery_ms,
             last_error,

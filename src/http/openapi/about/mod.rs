@@ -4,6 +4,7 @@ pub mod channels;
 pub mod deliveries;
 pub mod events;
 pub mod operations;
+pub mod overview;
 pub mod sources;
 pub mod streams;
 pub mod tokens;

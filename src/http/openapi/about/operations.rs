@@ -38,9 +38,9 @@ pub fn ready(place: &Place<'_>) -> Operation {
 pub fn metrics(_: &Place<'_>) -> Operation {
     let content = json!({ "schema": text("OpenMetrics 1.0."), "example": "# EOF\n" });
     Operation::new(TAG, "Metrics", Access::Anyone)
-        .says("OpenMetrics, for Prometheus. With `server.admin_listen` only at that address.")
+        .says("OpenMetrics, for Prometheus. With `server.admin_listen` only at that address; with `metrics.token` only with that or the admin token.")
         .answers_as(200, "The metrics.", "application/openmetrics-text", content)
-        .fails(&[Code::NotFound])
+        .fails(&[Code::Unauthorized, Code::Forbidden, Code::RateLimited, Code::NotFound])
 }
 
 pub fn backup(_: &Place<'_>) -> Operation {

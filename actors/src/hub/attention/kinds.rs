@@ -1,0 +1,80 @@
+//! What may need attention, by kind, with the threshold of each. The API reference is made from this table.
+
+/// How bad it is; the worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Severity {
+    /// Something does not work now.
+    Error,
+    /// Something will not, or did not.
+    Warning,
+}
+
+impl Severity {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Debug)]
+pub struct Kind {
+    pub name: &'static str,
+    pub severity: Severity,
+    /// Who is told: `admin`, or whoever has `manage` on the channel.
+    pub is_for_admin: bool,
+    /// Of the server, what the title says.
+    pub title: &'static str,
+    /// When it is told.
+    pub when: &'static str,
+}
+
+/// A webhook that is well is behind from so many milliseconds on.
+pub const LAG_MS: u64 = 60_000;
+/// Days before its end from which on it is told that a token expires.
+pub const TOKEN_DAYS: i64 = 7;
+
+macro_rules! kinds {
+    ($($constant:ident $name:literal $severity:ident $admin:literal $title:literal $when:literal;)*) => {
+        $(pub static $constant: Kind = Kind {
+            name: $name, severity: Severity::$severity, is_for_admin: $admin, title: $title, when: $when,
+        };)*
+        pub static KINDS: &[&Kind] = &[$(&$constant),*];
+    };
+}
+
+kinds! {
+    STORAGE_FULL "storage_full" Error true "The disk is full"
+        "Less is free than `storage.min_free_bytes`, or a write failed for lack of room: publishes and changes are refused.";
+    JOURNAL_FAILING "journal_failing" Error true "Events cannot be stored"
+        "The last commit failed, and none has succeeded since.";
+    DISK_LOW "disk_low" Warning true "The disk is almost full"
+        "Less is free than twice `storage.min_free_bytes`.";
+    EVENTS_DAMAGED "events_damaged" Warning true "Events are missing"
+        "Damage on the disk has taken events that are still within retention.";
+    CLOCK_JUMPED "clock_jumped" Warning true "The clock was set"
+        "The wall clock was set by a minute or more since the start.";
+    MEMORY_SHORT "memory_short" Warning true "Memory is short"
+        "What counts towards `limits.memory_bytes` is near it.";
+    WEBHOOK_DISABLED "webhook_disabled" Error false ""
+        "The server has switched a webhook off: health `disabled`.";
+    WEBHOOK_FAILING "webhook_failing" Error false ""
+        "A webhook has failed for so long that one delivery at a time is tried: health `probing`.";
+    WEBHOOK_UNAVAILABLE "webhook_unavailable" Error false ""
+        "A webhook that should deliver cannot run, for 10 s or more after it was changed: health `unavailable`.";
+    WEBHOOK_DEGRADED "webhook_degraded" Warning false ""
+        "Several attempts of a webhook in a row have failed: health `degraded`.";
+    WEBHOOK_GAVE_UP "webhook_gave_up" Warning false ""
+        "A webhook has deliveries that were given up and were not sent again: status `dead`.";
+    WEBHOOK_LAGGING "webhook_lagging" Warning false ""
+        "A webhook that is well is 60 s or more behind the newest event of its channel.";
+    WEBHOOKS_OFF "webhooks_off" Warning false ""
+        "The switch of a map is off, and the map has webhooks that are active.";
+    SOURCE_UNUSABLE "source_unusable" Error false ""
+        "The keys of a source cannot be read, so that it takes nothing.";
+    SOURCE_REFUSED "source_refused" Warning false ""
+        "A source has refused requests that wait as dead letters.";
+    TOKEN_EXPIRES "token_expires" Warning false ""
+        "A token expires within 7 days.";
+}
