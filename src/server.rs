@@ -163,6 +163,14 @@ impl Server {
         self.admin_addr.map(|addr| self.url_of(addr))
     }
 
+    /// An address of this server that other machines reach without TLS, as far as its settings say.
+    pub fn open_without_tls(&self) -> Option<SocketAddr> {
+        let public_url = &self.context.settings.server.public_url;
+        let is_encrypted = self.is_tls || public_url.as_ref().is_some_and(|url| url.starts_with("https:"));
+        let open = [Some(self.addr), self.admin_addr].into_iter().flatten().find(|addr| !addr.ip().is_loopback());
+        open.filter(|_| !is_encrypted)
+    }
+
     fn url_of(&self, addr: SocketAddr) -> String {
         format!("{}://{addr}", if self.is_tls { "https" } else { "http" })
     }

@@ -36,14 +36,15 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let ended = actix_web::rt::System::new().block_on(async {
         let server = Server::bind(settings, Start { dev: true, ..Start::default() }).await.map_err(failed)?;
         // it is thrown away with the data, so it may be printed anywhere
-        if let Some(path) = server.new_admin_token() {
-            println!("admin token: {}", token_in(&path)?);
+        let admin = server.new_admin_token().map(|path| token_in(&path)).transpose()?;
+        if let Some(token) = &admin {
+            println!("admin token: {token}");
         }
         println!("listening on {}", server.url());
         let receiver = Receiver::bind().map_err(|e| Failure::Failed(format!("no receiver can listen: {e}")))?;
         let stage = Stage::set(server.hub(), receiver.url()).await?;
         let game_server = GameServer::join(server.hub(), &stage.organization, &server.url()).await?;
-        stage.explain(&server.url(), receiver.url(), &game_server);
+        stage.explain(&server.url(), receiver.url(), &game_server, admin.as_deref());
         let game = actix_web::rt::spawn(game_server.play());
         let traffic = actix_web::rt::spawn(traffic(server.hub().clone(), stage.map, stage.organization));
         let receiver = receiver.start(stage.secrets);
@@ -85,8 +86,11 @@ impl Stage {
         Ok(Stage { map, map_token, organization, organization_token, webhook, secrets })
     }
 
-    fn explain(&self, url: &str, receiver: &str, game_server: &GameServer) {
+    fn explain(&self, url: &str, receiver: &str, game_server: &GameServer, admin: Option<&str>) {
         let Stage { map_token: token, organization_token, webhook, .. } = self;
+        if let Some(admin) = admin {
+            println!("\n  the whole server     {url}/#token={admin}");
+        }
         println!(
             "\n  open in a browser    {url}/#map=demo&token={token}\n\
              \x20 listen with curl     curl -N -H 'Authorization: Bearer {token}' {url}/api/maps/demo/events/stream\n\

@@ -115,6 +115,13 @@ fn announce(server: &Server) -> Result<(), Failure> {
         println!("administration on {url}");
     }
     println!("listening on {}", server.url());
+    if let Some(address) = server.open_without_tls() {
+        log::warn!(
+            "{address} can be reached from other machines, and what is sent there is not encrypted: tokens can be read on \
+             the way. Set server.tls.cert and server.tls.key, listen on 127.0.0.1 behind a proxy that speaks TLS, or set \
+             server.public_url to the https address of such a proxy"
+        );
+    }
     Ok(())
 }
 

@@ -101,7 +101,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Addresses of pages, and the files that they are. The pages of the documentation are below `docs/`, as `build/docs.rs` names them.
-const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/docs/reference", "reference.html")];
+const PAGES: [(&str, &str); 3] =
+    [("/", "index.html"), ("/docs/reference", "reference.html"), ("/docs/streams", "streams.html")];
 
 /// The name of the file at an address.
 fn name_of(path: &str) -> Cow<'_, str> {

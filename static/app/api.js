@@ -96,16 +96,45 @@ export function event(envelope) {
     session: envelope.session ?? null,
     validated: envelope.validated === true,
     payload: envelope.payload,
+    channel: channelOf(envelope),
   };
 }
 
-export async function history(of, { events, filter, session: name, limit, after, order = "desc" } = {}) {
+/** The channel that an envelope names, as tokens name it; null where it names none. */
+function channelOf(envelope) {
+  const { channel, map_id: map, organization } = envelope;
+  if (typeof channel === "string") return channel.includes(":") ? channel : null;
+  if (map) return `map:${map}`;
+  return organization ? `organization:${organization}` : null;
+}
+
+/** One event by its id; null where it is gone. */
+export async function findEvent(of, id) {
+  const { events } = await history(of, { order: "asc", after: before(id), limit: 1 });
+  return events[0] && bare(events[0].id) === bare(id) ? events[0] : null;
+}
+
+export const bare = (id) => id.replace(/^evt_/, "");
+
+/** The id just before an id: both are 26 characters of Crockford's base32. */
+function before(id) {
+  const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+  const digits = [...bare(id).toUpperCase()];
+  for (let at = digits.length - 1; at >= 0; at -= 1) {
+    const value = alphabet.indexOf(digits[at]);
+    digits[at] = alphabet[(value + 31) % 32];
+    if (value !== 0) break;
+  }
+  return digits.join("");
+}
+
+export async function history(of, { events, filter, session: name, limit, after, since, until, order = "desc" } = {}) {
   const path = of.kind === "feed" ? "/events" : `${channelBase(of)}/${of.kind === "source" ? "events/history" : "events"}`;
-  const page = await call("GET", `${path}${query({ order, limit, after, events, filter, session: name, channel: of.channels?.join(",") })}`);
+  const page = await call("GET", `${path}${query({ order, limit, after, since, until, events, filter, session: name, channel: of.channels?.join(",") })}`);
   return { events: page.data.map(event), next: page.next ?? null };
 }
 
-export const stats = async (of, window, bucket) => (await call("GET", `${channelBase(of)}/stats${query({ window, bucket })}`)).data;
+export const stats = async (of, window, bucket) => (await call("GET", `${of.kind === "feed" ? "/events" : channelBase(of)}/stats${query({ window, bucket, channel: of.channels?.join(",") })}`)).data;
 export const publish = async (of, body) => (await call("POST", `${channelBase(of)}/events`, body)).data.ids;
 
 export const trace = async (id) => (await call("GET", `/api/v1/events/${encodeURIComponent(id)}/trace`)).data;
@@ -130,6 +159,7 @@ export async function typesOf({ kind, id }) {
 
 export const tokens = () => all("/api/v1/tokens");
 export const createToken = async (body) => (await call("POST", "/api/v1/tokens", body)).data;
+export const changeToken = async (id, change) => (await call("PATCH", `/api/v1/tokens/${encodeURIComponent(id)}`, change)).data;
 export const revokeToken = (id) => call("DELETE", `/api/v1/tokens/${encodeURIComponent(id)}`);
 
 // ---- the server ------------------------------------------------------------------------------------------------

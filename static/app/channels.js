@@ -14,7 +14,7 @@ export const channelAddress = (of, ...more) => to([of.kind, of.kind === "map" ? 
 export function Channels() {
   const list = useResource(channels, []);
   const [creating, setCreating] = useState(false);
-  const create = html`${hasSeveral() && may("subscribe") && html`<a class="button" href=${to(["feed"])}>Events of all</a>`}
+  const create = html`${isAdmin() && html`<a class="button" href=${to(["connections"])}>Connections</a>`}${hasSeveral() && may("subscribe") && html`<a class="button" href=${to(["feed"])}>Events of all</a>`}
     ${isAdmin() && html`<button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New channel</button>`}`;
   return html`
     <${Head} title="Channels" below=${html`<p>Maps and organizations: what events belong to.</p>`}>${create}<//>

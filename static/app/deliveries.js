@@ -1,8 +1,10 @@
 // The deliveries of a webhook: which arrived, which wait, which were given up, and each attempt with its answer.
 import { html, useEffect, useState } from "./html.js";
+import { bare } from "./api.js";
 import { count, dateTime, duration, plural } from "./format.js";
+import { replace, to } from "./route.js";
 import { useAction, useResource } from "./store.js";
-import { Ago, Badge, Bones, Empty, Icon, Segments, Trouble, toast } from "./ui.js";
+import { Ago, Badge, Bones, Empty, Icon, Segments, Trouble, copy, toast } from "./ui.js";
 import { deliveries, getDelivery, retryDelivery } from "./webhook-api.js";
 
 const PAGE = 30;
@@ -18,34 +20,50 @@ const EMPTY = {
   delivered: ["Nothing has arrived yet", "Successes are listed here too, with what the receiver answered."],
 };
 
-/** @param version grows when there may be something new */
-export function Deliveries({ hook, version, onChanged }) {
-  const [status, setStatus] = useState("");
+/** What a list may be narrowed by; it stands in the address, so that it can be kept and sent to others. */
+const CONDITIONS = ["status"];
+
+/** @param query of the address: what is shown, and which delivery is open
+ *  @param version grows when there may be something new */
+export function Deliveries({ hook, query, version, onChanged, onResend }) {
+  const wanted = Object.fromEntries(CONDITIONS.map((name) => [name, query.get(name) ?? ""]));
+  const { status } = wanted;
+  const key = JSON.stringify(wanted);
+  const put = (change) => replace(["webhook", hook.of.kind, hook.of.id, hook.id], { ...Object.fromEntries(query), ...change });
   const [more, setMore] = useState({ data: [], next: undefined });
-  const [open, setOpen] = useState(null);
-  const first = useResource(() => deliveries(hook, { status, limit: PAGE }), [hook.id, status]);
+  const open = query.get("delivery");
+  const first = useResource(() => deliveries(hook, { ...wanted, limit: PAGE }), [hook.id, key]);
   useEffect(() => void (version && first.reload()), [version]);
-  useEffect(() => setMore({ data: [], next: undefined }), [hook.id, status]);
+  useEffect(() => setMore({ data: [], next: undefined }), [hook.id, key]);
   const older = useAction(async () => {
-    const page = await deliveries(hook, { status, limit: PAGE, after: more.next ?? first.data.next });
+    const page = await deliveries(hook, { ...wanted, limit: PAGE, after: more.next ?? first.data.next });
     setMore((before) => ({ data: [...before.data, ...page.data], next: page.next }));
   });
   const shown = new Set();
   const rows = [...(first.data?.data ?? []), ...more.data].filter(({ id }) => !shown.has(id) && shown.add(id));
   const next = more.data.length ? more.next : first.data?.next;
   return html`<section class="card" aria-labelledby="deliveries">
-    <header><h2 id="deliveries">Deliveries</h2><${Segments} label="Show" value=${status} options=${FILTERS} onChange=${setStatus} />
-      </header>
+    <header><h2 id="deliveries">Deliveries</h2><${Segments} label="Show" value=${status} options=${FILTERS} onChange=${(next) => put({ status: next })} />
+      <button type="button" class="button small" onClick=${onResend}>Retry all that failed…</button></header>
+    ${open && !shown.has(open) && html`<ul class="list deliveries one"><${Linked} key=${open} id=${open} hook=${hook} onClose=${() => put({ delivery: "" })} onChanged=${onChanged} /></ul>`}
     ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
     ${first.data === undefined && !first.error ? html`<${Bones} />` : null}
-    ${first.data && rows.length === 0 && html`<${Empty} icon="webhooks" title=${EMPTY[status][0]}>${EMPTY[status][1]}<//>`}
+    ${first.data && rows.length === 0 && html`<${Empty} icon="webhooks" title=${(EMPTY[status] ?? EMPTY[""])[0]}>${(EMPTY[status] ?? EMPTY[""])[1]}<//>`}
     ${rows.length > 0 && html`<ul class="list deliveries">
       ${rows.map((row) => html`<${Row} key=${row.id} row=${row} hook=${hook} open=${open === row.id}
-        onToggle=${(on) => setOpen(on ? row.id : null)} onChanged=${onChanged} />`)}</ul>`}
+        onToggle=${(on) => put({ delivery: on ? row.id : "" })} onChanged=${onChanged} />`)}</ul>`}
     ${next && html`<div class="past">
       ${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy}
         onClick=${older.run}>Older deliveries</button></div>`}
   </section>`;
+}
+
+/** A delivery that the address names and the list does not show. */
+function Linked({ id, hook, onClose, onChanged }) {
+  const found = useResource(() => getDelivery(hook, id), [id]);
+  if (found.error) return html`<li class="padded-row"><${Trouble} error=${found.error} /> <button type="button" class="button small" onClick=${onClose}>Close</button></li>`;
+  if (!found.data) return html`<li><${Bones} /></li>`;
+  return html`<${Row} row=${found.data} hook=${hook} open onToggle=${(on) => on || onClose()} onChanged=${onChanged} />`;
 }
 
 function Row({ row, hook, open, onToggle, onChanged }) {
@@ -75,25 +93,36 @@ function Detail({ row, hook, onChanged }) {
   });
   if (found.error) return html`<div class="detail"><${Trouble} error=${found.error} onRetry=${found.reload} /></div>`;
   if (!found.data) return html`<div class="detail"><${Bones} /></div>`;
-  const { attempts } = found.data;
+  const { attempts, eventIds } = found.data;
+  const place = [hook.of.kind, hook.of.kind === "map" ? hook.of.slug : hook.of.id];
   const longest = Math.max(1, ...attempts.map(({ durationMs }) => durationMs));
   return html`<div class="detail">
     <div class="detail-head">
       <p class="small"><code class="anywhere">${row.id}</code></p>
-      <button type="button" class="button small" disabled=${again.busy} onClick=${again.run}>Send again now</button>
+      <span class="buttons"><button type="button" class="button small" onClick=${() => copy(location.href, "Link copied")}>Copy link</button>
+        <button type="button" class="button small" disabled=${again.busy} onClick=${again.run}>Send again now</button></span>
     </div>
+    ${eventIds.length > 0 && html`<p class="small">${eventIds.length === 1 ? "Event" : "Events"} ${eventIds.slice(0, 10).map((id, n) => html`<span key=${id}>${n > 0 && ", "}<a class="mono anywhere" href=${to(place, { event: bare(id) })}>${bare(id)}</a></span>`)}${eventIds.length > 10 && ` and ${count(eventIds.length - 10)} more`}</p>`}
     ${again.error && html`<${Trouble} error=${again.error} />`}
     ${attempts.length === 0 && html`<p class="soft">It was not attempted yet.</p>`}
     ${attempts.length < row.attemptCount && attempts.length > 0 && html`<p
       class="soft small">${count(attempts.length)} of ${plural(row.attemptCount, "attempt")} are kept.</p>`}
     <ol class="attempts">${attempts.map((attempt) => html`<li key=${`${attempt.number}-${attempt.startedAt}`}>
-      <${Attempt} attempt=${attempt} longest=${longest} last=${attempt === attempts.at(-1)} /></li>`)}</ol>
+      <${Attempt} attempt=${attempt} url=${hook.url} longest=${longest} last=${attempt === attempts.at(-1)} /></li>`)}</ol>
   </div>`;
 }
 
 const arrived = (attempt) => attempt.statusCode >= 200 && attempt.statusCode < 300 && !attempt.errorCode;
 
-function Attempt({ attempt, longest, last }) {
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** The request of an attempt for a shell. Headers of the owner are hidden, so they are left out. */
+function curl(url, { requestHeaders, requestBody }) {
+  const headers = Object.entries(requestHeaders ?? {}).filter(([, value]) => value !== "(hidden)");
+  return [`curl -X POST ${quoted(url)}`, ...headers.map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`), ...(requestBody ? [`--data-binary ${quoted(requestBody)}`] : [])].join(" \\\n  ");
+}
+
+function Attempt({ attempt, url, longest, last }) {
   const good = arrived(attempt);
   return html`<article class="attempt" aria-label=${`Attempt ${attempt.number}`}>
     <header>
@@ -108,6 +137,7 @@ function Attempt({ attempt, longest, last }) {
     </header>
     ${attempt.error && html`<p class="small anywhere reason">${attempt.error}</p>`}
     <${Headers} attempt=${attempt} open=${last && !good} />
+    ${attempt.requestBody !== null && html`<p class="buttons"><button type="button" class="button small" onClick=${() => copy(curl(url, attempt), "Copied as curl")}><${Icon} name="copy" />Copy as curl</button></p>`}
   </article>`;
 }
 

@@ -53,6 +53,18 @@ export function time(ms) {
 
 export const dateTime = (iso) => (iso ? full.format(new Date(iso)) : "");
 
+const TIME_NAME = /(^|_|[a-z])(at|ts|time|timestamp|date|created|updated|expires|since|until)$/i;
+const SECONDS = [946_684_800, 4_102_444_800]; // 2000 to 2100
+
+/** Whether a number in a payload is a time, by its name and its size. */
+export function isTime(name, value) {
+  if (typeof value !== "number" || !Number.isFinite(value) || !TIME_NAME.test(name)) return false;
+  return (value >= SECONDS[0] && value < SECONDS[1]) || (value >= 1000 * SECONDS[0] && value < 1000 * SECONDS[1]);
+}
+
+/** A number that is a time, in Unix seconds or milliseconds. */
+export const shortTime = (name, value) => time(value < SECONDS[1] ? value * 1000 : value);
+
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 /** A hue that a name always has, so that types are told apart at a glance. What belongs together is alike: the part

@@ -5,14 +5,18 @@
 import { EventStream } from "../stentor.js";
 import { whileLookedAt } from "./looked-at.js";
 import { event as read, followed, history } from "./api.js";
-import { server, session } from "./session.js";
+import { logout, server, session } from "./session.js";
 
 const PAGE = 50;
 const SHOWN_MAX = 300; // rows while nobody scrolls into the past
 const OLD_MAX = 3000; // rows in all
 const HELD_MAX = 1000; // events kept while the list stands still
 const TYPES_MAX = 500; // types that are counted
-const FLUSH_MS = 80; // events that come close together are shown in one go
+const FLUSH_MS = 250; // events that come close together are shown in one go
+const BUSY_MS = 1000; // the same while nobody could read along
+const BUSY_FROM = 100; // events a second from which on nobody can
+const CALM_FROM = 60; // and below which somebody can again
+const BUSY_SHOWN = 60; // the newest, which are shown meanwhile
 
 export class LiveFeed {
   /** Newest first: events, and `{ gap }` where events are missing. */
@@ -26,6 +30,8 @@ export class LiveFeed {
   unknown = [];
   /** Types seen, and how often. */
   types = new Map();
+  /** Events a second, where they come so fast that only the newest are shown; else null. */
+  rate = null;
   loadedPast = false;
   loadingOlder = false;
   olderError = null;
@@ -33,6 +39,8 @@ export class LiveFeed {
   next = null;
   #seen = new Set();
   #fresh = [];
+  #came = 0;
+  #shownAt = performance.now();
   #holding = false;
   #timer = 0;
   #stream;
@@ -41,12 +49,17 @@ export class LiveFeed {
   #filter;
   #tell;
 
-  /** @param tell called after every change */
+  /** @param filter with `until` (ISO 8601) it is the past up to a time, and nothing comes
+   *  @param tell called after every change */
   constructor(channel, filter, tell) {
     this.#channel = channel;
     this.#filter = filter;
     this.#tell = tell;
-    this.#end = whileLookedAt(() => this.#open(), () => this.#stream.close());
+    if (filter.until) {
+      this.state = "past";
+      this.#end = () => {};
+      this.past();
+    } else this.#end = whileLookedAt(() => this.#open(), () => this.#stream.close());
   }
 
   /** Opens the stream where the one before ended. */
@@ -75,6 +88,8 @@ export class LiveFeed {
       this.#later();
     });
     this.#stream.addEventListener("error", ({ error, final, retryInMs }) => {
+      // whoever is cut off for good has to log in again
+      if (final && error?.status === 401) return logout("The token is not valid any more. Log in again.");
       this.state = final ? "failed" : "waiting";
       this.retryAt = Date.now() + (retryInMs ?? 0);
       this.error = error;
@@ -108,8 +123,8 @@ export class LiveFeed {
     this.loadingOlder = true;
     this.#tell();
     try {
-      const { events, expression, session: name } = this.#filter;
-      const page = await history(this.#channel, { events: events?.join(","), filter: expression, session: name, limit: PAGE, after });
+      const { events, expression, session: name, until } = this.#filter;
+      const page = await history(this.#channel, { events: events?.join(","), filter: expression, session: name, until, limit: PAGE, after });
       this.rows = [...this.rows, ...page.events.filter((row) => this.#isNew(row))];
       this.next = page.next;
       this.loadedPast = true;
@@ -131,7 +146,10 @@ export class LiveFeed {
   #take(row) {
     if (!this.#isNew(row)) return;
     this.received += 1;
+    this.#came += 1;
     this.#fresh.push({ ...row, live: true });
+    // what nobody will see is not kept for the moment at which it would be shown
+    if (this.#fresh.length > 4 * HELD_MAX) this.#forget(this.#fresh.splice(0, HELD_MAX));
     this.#later();
   }
 
@@ -140,12 +158,35 @@ export class LiveFeed {
       this.#timer = 0;
       const fresh = this.#fresh;
       this.#fresh = [];
+      this.#measure();
       if (this.#holding) {
         this.held.push(...fresh);
         this.#forget(this.held.splice(0, this.held.length - HELD_MAX));
-      } else this.#show(fresh);
+      } else if (this.rate !== null) this.#showNewest(fresh);
+      else if (fresh.length) this.#show(fresh);
       this.#tell();
-    }, FLUSH_MS);
+      // also when nothing comes any more it has to be seen that it is calm
+      if (this.rate !== null) this.#later();
+    }, this.rate === null ? FLUSH_MS : BUSY_MS);
+  }
+
+  /** Whether events come too fast to be read. */
+  #measure() {
+    const now = performance.now();
+    const rate = (1000 * this.#came) / Math.max(FLUSH_MS, now - this.#shownAt);
+    this.#came = 0;
+    this.#shownAt = now;
+    this.rate = rate > (this.rate === null ? BUSY_FROM : CALM_FROM) ? rate : null;
+  }
+
+  /** Shows the newest alone: the others can be had as the past. */
+  #showNewest(fresh) {
+    this.#forget(fresh.splice(0, fresh.length - BUSY_SHOWN));
+    const rows = [...fresh.reverse(), ...this.rows];
+    const cut = rows.splice(BUSY_SHOWN);
+    this.#forget(cut);
+    this.next = rows.findLast((row) => !row.gap)?.id ?? this.next;
+    this.rows = rows;
   }
 
   /** @param fresh oldest first */

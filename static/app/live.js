@@ -1,12 +1,13 @@
 // Live events of a channel: what comes, filters, pause, and the past by scrolling down.
 import { Component, html, useEffect, useMemo, useReducer, useRef, useState } from "./html.js";
 import { StentorError } from "../stentor.js";
-import { typesOf } from "./api.js";
-import { count, duration, hue, plural, time } from "./format.js";
+import { bare, stats, typesOf } from "./api.js";
+import { brief, count, duration, hue, isTime, plural, shortTime, time } from "./format.js";
 import { LiveFeed } from "./live-feed.js";
 import { Trace } from "./trace.js";
 import { Tree } from "./tree.js";
 import { Bones, Empty, Icon, StreamState, Trouble, copy } from "./ui.js";
+import { to } from "./route.js";
 import { useInterval, useResource } from "./store.js";
 
 const SCROLLED_PX = 160;
@@ -14,11 +15,13 @@ const FACTS_MAX = 6;
 
 /**
  * @param channel `{ kind, id }`
- * @param filter `{ events, expression, session }`, as the address has it
+ * @param filter `{ events, expression, session, until }`, as the address has it; `until` shows the past up to a time
  * @param onFilter called with the filter that somebody chose
  * @param describe makes a sentence of an event, where there is one
+ * @param place where one event has an address of its own: the parts of the address of this view
+ * @param names of channels, by how tokens name them, where rows say theirs
  */
-export function Live({ channel, filter, onFilter, describe, empty }) {
+export function Live({ channel, filter, onFilter, describe, empty, place, names }) {
   const [, changed] = useReducer((n) => n + 1, 0);
   const [feed, setFeed] = useState(null);
   const [paused, setPaused] = useState(false);
@@ -58,22 +61,26 @@ export function Live({ channel, filter, onFilter, describe, empty }) {
     feed.release();
   };
   const refused = feed.state === "failed";
-  return html`<section class="live" aria-label="Live events">
+  const past = Boolean(filter.until) && feed.state === "past";
+  return html`<section class="live" aria-label=${past ? "Past events" : "Live events"}>
     <div class="live-bar">
+      ${past ? html`<p class="small">Events up to <strong>${time(Date.parse(filter.until))}</strong></p>
+        <button type="button" class="button small" onClick=${() => onFilter({ ...filter, until: "" })}>Back to live</button>` : html`
       <${State} feed=${feed} paused=${paused} />
       <p class="soft small tabular" aria-live="off"><output id="received">${count(feed.received)}</output> since you opened this</p>
       <button type="button" class="button small" aria-pressed=${String(paused)} onClick=${() => setPaused(!paused)}>
         <${Icon} name=${paused ? "play" : "pause"} />${paused ? "Go on" : "Pause"}
-      </button>
+      </button>`}
     </div>
     <${Filters} channel=${channel} filter=${filter} feed=${feed} onFilter=${onFilter} />
     ${refused && html`<${Trouble} error=${feed.error} />`}
     ${feed.unknown.length > 0 && html`<p
-      class="hintbox">Not in the catalogue: ${feed.unknown.join(", ")}. Such events are shown when they come; a slip of the pen looks the same.</p>`}
+      class="hintbox">Not in the catalogue: ${feed.unknown.join(", ")}. Such events are shown when they come. Look whether the name is misspelt.</p>`}
+    ${feed.rate !== null && !reading && html`<p class="hintbox" role="status">About ${brief(Math.round(feed.rate))} events a second, too fast to read: the newest are shown, once a second. Filter or pause to read them.</p>`}
     ${feed.held.length > 0 && html`<div class="held"><button type="button" class="button main small" onClick=${showHeld}>
       <${Icon} name="up" />${plural(feed.held.length, "new event")}</button></div>`}
     <${Rows} feed=${feed} open=${open} onToggle=${toggle} describe=${describe}
-      empty=${empty} refused=${refused} channel=${channel} filtered=${Boolean(filter.events?.length || filter.expression || filter.session)} />
+      empty=${empty} refused=${refused} channel=${channel} place=${place} names=${names} filtered=${Boolean(filter.events?.length || filter.expression || filter.session)} />
   </section>`;
 }
 
@@ -93,13 +100,18 @@ function State({ feed, paused }) {
 
 function Filters({ channel, filter, feed, onFilter }) {
   const known = useResource(() => typesOf(channel), [channel.kind, channel.id]);
+  const day = useResource(() => (channel.kind === "source" ? { types: {} } : stats(channel, "24h", "1h")), [channel.kind, channel.id, channel.channels?.join()]);
+  // what the server has counted beats what happens to be loaded
+  const counted = day.data?.types ?? {};
+  const hasOwn = Object.keys(counted).length > 0;
   const [expression, setExpression] = useState(filter.expression ?? "");
   useEffect(() => setExpression(filter.expression ?? ""), [filter.expression]);
   const chosen = new Set(filter.events ?? []);
   const options = useMemo(() => {
-    const catalogue = (known.data ?? []).map(({ type }) => type);
-    return [...new Set([...feed.types.keys(), ...chosen, ...catalogue])].sort();
-  }, [known.data, feed.types.size, filter.events?.join()]);
+    // the channel's own types; those of the catalogue only where it has none yet
+    const catalogue = hasOwn || feed.types.size ? [] : (known.data ?? []).map(({ type }) => type);
+    return [...new Set([...Object.keys(counted).filter((type) => type !== "other"), ...feed.types.keys(), ...chosen, ...catalogue])].sort();
+  }, [known.data, day.data, feed.types.size, filter.events?.join()]);
   const choose = (type) => {
     if (!chosen.delete(type)) chosen.add(type);
     onFilter({ ...filter, events: [...chosen].sort() });
@@ -126,7 +138,7 @@ function Filters({ channel, filter, feed, onFilter }) {
       <div class="picked card" role="group" aria-label="Show only these types">
         ${options.length === 0 && html`<p class="soft small">No types yet.</p>`}
         ${options.map((type) => html`<label key=${type}><input type="checkbox" checked=${chosen.has(type)} onChange=${() => choose(type)} />
-          <span class="mono clip">${type}</span><span class="soft small tabular">${feed.types.get(type) ?? ""}</span></label>`)}
+          <span class="mono clip">${type}</span><span class="soft small tabular" title="In the last 24 hours">${counted[type] ? brief(counted[type]) : hasOwn ? "" : (feed.types.get(type) ?? "")}</span></label>`)}
       </div>
     </details>
     <form class="expression" onSubmit=${apply}>
@@ -146,13 +158,14 @@ function Filters({ channel, filter, feed, onFilter }) {
 
 // ---- rows ------------------------------------------------------------------------------------------------------
 
-function Rows({ feed, open, onToggle, describe, empty, refused, channel, filtered }) {
+function Rows({ feed, open, onToggle, describe, empty, refused, channel, filtered, place, names }) {
   if (!feed.loadedPast && feed.rows.length === 0) {
     if (refused) return null;
     if (feed.olderError) return html`<${Trouble} error=${feed.olderError} onRetry=${() => feed.past()} />`;
     return html`<div class="card"><${Bones} label="Loading events" /></div>`;
   }
   if (feed.rows.length === 0) {
+    if (feed.state === "past") return html`<div class="card"><${Empty} icon="search" title="Nothing happened before that">The log begins later, or what was there is removed by retention.</${Empty}></div>`;
     if (filtered) return html`<div class="card">
       <${Empty} icon="search" title="Nothing passes the filter yet">New events that do appear here at once.</${Empty}></div>`;
     return html`<div class="card">
@@ -160,7 +173,7 @@ function Rows({ feed, open, onToggle, describe, empty, refused, channel, filtere
   }
   return html`
     <ol class="events card" aria-label="Events, newest first">
-      ${feed.rows.map((row) => (row.gap ? html`<${Gap} key=${row.id} gap=${row.gap} />` : html`<${Row} key=${row.id} row=${row} open=${open.has(row.id)} onToggle=${onToggle} describe=${describe} channel=${channel} />`))}
+      ${feed.rows.map((row) => (row.gap ? html`<${Gap} key=${row.id} gap=${row.gap} />` : html`<${Row} key=${row.id} row=${row} open=${open.has(row.id)} onToggle=${onToggle} describe=${describe} channel=${channel} place=${place} names=${names} />`))}
     </ol>
     <${Past} feed=${feed} />`;
 }
@@ -192,29 +205,31 @@ const GAPS = {
 const Gap = ({ gap }) => html`<li class="gap" title=${`after ${gap.requested}`}>${GAPS[gap.reason] ?? "Some events are missing here."}</li>`;
 
 /** One event. It changes only by opening and closing. */
-class Row extends Component {
+export class Row extends Component {
   shouldComponentUpdate(next) {
-    return next.open !== this.props.open || next.row !== this.props.row;
+    return next.open !== this.props.open || next.row !== this.props.row || next.names !== this.props.names;
   }
 
-  render({ row, open, onToggle, describe, channel }) {
+  render({ row, open, onToggle, describe, channel, place, names }) {
     const said = describe?.(row);
     return html`<li class=${`event ${row.live ? "new" : ""}`} data-id=${row.id} data-type=${row.type}>
       <details open=${open} onToggle=${(event) => onToggle(row.id, event.target.open)}>
         <summary>
           <time datetime=${new Date(row.ms).toISOString()} title=${new Date(row.ms).toISOString()}>${time(row.ms)}</time>
           <span class="clip"><${Type} name=${row.type} /></span>
+          ${names && row.channel && html`<span class="badge accent clip of-channel" title=${row.channel}><bdi>${names.get(row.channel) ?? row.channel}</bdi></span>`}
           ${(row.session || channel.schema) && html`<span class="session">
             ${row.session && html`<span class="badge clip" title="Session">${row.session}</span>`}${channel.schema && html`<span
               class=${`badge ${row.validated ? "good" : "wait"}`}
               title="Whether it has what the source's schema asks for">${row.validated ? "valid" : "not valid"}</span>`}</span>`}
-          ${said ? html`<span class="said">${said}</span>` : html`<${Facts} payload=${row.payload} />`}
+          ${said ? html`<span class="said">${said}</span>` : html`<${Facts} payload=${row.payload} type=${row.type} />`}
         </summary>
         ${open && html`<div class="payload">
-          <${Tree} value=${row.payload} label=${`Payload of ${row.type}`} />
+          ${isRequest(row) ? html`<${Request} payload=${row.payload} />` : html`<${Tree} value=${row.payload} label=${`Payload of ${row.type}`} />`}
           <footer>
             <code class="soft anywhere">${row.id}</code>
             <span class="buttons">
+              ${place && html`<a class="button small" href=${to(place, { event: bare(row.id) })}>Link to it</a>`}
               <button type="button" class="button small" onClick=${() => copy(row.id, "Id copied")}>Copy id</button>
               <button type="button" class="button small" onClick=${() => copy(JSON.stringify(row.payload, null, 2), "Payload copied")}>Copy payload</button>
             </span>
@@ -229,11 +244,12 @@ class Row extends Component {
 export const Type = ({ name }) => html`<span class="type" style=${{ "--hue": hue(name) }}>${name}</span>`;
 
 /** The first plain values of a payload, then how much is in it beside them: enough to follow without opening it. */
-function Facts({ payload }) {
+function Facts({ payload, type }) {
+  if (isRequest({ type, payload })) return html`<span class="row-facts"><span><i>${payload.method}</i>${payload.path || "/"}${payload.query ? `?${payload.query}` : ""}</span></span>`;
   if (payload === null || typeof payload !== "object") return html`<span class="row-facts"><span>${JSON.stringify(payload)}</span></span>`;
   const flat = Object.entries(payload).flatMap(([name, value]) =>
     value && typeof value === "object" && !Array.isArray(value) && name === "properties" ? Object.entries(value) : [[name, value]]);
-  const told = flat.filter(([name, value]) => value !== null && !/_id$|^id$/.test(name) && !/^wh_/.test(value)).map(([name, value]) => [name, fact(value), typeof value === "object"]);
+  const told = flat.filter(([name, value]) => value !== null && !/_id$|^id$/.test(name) && !/^wh_/.test(value)).map(([name, value]) => [name, isTime(name, value) ? shortTime(name, value) : fact(value), typeof value === "object"]);
   const shown = [...told.filter(([, , deep]) => !deep), ...told.filter(([, , deep]) => deep)].slice(0, FACTS_MAX);
   return html`<span class="row-facts">${shown.map(([name, text]) => html`<span key=${name}>
     <i>${name.replaceAll("_", " ")}</i>${text}</span>`)}</span>`;
@@ -243,4 +259,26 @@ function fact(value) {
   if (Array.isArray(value)) return `[${value.length}]`;
   if (typeof value === "object") return `{${Object.keys(value).length}}`;
   return typeof value === "number" ? value.toLocaleString() : String(value).slice(0, 200);
+}
+
+// ---- requests that a source keeps as they came -----------------------------------------------------------------
+
+const isRequest = ({ type, payload }) => type === "http.request" && typeof payload?.method === "string" && Array.isArray(payload.headers);
+
+/** Method, path, headers and body as they were sent. */
+function Request({ payload }) {
+  const { method, path, query: text, headers, body, body_encoding: encoding } = payload;
+  return html`<div class="request">
+    <p class="mono anywhere"><strong>${method}</strong> ${path || "/"}${text ? `?${text}` : ""}</p>
+    <div class="code wrap"><pre tabindex="0" role="region" aria-label="The request">${headers.map(([name, value], n) => html`<span key=${n}><span class="soft">${name}:</span> ${value}${"\n"}</span>`)}
+${"\n"}${body ? (encoding === "base64" ? html`<span class="soft">base64</span> ${body}` : pretty(body)) : html`<span class="soft">An empty body.</span>`}</pre></div>
+  </div>`;
+}
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
 }

@@ -4,6 +4,7 @@ import { StentorError } from "../stentor.js";
 import { channels, isAdmin, may } from "./api.js";
 import { Channel, Feed } from "./channel.js";
 import { Channels } from "./channels.js";
+import { AllConnections } from "./connections.js";
 import { followNotices, notices, unfollowNotices } from "./notices.js";
 import { Overview } from "./overview.js";
 import { to, useRoute } from "./route.js";
@@ -23,7 +24,7 @@ const VIEWS = [
   { name: "channels", title: "Channels", shown: () => true, view: () => html`<${Channels} />` },
   { name: "webhooks", title: "Webhooks", shown: () => may("manage"), view: (_, query) => html`<${Webhooks} query=${query} />` },
   { name: "sources", title: "Sources", shown: () => may("manage"), view: () => html`<${Sources} />` },
-  { name: "tokens", title: "Tokens", shown: () => may("manage"), view: () => html`<${Tokens} />` },
+  { name: "tokens", title: "Tokens", shown: () => may("manage"), view: (_, query) => html`<${Tokens} query=${query} />` },
   { name: "system", title: "System", shown: isAdmin, view: (_, query) => html`<${System} query=${query} />` },
 ];
 
@@ -31,9 +32,10 @@ const VIEWS = [
 const DEEPER = {
   map: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`map:${id}`} kind="map" id=${id} view=${view} query=${query} />` },
   organization: { under: "channels", view: ([, id, view], query) => html`<${Channel} key=${`organization:${id}`} kind="organization" id=${id} view=${view} query=${query} />` },
-  feed: { under: "channels", view: (_, query) => html`<${Feed} key=${query.get("channels") ?? ""} query=${query} />` },
+  feed: { under: "channels", view: (_, query) => html`<${Feed} query=${query} />` },
+  connections: { under: "channels", shown: () => may("manage"), view: () => html`<${AllConnections} />` },
   source: { under: "sources", view: ([, id, view], query) => html`<${Source} key=${id} id=${id} view=${view} query=${query} />` },
-  webhook: { under: "webhooks", view: ([, kind, channel, id]) => html`<${Webhook} key=${`${channel}/${id}`} kind=${kind} channel=${channel} id=${id} />` },
+  webhook: { under: "webhooks", view: ([, kind, channel, id], query) => html`<${Webhook} key=${`${channel}/${id}`} kind=${kind} channel=${channel} id=${id} query=${query} />` },
 };
 
 function App() {
@@ -84,6 +86,8 @@ function Login({ problem }) {
   };
   return html`<main class="login"><div class="card">
     <${Logo} /><h1>Stentor</h1><p class="soft">Log in with a token: the admin's, or one of a channel.</p>
+    <details class="more where"><summary>Where do I find one?</summary><p class="small">The server's first start makes the admin token and keeps it in the file <code>admin-token</code> of its data folder;
+      on a terminal, <code>stentor serve</code> also prints a link that logs you in. A channel's token was shown when the channel was made; whoever manages the channel can make another.</p></details>
     <form class="form" onSubmit=${submit}>
       <${Field} label="Token" hint="Kept in this tab only, until you close it." problem=${enter.error?.message ?? problem}>
         ${(tied) => html`<input ...${tied} name="token" type="password" required autocomplete="off" autofocus value=${token}
@@ -101,7 +105,7 @@ function Shell({ who }) {
   const own = useResource(async () => (who.admin ? null : (await channels())[0]), [who.id]);
   const name = parts[0] ?? "overview";
   const views = VIEWS.filter((view) => view.shown());
-  const deeper = DEEPER[name];
+  const deeper = DEEPER[name]?.shown?.() === false ? undefined : DEEPER[name];
   const place = deeper?.under ?? name;
   const view = deeper ?? views.find((candidate) => candidate.name === name);
   const path = parts.join("/");

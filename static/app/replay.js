@@ -11,14 +11,15 @@ const HOUR_MS = 3_600_000;
 /** The value of a field of date and time, in the person's own time zone. */
 const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 
-export function Replay({ hook, onClose, onDone }) {
-  const form = useForm({ from: "time", since: local(Date.now() - HOUR_MS), after: "", until: "", events: "", dead: false });
+/** @param failed begins with what failed */
+export function Replay({ hook, failed, onClose, onDone }) {
+  const form = useForm({ from: failed ? "dead" : "time", since: failed ? "" : local(Date.now() - HOUR_MS), after: "", until: "", events: "", dead: false });
   const [counted, setCounted] = useState(null);
   const [job, setJob] = useState(null);
   const { values } = form;
 
   const range = () => ({
-    ...(values.from === "id" ? { after: values.after.trim() } : values.from === "time" ? { since: new Date(values.since).toISOString() } : {}),
+    ...(values.from === "id" ? { after: values.after.trim() } : values.since ? { since: new Date(values.since).toISOString() } : {}),
     ...(values.until ? { until: new Date(values.until).toISOString() } : {}),
     ...(values.events.trim() ? { events: values.events.split(/[,\s]+/).filter(Boolean) } : {}),
     ...(values.dead || values.from === "dead" ? { status: "dead" } : {}),
@@ -63,19 +64,20 @@ export function Replay({ hook, onClose, onDone }) {
   };
   return html`<${Dialog} title="Replay" onClose=${onClose}>
     <form class="form" onSubmit=${submit}>
-      <p class="soft">Sends events of the past again, within the filter of the webhook. Receivers that drop what they have seen take each only once.</p>
+      <p class="soft">${values.from === "dead" ? "Sends again what was given up after its last attempt." : "Sends events of the past again, within the filter of the webhook. Receivers that drop what they have seen take each only once."}</p>
       <${SelectField} form=${form} name="from" label="Which"
-        options=${[["time", "Everything since a time"], ["id", "Everything after an event"], ["dead", "Every dead delivery"]]} />
+        options=${[["time", "Everything since a time"], ["id", "Everything after an event"], ["dead", "Everything that was given up"]]} />
       <div class="row">
         ${values.from === "time" && html`<${TextField} form=${form} name="since" label="Since" type="datetime-local" required />`}
         ${values.from === "id" && html`<${TextField} form=${form} name="after" label="After the event with the id" required class="input mono" />`}
+        ${values.from === "dead" && html`<${TextField} form=${form} name="since" label="Since (optional)" type="datetime-local" />`}
         <${TextField} form=${form} name="until" label="Until (optional)" type="datetime-local" />
       </div>
       ${values.from !== "dead" && html`<${TextField} form=${form} name="events" label="Only these types (optional)" hint="Separated by commas" />
         <${Check} checked=${values.dead} onChange=${(on) => form.set("dead", on)}>Only dead deliveries<//>`}
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
       <p role="status" class="counted">
-        ${counted !== null && (counted === 0 ? "Nothing to send: no event is in that range." : html`<strong>${plural(counted, "event")}</strong> would be sent.`)}</p>
+        ${counted !== null && (counted === 0 ? (values.from === "dead" ? "Nothing to send: nothing was given up since then." : "Nothing to send: no event is in that range.") : html`<strong>${values.from === "dead" ? plural(counted, "delivery", "deliveries") : plural(counted, "event")}</strong> would be sent.`)}</p>
       <footer>
         <button type="button" class="button" onClick=${onClose}>Cancel</button>
         <button type="submit" class="button" disabled=${ask.busy}>Count</button>

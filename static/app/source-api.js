@@ -14,6 +14,15 @@ export const rotateKey = (source, body) => call("POST", at(source, "/rotate-secr
 
 export const deadLetters = (source, { after, limit } = {}) => call("GET", at(source, "/dead-letters") + query({ after, limit }));
 export const deadLetter = async (source, n) => (await call("GET", at(source, `/dead-letters/${n}`))).data;
-export const retryLetter = (source, n) => call("POST", at(source, `/dead-letters/${n}/retry`), {});
+let presets;
+/** The providers that the server knows by name, read once. */
+export function sourcePresets() {
+  presets ??= call("GET", "/api/source-presets").then(({ data }) => data);
+  presets.catch(() => (presets = undefined));
+  return presets;
+}
+
+/** @param edited `{ body }` to take in in its place, or nothing */
+export const retryLetter = (source, n, edited = {}) => call("POST", at(source, `/dead-letters/${n}/retry`), edited);
 export const removeLetter = (source, n) => call("DELETE", at(source, `/dead-letters/${n}`));
 export const clearLetters = (source) => call("DELETE", at(source, "/dead-letters"));

@@ -1,6 +1,8 @@
 // How to send to a source: code to copy in three languages, or where to click for providers that send by themselves.
 import { html, useState } from "./html.js";
+import { useResource } from "./store.js";
 import { Code, Segments } from "./ui.js";
+import { sourcePresets } from "./source-api.js";
 
 const EVENT = '{"event_type": "purchase", "user_id": "user_123", "properties": {"amount": 9.99}}';
 
@@ -17,10 +19,13 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 /** @param secret the key, where it is known; else the code reads it from the environment */
 export function HowToSend({ source, secret }) {
   const [language, setLanguage] = useState("curl");
-  const steps = STEPS[source.authentication];
+  const presets = useResource(sourcePresets, []);
+  const preset = presets.data?.find(({ name }) => name === source.authentication);
+  const steps = STEPS[source.authentication] ?? (preset && !CODE[preset.name] ? [preset.setup] : null);
   if (steps) {
     return html`<section><h2>Set it up</h2><ol class="steps">${steps.map((step) => html`<li key=${step}>${step}</li>`)}</ol>
-      <${Code} label="Address" text=${source.url} wrap /></section>`;
+      <${Code} label="Address" text=${source.url} wrap />
+      ${preset && html`<p class="small"><a href=${preset.documentation} rel="noreferrer">${preset.title}'s own documentation</a></p>`}</section>`;
   }
   const make = CODE[source.authentication] ?? CODE.none;
   return html`<section aria-labelledby="how-to-send">

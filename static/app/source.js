@@ -1,17 +1,19 @@
 // One source: what it takes in, live; how to send to it; what it refused; its settings.
 import { html, useEffect, useState } from "./html.js";
 import { channels, may } from "./api.js";
-import { bytes, count, dateTime, plural } from "./format.js";
+import { count, dateTime, plural } from "./format.js";
 import { Live } from "./live.js";
 import { go, replace, to } from "./route.js";
 import { useAction, useInterval, useResource } from "./store.js";
-import { Ago, Badge, Bones, Confirm, Dialog, Empty, Field, Head, Loaded, Secret, SelectField, TextField, Trouble, toast, useForm } from "./ui.js";
+import { Ago, Badge, Confirm, Dialog, Empty, Field, Head, Loaded, Secret, SelectField, TextField, Trouble, toast, useForm } from "./ui.js";
 import { HowToSend } from "./source-snippets.js";
-import { changeSource, clearLetters, deadLetter, deadLetters, deleteSource, getSource, removeLetter, retryLetter, rotateKey } from "./source-api.js";
-import { AUTHENTICATION, Rules, channelTitle, rules, schema, sourceAddress } from "./sources.js";
+import { changeSource, deadLetters, deleteSource, getSource, rotateKey } from "./source-api.js";
+import { Letters } from "./source-letters.js";
+import { Rules, authenticationName, channelTitle, rules, schema, sourceAddress } from "./sources.js";
 
 const REFRESH_MS = 10_000;
-const PAGE = 30;
+/** More dead letters than this are not counted for the tab. */
+const COUNTED = 100;
 
 const head = html`<${Head} title="Source" crumbs=${[["Sources", to(["sources"])]]} />`;
 
@@ -33,11 +35,14 @@ function Shown({ source, view, query, reload }) {
     reload();
   });
   const [kind, ...rest] = source.channel.split(":");
-  const tabs = [["live", "Live events"], ["send", "How to send"], ["refused", "Dead letters"], ["settings", "Settings"]];
+  const refused = useResource(() => deadLetters(source, { limit: COUNTED }), [source.id, source.eventsReceived]);
+  useInterval(refused.reload, REFRESH_MS);
+  const letters = refused.data?.data.length ?? 0;
+  const tabs = [["live", "Live events"], ["send", "How to send"], ["refused", "Dead letters", letters > 0 && (refused.data.next ? `${letters}+` : letters)], ["settings", "Settings"]];
   return html`<div>
     <${Head} title=${title} crumbs=${[["Sources", to(["sources"])]]}
       below=${html`<p class="badges">
-        ${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<${Badge}>${AUTHENTICATION[source.authentication] ?? source.authentication}<//></p>`}>
+        ${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<${Badge}>${authenticationName(source.authentication)}<//></p>`}>
       <button type="button" class="button" disabled=${pause.busy} onClick=${pause.run}>${source.status === "paused" ? "Go on" : "Pause"}</button>
       ${source.authentication !== "none" && html`<button type="button" class="button" onClick=${() => setDialog("rotate")}>Rotate key</button>`}
       <button type="button" class="button bad" onClick=${() => setDialog("delete")}>Delete</button>
@@ -50,10 +55,10 @@ function Shown({ source, view, query, reload }) {
         class="soft">, the last one <${Ago} iso=${source.lastEventAt} /></span>`}</dd>
     </dl>
     <nav class="tabs" aria-label="Parts of the source">
-      ${tabs.map(([key, text]) => html`<a key=${key} href=${key === "live" ? sourceAddress(source) : to(["source", source.id, key])} aria-current=${key === view ? "page" : undefined}>${text}</a>`)}
+      ${tabs.map(([key, text, number]) => html`<a key=${key} href=${key === "live" ? sourceAddress(source) : to(["source", source.id, key])} aria-current=${key === view ? "page" : undefined}>${text}${number ? html` <span class="badge bad">${number}</span>` : ""}</a>`)}
     </nav>
     ${view === "send" ? html`<div class="card padded"><${HowToSend} source=${source} /></div>`
-    : view === "refused" ? html`<${Letters} source=${source} onChanged=${reload} />`
+    : view === "refused" ? html`<${Letters} source=${source} onChanged=${() => { reload(); refused.reload(); }} />`
     : view === "settings" ? html`<${Settings} source=${source} onSaved=${reload} />`
     : html`<${Tail} source=${source} query=${query} />`}
     ${dialog === "rotate" && html`<${Rotate} source=${source} onClose=${close} />`}
@@ -63,86 +68,13 @@ function Shown({ source, view, query, reload }) {
 
 /** What it takes in, as listeners get it. */
 function Tail({ source, query }) {
-  const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "" };
-  const onFilter = ({ events, expression }) => replace(["source", source.id], { events: events?.join(","), filter: expression });
+  const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "", until: query.get("until") ?? "" };
+  const onFilter = ({ events, expression, until }) => replace(["source", source.id], { events: events?.join(","), filter: expression, until });
   if (!may("subscribe")) return html`<div class="card">
     <${Empty} icon="sources" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
   const empty = html`<${Empty} icon="sources"
     title="Nothing has come in yet">What senders post appears here the moment it is stored. <a href=${to(["source", source.id, "send"])}>How to send</a><//>`;
   return html`<${Live} channel=${{ kind: "source", id: source.id, schema: Boolean(source.schema) }} filter=${filter} onFilter=${onFilter} empty=${empty} />`;
-}
-
-// ---- dead letters ----------------------------------------------------------------------------------------------
-
-function Letters({ source, onChanged }) {
-  const first = useResource(() => deadLetters(source, { limit: PAGE }), [source.id]);
-  const [more, setMore] = useState({ data: [], next: undefined });
-  const [open, setOpen] = useState(null);
-  const [clearing, setClearing] = useState(false);
-  useInterval(first.reload, REFRESH_MS, more.data.length === 0);
-  const reload = () => {
-    setMore({ data: [], next: undefined });
-    first.reload();
-    onChanged();
-  };
-  const older = useAction(async () => {
-    const page = await deadLetters(source, { limit: PAGE, after: more.next ?? first.data.next });
-    setMore((before) => ({ data: [...before.data, ...page.data], next: page.next }));
-  });
-  const clear = useAction(async () => {
-    await clearLetters(source);
-    setClearing(false);
-    reload();
-  });
-  const rows = [...(first.data?.data ?? []), ...more.data];
-  const next = more.data.length ? more.next : first.data?.next;
-  return html`<section class="card" aria-labelledby="letters">
-    <header><h2 id="letters">What was refused</h2>
-      ${rows.length > 0 && html`<button type="button" class="button small bad" onClick=${() => setClearing(true)}>Remove all</button>`}</header>
-    ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
-    ${first.data === undefined && !first.error && html`<${Bones} />`}
-    ${first.data && rows.length === 0 && html`<${Empty} icon="done"
-      title="Nothing was refused">What a sender proved to be its own, but whose content could not be taken, is kept here with the reason.<//>`}
-    ${rows.length > 0 && html`<ul class="list">${rows.map((letter) => html`<li key=${letter.n} class="letter">
-      <details open=${open === letter.n} onToggle=${(event) => event.target.open !== (open === letter.n) && setOpen(event.target.open ? letter.n : null)}>
-        <summary><span class="clip">${letter.reason}</span><span class="soft small tabular">${bytes(letter.bytes)}</span>
-          <span class="soft small when"><${Ago} iso=${letter.receivedAt} /></span></summary>
-        ${open === letter.n && html`<${Letter} source=${source} letter=${letter} onChanged=${reload} />`}
-      </details>
-    </li>`)}</ul>`}
-    ${next && html`<div class="past">
-      ${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy}
-        onClick=${older.run}>More</button></div>`}
-    ${clearing && html`<${Confirm} title="Remove all dead letters?" action="Remove" busy=${clear.busy} error=${clear.error}
-      onConfirm=${clear.run} onClose=${() => setClearing(false)}><p>What was refused cannot be taken in later.</p><//>`}
-  </section>`;
-}
-
-function Letter({ source, letter, onChanged }) {
-  const found = useResource(() => deadLetter(source, letter.n), [letter.n]);
-  const retry = useAction(async () => {
-    const { accepted } = await retryLetter(source, letter.n);
-    toast(accepted === undefined ? "It is taken in" : `${plural(accepted, "event")} taken in`);
-    onChanged();
-  });
-  const remove = useAction(async () => {
-    await removeLetter(source, letter.n);
-    onChanged();
-  });
-  return html`<div class="detail">
-    <p class="anywhere"><strong>${letter.reason}</strong></p>
-    ${letter.details.length > 0 && html`<ul class="detail-list">
-      ${letter.details.map((detail, n) => html`<li key=${n}>${detail.index !== null && `event ${detail.index}, `}<code>${detail.field}</code>: ${detail.message}</li>`)}</ul>`}
-    <p class="soft small">Received ${dateTime(letter.receivedAt)}${letter.retries > 0 ? `, tried again ${plural(letter.retries, "time")}` : ""}${letter.truncated ? ". Only its beginning is kept, so it cannot be taken in later." : "."}</p>
-    ${found.error && html`<${Trouble} error=${found.error} onRetry=${found.reload} />`}
-    ${found.data && html`<div class="code wrap"><pre tabindex="0" role="region" aria-label="Body as it was sent">${found.data.body}</pre>
-      </div>`}
-    ${(retry.error ?? remove.error) && html`<${Trouble} error=${retry.error ?? remove.error} />`}
-    <div class="buttons">
-      <button type="button" class="button small" disabled=${retry.busy || letter.truncated} onClick=${retry.run}>Try again</button>
-      <button type="button" class="button small bad" disabled=${remove.busy} onClick=${remove.run}>Remove</button>
-    </div>
-  </div>`;
 }
 
 // ---- settings --------------------------------------------------------------------------------------------------

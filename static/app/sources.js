@@ -7,7 +7,7 @@ import { to } from "./route.js";
 import { useAction, useInterval, useResource } from "./store.js";
 import { Ago, Badge, Dialog, Empty, Field, Head, Icon, Loaded, Secret, SelectField, TextField, Trouble, useForm } from "./ui.js";
 import { HowToSend } from "./source-snippets.js";
-import { createSource, listSources } from "./source-api.js";
+import { createSource, listSources, sourcePresets } from "./source-api.js";
 
 const REFRESH_MS = 10_000;
 
@@ -22,6 +22,12 @@ export const AUTHENTICATION = {
   slack: "Slack",
   none: "None: whoever knows the address",
 };
+
+/** How a source is believed, for people: a name, or the recipe that its owner wrote. */
+export function authenticationName(authentication) {
+  if (typeof authentication === "object") return `Recipe: ${authentication?.scheme ?? "its own"}`;
+  return AUTHENTICATION[authentication] ?? authentication.charAt(0).toUpperCase() + authentication.slice(1);
+}
 
 export const sourceAddress = (source) => to(["source", source.id]);
 
@@ -55,8 +61,8 @@ export const channelTitle = (list, name) => list.find((of) => channelName(of) ==
 
 function Row({ source, channels: list }) {
   return html`<li class="hook-row">
-    <div class="who"><a class="title anywhere" href=${sourceAddress(source)}>${source.name ?? source.id}</a>
-      <span class="soft small clip">${AUTHENTICATION[source.authentication] ?? source.authentication} · into ${channelTitle(list, source.channel)}</span></div>
+    <div class="who"><a class="title anywhere" href=${sourceAddress(source)}><bdi>${source.name ?? source.id}</bdi></a>
+      <span class="soft small clip">${authenticationName(source.authentication)} · into ${channelTitle(list, source.channel)}</span></div>
     <div class="how">${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<span
       class="soft small">${plural(source.eventsReceived, "event")}</span></div>
     <span class="soft small when"><${Ago} iso=${source.lastEventAt} none="nothing yet" /></span>
@@ -90,11 +96,16 @@ function Create({ channels: list, onClose, onMade }) {
   const usual = list.find(({ kind, id }) => kind === "organization" && id === "default") ?? list[0];
   const form = useForm({
     name: "", channel: channelName(usual), authentication: "hmac", key: "", secretKey: "", apiKey: "", hmacAlgorithm: "sha256",
-    jwtAlgorithm: "HS256", issuer: "", audience: "", eventType: "", schema: "", requests: "", jwt: "", rateLimit: "",
+    publicKey: "", jwtAlgorithm: "HS256", issuer: "", audience: "", eventType: "", schema: "", requests: "", jwt: "", rateLimit: "",
   });
   const [made, setMade] = useState(null);
   const { values } = form;
-  const [keyName, keyLabel] = KEY_OF[values.authentication] ?? [];
+  const presets = useResource(sourcePresets, []);
+  const preset = presets.data?.find(({ name }) => name === values.authentication);
+  const [keyName, keyLabel] = preset ? [preset.key.field, preset.key.called] : (KEY_OF[values.authentication] ?? []);
+  // those who give the secret themselves: it has to be copied from there
+  const isGiven = preset ? !preset.key.made : GIVEN_BY_SENDER.has(values.authentication);
+  const choices = [...Object.entries(AUTHENTICATION), ...(presets.data ?? []).filter(({ name }) => !AUTHENTICATION[name]).map(({ name, title }) => [name, title])];
   const create = useAction(async () => {
     const key = values.key.trim();
     const body = {
@@ -127,24 +138,24 @@ function Create({ channels: list, onClose, onMade }) {
     <//>`;
   }
   const asymmetric = values.authentication === "jwt" && values.jwtAlgorithm !== "HS256";
-  const keyProblem = form.problems.secretKey ?? form.problems.apiKey ?? form.problems.jwt;
+  const keyProblem = form.problems.secretKey ?? form.problems.apiKey ?? form.problems.publicKey ?? form.problems.jwt;
   return html`<${Dialog} title="New source" onClose=${onClose}>
     <form class="form" onSubmit=${(event) => { event.preventDefault(); create.run(); }}>
       <${TextField} form=${form} name="name" label="Name" required hint="Such as Game server, or GitHub." />
       <${SelectField} form=${form} name="channel" label="Events go to" options=${list.map((of) => [channelName(of), of.name])} />
-      <${SelectField} form=${form} name="authentication" label="Senders prove themselves by" options=${Object.entries(AUTHENTICATION)}
-        hint=${values.authentication === "none" ? "Anybody who learns the address can make events." : undefined} />
+      <${SelectField} form=${form} name="authentication" label="Senders prove themselves by" options=${choices}
+        hint=${values.authentication === "none" ? "Anybody who learns the address can make events." : preset?.setup} />
       ${values.authentication === "hmac" && html`<${SelectField} form=${form} name="hmacAlgorithm" label="Algorithm"
         options=${[["sha256", "SHA-256"], ["sha512", "SHA-512"]]} />`}
       ${values.authentication === "jwt" && html`
         <${SelectField} form=${form} name="jwtAlgorithm" label="Algorithm" options=${["HS256", "EdDSA", "ES256", "RS256"].map((name) => [name, name])} />
         <div class="row"><${TextField} form=${form} name="issuer" label="Issuer (optional)" />
           <${TextField} form=${form} name="audience" label="Audience (optional)" /></div>`}
-      ${(keyLabel || values.authentication === "jwt") && html`<${Field} label=${values.authentication === "jwt" ? (asymmetric ? "Public key (PEM)" : "Key (optional)") : GIVEN_BY_SENDER.has(values.authentication) ? keyLabel : `${keyLabel} (optional)`} problem=${keyProblem}
-        hint=${GIVEN_BY_SENDER.has(values.authentication) ? "The sender shows it where its webhooks are set up." : asymmetric ? "With which the sender's tokens are checked." : "Left empty, the server makes one and shows it once."}>
+      ${(keyLabel || values.authentication === "jwt") && html`<${Field} label=${values.authentication === "jwt" ? (asymmetric ? "Public key (PEM)" : "Key (optional)") : isGiven ? keyLabel : `${keyLabel} (optional)`} problem=${keyProblem}
+        hint=${isGiven ? "The sender shows it where its webhooks are set up." : asymmetric ? "With which the sender's tokens are checked." : "Left empty, the server makes one and shows it once."}>
         ${(tied) => (asymmetric
           ? html`<textarea ...${tied} rows="4" required spellcheck=${false} value=${values.key} onInput=${(event) => form.set("key", event.target.value)} />`
-          : html`<input ...${tied} type="password" autocomplete="new-password" required=${GIVEN_BY_SENDER.has(values.authentication)}
+          : html`<input ...${tied} type="password" autocomplete="new-password" required=${isGiven}
             value=${values.key} onInput=${(event) => form.set("key", event.target.value)} />`)}<//>`}
       <details class="more" open=${Boolean(form.problems.eventType || form.problems.schema || form.problems.rateLimit)}>
         <summary>Type of its events, schema, rate</summary>

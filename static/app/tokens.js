@@ -1,7 +1,8 @@
 // Tokens of channels: who may do what, for how long.
 import { html, useState } from "./html.js";
-import { channelName, channels, createToken, isAdmin, revokeToken, tokens } from "./api.js";
-import { dateTime } from "./format.js";
+import { changeToken, channelName, channels, createToken, isAdmin, revokeToken, tokens } from "./api.js";
+import { dateTime, plural } from "./format.js";
+import { replace } from "./route.js";
 import { session } from "./session.js";
 import { useAction, useResource } from "./store.js";
 import { Ago, Badge, Check, Confirm, Dialog, Empty, Field, Head, Icon, Loaded, Secret, SelectField, TextField, Trouble, toast, useForm } from "./ui.js";
@@ -13,10 +14,14 @@ const SCOPES = [
 ];
 
 const KINDS = new Map([["map:*", "All maps"], ["organization:*", "All organizations"]]);
+/** A longer word is looked for in ids as well. */
+const ID_PART = 5;
+/** With more tokens than this there is a field to search them. */
+const SEARCH_FROM = 5;
 /** The choice of more than one channel. */
 const SEVERAL = "several";
 
-export function Tokens() {
+export function Tokens({ query }) {
   const list = useResource(async () => {
     const [all, of] = await Promise.all([tokens(), channels()]);
     const names = new Map(of.map((channel) => [channelName(channel), channel.name]));
@@ -25,6 +30,8 @@ export function Tokens() {
   }, []);
   const [creating, setCreating] = useState(false);
   const [revoking, setRevoking] = useState(null);
+  const [changing, setChanging] = useState(null);
+  const find = query.get("find") ?? "";
   const revoke = useAction(async () => {
     await revokeToken(revoking.id);
     toast("The token is revoked; its streams end within a second");
@@ -36,24 +43,63 @@ export function Tokens() {
     <${Head} title="Tokens" below=${html`<p>Each belongs to one channel, or to several, and may do what its scopes say.</p>`}>
       <button type="button" class="button main" onClick=${() => setCreating(true)}><${Icon} name="plus" />New token</button>
     <//>
-    <${Loaded} of=${list}>${(data) => (data.length === 0
+    <${Loaded} of=${list}>${(all) => {
+      const data = matching(all, find);
+      return all.length === 0
       ? html`<div class="card">
         <${Empty} icon="tokens" title="No tokens yet">A channel's first token is made with it. Others can be made here, with fewer scopes and an end.<//></div>`
-      : html`<ul class="list card">${data.map((token) => html`<li key=${token.id} class="token-row">
-          <div class="who"><strong class="anywhere">${token.name ?? "Without a name"}</strong>
+      : html`${(all.length > SEARCH_FROM || find) && html`<div class="filter-field"><${Field} label="Search" hint=${find ? `${plural(data.length, "token")} of ${all.length}` : "By name, channel, scope or id."}>
+        ${(tied) => html`<input ...${tied} type="search" value=${find} onInput=${(event) => replace(["tokens"], { find: event.target.value })} />`}<//></div>`}
+      ${data.length === 0 ? html`<div class="card"><${Empty} icon="search" title="No token is like that">Search for a part of its name, its channel, a scope or its id.<//></div>` : html`<ul class="list card">${data.map((token) => html`<li key=${token.id} class="token-row">
+          <div class="who"><strong class="anywhere"><bdi>${token.name ?? "Without a name"}</bdi></strong>
             ${token.id === own && html` <${Badge} kind="accent">yours<//>`}<code class="soft small clip">${token.id}</code></div>
-          <span class="small clip" title=${token.channelTitle}>${token.channelTitle}</span>
+          <span class="small clip" title=${token.channelTitle}><bdi>${token.channelTitle}</bdi></span>
           <span class="scopes">${token.scopes.map((scope) => html`<${Badge} key=${scope}>${scope}<//>`)}</span>
           <span class="soft small">
             ${token.expires_at ? html`<span title=${dateTime(token.expires_at)}>expires <${Ago} iso=${token.expires_at} />
             </span>` : "no end"}<br />made <${Ago} iso=${token.inserted_at} /></span>
-          <button type="button" class="button small bad" aria-label=${`Revoke ${token.name ?? token.id}`} onClick=${() => setRevoking(token)}>Revoke</button>
-        </li>`)}</ul>`)}<//>
+          <span class="buttons"><button type="button" class="button small" aria-label=${`Change ${token.name ?? token.id}`} onClick=${() => setChanging(token)}>Change</button>
+          <button type="button" class="button small bad" aria-label=${`Revoke ${token.name ?? token.id}`} onClick=${() => setRevoking(token)}>Revoke</button></span>
+        </li>`)}</ul>`}`;
+    }}<//>
+    ${changing && html`<${ChangeToken} token=${changing} onClose=${() => setChanging(null)} onDone=${() => { setChanging(null); list.reload(); }} />`}
     ${creating && html`<${CreateToken} onClose=${() => setCreating(false)} onMade=${list.reload} />`}
     ${revoking && html`<${Confirm} title=${`Revoke ${revoking.name ?? revoking.id}?`} action="Revoke" busy=${revoke.busy} error=${revoke.error}
       onConfirm=${revoke.run} onClose=${() => setRevoking(null)}>
       <p>Whoever uses it is cut off within a second.${revoking.id === own ? " It is the token that you are logged in with." : ""}</p>
     <//>`}`;
+}
+
+/** Tokens in which every word of the search occurs. */
+function matching(all, find) {
+  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
+  // an id has every letter and digit somewhere in it, so that only a part of some length says anything
+  const text = ({ name, channelTitle, channel, scopes }) => [name, channelTitle, channel?.split(":")[0], ...scopes].join(" ").toLowerCase();
+  const has = (token, word) => text(token).includes(word) || (word.length > ID_PART && token.id.toLowerCase().includes(word));
+  return words.length ? all.filter((token) => words.every((word) => has(token, word))) : all;
+}
+
+/** Another name. What a token may do cannot be changed. */
+function ChangeToken({ token, onClose, onDone }) {
+  const form = useForm({ name: token.name ?? "" });
+  const save = useAction(async () => {
+    try {
+      await changeToken(token.id, { name: form.values.name.trim() || null });
+      toast("Saved");
+      onDone();
+    } catch (error) {
+      form.fail(error);
+    }
+  });
+  return html`<${Dialog} title="Change the token" onClose=${onClose}>
+    <form class="form" onSubmit=${(event) => { event.preventDefault(); save.run(); }}>
+      <${TextField} form=${form} name="name" label="Name" hint="So that you know later who has it." maxlength="200" />
+      <p class="soft small">Made ${dateTime(token.inserted_at)}${token.created_by ? html` by <code>${token.created_by}</code>` : ""}.</p>
+      ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
+      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
+        <button type="submit" class="button main" disabled=${save.busy}>Save</button></footer>
+    </form>
+  <//>`;
 }
 
 function CreateToken({ onClose, onMade }) {

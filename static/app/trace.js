@@ -1,7 +1,8 @@
 // Where an event came from and who got it, asked for when somebody wants to know.
 import { html, useEffect, useState } from "./html.js";
-import { trace } from "./api.js";
+import { bare, trace } from "./api.js";
 import { dateTime, duration, plural } from "./format.js";
+import { to } from "./route.js";
 import { useResource } from "./store.js";
 import { Badge, Bones, Trouble } from "./ui.js";
 
@@ -27,9 +28,11 @@ function Shown({ id }) {
   }, [found.data]);
   if (found.error) return html`<${Trouble} error=${found.error} onRetry=${found.reload} />`;
   if (!found.data) return html`<${Bones} />`;
-  const { origin, durableAt, appendedAt, timestamp, sessions, webhooks, validated } = found.data;
+  const { origin, channel, durableAt, appendedAt, timestamp, sessions, webhooks, validated } = found.data;
+  const [kind, ...rest] = channel.split(":");
   const took = durableAt ? Date.parse(durableAt) - Date.parse(appendedAt) : null;
   return html`<dl class="facts trace">
+    <dt>Channel</dt><dd><a href=${to([kind, rest.join(":")], { event: bare(id) })}>${channel}</a></dd>
     <dt>Published by</dt><dd>
       ${origin ? html`${KINDS[origin.kind] ?? origin.kind}${origin.name ? html` <strong>${origin.name}</strong>` : ""}${["token", "source", "jwt"].includes(origin.kind) && html` <code class="soft">${origin.by}</code>`}` : html`<span class="soft">not known any more</span>`}</dd>
     <dt>Happened</dt><dd>${dateTime(timestamp)}</dd>

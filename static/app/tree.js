@@ -1,6 +1,6 @@
 // JSON as a tree that opens and closes. Long lists and long texts are shown in part until somebody asks.
 import { html, useState } from "./html.js";
-import { count } from "./format.js";
+import { count, isTime, shortTime } from "./format.js";
 
 const MEMBERS_FIRST = 100;
 const TEXT_FIRST = 600;
@@ -12,7 +12,7 @@ export const Tree = ({ value, label }) => html`<div class="tree" role="group" ar
 
 function Node({ name, value, depth }) {
   const before = name === undefined ? null : html`<span class="name">${name}</span>`;
-  if (value === null || typeof value !== "object") return html`${before}<${Plain} value=${value} />`;
+  if (value === null || typeof value !== "object") return html`${before}<${Plain} value=${value} />${isTime(name ?? "", value) && html` <span class="soft">${shortTime(name, value)}</span>`}`;
   const list = Array.isArray(value);
   const size = list ? value.length : Object.keys(value).length;
   const [open, close] = list ? "[]" : "{}";

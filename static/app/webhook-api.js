@@ -51,6 +51,9 @@ export const deleteWebhook = (hook) => call("DELETE", at(hook));
 /** What a webhook of this kind would send for an event of a type. */
 export const previewWebhook = async (of, spec, eventType) => (await call("POST", address(of, "/preview"), { ...written(of, spec), [of.kind === "map" ? "event_type" : "eventType"]: eventType || undefined })).data;
 
+/** What such a webhook would have sent of the events since a time, beside what `before` has sent; nothing is sent. */
+export const rehearse = (of, spec, { since, limit }) => call("POST", address(of, "/preview"), { ...written(of, spec), since, limit });
+
 /** An answer with the names that views know; those of headers and payloads are left alone. */
 function plain(data) {
   const made = renamed(data, camel);
@@ -65,8 +68,9 @@ function delivery(data) {
   return made.attempts ? { ...made, attempts: made.attempts.map(plain) } : made;
 }
 
-export async function deliveries(hook, { status, limit, after } = {}) {
-  const page = await call("GET", at(hook, "/deliveries", { status, limit, after }));
+/** @param wanted `{ status, limit, after }`; what is absent is no condition */
+export async function deliveries(hook, wanted = {}) {
+  const page = await call("GET", at(hook, "/deliveries", wanted));
   return { data: page.data.map(delivery), next: page.next ?? page.nextCursor ?? null };
 }
 

@@ -1,6 +1,7 @@
 // The form of a webhook, for a new one and for changes, with what it will send beside it.
 import { html, useEffect, useMemo, useState } from "./html.js";
-import { typesOf } from "./api.js";
+import { may, typesOf } from "./api.js";
+import { Rehearsal } from "./rehearsal.js";
 import { useAction, useResource } from "./store.js";
 import { Check, Field, SelectField, TextField, Trouble, useForm } from "./ui.js";
 import { changeWebhook, createWebhook, previewWebhook } from "./webhook-api.js";
@@ -15,6 +16,8 @@ const FORMATS = {
   cloudevents: "CloudEvents 1.0",
   discord: "Discord message",
   slack: "Slack message",
+  cloudevents_binary: "CloudEvents 1.0, binary: attributes in headers",
+  raw: "Raw: requests of a source sent on as they came",
   template: "Your own template",
 };
 
@@ -134,6 +137,7 @@ export function WebhookForm({ of, hook, onDone, onClose }) {
           onInput=${(event) => form.set("secret", event.target.value)} />`}<//>`}
     </div></fieldset>`}
     <${Preview} of=${of} values=${values} known=${known} />
+    ${may("subscribe") && html`<${Rehearsal} of=${of} spec=${spec(of, values, hook)} />`}
     <details class="more" open=${["pathPrefix", "customHeaders", "retryPolicy", "batch", "rateLimit"].some((name) => form.problems[name])}>
       <summary>Order, batches, retries, headers</summary>
       <div class="form">

@@ -1,14 +1,17 @@
 // One webhook: how it fares, what can be done about it, and what became of its deliveries.
 import { html, useEffect, useState } from "./html.js";
-import { getChannel } from "./api.js";
-import { dateTime, duration, plural } from "./format.js";
-import { Deliveries, Headers } from "./deliveries.js";
-import { go, to } from "./route.js";
+import { channelName, getChannel } from "./api.js";
+import { Charts, WindowChoice } from "./charts.js";
+import { arrived, isWindow, latest, percent, total, useFigures } from "./figures.js";
+import { count, dateTime, duration, plural } from "./format.js";
+import { Deliveries } from "./deliveries.js";
+import { replace, to } from "./route.js";
 import { Replay } from "./replay.js";
 import { useAction, useInterval, useResource } from "./store.js";
 import { usePulse } from "./pulse.js";
-import { Ago, Badge, Confirm, Dialog, Head, Loaded, Secret, SelectField, Trouble, toast, useForm } from "./ui.js";
-import { changeWebhook, deleteWebhook, getWebhook, rotateSecret, testWebhook } from "./webhook-api.js";
+import { Ago, Badge, Dialog, Head, Loaded, SelectField, Trouble, toast, useForm } from "./ui.js";
+import { changeWebhook, getWebhook } from "./webhook-api.js";
+import { Delete, Rotate, Test } from "./webhook-dialogs.js";
 import { WebhookForm } from "./webhook-form.js";
 import { Health, Off, Target } from "./webhooks.js";
 
@@ -16,18 +19,18 @@ const REFRESH_MS = 10_000;
 
 const head = html`<${Head} title="Webhook" crumbs=${[["Webhooks", to(["webhooks"])]]} />`;
 
-export function Webhook({ kind, channel, id }) {
+export function Webhook({ kind, channel, id, query }) {
   const found = useResource(() => getChannel(kind, channel), [kind, channel]);
-  return html`<${Loaded} of=${found} head=${head}>${(of) => html`<${OfChannel} of=${of} id=${id} reloadChannel=${found.reload} />`}<//>`;
+  return html`<${Loaded} of=${found} head=${head}>${(of) => html`<${OfChannel} of=${of} id=${id} query=${query} reloadChannel=${found.reload} />`}<//>`;
 }
 
-function OfChannel({ of, id, reloadChannel }) {
+function OfChannel({ of, id, query, reloadChannel }) {
   const found = useResource(() => getWebhook(of, id), [of, id]);
   return html`<${Loaded} of=${found} head=${head}>
-    ${(hook) => html`<${Shown} hook=${hook} reload=${found.reload} reloadChannel=${reloadChannel} />`}<//>`;
+    ${(hook) => html`<${Shown} hook=${hook} query=${query} reload=${found.reload} reloadChannel=${reloadChannel} />`}<//>`;
 }
 
-function Shown({ hook, reload, reloadChannel }) {
+function Shown({ hook, query, reload, reloadChannel }) {
   const [dialog, setDialog] = useState(null);
   const [version, setVersion] = useState(0);
   const close = () => setDialog(null);
@@ -35,7 +38,8 @@ function Shown({ hook, reload, reloadChannel }) {
     reload();
     setVersion((n) => n + 1);
   };
-  useEffect(() => void (document.title = "Webhook · Stentor"), []);
+  const title = hostOf(hook.url);
+  useEffect(() => void (document.title = `${title} · Stentor`), [title]);
   // an event of the channel means a delivery; what waits for its time is looked at now and then
   usePulse(hook.of, { events: hook.events.includes("*") ? undefined : hook.events, filter: hook.filter ?? undefined }, refresh);
   useInterval(refresh, REFRESH_MS);
@@ -60,16 +64,57 @@ function Shown({ hook, reload, reloadChannel }) {
       ${pause.error && html`<${Trouble} error=${pause.error} />`}
       ${hook.of.webhooksEnabled === false && html`<${Off} of=${hook.of} onOn=${reloadChannel} />`}
       ${off && html`<${SwitchedOff} hook=${hook} onChanged=${refresh} />`}
+      <${Condition} hook=${hook} />
+      <${Figures} hook=${hook} query=${query} version=${version} onResend=${() => setDialog("resend")} />
       <${Facts} hook=${hook} />
-      <${Deliveries} hook=${hook} version=${version} onChanged=${refresh} />
+      <${Deliveries} hook=${hook} query=${query} version=${version} onChanged=${refresh} onResend=${() => setDialog("resend")} />
     </div>
     ${dialog === "test" && html`<${Test} hook=${hook} onClose=${close} onDone=${refresh} />`}
-    ${dialog === "replay" && html`<${Replay} hook=${hook} onClose=${close} onDone=${refresh} />`}
+    ${(dialog === "replay" || dialog === "resend") && html`<${Replay} hook=${hook} failed=${dialog === "resend"} onClose=${close} onDone=${refresh} />`}
     ${dialog === "edit" && html`<${Dialog} title="Edit the webhook" wide onClose=${close}>
       <${WebhookForm} of=${hook.of} hook=${hook} onClose=${close} onDone=${() => { toast("Saved"); close(); refresh(); }} /><//>`}
     ${dialog === "rotate" && html`<${Rotate} hook=${hook} onClose=${close} />`}
     ${dialog === "delete" && html`<${Delete} hook=${hook} onClose=${close} />`}
   </div>`;
+}
+
+const hostOf = (url) => /^https?:\/\/([^/?#]+)/.exec(url)?.[1] ?? url;
+
+/** What its health means, since when, and what happens next. */
+function Condition({ hook }) {
+  const last = hook.lastError && html` The last failure: <code>${hook.lastError}</code>, <${Ago} iso=${hook.lastErrorAt} />.`;
+  if (hook.health === "probing") return html`<div class="trouble condition" role="status"><p><strong>Probing:</strong> every attempt has failed for long, so events wait in the log and one delivery at a time is tried. When one arrives, all that waits is sent.${last}</p></div>`;
+  if (hook.health === "degraded") return html`<div class="trouble condition" role="status"><p><strong>Failing:</strong> ${plural(hook.consecutiveFailures, "attempt")} in a row failed. Deliveries go on as ever, and each is tried again by its schedule.${last}</p></div>`;
+  if (hook.health === "unavailable") return html`<div class="trouble condition" role="status"><p><strong>It cannot run:</strong> its secret or its filter cannot be read. Rotate the secret, or change it; the server's log says more.</p></div>`;
+  if (hook.health === "paused") return html`<p class="hintbox">Paused. Events wait in the log, and are sent when it goes on.</p>`;
+  return null;
+}
+
+/** What came of its attempts, as figures and over time. */
+function Figures({ hook, query, version, onResend }) {
+  const window = isWindow(query.get("window")) ? query.get("window") : "24h";
+  const found = useFigures(window, { channel: channelName(hook.of), webhook: hook.id });
+  useEffect(() => void (version && found.reload()), [version]);
+  const span = { "1h": "in the last hour", "24h": "in 24 hours", "7d": "in 7 days" }[window];
+  const choose = (next) => {
+    const pairs = Object.fromEntries(query);
+    replace(["webhook", hook.of.kind, hook.of.id, hook.id], { ...pairs, window: next === "24h" ? "" : next });
+  };
+  return html`<section class="stack" aria-labelledby="webhook-figures">
+    <div class="section-head"><h2 id="webhook-figures">How it fares</h2><${WindowChoice} window=${window} onChange=${choose} /></div>
+    <${Loaded} of=${found}>${(figures) => {
+      const [failed, attempts, lost] = ["failed", "attempts", "gave_up"].map((name) => total(figures, name) ?? 0);
+      const p95 = latest(figures, "latency_p95_ms");
+      return html`<ul class="tiles">
+        <li class=${`tile card ${failed ? "bad" : ""}`}><span class="small">Attempts that arrive</span><strong class="tabular">${percent(arrived(figures))}</strong><span class="soft small">${failed ? `${count(failed)} of ${count(attempts)} failed` : plural(attempts, "attempt")} ${span}</span></li>
+        <li class="tile card"><span class="small">Last success</span><strong><${Ago} iso=${hook.lastDeliveryAt} none="never" /></strong><span class="soft small">${hook.lastDeliveryAt ? dateTime(hook.lastDeliveryAt) : "no attempt has arrived yet"}</span></li>
+        <li class="tile card"><span class="small">Time of an attempt</span><strong class="tabular">${p95 === null ? "–" : duration(p95)}</strong><span class="soft small">95 of 100 take no longer</span></li>
+        <li class=${`tile card ${lost ? "bad" : ""}`}><span class="small">Given up</span><strong class="tabular">${count(lost)}</strong>
+          ${lost > 0 ? html`<button type="button" class="button small" onClick=${onResend}>Send again</button>` : html`<span class="soft small">${plural(latest(figures, "retrying") ?? 0, "delivery waits", "deliveries wait")} for a retry</span>`}</li>
+      </ul>
+      <${Charts} figures=${figures} of="webhook" group=${`webhook-${hook.id}`} />`;
+    }}<//>
+  </section>`;
 }
 
 function Facts({ hook }) {
@@ -78,7 +123,7 @@ function Facts({ hook }) {
   return html`<div class="card padded"><dl class="facts">
     ${hook.sessionId && html`<dt>Session</dt><dd><code>${hook.sessionId}</code></dd>`}
     <dt>Events</dt><dd>${hook.events.includes("*") ? "all types" : html`<code>${hook.events.join(", ")}</code>`}${hook.filter && html` where <code>${hook.filter}</code>`}${hook.pathPrefix.length > 0 && html` below <code>${hook.pathPrefix.join(", ")}</code>`}</dd>
-    <dt>Last delivery</dt><dd><${Ago} iso=${hook.lastDeliveryAt} none="none yet" /></dd>
+    <dt>Channel</dt><dd><a href=${to([hook.of.kind, hook.of.kind === "map" ? hook.of.slug : hook.of.id])}>${hook.of.name}</a></dd>
     ${(failing || hook.lastError) && html`<dt>Last failure</dt><dd>${hook.lastError} <span class="soft"><${Ago} iso=${hook.lastErrorAt} />
       ${failing && html`, ${plural(hook.consecutiveFailures, "failure")} in a row`}</span></dd>`}
     <dt>Retries</dt><dd>${retryWords(retry)}</dd>
@@ -116,62 +161,4 @@ function SwitchedOff({ hook, onChanged }) {
     </form>
     ${on.error && html`<p>${on.error.message}</p>`}
   </div>`;
-}
-
-// ---- dialogs ---------------------------------------------------------------------------------------------------
-
-function Test({ hook, onClose, onDone }) {
-  const [outcome, setOutcome] = useState(null);
-  const send = useAction(async () => {
-    setOutcome(null);
-    setOutcome(await testWebhook(hook));
-    onDone();
-  });
-  useEffect(() => void send.run(), []);
-  return html`<${Dialog} title="Send a test" wide onClose=${onClose}>
-    <div role="status">
-      ${send.busy && html`<p class="soft">Sending a sample event and waiting for the answer…</p>`}
-      ${outcome && html`<p class="outcome">
-        ${outcome.delivered ? html`<${Badge} kind="good">Delivered<//>` : html`<${Badge} kind="bad">Failed<//>`}
-        ${outcome.statusCode ? html`The receiver answered <strong>${outcome.statusCode}</strong> in ${duration(outcome.durationMs)}.` : html`<strong>${outcome.errorCode}</strong> after ${duration(outcome.durationMs)}: ${outcome.error}`}</p>`}
-    </div>
-    ${send.error && html`<${Trouble} error=${send.error} />`}
-    ${outcome && html`<${Headers} attempt=${outcome} open />`}
-    <footer><button type="button" class="button" disabled=${send.busy} onClick=${send.run}>Send again</button>
-      <button type="button" class="button main" onClick=${onClose}>Done</button></footer>
-  <//>`;
-}
-
-function Rotate({ hook, onClose }) {
-  const form = useForm({ graceSeconds: "86400" });
-  const [made, setMade] = useState(null);
-  const rotate = useAction(async () => setMade(await rotateSecret(hook, Number(form.values.graceSeconds))));
-  if (made) {
-    return html`<${Dialog} title="The new secret" onClose=${onClose}>
-      <${Secret} text=${made.secret}>Give it to the receiver now: it is shown only once.<//>
-      <p>${made.graceSeconds > 0 && made.previousSecretExpiresAt ? `The old one signs too until ${dateTime(made.previousSecretExpiresAt)}.` : hook.hasSecret === false ? "From now on deliveries are signed." : "The old one signs no more."}</p>
-      <footer><button type="button" class="button main" onClick=${onClose}>Done</button></footer>
-    <//>`;
-  }
-  return html`<${Dialog} title="Rotate the secret" onClose=${onClose}>
-    <form class="form" onSubmit=${(event) => { event.preventDefault(); rotate.run(); }}>
-      <${SelectField} form=${form} name="graceSeconds" label="The old secret signs too for"
-        options=${[["0", "not at all: it has leaked"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]]}
-        hint="Meanwhile a receiver that knows either of them accepts each delivery." />
-      ${rotate.error && html`<${Trouble} error=${rotate.error} />`}
-      <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
-        <button type="submit" class="button main" disabled=${rotate.busy}>Rotate</button></footer>
-    </form>
-  <//>`;
-}
-
-function Delete({ hook, onClose }) {
-  const remove = useAction(async () => {
-    await deleteWebhook(hook);
-    toast("The webhook is deleted");
-    go(["webhooks"]);
-  });
-  return html`<${Confirm} title="Delete this webhook?" action="Delete" busy=${remove.busy} error=${remove.error} onConfirm=${remove.run} onClose=${onClose}>
-    <p>Nothing is delivered to <strong class="anywhere">${hook.url}</strong> any more, and its deliveries are forgotten.</p>
-  <//>`;
 }

@@ -75,7 +75,7 @@ function Row({ hook }) {
   const reason = hook.disabledReason ?? (hook.health === "healthy" || hook.health === "paused" ? null : hook.lastError);
   return html`<li class="hook-row">
     <div class="who"><a class="title clip" href=${webhookAddress(hook)}><${Target} url=${hook.url} /></a>
-      <span class="soft small clip">${hook.of.name} · ${hook.format} · ${hook.events.includes("*") ? "all types" : hook.events.join(", ")}</span></div>
+      <span class="soft small clip"><bdi>${hook.of.name}</bdi> · ${hook.format} · ${hook.events.includes("*") ? "all types" : hook.events.join(", ")}</span></div>
     <div class="how"><${Health} hook=${hook} />${reason && html`<span class="soft small clip" title=${reason}>${reason}</span>`}</div>
     <span class="soft small when"><${Ago} iso=${hook.lastDeliveryAt} none="no delivery yet" /></span>
   </li>`;

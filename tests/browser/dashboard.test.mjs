@@ -675,7 +675,7 @@ test("a token that may only read sees no more than that, and one that is revoked
   const { page } = dashboard;
   await dashboard.live();
   assert.deepEqual(await page.locator(".nav a").allInnerTexts(), ["Overview", "Channels"]);
-  assert.deepEqual(await page.locator(".tabs a").allInnerTexts(), ["Live events"]);
+  assert.deepEqual(await page.locator(".tabs a").allInnerTexts(), ["Live events", "Figures"]);
   await dashboard.go("#/tokens");
   await page.getByRole("heading", { name: "There is nothing here" }).waitFor();
   await fetch(`${server.url}/api/v1/tokens/${data.id}`, { method: "DELETE", headers: { Authorization: `Bearer ${map.token}` } });
@@ -712,6 +712,8 @@ test("every view stands the test of axe and of a phone, in light and in dark, em
       await page.locator(".payload .tree").waitFor();
     }],
     ["live-empty", "#/map/nothing-yet", (page) => page.getByRole("heading", { name: "Listening" }).waitFor()],
+    ["channel-figures", "#/map/full/figures", (page) => page.locator(".plot canvas").first().waitFor()],
+    ["connections", "#/connections", (page) => page.locator(".connection-row").first().waitFor()],
     ["feed", "#/feed", (page) => page.locator(".event").nth(5).waitFor()],
     ["publish", "#/map/full/publish", (page) => page.getByLabel("Payload").waitFor()],
     ["settings", "#/map/full/settings", (page) => page.getByLabel("Slug").waitFor()],
