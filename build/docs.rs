@@ -22,8 +22,16 @@ const OTHERS: [(&str, &str); 7] = [
     ("ARCHITECTURE.md", "architecture"),
     ("CONTRIBUTING.md", "contributing"),
 ];
-/// What is less often meant: the index counts it half.
-const LESSER: [&str; 3] = ["changelog", "architecture", "contributing"];
+/// How much pages count that are more often meant than others, or less often.
+const SHARES: [(&str, f64); 7] = [
+    ("errors", 1.6),
+    ("cli", 0.9),
+    ("metrics", 0.8),
+    ("settings", 0.7),
+    ("architecture", 0.5),
+    ("changelog", 0.5),
+    ("contributing", 0.5),
+];
 /// The list of all pages, which is the first page.
 const CONTENTS: &str = "docs/README.md";
 const TEMPLATE: &str = include_str!("page.html");
@@ -400,7 +408,7 @@ fn index(sources: &[Source], pages: &[Page]) -> (String, Vec<u8>) {
     let mut weights: BTreeMap<String, BTreeMap<usize, f64>> = BTreeMap::new();
     for (n, (section, body)) in sections.iter().zip(&bodies).enumerate() {
         let name = sources[section.page].name.as_str();
-        let share = if LESSER.contains(&name) { 0.5 } else { 1.0 };
+        let share = SHARES.iter().find(|(page, _)| *page == name).map_or(1.0, |(_, share)| *share);
         let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
         for term in body {
             *counts.entry(term).or_default() += 1.0;

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     /// What a newcomer asks, and where the answer is: among the first results, as `page#anchor`, with a word that its excerpt has.
-    const QUESTIONS: [(&str, &str, &str); 15] = [
+    const QUESTIONS: [(&str, &str, &str); 20] = [
         ("where does X-Wanderer come from", "which-api#where-do-x-wanderer-and-the-other-names-come-from", "Wanderer"),
         ("how do I raise the limit of streams", "errors#by-limit", "streams"),
         ("what does 4408 mean", "errors#websockets-that-are-closed", "4408"),
@@ -219,6 +219,11 @@ mod tests {
         ("what is a gap", "glossary#gap", "missing"),
         ("resume after a disconnect", "concepts", "cursor"),
         ("migrate from ntfy", "migrate", "ntfy"),
+        ("how long are events kept", "operations#retention", "kept"),
+        ("what does OUTCOME_UNKNOWN mean", "errors#by-code", "OUTCOME_UNKNOWN"),
+        ("difference between a map and an organization", "which-api#common-questions", "difference"),
+        ("test webhooks locally", "laptop", "locally"),
+        ("is every event delivered exactly once", "concepts#what-is-promised", "once"),
         ("alert when a disk is full", "operations#metrics-and-alerts", "disk"),
     ];
 
