@@ -24,7 +24,7 @@ const OTHERS: [(&str, &str); 7] = [
 ];
 /// How much pages count that are more often meant than others, or less often.
 const SHARES: [(&str, f64); 7] = [
-    ("errors", 1.6),
+    ("errors", 1.3),
     ("cli", 0.9),
     ("metrics", 0.8),
     ("settings", 0.7),
@@ -61,6 +61,8 @@ struct Section {
     heading: String,
     /// A line for each paragraph, row or line of code.
     text: String,
+    /// What stands as code in the first column of its tables: what the rows are about.
+    keys: String,
 }
 
 /// A page that was read.
@@ -197,11 +199,25 @@ fn read(n: usize, source: &Source, places: &mut Places<'_>) -> io::Result<Page> 
     let mut text = String::new();
     let mut is_dead = Vec::new();
     let mut in_code = false;
+    // how many cells of the row have begun
+    let mut cells = 0;
     for event in Parser::new_ext(&source.text, Options::ENABLE_TABLES) {
         let is_new_line = matches!(
             event,
             Event::End(TagEnd::Paragraph | TagEnd::TableRow | TagEnd::TableHead | TagEnd::Item | TagEnd::CodeBlock)
         );
+        match &event {
+            Event::Start(Tag::TableRow | Tag::TableHead) => cells = 0,
+            Event::Start(Tag::TableCell) => cells += 1,
+            Event::End(TagEnd::TableRow) => cells = 0,
+            Event::Code(said) if cells == 1 => {
+                if let Some(section) = page.sections.last_mut() {
+                    section.keys.push_str(said);
+                    section.keys.push('\n');
+                }
+            }
+            _ => {}
+        }
         match &event {
             Event::Text(said) | Event::Code(said) => match &mut heading {
                 Some((_, _, heading)) => heading.push_str(said),
@@ -286,7 +302,13 @@ fn headed(page: &mut Page, n: usize, heading: &str, level: HeadingLevel, text: &
     if level == HeadingLevel::H1 {
         page.title = heading.to_owned();
     }
-    page.sections.push(Section { page: n, anchor, heading: heading.to_owned(), text: String::new() });
+    page.sections.push(Section {
+        page: n,
+        anchor,
+        heading: heading.to_owned(),
+        text: String::new(),
+        keys: String::new(),
+    });
 }
 
 fn close(page: &mut Page, text: &mut String) {
@@ -419,7 +441,8 @@ fn index(sources: &[Source], pages: &[Page]) -> (String, Vec<u8>) {
         for (term, count) in counts {
             add(term, count * 2.2 / (count + 1.2 * (0.4 + 0.6 * body.len() as f64 / average)));
         }
-        for (text, weight) in [(section.heading.as_str(), 3.0), (pages[section.page].title.as_str(), 1.5)] {
+        let title = pages[section.page].title.as_str();
+        for (text, weight) in [(section.heading.as_str(), 3.0), (section.keys.as_str(), 2.0), (title, 1.5)] {
             for term in terms(text).into_iter().collect::<BTreeSet<_>>() {
                 add(&term, weight);
             }
@@ -440,7 +463,7 @@ fn index(sources: &[Source], pages: &[Page]) -> (String, Vec<u8>) {
         let _ = writeln!(text, "({:?}, {:?}),", source.name, page.title);
     }
     text.push_str("],\nsections: &[\n");
-    for Section { page, anchor, heading, text: said } in sections {
+    for Section { page, anchor, heading, text: said, .. } in sections {
         let _ = writeln!(text, "Section {{ page: {page}, anchor: {anchor:?}, heading: {heading:?}, text: {said:?} }},");
     }
     let _ = write!(text, "],\nterms: &[\n{table}],\npostings: include_bytes!(\"postings\"),\n}}");
