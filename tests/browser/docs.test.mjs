@@ -79,7 +79,7 @@ for (const { name, javaScriptEnabled, colorScheme, viewport } of [
     await page.keyboard.type("how do I raise the limit of streams");
     await page.keyboard.press("Enter");
     await page.waitForURL(/\/docs\/search\?q=how/);
-    const answer = page.locator(".found li").filter({ hasText: "By limit" });
+    const answer = page.locator(".found li").filter({ hasText: "Raise a limit" });
     await answer.waitFor();
     const dashboard = new Dashboard(page, server);
     if (javaScriptEnabled) assert.deepEqual(await dashboard.faults(), []);

@@ -55,7 +55,7 @@ fn shown(name: &str, value: &toml::Value) -> String {
 
 #[test]
 fn every_limit_is_explained_with_its_default() {
-    let (settings, section) = (settings(), PAGE.split("\n## By limit").nth(1).expect("the section"));
+    let (settings, section) = (settings(), PAGE.split("\n## Raise a limit").nth(1).expect("the section"));
     let section = section.split("\n## ").next().expect("its text");
     let rows: Vec<Vec<&str>> =
         section.lines().map(|line| line.split(" | ").collect()).filter(|row: &Vec<_>| row.len() == 4).collect();
