@@ -29,8 +29,8 @@ pub struct World {
     pub map: Mutex<Map>,
     pub publishing: AtomicBool,
     /// The last id that readers wait for; empty until the publishers are done.
-    pub last: Mutex<Option<String>>,
-    pub give_up: AtomicBool,
+    last: Mutex<Option<String>>,
+    give_up: AtomicBool,
 }
 
 impl World {
@@ -47,6 +47,24 @@ impl World {
 
     pub fn map(&self) -> Map {
         self.map.lock().expect("no client panics while it holds the map").clone()
+    }
+
+    /// Waits until the readers have read the whole log of a server that is not killed any more, or `patience` has passed.
+    /// Returns the log as lines, and what each reader saw.
+    pub fn finish(
+        &self,
+        readers: Vec<thread::JoinHandle<Vec<String>>>,
+        patience: Duration,
+    ) -> (Vec<String>, Vec<Vec<String>>) {
+        let log = self.map().export();
+        let end: Value = serde_json::from_str(log.last().expect("an event")).expect("JSON");
+        *self.last.lock().expect("the last id") = Some(text(&end, "id").into());
+        let deadline = Instant::now() + patience;
+        while readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < deadline {
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        self.give_up.store(true, Ordering::Relaxed);
+        (log, readers.into_iter().map(|reader| reader.join().expect("a reader")).collect())
     }
 
     fn last(&self) -> Option<String> {
@@ -177,15 +195,7 @@ fn what_was_acknowledged_outlives_twenty_kills_and_every_reader_sees_it_once_in_
     world.publishing.store(false, Ordering::Relaxed);
     let acknowledged: Vec<_> = publishers.into_iter().map(|p| p.join().expect("a publisher")).collect();
 
-    let log = world.map().export();
-    let end: Value = serde_json::from_str(log.last().expect("an event")).expect("JSON");
-    *world.last.lock().expect("the last id") = Some(text(&end, "id").into());
-    let deadline = Instant::now() + CATCH_UP;
-    while readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < deadline {
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    world.give_up.store(true, Ordering::Relaxed);
-    let seen: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
+    let (log, seen) = world.finish(readers, CATCH_UP);
 
     judge(&log, &acknowledged, &seen);
     let total: usize = acknowledged.iter().map(Vec::len).sum();

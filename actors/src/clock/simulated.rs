@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::Moment;
+use crate::model::splitmix;
 
 /// The time and chance of a simulation.
 pub struct SimulatedClock(Mutex<State>);
@@ -41,16 +42,12 @@ impl SimulatedClock {
         moment.elapsed_ms = 0;
     }
 
-    /// The next random bytes (SplitMix64).
+    /// The next random bytes.
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let random = &mut self.0.lock().random;
         let mut bytes = [0; N];
         for chunk in bytes.chunks_mut(8) {
-            *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = *random;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            chunk.copy_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&splitmix::next(random).to_le_bytes()[..chunk.len()]);
         }
         bytes
     }

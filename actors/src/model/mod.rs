@@ -24,7 +24,7 @@ pub mod selection;
 pub mod signature;
 pub mod source;
 pub mod sparse;
-
+pub mod splitmix;
 pub mod target;
 pub mod timestamp;
 pub mod trace_context;

@@ -13,6 +13,7 @@ use super::piece::{Piece, Slot};
 use super::record::{self, RECORD_HEADER_BYTES};
 use super::{Committed, Current, Unsynced, Wal};
 use crate::disk::{DiskError, Point};
+use crate::model::splitmix;
 
 /// What the buffer for commits keeps between them.
 const BUFFER_KEPT_BYTES: usize = 2 << 20;
@@ -41,7 +42,7 @@ impl Wal {
             version: VERSION,
             log_id: self.log_id,
             number,
-            salt: salt(self.options.salt_seed, number),
+            salt: splitmix::nth(self.options.salt_seed, number),
             after,
             freed: self.pieces.freed_through(),
             before,
@@ -199,14 +200,6 @@ impl Wal {
             self.retiring.push((current.piece, current.last));
         }
     }
-}
-
-/// The salt of a piece: the output of SplitMix64.
-fn salt(seed: u64, number: u64) -> u64 {
-    let mut z = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn no_piece() -> DiskError {

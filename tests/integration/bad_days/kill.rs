@@ -192,15 +192,7 @@ fn nothing_acknowledged_is_lost_or_comes_back_over_many_kills_with_everything_un
     let acknowledged: Vec<_> = publishers.into_iter().map(|p| p.join().expect("a publisher")).collect();
 
     judge_tokens(&server, &world.map(), &known, usize::MAX);
-    let log = world.map().export();
-    let end: Value = serde_json::from_str(log.last().expect("an event")).expect("JSON");
-    *world.last.lock().expect("the last id") = end["id"].as_str().map(str::to_owned);
-    let deadline = Instant::now() + CATCH_UP;
-    while readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < deadline {
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    world.give_up.store(true, Ordering::Relaxed);
-    let seen: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
+    let (log, seen) = world.finish(readers, CATCH_UP);
     judge(&log, &acknowledged, &seen);
     for (name, receiver) in [("moody", &moody), ("batches", &batches)] {
         within(CATCH_UP, &format!("everything is delivered to {name}"), || told.is_subset(&delivered(receiver)));

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::model::splitmix;
+
 /// What a disk writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
 /// Contents of a sector that are remembered since the last sync; a crash may keep any of them.
@@ -183,16 +185,13 @@ pub enum Fate {
     Torn,
 }
 
-/// SplitMix64: small, and the same on every machine.
+/// What a crash draws; see [`splitmix`].
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {

@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::TypeInfo;
 use crate::model::json::Canonical;
+use crate::model::splitmix;
 
 /// A payload of the type `info`, the same for the same `n`.
 pub(super) fn vary(info: &TypeInfo, n: u64) -> Canonical {
@@ -28,16 +29,12 @@ pub(super) fn vary(info: &TypeInfo, n: u64) -> Canonical {
     Canonical::parse(&out).unwrap_or(Canonical::EMPTY_OBJECT)
 }
 
-/// SplitMix64: a sequence that looks random and depends on its start alone.
+/// What a sample draws; see [`splitmix`].
 struct Draw(u64);
 
 impl Draw {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        splitmix::next(&mut self.0)
     }
 
     /// Evenly, near enough, from 0 up to `end`, which is not drawn; 0 if `end` is 0.

@@ -8,19 +8,16 @@ mod receiver;
 mod reference_model;
 mod world;
 
+use crate::model::splitmix;
 use world::World;
 
-/// SplitMix64: small, good enough to spread cases, and the same everywhere.
+/// What the seed of a case decides.
 #[derive(Clone, Debug)]
 struct Dice(u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
 
     /// A number below `n`.
