@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use actors::model::hex;
 use actors::model::id::EventId;
 use clap::Args;
 use serde::Deserialize;
@@ -182,7 +183,7 @@ impl LineKeys {
     fn of_text(&mut self, line: &Line) -> String {
         let mut hash = [0; 16];
         hash.copy_from_slice(&Sha256::digest(&line.text)[..16]);
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(&hash);
         if self.seen.len() >= LINES_REMEMBERED && !self.seen.contains_key(&hash) {
             // rather stored twice than taken for a repetition
             return format!("line-{hex}-at-{}", line.number);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::web::Bytes;
 use actors::model::draft::{self, BodyForm, DraftError, Limits};
+use actors::model::hex;
 use actors::model::id::EventId;
 use clap::Args;
 use serde_json::Value as Json;
@@ -184,7 +185,7 @@ fn ids(answer: &Json) -> Option<Vec<EventId>> {
 fn random_key() -> Result<String, getrandom::Error> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(&random))
 }
 
 /// The first line that a refusal is about, its place in the part, and why.

@@ -10,6 +10,7 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, VARY};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
+use actors::model::hex;
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -193,7 +194,7 @@ impl Document {
             forms.len() == FORMS_MAX
         };
         let hash = Sha256::new().chain_update(self.hash).chain_update(&servers).finalize();
-        let hash = hash[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let hash = hex::encode(&hash[..16]);
         let plain: Bytes = [&*self.before, &*servers, &*self.after].concat().into();
         if is_full {
             return Form { servers, hash, plain, gzip: None };

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use sha2::{Digest, Sha256};
 
 use super::{BackupError, COMPLETE, Complete, PART_BYTES};
+use crate::model::hex;
 
 /// Largest file that is read at once. Parts are about a MiB and one value more.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -13,10 +14,6 @@ fn add(digest: &mut Sha256, name: &str, size: u64) {
     digest.update((name.len() as u64).to_be_bytes());
     digest.update(name);
     digest.update(size.to_be_bytes());
-}
-
-fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 // ---- writing -----------------------------------------------------------------------------------------------------------
@@ -62,7 +59,7 @@ impl<W: Write> Writer<W> {
     /// [`BackupError::Write`] when the output cannot be written or flushed.
     pub fn finish(mut self) -> Result<(), BackupError> {
         let digest = std::mem::take(&mut self.digest);
-        let complete = Complete { files: self.files, sha256: hex(digest) };
+        let complete = Complete { files: self.files, sha256: hex::encode(&digest.finalize()) };
         // a number and a text always have a JSON form
         self.append(COMPLETE, &serde_json::to_vec(&complete).unwrap_or_default())?;
         self.tar.into_inner().and_then(|mut out| out.flush()).map_err(BackupError::Write)
@@ -185,7 +182,7 @@ impl<'a, R: Read> Files<'a, R> {
     }
 
     fn complete(&mut self) -> Result<(), BackupError> {
-        let found = Complete { files: self.files, sha256: hex(self.digest.clone()) };
+        let found = Complete { files: self.files, sha256: hex::encode(&self.digest.clone().finalize()) };
         let text = self.whole()?;
         let said: Complete = serde_json::from_slice(&text).map_err(|e| BackupError::Damaged(e.to_string()))?;
         if said != found {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::hex;
+
 /// The version of the format of generations. A reader refuses a higher one.
 pub const FORMAT: u32 = 2;
 
@@ -27,12 +29,7 @@ pub struct Manifest {
 }
 
 pub fn log_id_text(id: &LogId) -> String {
-    use std::fmt::Write;
-    id.iter().fold(String::with_capacity(32), |mut text, byte| {
-        // a String takes everything
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(id)
 }
 
 impl Manifest {

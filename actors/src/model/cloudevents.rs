@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::draft::{DEDUPE_ID_BYTES_MAX, DraftError, FieldError, Limits, unix_ms};
 use super::event::{Draft, EventType};
+use super::hex;
 use super::json::{self, Canonical, JsonError};
 use super::percent;
 use super::source::Headers;
@@ -255,9 +256,7 @@ impl CloudEvent {
         if key.len() <= DEDUPE_ID_BYTES_MAX {
             return key.into();
         }
-        let hash = Sha256::digest(key.as_bytes());
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("cloudevent {hex}").into()
+        format!("cloudevent {}", hex::encode(&Sha256::digest(key.as_bytes()))).into()
     }
 
     /// The draft of a publisher: the data with the attributes in its member `cloudevent`.

@@ -1,11 +1,10 @@
 //! Envelopes: the JSON shapes in which events are sent. Every encoding is written here and nowhere else, and each is made at
 //! most once per event: see [`crate::feed::frame::Frame`].
 
-use std::fmt::Write;
-
 use super::channel::{ChannelKind, Owner};
 use super::event::Event;
 use super::id::EventId;
+use super::json::Canonical;
 use super::timestamp::write_iso;
 
 /// What stands before an id in every envelope but that of the maps.
@@ -154,24 +153,9 @@ pub struct SseParts {
     pub end: usize,
 }
 
-/// Writes a JSON string as JavaScript does: raw UTF-8, escapes only where JSON demands them.
+/// Writes a text as a JSON string.
 fn write_string(text: &str, out: &mut Vec<u8>) {
-    let mut json = String::with_capacity(text.len() + 2);
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            // sessions hold no control characters; a source's id holds none of either
-            c if c < ' ' => {
-                // writing into a string does not fail
-                let _ = write!(json, "\\u{:04x}", u32::from(c));
-            }
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-    out.extend_from_slice(json.as_bytes());
+    out.extend_from_slice(Canonical::of_text(text).as_str().as_bytes());
 }
 
 /// Writes a WebSocket text frame, unmasked and unfragmented as a server sends it (RFC 6455, 5.2).

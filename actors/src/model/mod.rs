@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod event;
 pub mod filter;
 pub mod format;
+pub mod hex;
 pub mod id;
 pub mod json;
 pub mod jwt;

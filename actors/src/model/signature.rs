@@ -15,6 +15,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::hex;
 pub use plain::{sign_feed, sign_gateway, verify_feed, verify_gateway};
 
 /// Random bytes in a secret that we make.
@@ -170,18 +171,7 @@ impl Keys {
 /// `sha256=<hex HMAC-SHA256(secret text, "<timestamp>.<body>")>`, the value of `X-Wanderer-Signature`.
 pub fn sign_map(secret: &Secret, timestamp_s: i64, body: &[u8]) -> String {
     let digest = secret.map_mac(&timestamp_s.to_string(), body).finalize().into_bytes();
-    hex("sha256=", &digest)
-}
-
-/// Lower-case hexadecimal digits behind a prefix.
-fn hex(prefix: &str, bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(prefix.len() + bytes.len() * 2);
-    text.push_str(prefix);
-    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
-    for byte in bytes {
-        text.extend([digit(byte >> 4), digit(byte & 15)]);
-    }
-    text
+    format!("sha256={}", hex::encode(&digest))
 }
 
 /// `v1,<base64>` of each secret that can sign, separated by spaces: the value of `webhook-signature`. `None` if none of
@@ -222,7 +212,7 @@ pub enum Unverified {
 /// # Errors
 /// [`Unverified::Malformed`] when the header has another form, [`Unverified::Mismatch`] when the signature is another.
 pub fn verify_map(secret: &Secret, timestamp: &str, body: &[u8], header: &str) -> Result<(), Unverified> {
-    let given: [u8; 32] = header.strip_prefix("sha256=").and_then(from_hex).ok_or(Unverified::Malformed)?;
+    let given: [u8; 32] = header.strip_prefix("sha256=").and_then(hex::decode_array).ok_or(Unverified::Malformed)?;
     secret.map_mac(timestamp, body).verify_slice(&given).map_err(|_| Unverified::Mismatch)
 }
 
@@ -262,19 +252,6 @@ pub fn verify_standard(
 pub fn check_age(timestamp: &str, now_s: i64, tolerance_s: u32) -> Result<(), Unverified> {
     let at_s: i64 = timestamp.parse().map_err(|_| Unverified::Timestamp)?;
     if at_s.abs_diff(now_s) <= u64::from(tolerance_s) { Ok(()) } else { Err(Unverified::Stale) }
-}
-
-fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |b: u8| char::from(b).to_digit(16);
-    let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        // two hexadecimal digits are below 256
-        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

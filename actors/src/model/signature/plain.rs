@@ -6,11 +6,12 @@
 use hmac::{Hmac, Mac};
 use sha2::{Sha256, Sha512};
 
-use super::{Secret, Unverified, from_hex, hex, mac};
+use super::{Secret, Unverified, mac};
+use crate::model::hex;
 
 /// Lower-case hex HMAC-SHA512 of the body: the value of `X-Webhook-Hmac`.
 pub fn sign_gateway(secret: &Secret, body: &[u8]) -> String {
-    hex("", &gateway_mac(secret, body).finalize().into_bytes())
+    hex::encode(&gateway_mac(secret, body).finalize().into_bytes())
 }
 
 /// Checks `X-Webhook-Hmac` (or `-Previous`) against the raw body.
@@ -19,13 +20,13 @@ pub fn sign_gateway(secret: &Secret, body: &[u8]) -> String {
 /// [`Unverified::Malformed`] when the header is not 128 hexadecimal digits, [`Unverified::Mismatch`] when the signature
 /// is another.
 pub fn verify_gateway(secret: &Secret, body: &[u8], header: &str) -> Result<(), Unverified> {
-    let given: [u8; 64] = from_hex(header).ok_or(Unverified::Malformed)?;
+    let given: [u8; 64] = hex::decode_array(header).ok_or(Unverified::Malformed)?;
     gateway_mac(secret, body).verify_slice(&given).map_err(|_| Unverified::Mismatch)
 }
 
 /// `sha256=` and the lower-case hex HMAC-SHA256 of the body: the value of `X-AeorDB-Signature`.
 pub fn sign_feed(secret: &Secret, body: &[u8]) -> String {
-    hex("sha256=", &feed_mac(secret, body).finalize().into_bytes())
+    format!("sha256={}", hex::encode(&feed_mac(secret, body).finalize().into_bytes()))
 }
 
 /// Checks `X-AeorDB-Signature` (or `-Previous`) against the raw body.
@@ -33,7 +34,7 @@ pub fn sign_feed(secret: &Secret, body: &[u8]) -> String {
 /// # Errors
 /// [`Unverified::Malformed`] when the header has another form, [`Unverified::Mismatch`] when the signature is another.
 pub fn verify_feed(secret: &Secret, body: &[u8], header: &str) -> Result<(), Unverified> {
-    let given: [u8; 32] = header.strip_prefix("sha256=").and_then(from_hex).ok_or(Unverified::Malformed)?;
+    let given: [u8; 32] = header.strip_prefix("sha256=").and_then(hex::decode_array).ok_or(Unverified::Malformed)?;
     feed_mac(secret, body).verify_slice(&given).map_err(|_| Unverified::Mismatch)
 }
 

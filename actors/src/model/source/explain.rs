@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::auth::{Incoming, Untrusted, Verifier};
 use super::lock::Lock;
-use super::mac::to_hex;
+use crate::model::hex;
 use crate::model::json::Canonical;
 use crate::model::timestamp::to_iso;
 
@@ -95,7 +95,7 @@ impl Lock {
             }
         }
         let template = recipe.signed.as_deref().unwrap_or("{body}");
-        let hash = to_hex(&Sha256::digest(request.body));
+        let hash = hex::encode(&Sha256::digest(request.body));
         let mut message = format!(
             "{} over {template}; the body has {} bytes, their SHA-256 is {hash}",
             recipe.scheme_name(),

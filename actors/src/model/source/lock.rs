@@ -8,11 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::auth::{BadKey, Headers, Incoming, Proof, Untrusted};
-use super::mac::{Mac, from_hex, to_hex};
+use super::mac::Mac;
 use super::recipe::{Encoding, KeyForm, Part, Recipe, SignatureScheme, TOLERANCE_S, TimeUnit};
 use super::{form, pointer};
 use crate::model::access::TokenHash;
 use crate::model::draft::unix_ms;
+use crate::model::hex;
 use crate::model::signature::{SECRET_TEXT_BYTES_MAX, STANDARD_KEY_BYTES, STANDARD_PREFIX};
 
 /// Signatures of one header that are looked at; it comes from outside.
@@ -140,14 +141,14 @@ impl Lock {
         let evidence = self.evidence(request, &json)?;
         self.fresh(&evidence, now_ms)?;
         if let Some(name) = &self.recipe.body_hash_query {
-            let given = request.parameter(name).and_then(|hex| from_hex(&hex)).unwrap_or_default();
+            let given = request.parameter(name).and_then(|digits| hex::decode(&digits)).unwrap_or_default();
             // a hash is no secret, and it is signed with the address
             if given != Sha256::digest(request.body).as_slice() {
                 return Err(Untrusted::Mismatch);
             }
         }
         match self.matching(request, &evidence, request.body) {
-            Some(signature) => Ok(Proof { signature: Some(to_hex(signature)) }),
+            Some(signature) => Ok(Proof { signature: Some(hex::encode(signature)) }),
             None => Err(Untrusted::Mismatch),
         }
     }
@@ -206,7 +207,7 @@ impl Lock {
                 None => text,
             };
             match recipe.encoding {
-                Encoding::Hex => from_hex(text),
+                Encoding::Hex => hex::decode(text),
                 Encoding::Base64 => STANDARD.decode(text).ok(),
             }
         };
@@ -396,7 +397,7 @@ fn public_key(text: &str) -> Option<Vec<u8>> {
         return STANDARD.decode(base64.split_ascii_whitespace().collect::<String>()).ok();
     }
     let plain: String = text.split_ascii_whitespace().collect();
-    from_hex(&plain).or_else(|| STANDARD.decode(plain).ok())
+    hex::decode(&plain).or_else(|| STANDARD.decode(plain).ok())
 }
 
 fn required<'h>(headers: &'h dyn Headers, name: &str) -> Result<&'h str, Untrusted> {
@@ -426,7 +427,7 @@ mod tests {
         let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
         let raw = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
         let recipe = Recipe::new(SignatureScheme::Ed25519, "X");
-        let base64 = STANDARD.encode(from_hex(raw).expect("hex"));
+        let base64 = STANDARD.encode(hex::decode(raw).expect("hex"));
         for text in [pem, raw, &base64, "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="] {
             assert!(Lock::new(&recipe, text).is_ok(), "{text}");
         }

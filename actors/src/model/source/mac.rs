@@ -1,13 +1,12 @@
 //! HMACs in the lengths that senders use, keyed once and compared in constant time.
 
-use std::fmt::Write;
-
 use hmac::{Hmac, KeyInit};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 
 use super::auth::HmacAlgorithm;
 use super::recipe::HashAlgorithm;
+use crate::model::hex;
 
 /// A keyed HMAC, before it has seen a message.
 #[derive(Clone)]
@@ -24,7 +23,7 @@ fn signs(mut mac: impl hmac::Mac, parts: &[&[u8]], given: &[u8]) -> bool {
 
 fn hex(mut mac: impl hmac::Mac, parts: &[&[u8]]) -> String {
     parts.iter().for_each(|part| mac.update(part));
-    to_hex(&mac.finalize().into_bytes())
+    hex::encode(&mac.finalize().into_bytes())
 }
 
 impl Mac {
@@ -60,24 +59,4 @@ impl Mac {
 pub fn sign_hmac(algorithm: HmacAlgorithm, key: &str, timestamp_ms: &str, body: &[u8]) -> String {
     let hex = Mac::new(algorithm.hash(), key.as_bytes()).hex(&[timestamp_ms.as_bytes(), b".", body]);
     format!("{}={hex}", algorithm.as_str())
-}
-
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // writing to a string cannot fail
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// The bytes of a hexadecimal text in either case.
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |b: u8| char::from(b).to_digit(16);
-    let pairs = text.as_bytes().chunks_exact(2);
-    if !pairs.remainder().is_empty() {
-        return None;
-    }
-    // two hexadecimal digits are below 256
-    pairs.map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)).collect()
 }
