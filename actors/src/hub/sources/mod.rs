@@ -1,12 +1,14 @@
-//! Sources: create, change, rotate, delete. What comes in at them is in `arrivals`.
+//! Sources: create, change, rotate, delete. What comes in at them is in `arrivals`, what was refused in `letters`.
 
 mod arrivals;
+mod letters;
 
 use std::sync::Arc;
 
 pub use zeroize::Zeroizing;
 
-pub use arrivals::{Arrival, EditedLetter, TakenIn, WouldTake};
+pub use arrivals::{Arrival, TakenIn, WouldTake};
+pub use letters::EditedLetter;
 
 use super::Hub;
 use crate::catalog::reader::ReadError;
