@@ -4,12 +4,15 @@
 pub mod cli;
 mod docs;
 mod engine_config;
+mod handover;
 pub mod http;
+mod listeners;
 pub mod logging;
 mod server;
 pub mod settings;
+mod supervisor;
 mod tls;
 mod transport;
 
 pub use engine_config::Start;
-pub use server::{ServeError, Server};
+pub use server::{Origin, ServeError, Server};

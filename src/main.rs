@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use stentor::cli::{
     self, Command, backup, bench, completions, demo, doctor, export, health, import, listen, login, man, manage,
-    publish, serve, tail, trigger, verify,
+    publish, reload, serve, tail, trigger, verify,
 };
 
 fn main() -> ExitCode {
     cli::run(|command| match command {
         Command::Serve(args) => serve::run(args),
+        Command::Reload(args) => reload::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Publish(args) => publish::run(args),
         Command::Trigger(args) => trigger::run(args),

@@ -1,7 +1,7 @@
 //! The server: start from settings (bind, open the data folder) and stop in order on a signal.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,13 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 use actors::hub::{Hub, HubError, Started};
 use actors::model::draft;
+use actors::streams::SessionEnd;
+use tokio::sync::mpsc;
 
 use crate::engine_config::{self, Start};
+use crate::handover::giving::{self, Giving};
+use crate::handover::guard::{Successor, let_go};
+use crate::handover::taking::{Predecessor, Released, TakeoverError};
 use crate::http::credential::failures::FailedLogins;
 use crate::http::credential::jwt::{JwtError, Verifier};
 use crate::http::credential::login_link::LoginLink;
@@ -23,9 +28,24 @@ use crate::http::forwarded::Proxies;
 use crate::http::guard::ApiLimit;
 use crate::http::ingest::Bodies;
 use crate::http::{self, Context, Side};
+use crate::listeners::{Inherited, ListenError, Listeners};
 use crate::settings::Settings;
+use crate::supervisor::Supervisor;
 use crate::tls::{Certificate, Renewal, TlsError};
-use crate::transport::{self, Bounds, ListenerOptions};
+use crate::transport::{self, Bounds, ListenerOptions, Stage, Traffic};
+
+/// How a server comes into being.
+#[derive(Default)]
+pub struct Origin {
+    /// Sockets that listen already.
+    pub inherited: Inherited,
+    /// The server whose place it takes.
+    pub predecessor: Option<Predecessor>,
+    /// Who wants to know how it is.
+    pub supervisor: Supervisor,
+    /// Where the program was when this process was started. None: nobody can take the place of this server.
+    pub program: Option<PathBuf>,
+}
 
 /// A server that accepts connections.
 pub struct Server {
@@ -38,9 +58,31 @@ pub struct Server {
     context: web::Data<Context>,
     handle: ServerHandle,
     running: actix_web::dev::Server,
+    traffic: Arc<Traffic>,
     shutdown_timeout: Duration,
     made_admin_token: bool,
+    supervisor: Arc<Supervisor>,
+    /// The server before, which waits for this one to be ready.
+    released: Option<Released>,
+    heir: Option<Heir>,
 }
+
+/// What another process needs to take over.
+struct Heir {
+    giving: Giving,
+    deciding: mpsc::Receiver<Successor>,
+    listeners: Arc<Listeners>,
+    is_given: bool,
+    program: PathBuf,
+}
+
+/// How long connections have for one answer more, by which their clients learn that they have to connect anew, before those
+/// without a request are closed. It is part of the pause of publishers.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+/// How long clients have to take the end of their streams when another process takes over; what they miss they get there.
+const TAKE_END: Duration = Duration::from_millis(500);
+/// Within which the threads that serve connections come to what they were given.
+const ROUND: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -50,35 +92,47 @@ pub enum ServeError {
     Jwt(#[from] JwtError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("cannot listen on {addr}: {source}; choose another address with {by}")]
-    Listen { addr: String, by: &'static str, source: std::io::Error },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
+    #[error(
+        "the folder was not handed over: this process cannot become the one that waits ({0}); the new server starts without that"
+    )]
+    LetGo(std::io::Error),
     #[error("the server failed: {0}")]
     Io(#[from] std::io::Error),
 }
 
 impl Server {
-    /// Opens the data folder, starts the engine and listens. To be called within an actix system. Blocks.
+    /// Listens, opens the data folder and starts the engine. To be called within an actix system.
     ///
     /// # Errors
-    /// [`ServeError`]: certificate, keys of JWT or an address to listen at cannot be used, or the data folder cannot be
-    /// opened.
-    pub async fn bind(settings: Settings, start: Start) -> Result<Server, ServeError> {
+    /// What keeps the server from running. As long as that concerns the settings, the addresses or the format of the data, a
+    /// server whose place this one was to take serves on.
+    pub async fn bind(settings: Settings, start: Start, origin: Origin) -> Result<Server, ServeError> {
+        let Origin { inherited, predecessor, supervisor, program } = origin;
         let settings = Arc::new(settings);
         let jwt = Verifier::from_settings(&settings.auth.jwt)?.map(Arc::new);
         let certificate = Certificate::of(&settings.server)?;
         let tls =
             |client_ca| certificate.as_ref().map(|own| own.server_config(settings.server.http2, client_ca)).transpose();
-        let admin = match &settings.server.admin_listen {
+        let (tls, admin_tls) = (tls(None)?, tls(settings.server.admin_client_ca.as_deref())?);
+        let is_given = inherited.is_given;
+        let listeners = Listeners::open(&settings.server, inherited)?;
+        let addr = listeners.public.local_addr()?;
+        let admin_addr = listeners.admin.as_ref().map(|listener| listener.local_addr()).transpose()?;
+        let for_heir = Arc::new(listeners.try_clone()?);
+        let config = engine_config::of(&settings, &start);
+        let released = match predecessor {
             None => None,
-            Some(at) => {
-                let (listener, addr) = listen(at, "server.admin_listen", settings.server.backlog)?;
-                Some((listener, addr, tls(settings.server.admin_client_ca.as_deref())?))
+            Some(predecessor) => {
+                let (data_dir, token) = (settings.storage.data_dir.clone(), start.admin_token.clone());
+                let expected = web::block(move || Hub::expect_start(&data_dir, token.as_deref())).await;
+                expected.map_err(std::io::Error::other)??;
+                Some(web::block(move || predecessor.release()).await.map_err(std::io::Error::other)??)
             }
         };
-        let admin_addr = admin.as_ref().map(|(_, addr, _)| *addr);
-        let tls = tls(None)?;
-        let (listener, addr) = listen(&settings.server.listen, "--listen", settings.server.backlog)?;
-        let config = engine_config::of(&settings, &start);
         let Started { hub, admin_token, made_admin_token } = Hub::start(config, start.admin_token).await?;
         let limits = &settings.limits;
         let context = web::Data::new(Context {
@@ -92,6 +146,7 @@ impl Server {
             draft_limits: draft::Limits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
             bodies: Bodies::default(),
             stopping: AtomicBool::new(false),
+            settings_fingerprint: settings.fingerprint(),
             settings: settings.clone(),
         });
         let workers = match settings.server.workers {
@@ -117,23 +172,31 @@ impl Server {
             .max_concurrent_connections(settings.server.max_connections.div_ceil(workers))
             .shutdown_timeout(settings.server.shutdown_timeout_s)
             .disable_signals();
-        let signal = builder.graceful_shutdown_signal();
-        let stopping = move || {
-            let signal = signal.clone();
-            async move { signal.notified().await }
-        };
-        let bounds = bounds(&settings);
-        let options = |tls| ListenerOptions { tls, bounds: bounds.clone() };
-        builder = builder.listen(
-            "public",
-            listener,
-            transport::carrier(options(tls), app(Side::Public), stopping.clone()),
-        )?;
-        if let Some((listener, _, tls)) = admin {
-            builder =
-                builder.listen("admin", listener, transport::carrier(options(tls), app(Side::Admin), stopping))?;
+        let (bounds, traffic) = (bounds(&settings), Arc::<Traffic>::default());
+        let options = |tls| ListenerOptions { tls, bounds: bounds.clone(), traffic: traffic.clone() };
+        let Listeners { public, admin } = listeners;
+        builder = builder.listen("public", public, transport::carrier(options(tls), app(Side::Public)))?;
+        if let Some(admin) = admin {
+            builder = builder.listen("admin", admin, transport::carrier(options(admin_tls), app(Side::Admin)))?;
         }
         let running = builder.run();
+        let shutdown_timeout = Duration::from_secs(settings.server.shutdown_timeout_s);
+        let heir = program.and_then(|program| {
+            let server = giving::Server {
+                hub: hub.clone(),
+                listeners: for_heir.clone(),
+                is_given,
+                program: program.clone(),
+                patience: shutdown_timeout,
+            };
+            match Giving::start(server, &settings.storage.data_dir) {
+                Ok((giving, deciding)) => Some(Heir { giving, deciding, listeners: for_heir, is_given, program }),
+                Err(e) => {
+                    log::warn!("no other process can take over from this one without a pause: {e}");
+                    None
+                }
+            }
+        });
         Ok(Server {
             addr,
             admin_addr,
@@ -143,8 +206,12 @@ impl Server {
             context,
             handle: running.handle(),
             running,
-            shutdown_timeout: Duration::from_secs(settings.server.shutdown_timeout_s),
+            traffic,
+            shutdown_timeout,
             made_admin_token,
+            supervisor: Arc::new(supervisor),
+            released,
+            heir,
         })
     }
 
@@ -204,22 +271,51 @@ impl Server {
         format!("{address}/#login={secret}")
     }
 
-    /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests and webhooks, journal, store.
+    /// Serves until `signal` is ready, then stops in order: not ready, sessions, requests and webhooks, journal, store. When
+    /// another process takes over, this one becomes one that only waits for it, and does not return.
     ///
     /// # Errors
-    /// [`ServeError::Io`] when the server ends by itself.
+    /// The server failed.
     pub async fn run_until_stopped(self, signal: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Server { hub, context, handle, running, shutdown_timeout, renewal, .. } = self;
+        let Server { hub, context, handle, running, shutdown_timeout, renewal, traffic, supervisor, .. } = self;
         let mut serving = actix_web::rt::spawn(running);
-        let renewal = actix_web::rt::spawn(renewal.run());
-        tokio::select! {
-            ended = &mut serving => return Ok(ended.map_err(std::io::Error::other)??),
-            () = signal => {}
+        let (giving, mut heir) = match self.heir {
+            Some(Heir { giving, deciding, listeners, is_given, program }) => {
+                (Some(actix_web::rt::spawn(giving.run())), Some((deciding, listeners, is_given, program)))
+            }
+            None => (None, None),
+        };
+        // from here on the threads are there, or the server has failed
+        actix_web::rt::task::yield_now().await;
+        traffic.round_of_threads(ROUND).await;
+        if let Some(released) = self.released {
+            released.ready();
         }
+        supervisor.ready();
+        let watching = actix_web::rt::spawn(supervisor.clone().watch(traffic.clone()));
+        let renewal = actix_web::rt::spawn(renewal.run());
+        let successor = tokio::select! {
+            ended = &mut serving => return Ok(ended.map_err(std::io::Error::other)??),
+            () = signal => None,
+            successor = decided(heir.as_mut().map(|(deciding, ..)| deciding)) => Some(successor),
+        };
         renewal.abort();
+        // with it goes its socket
+        if let Some(giving) = giving {
+            giving.abort();
+            // an end that was asked for
+            drop(giving.await);
+        }
+        if let (Some(successor), Some((_, listeners, is_given, program))) = (successor, heir) {
+            quieten(&hub, &context, &handle, &traffic, shutdown_timeout).await;
+            hub.stop(shutdown_timeout).await;
+            return Err(ServeError::LetGo(let_go(&listeners, is_given, &successor, program)));
+        }
         log::info!("stopping");
+        supervisor.stopping();
         context.stopping.store(true, Ordering::Relaxed);
-        hub.end_sessions().await;
+        hub.end_sessions(SessionEnd::Shutdown).await;
+        traffic.enter(Stage::Closing);
         let requests = tokio::time::timeout(shutdown_timeout, handle.stop(true));
         // side by side, because a receiver and a client may each use the whole of the time
         let (requests, ()) = tokio::join!(requests, hub.end_deliveries(shutdown_timeout));
@@ -227,10 +323,39 @@ impl Server {
             log::warn!("requests did not end within server.shutdown_timeout_s; they are cut");
         }
         hub.stop(shutdown_timeout).await;
+        watching.abort();
         // dropping the server's future ends what is left of it
         serving.abort();
         log::info!("stopped");
         Ok(())
+    }
+}
+
+/// Who takes over, once that is decided.
+async fn decided(deciding: Option<&mut mpsc::Receiver<Successor>>) -> Successor {
+    match deciding {
+        Some(deciding) => match deciding.recv().await {
+            Some(successor) => successor,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Accepts no connection any more, answers what there is and ends all streams. Connections that come now wait in the kernel's
+/// queue. Deliveries have ended before.
+async fn quieten(hub: &Hub, context: &Context, handle: &ServerHandle, traffic: &Traffic, shutdown_timeout: Duration) {
+    handle.pause().await;
+    // whatever was accepted is with its thread now
+    traffic.round_of_threads(ROUND).await;
+    traffic.enter(Stage::LastAnswers);
+    traffic.all_gone(LAST_ANSWERS).await;
+    context.stopping.store(true, Ordering::Relaxed);
+    hub.end_sessions(SessionEnd::Replaced).await;
+    traffic.enter(Stage::Closing);
+    let (_, answered) = tokio::join!(traffic.all_gone(TAKE_END), traffic.all_answered(shutdown_timeout));
+    if !answered {
+        log::warn!("requests did not end within server.shutdown_timeout_s; they are cut");
     }
 }
 
@@ -245,31 +370,6 @@ fn bounds(settings: &Settings) -> Bounds {
         h2_streams: server.h2_streams,
         memory: Arc::default(),
     }
-}
-
-/// Listens on `at`, which `by` names.
-fn listen(at: &str, by: &'static str, backlog: u32) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let listening = || {
-        let mut last = std::io::Error::other("the address means nothing");
-        for addr in std::net::ToSocketAddrs::to_socket_addrs(at)? {
-            match bound(addr, backlog) {
-                Ok(listener) => return Ok((listener.local_addr()?, listener)),
-                Err(e) => last = e,
-            }
-        }
-        Err(last)
-    };
-    let (addr, listener) = listening().map_err(|source| ServeError::Listen { addr: at.into(), by, source })?;
-    Ok((listener, addr))
-}
-
-fn bound(addr: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
-    // so that a restart does not have to wait for connections of the one before
-    socket.set_reuse_address(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(backlog as i32)?;
-    Ok(socket.into())
 }
 
 fn cors(allowed: &[String]) -> Cors {

@@ -23,6 +23,7 @@ use actors::model::jwt::JwtAlgorithm;
 use config::Environment;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 
 pub use error::SettingsError;
 
@@ -402,6 +403,13 @@ impl Settings {
         entries
     }
 
+    /// Tells whether two servers have the same settings: 16 hexadecimal digits of SHA-256 over all keys and values in force. Values
+    /// that are secret count only as set or not, so nothing of them can be found out by it.
+    pub fn fingerprint(&self) -> String {
+        let lines: String = self.entries().iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        Sha256::digest(lines)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Logs what is in force: the keys that differ from the defaults as one event, all of them at level debug.
     pub fn log(&self) {
         let defaults = Self::defaults().map(|settings| settings.entries()).unwrap_or_default();
@@ -416,6 +424,7 @@ impl Settings {
         } else {
             log::info!("settings other than the defaults: {}", changed.join(" "));
         }
+        log::info!("fingerprint of the settings: {}", self.fingerprint());
         log::debug!("settings in force: {self}");
     }
 }

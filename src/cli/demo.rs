@@ -16,7 +16,7 @@ use actors::model::signature::Secret;
 use super::Failure;
 use super::receiver::{Receiver, Secrets};
 use super::serve::{DemoArgs, failed, prepare, stopped_by_signal, token_in};
-use crate::{Server, Start};
+use crate::{Origin, Server, Start};
 use game_server::GameServer;
 
 /// Between two sample events.
@@ -34,7 +34,9 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
     let folder = std::env::temp_dir().join(format!("stentor-demo-{}", std::process::id()));
     let settings = prepare(&crate::settings::Flags { data: Some(folder.clone()), ..args.flags() })?;
     let ended = actix_web::rt::System::new().block_on(async {
-        let server = Server::bind(settings, Start { dev: true, ..Start::default() }).await.map_err(failed)?;
+        let server =
+            Server::bind(settings, Start { dev: true, ..Start::default() }, Origin::default()).await.map_err(failed)?;
+        let stopped = stopped_by_signal();
         // it is thrown away with the data, so it may be printed anywhere
         let admin = server.new_admin_token().map(|path| token_in(&path)).transpose()?;
         if let Some(token) = &admin {
@@ -48,7 +50,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         let game = actix_web::rt::spawn(game_server.play());
         let traffic = actix_web::rt::spawn(traffic(server.hub().clone(), stage.map, stage.organization));
         let receiver = receiver.start(stage.secrets);
-        let ended = server.run_until_stopped(stopped_by_signal()).await.map_err(failed);
+        let ended = server.run_until_stopped(stopped).await.map_err(failed);
         traffic.abort();
         game.abort();
         receiver.stop(false).await;

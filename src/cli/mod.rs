@@ -29,6 +29,7 @@ mod progress;
 pub mod publish;
 mod publisher;
 mod receiver;
+pub mod reload;
 pub mod remote;
 mod secret_variable;
 pub mod serve;
@@ -38,10 +39,12 @@ mod suggest;
 pub mod tail;
 pub mod trigger;
 pub mod verify;
+mod version;
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use output::BAD;
 use thiserror::Error;
@@ -55,6 +58,9 @@ STENTOR_TOKEN, STENTOR_TOKEN_FILE and STENTOR_CA_FILE in the environment stand f
 #[derive(Debug, Parser)]
 #[command(name = "stentor", version, arg_required_else_help = false, after_help = AFTER_HELP)]
 struct Arguments {
+    /// With --version: commit, features and formats as well
+    #[arg(long)]
+    verbose: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -64,6 +70,8 @@ struct Arguments {
 pub enum Command {
     /// Run the server (the default)
     Serve(serve::ServeArgs),
+    /// Replace the running server by the program and the settings of now, without a pause for its clients
+    Reload(reload::ReloadArgs),
     /// Run the server on a throw-away data folder with sample traffic
     Demo(serve::DemoArgs),
     /// Publish one event, or many from NDJSON
@@ -147,8 +155,17 @@ impl Failure {
 /// Reads the command line of this process, lets `execute` do what it says and tells how it ended.
 pub fn run(execute: impl FnOnce(Command) -> Result<(), Failure>) -> ExitCode {
     complete::answer_shell();
-    let arguments = match Arguments::try_parse_from(behind_the_command(std::env::args_os())) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let is_verbose = words.iter().any(|word| word == "--verbose");
+    let arguments = match Arguments::try_parse_from(behind_the_command(words)) {
+        Ok(Arguments { verbose: true, .. }) => {
+            eprintln!("stentor: --verbose goes with --version; leave it out");
+            return ExitCode::from(2);
+        }
         Ok(arguments) => arguments,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion && is_verbose => {
+            return version::print_all().map_or_else(|failure| failure.exit_code(), |()| ExitCode::SUCCESS);
+        }
         Err(error) => return explain(&error),
     };
     install_cryptography();

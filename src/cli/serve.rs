@@ -8,8 +8,11 @@ use clap::Args;
 
 use super::Failure;
 use super::secret_variable::secret_variable;
+use crate::handover::{guard, taking};
+use crate::listeners::Inherited;
 use crate::settings::{Flags, Settings, SettingsError};
-use crate::{ServeError, Server, Start, logging};
+use crate::supervisor::Supervisor;
+use crate::{Origin, ServeError, Server, Start, logging};
 
 /// The flags of `stentor serve`.
 #[derive(Debug, Default, Args)]
@@ -19,6 +22,9 @@ pub struct ServeArgs {
     /// Folder of the data, made when missing (setting storage.data_dir)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Take the place of the server that runs on the data folder, without a pause for its clients; without one, just start
+    #[arg(long)]
+    takeover: bool,
 }
 
 /// The flags of `stentor demo`, and those of `serve` that have to do with more than the data.
@@ -60,15 +66,41 @@ impl From<SettingsError> for Failure {
 /// # Errors
 /// Settings that cannot be used are wrong usage; a server that cannot start or stop failed.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
+    let takeover = args.takeover;
     let flags = args.flags();
     let settings = prepare(&flags)?;
+    let origin = origin(takeover, &settings)?;
     let (admin_token, secret_key) = (secret_variable(ADMIN_TOKEN)?, secret_variable(SECRET_KEY)?);
     let start = Start { admin_token, secret_key, dev: flags.dev };
     actix_web::rt::System::new().block_on(async {
-        let server = Server::bind(settings, start).await.map_err(failed)?;
+        let server = Server::bind(settings, start, origin).await.map_err(failed)?;
+        // before anybody learns that there is something to stop
+        let stopped = stopped_by_signal();
         announce(&server)?;
-        server.run_until_stopped(stopped_by_signal()).await.map_err(failed)
+        server.run_until_stopped(stopped).await.map_err(failed)
     })
+}
+
+/// Where the sockets come from, and who is to be told of the start. What is left of a server that another one takes over from
+/// waits here for the end of that, and ends.
+fn origin(takeover: bool, settings: &Settings) -> Result<Origin, Failure> {
+    let supervisor = Supervisor::of_environment();
+    let program = guard::program().inspect_err(|e| log::warn!("it is not known where this program lies: {e}")).ok();
+    let handed_over =
+        |e: io::Error| Failure::Failed(format!("what was to be taken over is not there: {e}; start it again"));
+    let came_back = guard::stand_by(&supervisor).map_err(handed_over)?;
+    let (inherited, predecessor) = match (came_back, takeover) {
+        (Some(inherited), _) => (inherited, None),
+        (None, true) => match taking::ask(&settings.storage.data_dir).map_err(|e| Failure::Failed(e.to_string()))? {
+            Some((predecessor, inherited)) => (inherited, Some(predecessor)),
+            None => {
+                log::info!("no server runs on the data folder; this one just starts");
+                (Inherited::of_supervisor().map_err(|e| Failure::Failed(e.to_string()))?, None)
+            }
+        },
+        (None, false) => (Inherited::of_supervisor().map_err(|e| Failure::Failed(e.to_string()))?, None),
+    };
+    Ok(Origin { inherited, predecessor, supervisor, program })
 }
 
 /// The environment variable that holds the operator's own admin token.
@@ -145,16 +177,19 @@ pub(super) fn token_in(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::Failed(format!("{} cannot be read: {e}", path.display())))
 }
 
-/// Ready when SIGTERM or SIGINT arrives.
-pub(super) async fn stopped_by_signal() {
+/// Ready when SIGTERM or SIGINT arrives. From the call on neither ends the process.
+pub(super) fn stopped_by_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        log::error!("signals cannot be heard; only SIGKILL will end this process");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut term), Ok(mut int)) = signals else {
+            log::error!("signals cannot be heard; only SIGKILL will end this process");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 

@@ -79,6 +79,8 @@ pub fn operators_only(request: &HttpRequest) -> Result<(), problem::Problem> {
 pub struct Context {
     pub hub: Hub,
     pub settings: Arc<Settings>,
+    /// [`Settings::fingerprint`].
+    pub settings_fingerprint: String,
     pub jwt: Option<Arc<credential::jwt::Verifier>>,
     pub proxies: forwarded::Proxies,
     pub failed_logins: credential::failures::FailedLogins,

@@ -47,6 +47,8 @@ pub struct ReadyView {
     notes_lost: bool,
     /// By how much the wall clock was set since the start, in milliseconds; negative: back.
     clock_jumped_ms: i64,
+    /// Of the settings in force: servers with the same settings have the same. It tells nothing of secrets.
+    settings_fingerprint: String,
 }
 
 /// Where events are missing because of damage.
@@ -89,6 +91,7 @@ pub async fn ready(context: web::Data<Context>) -> HttpResponse {
             .collect(),
         notes_lost: health.notes_lost,
         clock_jumped_ms: health.clock_jumped_ms,
+        settings_fingerprint: context.settings_fingerprint.clone(),
     };
     if ready { HttpResponse::Ok().json(report) } else { HttpResponse::ServiceUnavailable().json(report) }
 }

@@ -265,6 +265,17 @@ fn the_key_of_jwts_is_never_shown() {
 }
 
 #[test]
+fn the_fingerprint_tells_settings_apart_and_says_nothing_of_secrets() {
+    let of = |file: &str| load(file, &[], Flags::default()).expect(file).fingerprint();
+    let defaults = of("");
+    assert!(defaults.len() == 16 && defaults.bytes().all(|b| b.is_ascii_hexdigit()), "{defaults}");
+    assert_eq!(of("[limits]\nbatch_events = 1000"), defaults, "a default that is written down changes nothing");
+    assert_ne!(of("[limits]\nbatch_events = 999"), defaults);
+    let [one, other] = ["one", "other"].map(|key| of(&format!("[auth.jwt]\nkey = \"{key}\"")));
+    assert!(one == other && one != defaults, "only whether there is a key counts");
+}
+
+#[test]
 fn the_schedule_of_webhooks_is_a_list_of_numbers_in_files_and_in_the_environment() {
     let file = load("[webhooks]\nschedule_s = [1, 2]", &[], Flags::default()).expect("a list of numbers");
     assert_eq!(file.webhooks.schedule_s, [1, 2]);

@@ -3,9 +3,11 @@
 //! and takes 128 KiB.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
 
 use super::memory::Share;
+use super::traffic::{Traffic, UnderWay};
 use super::{Bounds, HEAD_BYTES, LAST_WORDS};
 
 /// What a client may send ahead while its request is answered: more requests.
@@ -52,6 +55,10 @@ pub struct Conversation {
     blocked: Cell<bool>,
     /// To be woken when the client may go on.
     waiting: RefCell<Option<Waker>>,
+    /// To be woken when a request came.
+    listening: RefCell<Option<Waker>>,
+    /// A request came before.
+    has_answered: Cell<bool>,
     request_timeout: Duration,
     body_timeout: Duration,
     /// Time for the next head, once it has begun.
@@ -155,6 +162,8 @@ impl Conversation {
             share: RefCell::new(Share::new(&bounds.memory)),
             blocked: Cell::new(false),
             waiting: RefCell::default(),
+            listening: RefCell::default(),
+            has_answered: Cell::new(false),
             request_timeout: bounds.request_timeout,
             body_timeout: bounds.body_timeout,
             patience: Cell::new(bounds.request_timeout),
@@ -173,6 +182,23 @@ impl Conversation {
 
     pub fn blocked(&self, blocked: bool) {
         self.blocked.set(blocked);
+    }
+
+    /// Whether one request was answered and nothing of the next one has come.
+    pub fn is_between_requests(&self) -> bool {
+        self.turn.get() == Turn::Head && self.has_answered.get() && !self.begun.get()
+    }
+
+    /// Ready while a request is answered.
+    pub async fn answers(&self) {
+        poll_fn(|cx| match self.turn.get() {
+            Turn::Answer { .. } | Turn::Over => Poll::Ready(()),
+            Turn::Head => {
+                *self.listening.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// To be asked before more is read.
@@ -323,6 +349,10 @@ impl Conversation {
         self.deadline.set(None);
         self.begun.set(false);
         self.give_back();
+        self.has_answered.set(true);
+        if let Some(waker) = self.listening.borrow_mut().take() {
+            waker.wake();
+        }
     }
 
     /// It was answered. What is left of its body may still come before the next head.
@@ -351,12 +381,13 @@ impl Drop for Answering {
 /// The application, told of its conversations.
 pub struct Watched<S, B> {
     app: S,
+    traffic: Arc<Traffic>,
     body: PhantomData<B>,
 }
 
 impl<S, B> Watched<S, B> {
-    pub fn new(app: S) -> Watched<S, B> {
-        Watched { app, body: PhantomData }
+    pub fn new(app: S, traffic: Arc<Traffic>) -> Watched<S, B> {
+        Watched { app, traffic, body: PhantomData }
     }
 }
 
@@ -380,15 +411,25 @@ where
             conversation.answering(announced(&request));
             Answering(conversation)
         });
+        let mut under_way = Some(self.traffic.answer());
+        let traffic = self.traffic.clone();
         let answer = self.app.call(request);
         Box::pin(async move {
             let mut response: Response<B> = answer.await?.into();
-            if is_old && response.body().size() == BodySize::Stream {
+            let is_stream = response.body().size() == BodySize::Stream;
+            if is_stream {
+                // it has an end of its own, or none
+                under_way = None;
+            }
+            if is_old && is_stream {
                 // whoever speaks HTTP/1.0 knows no chunks: the connection ends the body (RFC 9112, 6.1 and 6.3)
                 response.head_mut().no_chunking(true);
                 response.head_mut().set_connection_type(ConnectionType::Close);
+            } else if traffic.is_ending() && !response.upgrade() {
+                // the client learns that it has to connect anew before it sends the next request
+                response.head_mut().set_connection_type(ConnectionType::Close);
             }
-            Ok(response.map_body(|_, body| WatchedBody { body, _answering: answering }))
+            Ok(response.map_body(|_, body| WatchedBody { body, _answering: answering, _under_way: under_way }))
         })
     }
 }
@@ -407,6 +448,8 @@ fn announced(request: &Request) -> usize {
 pub struct WatchedBody<B> {
     body: B,
     _answering: Option<Answering>,
+    /// It is waited for before the server ends.
+    _under_way: Option<UnderWay>,
 }
 
 impl<B: MessageBody + Unpin> MessageBody for WatchedBody<B> {

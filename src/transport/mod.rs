@@ -9,8 +9,9 @@ mod conversation;
 mod http2;
 mod memory;
 mod stream;
+mod traffic;
 
-use std::future::Future;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 use self::conversation::{Conversation, Watched};
 pub use self::memory::SharedMemory;
 use self::stream::ClientStream;
+pub use self::traffic::{Stage, Traffic};
 
 /// The bounds of connections.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct ListenerOptions {
     /// None: plain.
     pub tls: Option<ServerConfig>,
     pub bounds: Bounds,
+    /// Shared by all listening addresses.
+    pub traffic: Arc<Traffic>,
 }
 
 /// The head of a request, in HTTP/2 its header list.
@@ -87,13 +91,8 @@ pub enum Broken {
     Preface,
 }
 
-/// Serves the connections of a listening address with the application that `app` makes, once on each thread. `stopping` makes
-/// futures that are ready when the server is about to stop.
-pub fn carrier<F, A, S, B, G, W>(
-    options: ListenerOptions,
-    app: F,
-    stopping: G,
-) -> impl Fn() -> CarrierFactory + Send + Clone + 'static
+/// Serves connections of a listening address with the application that `app` makes, once on each thread.
+pub fn carrier<F, A, S, B>(options: ListenerOptions, app: F) -> impl Fn() -> CarrierFactory + Send + Clone + 'static
 where
     F: Fn() -> A + Send + Clone + 'static,
     A: IntoServiceFactory<S, Request>,
@@ -103,19 +102,14 @@ where
     S::Service: 'static,
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + Unpin + 'static,
-    G: Fn() -> W + Send + Clone + 'static,
-    W: Future<Output = ()> + 'static,
 {
     move || {
-        let (options, stopping, app) = (options.clone(), stopping.clone(), app().into_factory());
+        let (options, app) = (options.clone(), app().into_factory());
         // scheme and host are found out from the settings and the request, see `http::forwarded`
         let app = Rc::new(map_config(app, |()| AppConfig::default()));
         actix_service::boxed::factory(fn_factory(move || {
-            let (options, stopping, app) = (options.clone(), stopping.clone(), app.clone());
-            async move {
-                serve(options, app.new_service(()).await.map_err(|e| log::error!("no application: {e:?}"))?, stopping)
-                    .await
-            }
+            let (options, app) = (options.clone(), app.clone());
+            async move { serve(options, app.new_service(()).await.map_err(|e| log::error!("no application: {e:?}"))?).await }
         }))
     }
 }
@@ -124,21 +118,19 @@ where
 pub type CarrierFactory = actix_service::boxed::BoxServiceFactory<(), TcpStream, (), Broken, ()>;
 
 /// The service of one thread.
-async fn serve<S, B, G, W>(
+async fn serve<S, B>(
     options: ListenerOptions,
     app: S,
-    stopping: G,
 ) -> Result<impl Service<TcpStream, Response = (), Error = Broken>, ()>
 where
     S: Service<Request, Error = actix_web::Error> + 'static,
     S::Response: Into<Response<B>> + 'static,
     S::Future: 'static,
     B: MessageBody + Unpin + 'static,
-    G: Fn() -> W + Clone + 'static,
-    W: Future<Output = ()> + 'static,
 {
-    let ListenerOptions { tls, bounds } = options;
-    let app = Rc::new(Watched::<S, B>::new(app));
+    let ListenerOptions { tls, bounds, traffic } = options;
+    traffic.served_here();
+    let app = Rc::new(Watched::<S, B>::new(app, traffic.clone()));
     let acceptor = match tls {
         Some(config) => {
             let mut acceptor = Acceptor::new(config);
@@ -148,13 +140,16 @@ where
         None => None,
     };
     let for_http1 = app.clone();
+    // Of the connection that begins to be served: actix-http asks for its end right after it was handed over.
+    let beginning = Rc::new(RefCell::new(None));
+    let (ending, of_beginning) = (traffic.clone(), beginning.clone());
     let http1 = HttpService::build()
         .keep_alive(bounds.keep_alive)
         .client_request_timeout(bounds.request_timeout)
         .client_disconnect_timeout(LAST_WORDS)
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
-        .graceful_shutdown_signal(stopping.clone())
+        .graceful_shutdown_signal(move || ending.clone().ends_for(of_beginning.borrow_mut().take()))
         .on_connect_ext(|stream: &ClientStream, data| {
             data.insert(stream.socket());
             if let Some(conversation) = stream.conversation() {
@@ -169,8 +164,10 @@ where
     let (acceptor, turns) = (Rc::new(acceptor), Rc::new(Semaphore::new(TLS_HANDSHAKES)));
     Ok(fn_service(move |tcp: TcpStream| {
         let (app, http1, acceptor, turns) = (app.clone(), http1.clone(), acceptor.clone(), turns.clone());
-        let (bounds, stopping) = (bounds.clone(), stopping.clone());
+        let (bounds, traffic, beginning) = (bounds.clone(), traffic.clone(), beginning.clone());
+        let connection = traffic.connection();
         async move {
+            let _connection = connection;
             let peer = tcp.peer_addr().ok();
             prepare(&tcp, bounds.stall_timeout);
             let mut stream = match &*acceptor {
@@ -183,10 +180,12 @@ where
                 }
             };
             if stream.is_http2() {
-                return http2::serve(stream, peer, app, bounds, stopping()).await;
+                return http2::serve(stream, peer, app, bounds, traffic.ends()).await;
             }
             stream.watch(Conversation::new(&bounds));
-            http1.call((stream, peer)).await.map_err(|e| Broken::Http1(e.to_string()))
+            beginning.replace(stream.conversation());
+            let served = http1.call((stream, peer));
+            served.await.map_err(|e| Broken::Http1(e.to_string()))
         }
     }))
 }

@@ -10,6 +10,7 @@
 //! - [`backup`]: backups under load, and servers on what was restored
 //! - [`crash`]: kill -9 at random moments
 //! - [`deliveries`]: what the delivery engine promises whatever happens
+//! - [`takeover`]: another process in the place of the running server, and what goes wrong on the way
 //! - [`system`]: the process itself, slow readers and long backlogs
 
 mod backup;
@@ -23,4 +24,5 @@ mod sources;
 mod strangers;
 mod support;
 mod system;
+mod takeover;
 mod wire;

@@ -46,7 +46,7 @@ use crate::model::id::EventId;
 use crate::wal::WalError;
 
 /// The version of the format that is written. A reader refuses those that it does not know.
-const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 2;
 const ABOUT: &str = "backup.json";
 const LOSSES: &str = "losses.json";
 const COMPLETE: &str = "complete.json";

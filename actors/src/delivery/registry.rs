@@ -268,6 +268,15 @@ impl WebhookActors {
         }
     }
 
+    /// Starts the actors of these webhooks after [`WebhookActors::stop`]. To be called when that has returned.
+    pub fn resume(self: &Arc<Self>, webhooks: impl Iterator<Item = WebhookId>) {
+        {
+            let _nobody_starts = self.starting.lock();
+            self.is_stopping.store(false, Ordering::Release);
+        }
+        webhooks.for_each(|webhook| self.start_soon(webhook));
+    }
+
     /// Ends a thread with all that runs on it.
     #[cfg(test)]
     pub(super) fn stop_thread(&self, thread: usize) {

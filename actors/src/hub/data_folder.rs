@@ -134,7 +134,7 @@ pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Re
 }
 
 /// Whether the folder says which format it has.
-fn has_format(disk: &Disk, data_dir: &Path) -> Result<bool, FolderError> {
+pub fn has_format(disk: &Disk, data_dir: &Path) -> Result<bool, FolderError> {
     match DataFormat::read(disk, data_dir)? {
         DataFormat::Missing => Ok(false),
         DataFormat::Current => Ok(true),

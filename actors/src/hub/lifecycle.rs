@@ -41,7 +41,7 @@ use crate::log::LogOptions;
 use crate::metrics::Metrics;
 use crate::model::access::{TokenHash, secret_text};
 use crate::model::id::{EventId, IdSource};
-use crate::streams::{Handles as StreamHandles, Streams, View};
+use crate::streams::{Handles as StreamHandles, SessionEnd, Streams, View};
 use crate::wal;
 
 /// What the engine needs to know to start.
@@ -297,6 +297,16 @@ impl Hub {
         Ok(Started { hub, admin_token: admin.into(), made_admin_token: is_new })
     }
 
+    /// Whether [`Hub::start`] can go well, as far as that is known while another server runs on the data folder. Blocks.
+    ///
+    /// # Errors
+    /// A newer version has written the folder, or the admin token is too short.
+    pub fn expect_start(data_dir: &Path, admin_token: Option<&str>) -> Result<(), HubError> {
+        admin_token.map_or(Ok(()), check_admin_token)?;
+        data_folder::has_format(&Disk::real(), data_dir)?;
+        Ok(())
+    }
+
     pub async fn health(&self) -> Health {
         let rooms = self.rooms.clone();
         let free = actix_rt::task::spawn_blocking(move || rooms.disk.free_bytes(&rooms.data_dir)).await;
@@ -321,9 +331,9 @@ impl Hub {
         }
     }
 
-    /// Ends all sessions with a clean close.
-    pub async fn end_sessions(&self) {
-        self.rooms.streams.close_all().await;
+    /// Ends all sessions with a clean close, and opens no more.
+    pub async fn end_sessions(&self, end: SessionEnd) {
+        self.rooms.streams.close_all(end).await;
     }
 
     /// Lets the attempts in flight end and makes no new ones; gives up waiting after `patience`, and what was in flight is
@@ -332,6 +342,12 @@ impl Hub {
         if tokio::time::timeout(patience, self.rooms.webhook_actors.stop()).await.is_err() {
             log::warn!("attempts of webhooks were still under way and will be made again");
         }
+    }
+
+    /// Delivers again after [`Hub::end_deliveries`]: the server goes on after all.
+    pub fn resume_deliveries(&self) {
+        let webhooks = self.rooms.catalog.webhooks(None);
+        self.rooms.webhook_actors.resume(webhooks.iter().map(|webhook| webhook.id.clone()));
     }
 
     /// Commits what is queued, writes the documents and ends the engine's threads. To be called when nothing listens any

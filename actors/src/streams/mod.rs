@@ -38,8 +38,7 @@ pub mod tickets;
 mod view;
 pub mod websocket;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use actix_rt::ArbiterHandle;
 use parking_lot::Mutex;
@@ -92,8 +91,8 @@ pub struct Streams {
     /// Of connections.
     ids: Mutex<IdSource>,
     shards: Arc<Shards>,
-    /// All sessions were told to end: no stream is opened any more.
-    stopping: AtomicBool,
+    /// All sessions were told to end, and why: no stream is opened any more.
+    stopping: OnceLock<SessionEnd>,
 }
 
 impl Streams {
@@ -113,7 +112,7 @@ impl Streams {
         };
         let slots = Slots::new(limits.slots);
         let ids = Mutex::new(IdSource::after(EventId::ZERO));
-        Arc::new(Streams { handles, limits, registry, tickets, slots, ids, shards, stopping: AtomicBool::new(false) })
+        Arc::new(Streams { handles, limits, registry, tickets, slots, ids, shards, stopping: OnceLock::new() })
     }
 
     /// A place among the open streams, to be taken before the first header is written.
@@ -143,9 +142,9 @@ impl Streams {
     }
 
     /// Ends all streams with a clean close, and opens no more. Returns when each was told.
-    pub async fn close_all(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.shards.ask(CloseAll).await;
+    pub async fn close_all(&self, end: SessionEnd) {
+        let end = *self.stopping.get_or_init(|| end);
+        self.shards.ask(CloseAll(end)).await;
     }
 
     /// An id for a connection that is being opened, greater than those before it.
@@ -153,8 +152,9 @@ impl Streams {
         ConnectionId::new(self.ids.lock().next(clock::now_ms().max(0) as u64, u128::from_le_bytes(clock::random())))
     }
 
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+    /// Why all streams end, once they do.
+    fn stopping(&self) -> Option<SessionEnd> {
+        self.stopping.get().copied()
     }
 
     /// Brings the trace of the channel's events up to date: to how many sessions each was handed.

@@ -81,7 +81,7 @@ pub(super) struct Opened {
 pub(super) async fn open(streams: &Arc<Streams>, opening: Opening, heartbeats_always: bool) -> Option<Opened> {
     let core = ShardCore::here(streams);
     let channel = core.channel(&opening.target.selection()).await?;
-    if streams.is_stopping() {
+    if streams.stopping().is_some() {
         return None;
     }
     let start = Start::at(streams, &opening);

@@ -24,6 +24,8 @@ use crate::streams::{Socket, Streams, View};
 pub enum SessionEnd {
     /// The server stops.
     Shutdown,
+    /// Another process takes the server's place: the client may come back at once.
+    Replaced,
     /// The token was revoked or has expired.
     Revoked,
     /// The channel was deleted.

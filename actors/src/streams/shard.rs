@@ -63,10 +63,10 @@ pub struct CloseChannel {
     pub no: ChannelNo,
 }
 
-/// All sessions are to end, because the server stops. Sent by [`Streams::close_all`]; answered when every session was told.
+/// All sessions are to end, because the server does. Sent by [`Streams::close_all`]; answered when every session was told.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct CloseAll;
+pub struct CloseAll(pub SessionEnd);
 
 /// Somebody wants to know how many sessions an event of this channel was handed to. Sent by [`Streams::settle`]; answered
 /// when this thread's sessions are counted.
@@ -227,9 +227,9 @@ impl Shard {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let streams = &self.core.streams;
-        if streams.is_stopping() {
+        if let Some(end) = streams.stopping() {
             // a session that was placed after all were told
-            self.core.each_session(|session| session.end(SessionEnd::Shutdown));
+            self.core.each_session(|session| session.end(end));
         }
         let (now, now_ms) = (Instant::now(), clock::now_ms());
         let revocations = streams.handles.view.revocations();
@@ -356,7 +356,7 @@ impl Handler<Settle> for Shard {
 impl Handler<CloseAll> for Shard {
     type Result = ();
 
-    fn handle(&mut self, _: CloseAll, _: &mut Self::Context) {
-        self.core.each_session(|session| session.end(SessionEnd::Shutdown));
+    fn handle(&mut self, msg: CloseAll, _: &mut Self::Context) {
+        self.core.each_session(|session| session.end(msg.0));
     }
 }

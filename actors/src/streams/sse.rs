@@ -10,11 +10,12 @@ use actix_web_actors::HttpContext;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use crate::clock;
 use crate::model::envelope::Envelope;
 use crate::streams::body::Body;
 use crate::streams::session::{Opening, open};
 use crate::streams::session_handle::Ask;
-use crate::streams::{SessionHandle, Streams};
+use crate::streams::{SessionEnd, SessionHandle, Streams};
 
 /// What is written after a silence. Clients of the feed expect another word.
 fn keepalive(envelope: Envelope) -> Bytes {
@@ -22,6 +23,17 @@ fn keepalive(envelope: Envelope) -> Bytes {
         Envelope::Feed => Bytes::from_static(b": ping\n\n"),
         Envelope::Map | Envelope::Gateway | Envelope::Listener => Bytes::from_static(b": keepalive\n\n"),
     }
+}
+
+/// The shortest and longest time after which clients are asked to come back when another process takes the server's place.
+/// The longest is there so that they do not all come in one moment; whoever comes too early waits for its answer.
+const COME_BACK_MS: std::ops::RangeInclusive<u32> = 50..=450;
+
+/// What is written before the end when another process takes the server's place. The next `connected` has the usual `retry`.
+fn come_back(chance: u32) -> Bytes {
+    let (least, most) = COME_BACK_MS.into_inner();
+    let wait_ms = least + chance % (most - least + 1);
+    format!(": the server is being replaced; resume by the last id\nretry: {wait_ms}\n\n").into()
 }
 
 pub struct SseSession {
@@ -74,7 +86,10 @@ impl Handler<Ask> for SseSession {
     fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) {
         match ask {
             Ask::Heartbeat => ctx.write(self.keepalive.clone()),
-            Ask::End(_) => {
+            Ask::End(end) => {
+                if end == SessionEnd::Replaced {
+                    ctx.write(come_back(u32::from_le_bytes(clock::random())));
+                }
                 ctx.write_eof();
                 ctx.stop();
             }

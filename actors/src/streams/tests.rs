@@ -394,7 +394,7 @@ async fn all_streams_end_when_the_server_stops_and_no_more_are_opened() {
     let world = World::start();
     let channel = world.channel(1);
     let mut client = world.follow(&channel).await;
-    world.streams.close_all().await;
+    world.streams.close_all(SessionEnd::Shutdown).await;
     assert_eq!(client.next().await, None, "the stream ends");
     assert!(world.open(StreamTarget::Channel(channel), admin()).await.is_none());
 }

@@ -175,6 +175,9 @@ impl Handler<Ask> for WebSocketSession {
             Ask::End(SessionEnd::Shutdown) => {
                 close(ctx, CloseCode::Away, "the server is stopping; resume by the last id")
             }
+            Ask::End(SessionEnd::Replaced) => {
+                close(ctx, CloseCode::Away, "the server is being replaced; come back at once and resume by the last id")
+            }
             Ask::End(SessionEnd::Revoked) => close(ctx, CloseCode::Other(4401), "the token was revoked or has expired"),
             Ask::End(SessionEnd::Deleted) => close(ctx, CloseCode::Away, "the channel was deleted"),
             Ask::End(SessionEnd::Closed) => {

@@ -1,5 +1,5 @@
-//! Data folders of format 1, made by `tests/fixtures/make`: a server of today takes them over with everything in them, or leaves
-//! them as they are.
+//! Data folders of earlier versions, made by `tests/fixtures/make`: a server of today takes them over with everything in them, or
+//! leaves them as they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,11 @@ struct Fixture {
 
 impl Fixture {
     fn unpack(name: &str) -> Fixture {
-        let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
+        Fixture::of_format(1, name)
+    }
+
+    fn of_format(format: u32, name: &str) -> Fixture {
+        let at = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/format-{format}"));
         let folder = tempfile::tempdir().expect("a folder can be made");
         let data = folder.path().join("data");
         fs::create_dir(&data).expect("it can be made");
@@ -143,23 +147,38 @@ fn everything_is_there_after_the_first_start_after_a_kill_and_after_a_stop() {
 }
 
 #[test]
+fn folders_of_this_format_are_read_as_the_first_version_that_wrote_it_has_left_them() {
+    for name in NAMES {
+        let fixture = Fixture::of_format(2, name);
+        let mut server = fixture.server(&[]);
+        server.launch();
+        fixture.acknowledged.expect_whole(&server);
+        server.restart();
+        fixture.acknowledged.expect_whole(&server);
+    }
+}
+
+#[test]
 fn a_backup_of_an_older_version_is_restored_with_everything_in_it() {
-    let fixture = Fixture::unpack("stopped");
-    let archive = fixture.folder.path().join("backup.tar");
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1/backup.tar.gz");
-    let mut gzip = Command::new("gzip");
-    gzip.args(["--decompress", "--stdout"]).arg(packed).stdout(fs::File::create(&archive).expect("it can be made"));
-    assert!(gzip.status().expect("gzip runs").success());
-    let data = fixture.folder.path().join("restored");
-    let mut restore = command(&["restore"]);
-    restore.arg(&archive).arg("--data").arg(&data);
-    Program::start(restore).wait().expect(0);
-    assert_eq!(folder::open_to_others(&data), Vec::<String>::new());
-    let mut server = fixture.server_on(&data, &[]);
-    server.launch();
-    fixture.acknowledged.expect_whole(&server);
-    server.restart();
-    fixture.acknowledged.expect_whole(&server);
+    for format in [1, 2] {
+        let fixture = Fixture::of_format(format, "stopped");
+        let archive = fixture.folder.path().join("backup.tar");
+        let packed =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/format-{format}/backup.tar.gz"));
+        let mut gzip = Command::new("gzip");
+        gzip.args(["--decompress", "--stdout"]).arg(packed).stdout(fs::File::create(&archive).expect("it can be made"));
+        assert!(gzip.status().expect("gzip runs").success());
+        let data = fixture.folder.path().join("restored");
+        let mut restore = command(&["restore"]);
+        restore.arg(&archive).arg("--data").arg(&data);
+        Program::start(restore).wait().expect(0);
+        assert_eq!(folder::open_to_others(&data), Vec::<String>::new());
+        let mut server = fixture.server_on(&data, &[]);
+        server.launch();
+        fixture.acknowledged.expect_whole(&server);
+        server.restart();
+        fixture.acknowledged.expect_whole(&server);
+    }
 }
 
 #[test]

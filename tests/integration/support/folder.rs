@@ -21,13 +21,17 @@ pub fn copy_into(from: &Path, to: &Path) {
     assert!(done.success(), "{} could not be copied to {}", from.display(), to.display());
 }
 
-/// Every file below a folder, in the order of their names.
+/// Every file below a folder, in the order of their names. A socket that a server has left is none.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![folder.to_path_buf()]);
     while let Some(at) = open.pop() {
         for entry in fs::read_dir(&at).unwrap_or_else(|e| panic!("{}: {e}", at.display())) {
             let path = entry.expect("an entry").path();
-            if path.is_dir() { open.push(path) } else { found.push(path) }
+            if path.is_dir() {
+                open.push(path)
+            } else if path.is_file() {
+                found.push(path)
+            }
         }
     }
     found.sort();

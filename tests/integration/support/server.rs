@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::program::Ended;
 use super::secure::{Gateway, Over, Pair};
-use super::{Answer, Request, SOON, Sse};
+use super::{Answer, Request, SOON, Sse, eventually};
 
 pub const ADMIN: &str = "the-admin-token-of-the-tests";
 /// Above the default of `server.shutdown_timeout_s`.
@@ -170,12 +170,37 @@ impl TestServer {
     #[track_caller]
     pub fn try_launch(&mut self) -> Result<(), Ended> {
         assert!(self.running.is_none(), "one server at a time");
+        self.running = Some(self.spawn(&[])?);
+        Ok(())
+    }
+
+    /// A new process takes the place of the one that runs, which must then end well and in time.
+    #[track_caller]
+    pub fn take_over(&mut self) {
+        if let Err(ended) = self.try_take_over() {
+            panic!("the new process ended before it listened: {ended:?}");
+        }
+    }
+
+    /// The same. An error is what the new process said when it ended; then the one before is still there.
+    #[track_caller]
+    pub fn try_take_over(&mut self) -> Result<(), Ended> {
+        let new = self.spawn(&["--takeover"])?;
+        let old = self.running.replace(new).expect("the server runs");
+        let status = ended(old);
+        assert!(status.success(), "the process before: {status}");
+        Ok(())
+    }
+
+    /// Starts a process and waits until it says that it listens.
+    #[track_caller]
+    fn spawn(&mut self, flags: &[&str]) -> Result<Running, Ended> {
         let files = self.tls.as_ref().map(|tls| tls.pair.settings());
         let of_tls = files.iter().flatten().map(|(key, value)| (*key, value.as_str()));
         let own = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let settings: Vec<_> = of_tls.chain(own).collect();
         let mut command = stentor(&settings);
-        command.args(["serve", "--listen", &self.listen, "--data"]).arg(self.folder());
+        command.args(["serve", "--listen", &self.listen, "--data"]).arg(self.folder()).args(flags);
         command.env("STENTOR_ADMIN_TOKEN", ADMIN);
         if let Some(prepare) = &self.prepare {
             command = prepare(command);
@@ -198,11 +223,10 @@ impl TestServer {
                 Ok(line) => match address(&line, "listening on") {
                     Some(addr) => {
                         let admin_addr = out.lines().find_map(|line| address(line, "administration on"));
-                        self.running = Some(Running { child, addr, admin_addr, listener });
                         if let Some(Tls { pair, over, gateway, .. }) = &mut self.tls {
                             gateway.get_or_insert_with(|| Gateway::start(addr, pair, *over)).lead_to(addr);
                         }
-                        return Ok(());
+                        return Ok(Running { child, addr, admin_addr, listener });
                     }
                     None => out += &(line + "\n"),
                 },
@@ -265,6 +289,17 @@ impl TestServer {
         self.signal(libc::SIGTERM);
     }
 
+    /// Settings of processes that are started from now on, on top of those from before.
+    pub fn set(&mut self, settings: &[(&str, &str)]) {
+        self.settings.extend(settings.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+    }
+
+    /// Waits until the log has a line with this in it.
+    #[track_caller]
+    pub fn expect_log(&self, part: &str) {
+        eventually(&format!("the log says {part:?}"), || self.log_lines().iter().any(|line| line.contains(part)));
+    }
+
     /// SIGHUP.
     pub fn hang_up(&self) {
         self.signal(libc::SIGHUP);
@@ -284,19 +319,7 @@ impl TestServer {
 
     /// Waits for the end of a server that was asked to stop.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut running = self.running.take().expect("the server runs");
-        let deadline = Instant::now() + STOP_LIMIT;
-        loop {
-            if let Some(status) = running.child.try_wait().expect("it is a child of ours") {
-                running.listener.join().expect("its log ends");
-                return status;
-            }
-            if Instant::now() > deadline {
-                running.child.kill().expect("it can be killed");
-                panic!("the server did not stop within {STOP_LIMIT:?}");
-            }
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
+        ended(self.running.take().expect("the server runs"))
     }
 
     /// Starts again on the same folder, killing what still runs.
@@ -309,7 +332,7 @@ impl TestServer {
 
     /// Like [`TestServer::restart`], with settings on top of those from before.
     pub fn restart_with(&mut self, settings: &[(&str, &str)]) {
-        self.settings.extend(settings.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+        self.set(settings);
         self.restart();
     }
 
@@ -365,6 +388,22 @@ impl Drop for TestServer {
         if std::thread::panicking() {
             eprintln!("--- the end of the server's log\n{}", self.tail());
         }
+    }
+}
+
+/// Waits for the end of a process that is about to end.
+fn ended(mut running: Running) -> ExitStatus {
+    let deadline = Instant::now() + STOP_LIMIT;
+    loop {
+        if let Some(status) = running.child.try_wait().expect("it is a child of ours") {
+            running.listener.join().expect("its log ends");
+            return status;
+        }
+        if Instant::now() > deadline {
+            running.child.kill().expect("it can be killed");
+            panic!("the server did not stop within {STOP_LIMIT:?}");
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 

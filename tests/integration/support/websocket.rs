@@ -1,5 +1,6 @@
 //! A WebSocket client: tungstenite over a socket of ours.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -34,18 +35,36 @@ impl Ws {
     /// Opens any address and reads the frame `connected`.
     #[track_caller]
     pub fn at(addr: SocketAddr, target: &str, token: Option<&str>) -> Ws {
+        Ws::try_at(addr, target, token).expect("the handshake")
+    }
+
+    /// The same, where the server may not be there.
+    #[track_caller]
+    pub fn try_at(addr: SocketAddr, target: &str, token: Option<&str>) -> io::Result<Ws> {
         let mut request = format!("ws://{addr}{target}").into_client_request().expect("a request");
         if let Some(token) = token {
             let bearer = format!("Bearer {token}").parse().expect("a header");
             request.headers_mut().insert("Authorization", bearer);
         }
-        let stream = TcpStream::connect(addr).expect("the server listens");
-        stream.set_read_timeout(Some(SOON)).expect("a timeout can be set");
-        let (socket, _) = tungstenite::client(request, stream).expect("the handshake");
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(SOON))?;
+        let (socket, _) = tungstenite::client(request, stream).map_err(io::Error::other)?;
         let mut ws = Ws { socket, connected: Value::Null };
         ws.connected = ws.json();
         assert_eq!(ws.connected["event"], "connected", "{}", ws.connected);
-        ws
+        Ok(ws)
+    }
+
+    /// The next event; none at the end, however that comes.
+    pub fn next_or_end(&mut self) -> Option<Value> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) if text.starts_with("{\"event\":\"ping\"") => {}
+                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("JSON")),
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(_) | Err(_) => return None,
+            }
+        }
     }
 
     #[track_caller]

@@ -26,6 +26,7 @@ pub fn ready(place: &Place<'_>) -> Operation {
             "reason": (status != "ready").then_some("the server is stopping"), "stopping": status != "ready", "journal_writable": true, "journal_queue_events": 0,
             "disk_free_bytes": 51_539_607_552_u64, "disk_floor_bytes": 268_435_456, "quarantined_segments": [],
             "damaged_ranges": 0, "damage": [], "notes_lost": false, "clock_jumped_ms": 0,
+            "settings_fingerprint": "5d41402abc4b2a76",
         })
     };
     let schema = place.answer::<ops::ReadyView>();
