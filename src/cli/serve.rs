@@ -68,8 +68,11 @@ impl From<SettingsError> for Failure {
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let takeover = args.takeover;
     let flags = args.flags();
+    let supervisor = Supervisor::of_environment();
+    // before the settings, which may be others by now: who only waits needs none
+    let came_back = wait_for_successor(&flags, &supervisor)?;
     let settings = prepare(&flags)?;
-    let origin = origin(takeover, &settings)?;
+    let origin = origin(takeover, came_back, supervisor, &settings)?;
     let (admin_token, secret_key) = (secret_variable(ADMIN_TOKEN)?, secret_variable(SECRET_KEY)?);
     let start = Start { admin_token, secret_key, dev: flags.dev };
     actix_web::rt::System::new().block_on(async {
@@ -81,14 +84,27 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     })
 }
 
-/// Where the sockets come from, and who is to be told of the start. What is left of a server that another one takes over from
-/// waits here for the end of that, and ends.
-fn origin(takeover: bool, settings: &Settings) -> Result<Origin, Failure> {
-    let supervisor = Supervisor::of_environment();
+/// What is left of a server that another one takes over from waits here for the end of that, and ends. Returns when there is
+/// nothing to wait for, with the sockets if the other one has ended before it was ready.
+fn wait_for_successor(flags: &Flags, supervisor: &Supervisor) -> Result<Option<Inherited>, Failure> {
+    if !guard::is_left() {
+        return Ok(None);
+    }
+    if let Ok(settings) = Settings::load(flags).or_else(|_| Settings::defaults()) {
+        logging::start(&settings.log);
+    }
+    guard::stand_by(supervisor)
+        .map_err(|e| Failure::Failed(format!("what was to be taken over is not there: {e}; start it again")))
+}
+
+/// Where the sockets come from, and who is to be told of the start.
+fn origin(
+    takeover: bool,
+    came_back: Option<Inherited>,
+    supervisor: Supervisor,
+    settings: &Settings,
+) -> Result<Origin, Failure> {
     let program = guard::program().inspect_err(|e| log::warn!("it is not known where this program lies: {e}")).ok();
-    let handed_over =
-        |e: io::Error| Failure::Failed(format!("what was to be taken over is not there: {e}; start it again"));
-    let came_back = guard::stand_by(&supervisor).map_err(handed_over)?;
     let (inherited, predecessor) = match (came_back, takeover) {
         (Some(inherited), _) => (inherited, None),
         (None, true) => match taking::ask(&settings.storage.data_dir).map_err(|e| Failure::Failed(e.to_string()))? {

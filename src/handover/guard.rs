@@ -49,6 +49,11 @@ pub fn program() -> io::Result<PathBuf> {
     }
 }
 
+/// Whether this process is what is left of a server.
+pub fn is_left() -> bool {
+    rest().is_some()
+}
+
 fn rest() -> Option<Rest> {
     serde_json::from_str(&env::var(VARIABLE).ok()?).ok()
 }

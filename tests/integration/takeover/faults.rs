@@ -125,6 +125,26 @@ fn a_new_process_with_what_it_cannot_start_with_leaves_the_one_before() {
 }
 
 #[test]
+fn a_settings_file_that_was_broken_meanwhile_does_not_matter_to_a_server_that_only_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, settings) = (folder.path().join("data"), folder.path().join("stentor.toml"));
+    fs::write(&settings, "").expect("it can be written");
+    let file = settings.clone();
+    let mut server = TestServer::at(&data, &[]).prepared(move |mut command| {
+        command.arg("--config").arg(&file);
+        command
+    });
+    server.launch();
+    let mut new = Speaker::at(&data);
+    new.ask(&data);
+    fs::write(&settings, "nonsense = 1").expect("it can be written");
+    new.say(&json!({"ask": "go"}));
+    assert_eq!(new.hear().expect("an answer")["answer"], "released");
+    new.say(&json!({"ask": "ready"}));
+    assert!(server.wait().success());
+}
+
+#[test]
 fn a_server_that_dies_on_the_way_is_followed_by_the_new_process() {
     let (mut server, map) = webhooks::delivering(&[]);
     // its deliveries take long to end, so that there is a moment in which it can die
