@@ -231,7 +231,11 @@ impl WebhookActors {
             is_this && running.remove(&life.webhook).is_some()
         };
         // one that was discarded was taken out before
-        if was_running && !life.ends_in_order && !self.is_stopping.load(Ordering::Acquire) {
+        if was_running && !self.is_stopping.load(Ordering::Acquire) {
+            if life.ends_in_order {
+                // it was to end with the server, which goes on after all
+                return self.start_soon(life.webhook.clone());
+            }
             log::error!(webhook = &*life.webhook; "the actor of a webhook died and is started again");
             self.start_later(life.webhook.clone());
         }
@@ -268,7 +272,8 @@ impl WebhookActors {
         }
     }
 
-    /// Starts the actors of these webhooks after [`WebhookActors::stop`]. To be called when that has returned.
+    /// Starts the actors of these webhooks after [`WebhookActors::stop`], which may have been given up. One that is still about to
+    /// end is started again when it has.
     pub fn resume(self: &Arc<Self>, webhooks: impl Iterator<Item = WebhookId>) {
         {
             let _nobody_starts = self.starting.lock();

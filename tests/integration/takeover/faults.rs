@@ -38,22 +38,25 @@ fn a_new_process_that_ends_before_it_is_prepared_changes_nothing() {
 
 #[test]
 fn a_new_process_that_ends_while_deliveries_end_leaves_them_going_on() {
-    let (server, map) = webhooks::delivering(&[]);
-    let receiver = Receiver::deciding(|received| {
-        let is_first = received.json()["payload"]["n"] == 0;
-        Reply::Late(if is_first { Duration::from_secs(2) } else { Duration::ZERO }, 200)
-    });
-    webhooks::webhook(&map, json!({ "url": receiver.url() }));
-    map.publish_many(1);
-    receiver.expect(1);
-    let mut new = Speaker::at(server.folder());
-    new.ask(server.folder());
-    new.say(&json!({"ask": "go"}));
-    server.expect_log("another process takes over");
-    drop(new);
-    server.expect_log("this server goes on");
-    map.publish(&json!({"type": "add_system", "payload": {"n": 1}}));
-    receiver.expect(2);
+    // attempts end in time, and not
+    for patience_s in ["10", "1"] {
+        let (server, map) = webhooks::delivering(&[("server.shutdown_timeout_s", patience_s)]);
+        let receiver = Receiver::deciding(|received| {
+            let is_first = received.json()["payload"]["n"] == 0;
+            Reply::Late(if is_first { Duration::from_secs(2) } else { Duration::ZERO }, 200)
+        });
+        webhooks::webhook(&map, json!({ "url": receiver.url() }));
+        map.publish_many(1);
+        receiver.expect(1);
+        let mut new = Speaker::at(server.folder());
+        new.ask(server.folder());
+        new.say(&json!({"ask": "go"}));
+        server.expect_log("another process takes over");
+        drop(new);
+        server.expect_log("this server goes on");
+        map.publish(&json!({"type": "add_system", "payload": {"n": 1}}));
+        receiver.expect(2);
+    }
 }
 
 #[test]
