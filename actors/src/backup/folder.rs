@@ -63,18 +63,7 @@ fn names(disk: &Disk, data_dir: &Path) -> Result<Vec<String>, DiskError> {
 /// # Errors
 /// The folder cannot be made or synced, or another process holds its lock.
 pub fn make(disk: &Disk, data_dir: &Path) -> Result<DataLock, BackupError> {
-    let mut above = Vec::new();
-    for folder in data_dir.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty()) {
-        above.push(folder);
-        if disk.exists(folder)? {
-            break;
-        }
-    }
-    disk.create_dir_all(data_dir)?;
-    if above.is_empty() {
-        above.push(Path::new("."));
-    }
-    above.into_iter().try_for_each(|folder| disk.sync_dir(folder))?;
+    disk.make_folder(data_dir)?;
     disk.restrict_folder(data_dir)?;
     Ok(DataLock::take(disk, data_dir)?)
 }

@@ -23,6 +23,11 @@ impl DiskError {
         is_full(&self.source)
     }
 
+    /// Whether the user may not do it.
+    pub fn is_denied(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+
     /// Whether the file or folder does not exist.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound

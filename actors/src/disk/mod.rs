@@ -123,6 +123,32 @@ impl Disk {
         .map_err(fail)
     }
 
+    /// Makes a folder and those above it that are missing, durably: a power cut must not take the name under which everything
+    /// else lies. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn make_folder(&self, path: &Path) -> Result<(), DiskError> {
+        let mut above = Vec::new();
+        for folder in path.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty()) {
+            above.push(folder);
+            if self.exists(folder)? {
+                break;
+            }
+        }
+        self.create_dir_all(path)?;
+        if above.is_empty() {
+            above.push(Path::new("."));
+        }
+        above.into_iter().try_for_each(|folder| match self.sync_dir(folder) {
+            Err(e) if e.is_denied() => {
+                log::warn!("the name of {} may be lost by a power cut in the next seconds: {e}", path.display());
+                Ok(())
+            }
+            synced => synced,
+        })
+    }
+
     /// Opens a file. Its name is durable only after [`Disk::sync_dir`] of its folder. Blocks.
     ///
     /// # Errors

@@ -183,3 +183,16 @@ fn the_free_room_of_a_folder_is_known_and_of_none_that_is_missing() {
     assert!(disk.free_bytes(folder.path()).is_some_and(|bytes| bytes > 0));
     assert_eq!(disk.free_bytes(&folder.path().join("missing")), None);
 }
+
+/// A simulation of the whole engine found it: the first start did not sync what the data folder's own name is in.
+#[test]
+fn a_folder_that_was_made_outlives_a_power_cut_with_those_above_it() {
+    for seed in 0..30 {
+        let (disk, folder) = (Disk::simulated(seed), Path::new("/srv/stentor/data"));
+        disk.create_dir_all(Path::new("/srv")).expect("a folder");
+        disk.sync_dir(Path::new("/")).expect("a folder that is there for good");
+        disk.make_folder(folder).expect("a new folder");
+        let after = disk.after_crash(seed).expect("a simulated disk");
+        assert!(after.exists(folder).expect("a look"), "seed {seed}");
+    }
+}

@@ -100,7 +100,9 @@ pub struct Options {
 /// # Errors
 /// Whatever keeps it from being read whole; then nothing was moved, renamed or removed.
 pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Result<(DataFolder, Store), FolderError> {
-    disk.create_dir_all(data_dir)?;
+    if !disk.exists(&data_dir.join(FORMAT_FILE))? {
+        disk.make_folder(data_dir)?;
+    }
     let lock = DataLock::take(disk, data_dir)?;
     backup::refuse_half_restored(disk, data_dir).map_err(|e| match e {
         BackupError::Disk(e) => FolderError::from(e),

@@ -11,6 +11,7 @@ use crate::support::program::{Ended, Program, command};
 use crate::support::random::{Random, seed};
 use crate::support::{TestServer, eventually};
 
+/// Of a run that says nothing else by `STENTOR_FLIPS`.
 const PLACES: usize = 40;
 /// What a refusal has to name when what is configured cannot be had.
 const WAYS_OUT: [&str; 2] = ["stentor restore", "stentor doctor"];
@@ -23,6 +24,10 @@ type Way = (String, Box<dyn Fn(&Path)>);
 enum Outcome {
     Refused(Ended),
     Judged(Verdict),
+}
+
+fn count() -> usize {
+    std::env::var("STENTOR_FLIPS").map_or(PLACES, |count| count.parse().expect("a number of places"))
 }
 
 fn random() -> Random {
@@ -179,7 +184,7 @@ fn what_was_acknowledged_is_there_after_a_stop_and_after_a_kill() {
 fn a_flipped_bit_in_the_log_is_never_silent() {
     let mut random = random();
     let stopped = Stopped::new(&mut random);
-    let places = places(&stopped.data, "log", PLACES, &mut random);
+    let places = places(&stopped.data, "log", count(), &mut random);
     flip_each(&stopped, places);
 }
 
@@ -187,7 +192,7 @@ fn a_flipped_bit_in_the_log_is_never_silent() {
 fn a_flipped_bit_in_the_write_ahead_log_is_never_silent() {
     let mut random = random();
     let stopped = Stopped::new(&mut random);
-    let places = places(&stopped.data, "wal", PLACES, &mut random);
+    let places = places(&stopped.data, "wal", count(), &mut random);
     flip_each(&stopped, places);
 }
 
@@ -195,7 +200,7 @@ fn a_flipped_bit_in_the_write_ahead_log_is_never_silent() {
 fn a_flipped_bit_in_what_is_configured_is_never_silent() {
     let mut random = random();
     let stopped = Stopped::new(&mut random);
-    let places = places(&stopped.data, "state", PLACES, &mut random);
+    let places = places(&stopped.data, "state", count(), &mut random);
     flip_each(&stopped, places);
 }
 
@@ -206,7 +211,7 @@ fn a_flipped_bit_in_a_file_beside_the_databases_is_never_silent() {
     let small = ["format", "secret-key"].into_iter().flat_map(|name| {
         let bytes = fs::metadata(stopped.data.join(name)).unwrap_or_else(|e| panic!("{name}: {e}")).len();
         let bit = |n| Bit { file: name.into(), byte: n % bytes, bit: (n / bytes % 8) as u8 };
-        (0..10).map(bit).collect::<Vec<_>>()
+        (0..count().div_ceil(4) as u64).map(bit).collect::<Vec<_>>()
     });
     flip_each(&stopped, small.collect());
 }
@@ -225,7 +230,7 @@ fn a_flipped_bit_in_the_write_ahead_log_after_a_kill_is_never_silent_but_in_the_
     server.request("POST", &events_at(&channel)).bearer(&token).json(&last).send().expect(201);
     server.kill();
     let killed = Stopped { folder, data, acknowledged };
-    let places = places(&killed.data, "wal", PLACES, &mut random);
+    let places = places(&killed.data, "wal", count(), &mut random);
     flip_each(&killed, places);
 }
 

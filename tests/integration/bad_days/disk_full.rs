@@ -428,8 +428,11 @@ fn publisher(map: &Mutex<Map>, name: usize, going: &AtomicBool, mut random: Rand
 
 #[test]
 fn over_full_disks_and_kills_what_was_taken_is_there_once_and_what_was_refused_is_not() {
+    /// Of a run that says nothing else by `STENTOR_FULL_DISKS`.
     const ROUNDS: usize = 12;
     const PUBLISHERS: usize = 4;
+    let rounds =
+        std::env::var("STENTOR_FULL_DISKS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"));
     let seed = seed();
     println!("STENTOR_TEST_SEED={seed}");
     let mut random = Random(seed);
@@ -444,7 +447,7 @@ fn over_full_disks_and_kills_what_was_taken_is_there_once_and_what_was_refused_i
                 scope.spawn(move || publisher(map, name, going, random))
             })
             .collect();
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             let pause = |random: &mut Random, most_ms| {
                 let end = Instant::now() + Duration::from_millis(random.below(most_ms));
                 while let Some(left) = end.checked_duration_since(Instant::now()) {
