@@ -29,6 +29,10 @@ use crate::model::id::EventId;
 /// Prefix of the folders that retention is removing.
 pub const DROPPED: &str = "dropped-";
 
+/// Ids that commits which cannot be read may have given out behind the newest one that is known: far more events than fit into the
+/// write-ahead log. Only with a clock that was set back do they follow each other so closely that this decides.
+const IDS_OF_DAMAGE: u32 = u32::MAX;
+
 impl Log {
     /// Opens the log of a data folder, as far as it is sealed. Blocks.
     ///
@@ -313,7 +317,7 @@ impl Log {
         state.clock = now;
         state.head = state.head.max(lost_head);
         if let Some(after) = state.damaged_after.take() {
-            let through = EventId::at_time(now.wall_ms).max(after.plus(1));
+            let through = EventId::at_time(now.wall_ms).max(after.plus(IDS_OF_DAMAGE));
             self.damage_unsealed(&state.active, DamagedRange::new(ChannelNo::ALL, after, through));
             state.head = state.head.max(through);
         }

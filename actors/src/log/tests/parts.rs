@@ -248,6 +248,19 @@ fn commits_that_the_recovery_could_not_read_are_announced_up_to_the_next_one() {
     assert_eq!(rig.log.head(), end, "what was there may have had ids up to here");
 }
 
+/// A simulation of the whole engine found it: one id was announced, and those behind it were lost in silence and given out again.
+#[test]
+fn what_a_damaged_end_may_have_held_is_announced_also_when_the_clock_was_set_back() {
+    let mut rig = simulated(options());
+    rig.append(&events(0, 10, 1));
+    rig.log.admit_damage();
+    rig.log.recovered([], Moment { wall_ms: START_MS - 3_600_000, ..after(0) }).unwrap();
+    let last = id(9).plus(1_000_000);
+    let told = rig.log.damaged_between(ChannelNo(7), EventId::ZERO, EventId::MAX);
+    assert!(told.is_some_and(|(after, through)| after == id(9) && through >= last), "{told:?}");
+    assert!(rig.log.head() >= last, "no id is given out twice");
+}
+
 #[test]
 fn a_dedupe_key_is_known_after_a_restart_and_forgotten_after_its_window() {
     let mut rig = simulated(options());
