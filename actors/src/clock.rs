@@ -113,5 +113,5 @@ pub fn random<const N: usize>() -> [u8; N] {
 
 /// A new ULID, in the order of time to the millisecond.
 pub fn fresh_ulid() -> EventId {
-    IdSource::after(EventId::ZERO).next(now_ms() as u64, u128::from_le_bytes(random()))
+    IdSource::after(EventId::ZERO).next(now_ms() as u64, || u128::from_le_bytes(random()))
 }

@@ -69,8 +69,8 @@ impl Plan {
                 continue;
             }
             let id = match stored {
-                0 => ids.next(now_ms as u64, random()),
-                _ => ids.next(0, 0),
+                0 => ids.next(now_ms as u64, &random),
+                _ => ids.next(0, || 0),
             };
             stored += 1;
             if let Some(key) = event_key {

@@ -149,7 +149,7 @@ impl Streams {
 
     /// An id for a connection that is being opened, greater than those before it.
     fn fresh_id(&self) -> ConnectionId {
-        ConnectionId::new(self.ids.lock().next(clock::now_ms().max(0) as u64, u128::from_le_bytes(clock::random())))
+        ConnectionId::new(self.ids.lock().next(clock::now_ms().max(0) as u64, || u128::from_le_bytes(clock::random())))
     }
 
     /// Why all streams end, once they do.

@@ -74,7 +74,7 @@ impl World {
         let mut config = EndpointConfig::new("wh_sim");
         config.max_in_flight = 4;
         let mut ids = IdSource::after(EventId::ZERO);
-        let cursor = ids.next(START_MS, 0);
+        let cursor = ids.next(START_MS, || 0);
         let state = EndpointState::new(cursor, START_MS);
         let mut world = World {
             elapsed_ms: 0,
@@ -312,7 +312,7 @@ impl World {
             let now_ms = self.now_ms();
             let random = u128::from(self.dice.next()) << 16;
             let offer = Offer {
-                id: self.ids.next(now_ms, random),
+                id: self.ids.next(now_ms, || random),
                 matches: !self.dice.one_in(6),
                 bytes: self.dice.pick(&[200, 2_000, 400_000]),
             };
