@@ -19,6 +19,9 @@ pub struct Manifest {
     pub first_sequence: u64,
     /// A sequence that the log had reached and made durable when this was written: it never holds less.
     pub through: u64,
+    /// The sequence through which records had been given up when this was written. Files that hold them may be overwritten.
+    #[serde(default)]
+    pub freed: u64,
     /// Bytes of the files `00000001` and so on; 0 = there is no such file any more. A file is used only once it stands here.
     pub pieces: Vec<u32>,
 }
@@ -26,7 +29,7 @@ pub struct Manifest {
 impl Manifest {
     pub fn new(log_id: LogId, first_sequence: u64) -> Manifest {
         let through = first_sequence.saturating_sub(1);
-        Manifest { format: FORMAT, log_id, first_sequence, through, pieces: Vec::new() }
+        Manifest { format: FORMAT, log_id, first_sequence, through, freed: 0, pieces: Vec::new() }
     }
 
     /// How many files are listed.

@@ -54,7 +54,7 @@ pub use recovery::{Begin, Found, Recovered, begin, inspect};
 use crate::disk::{Disk, DiskError, Point};
 use header::HEADER_AREA_BYTES;
 use manifest::Manifest;
-use pool::Sorted;
+use pool::{Freed, Sorted};
 
 /// Where a commit is.
 #[derive(Clone, Debug)]
@@ -153,7 +153,8 @@ impl Wal {
         let manifest = Manifest::new(log_id, first_sequence.max(1));
         manifest.write(disk, dir)?;
         let last = manifest.through;
-        let pieces = Pieces::new(disk, dir.into(), &options, manifest, Sorted::default(), last);
+        let freed = Freed { through: last, noted_through: last };
+        let pieces = Pieces::new(disk, dir.into(), &options, manifest, Sorted::default(), freed);
         Ok(Wal::new(options, log_id, pieces, last, 0, 1))
     }
 

@@ -3,6 +3,10 @@
 //! A file is written full of zeros, synced and put into the manifest before its first use; then a commit only overwrites
 //! blocks that exist, and its `fdatasync` has no metadata to write. Files are used again and again; those of a burst are
 //! removed after it. The lock is never held over I/O.
+//!
+//! A file that held records is overwritten only when the manifest on the disk says that they were given up. Otherwise a
+//! start could find that a record is gone and not that nobody needs it, or find older pieces without the one that makes
+//! their records void.
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,6 +50,14 @@ struct Shared {
     made: Condvar,
 }
 
+/// A file that takes no more commits.
+#[derive(Clone, Debug)]
+pub(super) struct Free {
+    pub slot: Slot,
+    /// It may be overwritten once the manifest says that the records through this sequence were given up. 0: any time.
+    pub through: u64,
+}
+
 #[derive(Debug)]
 struct State {
     /// As it stands on the disk, save for `through`.
@@ -54,14 +66,16 @@ struct State {
     /// removed.
     perhaps_listed: Vec<usize>,
     /// Ready for use.
-    spare: VecDeque<Slot>,
+    spare: VecDeque<Free>,
     /// In use, with the last sequence for which each is needed. Without the one that takes commits.
     used: Vec<(Arc<Piece>, u64)>,
     /// No longer needed, but perhaps still read.
-    freed: Vec<Arc<Piece>>,
+    freed: Vec<(Arc<Piece>, u64)>,
     /// To be filled with zeros before they are used again, because a write or sync failed.
-    broken: Vec<Slot>,
+    broken: Vec<Free>,
     freed_through: u64,
+    /// What of that the manifest on the disk says, or the header of a piece.
+    noted_through: u64,
     /// Someone makes a file or writes the manifest.
     making: bool,
 }
@@ -85,8 +99,16 @@ pub struct PieceCounts {
 /// What the files are for when the log opens.
 #[derive(Debug, Default)]
 pub(super) struct Sorted {
-    pub spare: VecDeque<Slot>,
+    pub spare: VecDeque<Free>,
     pub used: Vec<(Arc<Piece>, u64)>,
+}
+
+/// Through which sequences records have been given up when the log opens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Freed {
+    pub through: u64,
+    /// What of that stands on the disk.
+    pub noted_through: u64,
 }
 
 /// The right to make files and to write the manifest, which one thread has at a time. Given back when it is dropped, so
@@ -107,7 +129,7 @@ impl Pieces {
         options: &Options,
         manifest: Manifest,
         sorted: Sorted,
-        freed_through: u64,
+        freed: Freed,
     ) -> Pieces {
         let state = State {
             perhaps_listed: Vec::new(),
@@ -115,7 +137,8 @@ impl Pieces {
             used: sorted.used,
             freed: Vec::new(),
             broken: Vec::new(),
-            freed_through,
+            freed_through: freed.through,
+            noted_through: freed.noted_through,
             making: false,
             manifest,
         };
@@ -143,21 +166,33 @@ impl Pieces {
         let mut state = self.shared.state.lock();
         state.collect();
         let kept = self.shared.spare_pieces + self.shared.reserve_pieces;
-        let enough = state.spare.len() >= kept;
+        let enough = state.spare.iter().filter(|free| state.may_go(free)).count() >= kept;
         let too_many = state.broken.is_empty() && state.spare.len() > SPARE_TIMES_MAX * kept;
+        let broken = state.broken.iter().position(|free| state.may_go(free));
         if state.making || enough && !too_many && state.broken.is_empty() {
             return Ok(false);
         }
         let _making = self.shared.begin_making(&mut state);
+        let waits = state.waits();
         // the oldest, so that no piece goes which voids records of one that stays
-        if too_many && let Some(slot) = state.spare.pop_front() {
+        let oldest = if too_many { state.spare.iter().position(|free| state.may_go(free)) } else { None };
+        if let Some(free) = oldest.and_then(|index| state.spare.remove(index)) {
             drop(state);
-            self.shared.remove(&slot)?;
+            self.shared.remove(&free.slot)?;
             return Ok(true);
         }
         drop(state);
-        let slot = if enough { self.shared.fill_anew(0) } else { self.shared.make(self.shared.piece_bytes) }?;
-        self.shared.state.lock().spare.push_back(slot);
+        let slot = match (enough, broken) {
+            (true, Some(index)) => self.shared.fill_anew(index)?,
+            // what was given up is used again before anything new is made
+            _ if waits => {
+                self.shared.note_freed()?;
+                return Ok(true);
+            }
+            (true, None) => return Ok(false),
+            (false, _) => self.shared.make(self.shared.piece_bytes)?,
+        };
+        self.shared.state.lock().spare.push_back(Free { slot, through: 0 });
         Ok(true)
     }
 
@@ -167,7 +202,7 @@ impl Pieces {
         let mut state = self.shared.state.lock();
         state.freed_through = state.freed_through.max(sequence);
         let State { used, freed, .. } = &mut *state;
-        freed.extend(used.extract_if(.., |(_, last)| *last <= sequence).map(|(piece, _)| piece));
+        freed.extend(used.extract_if(.., |(_, last)| *last <= sequence));
         state.collect();
     }
 
@@ -207,8 +242,16 @@ impl Pieces {
             self.shared.made.wait(&mut state);
         }
         let _making = self.shared.begin_making(&mut state);
+        let waits = state.spare.len() > kept_back && state.waits();
         drop(state);
-        self.shared.make(need.max(self.shared.piece_bytes))
+        if waits && let Err(e) = self.shared.note_freed() {
+            log::warn!("what the write-ahead log gave up cannot be noted, so its files are not used again yet: {e}");
+        }
+        let taken = if waits { self.shared.state.lock().take_spare(need) } else { None };
+        match taken {
+            Some(slot) => Ok(slot),
+            None => self.shared.make(need.max(self.shared.piece_bytes)),
+        }
     }
 
     /// Takes pieces that no longer take commits, each with the last sequence for which it is needed.
@@ -216,7 +259,7 @@ impl Pieces {
         let mut state = self.shared.state.lock();
         let through = state.freed_through;
         for (piece, last) in pieces {
-            if last <= through { state.freed.push(piece) } else { state.used.push((piece, last)) }
+            if last <= through { state.freed.push((piece, last)) } else { state.used.push((piece, last)) }
         }
     }
 
@@ -252,7 +295,10 @@ impl Shared {
 
     /// Fills a broken file anew, else makes a new one. Only with the right to it.
     fn make(&self, need: u32) -> Result<Slot, DiskError> {
-        let broken = self.state.lock().broken.iter().position(|slot| slot.bytes >= need);
+        let broken = {
+            let state = self.state.lock();
+            state.broken.iter().position(|free| free.slot.bytes >= need && state.may_go(free))
+        };
         match broken.map(|index| self.fill_anew(index)) {
             Some(Ok(slot)) => Ok(slot),
             // one place of the disk may have gone bad for good
@@ -263,15 +309,15 @@ impl Shared {
     /// Only with the right to make files: then others do no more than append to the broken ones.
     fn fill_anew(&self, index: usize) -> Result<Slot, DiskError> {
         // it stays in the list until it is whole, so that nothing is lost by a panic
-        let slot = self.state.lock().broken[index].clone();
-        let filled = fill(&slot);
+        let free = self.state.lock().broken[index].clone();
+        let filled = fill(&free.slot);
         let mut state = self.state.lock();
         state.broken.remove(index);
         if filled.is_err() {
             // behind the others, so that these get their turn
-            state.broken.push(slot.clone());
+            state.broken.push(free.clone());
         }
-        filled.map(|()| slot)
+        filled.map(|()| free.slot)
     }
 
     fn make_file(&self, bytes: u32) -> Result<Slot, DiskError> {
@@ -324,9 +370,20 @@ impl Shared {
         Ok(())
     }
 
+    /// Says in the manifest what was given up. Only with the right to make files.
+    fn note_freed(&self) -> Result<(), DiskError> {
+        let manifest = self.state.lock().manifest.clone();
+        self.write(manifest)
+    }
+
+    /// Only with the right to make files.
     fn write(&self, mut manifest: Manifest) -> Result<(), DiskError> {
         manifest.through = self.durable.load(Ordering::Relaxed);
-        manifest.write(&self.disk, &self.dir)
+        manifest.freed = self.state.lock().freed_through;
+        manifest.write(&self.disk, &self.dir)?;
+        let mut state = self.state.lock();
+        state.noted_through = state.noted_through.max(manifest.freed);
+        Ok(())
     }
 }
 
@@ -334,11 +391,21 @@ impl State {
     /// Moves what nobody reads any more to the spare or the broken ones.
     fn collect(&mut self) {
         // the oldest first, so that a piece which voids records of an older one is not overwritten before it
-        self.freed.sort_by_key(|piece| piece.number());
-        for piece in self.freed.extract_if(.., |piece| Arc::strong_count(piece) == 1) {
-            let slot = piece.slot().clone();
-            if piece.has_failed() { self.broken.push(slot) } else { self.spare.push_back(slot) }
+        self.freed.sort_by_key(|(piece, _)| piece.number());
+        for (piece, through) in self.freed.extract_if(.., |(piece, _)| Arc::strong_count(piece) == 1) {
+            let free = Free { slot: piece.slot().clone(), through };
+            if piece.has_failed() { self.broken.push(free) } else { self.spare.push_back(free) }
         }
+    }
+
+    /// Whether a file may be overwritten.
+    fn may_go(&self, free: &Free) -> bool {
+        free.through <= self.noted_through
+    }
+
+    /// Whether one may not, only because the manifest has to be written before.
+    fn waits(&self) -> bool {
+        self.spare.iter().chain(&self.broken).any(|free| !self.may_go(free))
     }
 
     fn perhaps_list(&mut self, number: usize) {
@@ -349,9 +416,9 @@ impl State {
 
     /// The smallest one that suffices, of these the first.
     fn take_spare(&mut self, need: u32) -> Option<Slot> {
-        let fitting = self.spare.iter().enumerate().filter(|(_, slot)| slot.bytes >= need);
-        let (index, _) = fitting.min_by_key(|(_, slot)| slot.bytes)?;
-        self.spare.remove(index)
+        let fitting = self.spare.iter().enumerate().filter(|(_, free)| free.slot.bytes >= need && self.may_go(free));
+        let (index, _) = fitting.min_by_key(|(_, free)| free.slot.bytes)?;
+        self.spare.remove(index).map(|free| free.slot)
     }
 }
 

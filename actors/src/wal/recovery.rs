@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::header::{HEADER_AREA_BYTES, PieceHeader};
 use super::piece::{Piece, Slot};
-use super::pool::{Pieces, Sorted};
+use super::pool::{Free, Freed, Pieces, Sorted};
 use super::record::{self, RECORD_HEADER_BYTES, Record};
 use super::survey::{Scanned, Survey, are_different, needed_part};
 use super::{LogId, Options, Urgency, Wal, WalError};
@@ -205,9 +205,11 @@ impl Survey {
         let freed_through = self.freed().max(needed_from - 1);
         let limits = self.limits();
         let log_id = self.manifest.log_id;
-        let mut spare = self.spare;
-        for slot in &spare {
-            write_header(slot, None)?;
+        let noted_through = self.freed();
+        let mut spare = VecDeque::new();
+        for slot in self.spare {
+            write_header(&slot, None)?;
+            spare.push_back(Free { slot, through: 0 });
         }
         for (surveyed, limit) in self.pieces.into_iter().zip(limits) {
             let is_needed = surveyed.is_needed(limit, needed_from);
@@ -220,11 +222,13 @@ impl Survey {
                 write_header(&surveyed.slot, Some(&surveyed.header))?;
             }
             if !is_needed {
-                spare.push_back(surveyed.slot);
+                let through = if limit > surveyed.header.after { limit } else { 0 };
+                spare.push_back(Free { slot: surveyed.slot, through });
             }
         }
         let sorted = Sorted { spare, used: std::mem::take(&mut chain.told) };
-        let pieces = Pieces::new(disk, self.dir, &options, self.manifest, sorted, freed_through);
+        let freed = Freed { through: freed_through, noted_through };
+        let pieces = Pieces::new(disk, self.dir, &options, self.manifest, sorted, freed);
         pieces.set_durable(chain.found.last);
         let mut wal = Wal::new(options, log_id, pieces, chain.found.last, chain.last_crc, newest + 1);
         if newest > 0 {

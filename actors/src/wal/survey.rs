@@ -158,15 +158,15 @@ impl Survey {
         limits
     }
 
-    /// The first commit that was not given up when the newest headers were written. Every file is used again only with a
-    /// new header, so all later commits are here.
+    /// The first commit that was not given up when the newest headers and the manifest were written. No file is overwritten
+    /// before one of them says that its records were given up, so all later commits are here.
     pub fn first_sequence(&self) -> u64 {
         self.manifest.first_sequence.max(self.freed() + 1)
     }
 
-    /// The sequence through which records were given up when the newest headers were written.
+    /// The sequence through which records were given up, as the newest headers and the manifest say.
     pub fn freed(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.header.freed).max().unwrap_or(0)
+        self.pieces.iter().map(|piece| piece.header.freed).max().unwrap_or(0).max(self.manifest.freed)
     }
 }
 

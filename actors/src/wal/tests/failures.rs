@@ -7,6 +7,7 @@ use rstest::rstest;
 use super::*;
 use crate::disk::Point;
 use crate::disk::failure::Fault;
+use crate::wal::begin;
 
 /// A log with `commits` commits.
 fn log(disk: &Disk, durability: Durability, commits: u64) -> Wal {
@@ -206,6 +207,26 @@ fn what_was_committed_before_a_failure_in_the_same_piece_stays_until_it_is_given
     assert_eq!(kept.piece.read(kept.offset, 500).unwrap(), payload(1, 500));
     drop((kept, wal));
     assert_eq!(recover(&disk).1.records, expected(1..=101, 500));
+}
+
+/// Found by the simulation of the journal: the piece with the copies that a start had made was filled with zeros, an older
+/// one with the originals was still there, and the next start refused records that did not follow each other.
+#[test]
+fn a_failed_piece_is_filled_anew_only_when_the_disk_says_that_its_records_were_given_up() {
+    let disk = disk(1);
+    let mut wal = log(&disk, Durability::Fsync, 3);
+    drop(wal);
+    wal = recover(&disk).0;
+    disk.faults().set(Point::WalWrite, fails(1));
+    wal.commit(&[b"failed"], Urgency::Normal).unwrap_err();
+    commit(&mut wal, 500);
+    wal.free_through(3);
+    while wal.prepare().unwrap() {}
+    assert_eq!(wal.pieces().counts().broken, 0);
+    drop(wal);
+    let sequence = begin(&disk, dir()).unwrap().sequence;
+    assert_eq!(sequence, 4);
+    assert_eq!(recover_with(&disk, options(), sequence).unwrap().1.records, expected(4..=4, 500));
 }
 
 /// A commit is void because a later header says so. That header must stay until another one says it too, also when its
