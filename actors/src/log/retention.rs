@@ -114,6 +114,9 @@ impl Log {
     pub fn remove_leftovers(&self) -> Result<(), LogError> {
         loop {
             let Some(dir) = self.state.read().leftovers.first().cloned() else { return Ok(()) };
+            // The rename that made it a leftover may not be durable, when a sync failed or the process died before it. Then
+            // a power cut would bring the folder back under its old name, but without its files.
+            self.disk.sync_dir(&self.dir)?;
             self.remove(&dir)?;
             self.state.write().leftovers.retain(|leftover| *leftover != dir);
         }

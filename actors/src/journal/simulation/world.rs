@@ -157,7 +157,7 @@ impl World {
         let clock = Clock::simulated(self.clock.clone());
         let store = recover(&self.disk, Path::new(DATA), options, self.wal_options(), &clock);
         let Store { wal, log, documents, generations } =
-            store.unwrap_or_else(|e| panic!("it does not start: {e}; {}", e.cure()));
+            store.unwrap_or_else(|e| panic!("it does not start: {e}; {}\n{}", e.cure(), self.trace.join("\n")));
         let (log, documents) = (Arc::new(log), Arc::new(documents));
         let limits = JournalLimits {
             queue_events: 10_000,
