@@ -267,6 +267,6 @@ impl Upkeep {
     fn free_pieces(&self) {
         let documents_from = self.generations.needed_from();
         let needed_from = self.log.needed_from().map_or(documents_from, |from| from.min(documents_from));
-        self.pieces.free_through(needed_from.saturating_sub(1));
+        self.pieces.free_through(needed_from.saturating_sub(1), self.log.sealed_through());
     }
 }

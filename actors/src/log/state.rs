@@ -172,16 +172,20 @@ impl Log {
     }
 
     /// The first commit that recovery has to hand to [`Log::admit`]. `begins_at`: the first one that the write-ahead log
-    /// still has. Blocks.
+    /// still has. `stored`: one that was sealed when it gave up those before. Blocks.
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn recovers_from(&self, begins_at: u64) -> Result<u64, LogError> {
+    /// [`LogError::MissingSegment`] when no segment has the commit `stored`: the segments are an older copy. Else what the
+    /// disk says.
+    pub fn recovers_from(&self, begins_at: u64, stored: u64) -> Result<u64, LogError> {
         let next = self.sealed_through() + 1;
         let (newest, last) = {
             let state = self.state.read();
             (state.newest, state.next_segment - 1)
         };
+        if next <= stored {
+            return Err(LogError::MissingSegment { path: self.dir_of(last + 1) });
+        }
         if newest.is_some() {
             // Commits before it were given up when they were sealed or had nothing for the log. That no segment is missing
             // is checked by `recovered`.

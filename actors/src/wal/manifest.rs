@@ -22,6 +22,9 @@ pub struct Manifest {
     /// The sequence through which records had been given up when this was written. Files that hold them may be overwritten.
     #[serde(default)]
     pub freed: u64,
+    /// The newest commit that was stored elsewhere then: what reads this log must have it, or it is an older copy.
+    #[serde(default)]
+    pub stored: u64,
     /// Bytes of the files `00000001` and so on; 0 = there is no such file any more. A file is used only once it stands here.
     pub pieces: Vec<u32>,
 }
@@ -29,7 +32,7 @@ pub struct Manifest {
 impl Manifest {
     pub fn new(log_id: LogId, first_sequence: u64) -> Manifest {
         let through = first_sequence.saturating_sub(1);
-        Manifest { format: FORMAT, log_id, first_sequence, through, freed: 0, pieces: Vec::new() }
+        Manifest { format: FORMAT, log_id, first_sequence, through, freed: 0, stored: 0, pieces: Vec::new() }
     }
 
     /// How many files are listed.

@@ -286,7 +286,7 @@ impl Wal {
 
     /// Gives up the records through a sequence. See [`Pieces::free_through`].
     pub fn free_through(&self, sequence: u64) {
-        self.pieces.free_through(sequence);
+        self.pieces.free_through(sequence, 0);
     }
 
     /// See [`Pieces::prepare`]. Blocks.

@@ -74,7 +74,9 @@ struct State {
     /// To be filled with zeros before they are used again, because a write or sync failed.
     broken: Vec<Free>,
     freed_through: u64,
-    /// What of that the manifest on the disk says, or the header of a piece.
+    /// The newest commit that is stored elsewhere.
+    stored_through: u64,
+    /// What of `freed_through` the manifest on the disk says, or the header of a piece.
     noted_through: u64,
     /// Someone makes a file or writes the manifest.
     making: bool,
@@ -138,6 +140,7 @@ impl Pieces {
             freed: Vec::new(),
             broken: Vec::new(),
             freed_through: freed.through,
+            stored_through: manifest.stored,
             noted_through: freed.noted_through,
             making: false,
             manifest,
@@ -197,9 +200,11 @@ impl Pieces {
     }
 
     /// Gives up the records through a sequence: they are stored elsewhere, durably. Their files are used again when
-    /// nobody reads them any more.
-    pub fn free_through(&self, sequence: u64) {
+    /// nobody reads them any more. `stored_through`: the newest commit of which anything was stored elsewhere, which a
+    /// start asks for; see [`Begin`](super::Begin).
+    pub fn free_through(&self, sequence: u64, stored_through: u64) {
         let mut state = self.shared.state.lock();
+        state.stored_through = state.stored_through.max(stored_through);
         state.freed_through = state.freed_through.max(sequence);
         let State { used, freed, .. } = &mut *state;
         freed.extend(used.extract_if(.., |(_, last)| *last <= sequence));
@@ -379,7 +384,10 @@ impl Shared {
     /// Only with the right to make files.
     fn write(&self, mut manifest: Manifest) -> Result<(), DiskError> {
         manifest.through = self.durable.load(Ordering::Relaxed);
-        manifest.freed = self.state.lock().freed_through;
+        {
+            let state = self.state.lock();
+            (manifest.freed, manifest.stored) = (state.freed_through, state.stored_through);
+        }
         manifest.write(&self.disk, &self.dir)?;
         let mut state = self.state.lock();
         state.noted_through = state.noted_through.max(manifest.freed);

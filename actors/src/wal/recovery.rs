@@ -114,6 +114,8 @@ pub fn inspect(
 pub struct Begin {
     pub log_id: LogId,
     pub sequence: u64,
+    /// A commit that was stored elsewhere, or an older one: who has not stored it has lost what came before `sequence`.
+    pub stored: u64,
 }
 
 /// Looks where a log begins, from the headers of its pieces. Writes nothing. Blocks.
@@ -122,7 +124,7 @@ pub struct Begin {
 /// As [`Wal::recover`].
 pub fn begin(disk: &Disk, dir: &Path) -> Result<Begin, WalError> {
     let survey = Survey::read(disk, dir, Open::Read)?;
-    Ok(Begin { log_id: survey.manifest.log_id, sequence: survey.first_sequence() })
+    Ok(Begin { log_id: survey.manifest.log_id, sequence: survey.first_sequence(), stored: survey.manifest.stored })
 }
 
 impl Survey {
