@@ -418,7 +418,7 @@ fn a_folder_that_cannot_be_removed_is_removed_later() {
 fn a_folder_is_emptied_only_once_its_new_name_is_durable() {
     let retention = Retention { max_age_ms: 1000, ..Default::default() };
     for seed in 0..20 {
-        let mut rig = simulated(LogOptions { retention: retention.clone(), ..options() });
+        let mut rig = simulated(LogOptions { retention, ..options() });
         for n in 0..2 {
             rig.append(&events(10 * n, 10, 1));
             rig.seal();
