@@ -102,6 +102,13 @@ pub fn make(root: &Path) -> io::Result<Made> {
     // what is asked for and found is put into it by the server
     let search = Page { title: "Search".into(), body: "\0results".into(), sections: Vec::new() };
     files.push(("docs/search.html".into(), whole("search", &search, &contents).into_bytes()));
+    for entry in fs::read_dir(root.join("docs"))? {
+        // the pictures of pages
+        let path = entry?.path();
+        if let (Some("svg"), Some(name)) = (path.extension().and_then(|e| e.to_str()), path.file_name()) {
+            files.push((format!("docs/{}", name.to_string_lossy()), fs::read(&path)?));
+        }
+    }
     let (index, postings) = index(&sources, &pages);
     Ok(Made { files, index, postings })
 }

@@ -110,6 +110,7 @@ fn name_of(path: &str) -> Cow<'_, str> {
     let page = PAGES.iter().find(|(address, _)| *address == path);
     match path.strip_prefix("/docs") {
         _ if let Some((_, name)) = page => Cow::Borrowed(name),
+        Some(below) if below.starts_with('/') && below.ends_with(".svg") => Cow::Owned(format!("docs{below}")),
         Some(below) if below.is_empty() || below.starts_with('/') => Cow::Owned(format!("docs{below}.html")),
         _ => Cow::Borrowed(path.trim_start_matches('/')),
     }
