@@ -86,7 +86,9 @@ pub fn file(place: &Place<'_>) -> Operation {
         _ => "A file of the pages",
     };
     let media_types: &[&str] = match place.path {
-        path if path == "/" || path.starts_with("/docs") => &["text/html"],
+        "/" => &["text/html"],
+        // pictures stand beside the pages that show them
+        path if path.starts_with("/docs") => &["text/html", "image/svg+xml"],
         _ => &[
             "text/javascript",
             "text/css",
