@@ -1,7 +1,9 @@
 //! From settings to what the engine takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::Uri;
 use actors::delivery::handles::Settings as DeliverySettings;
 use actors::delivery::http::resolver::Resolver;
 use actors::hub::sources::SourceLimits;
@@ -25,6 +27,12 @@ pub struct Start {
     pub secret_key: Option<String>,
     /// Webhooks may go to http and to the loopback.
     pub dev: bool,
+}
+
+/// As whom receivers of CloudEvents are asked; none: they are not.
+fn handshake_origin(settings: &Settings) -> Option<Arc<str>> {
+    let url = settings.server.public_url.as_ref().filter(|_| settings.webhooks.cloudevents_handshake)?;
+    Some(url.parse::<Uri>().ok()?.host()?.into())
 }
 
 pub fn of(settings: &Settings, start: &Start) -> Config {
@@ -108,6 +116,9 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             connect_timeout: seconds(webhooks.connect_timeout_s),
             disable_after: seconds(webhooks.disable_after_s),
             max_in_flight: webhooks.max_in_flight,
+            handshake_origin: handshake_origin(settings),
+            manual_attempts: webhooks.manual_attempts,
+            replays: webhooks.replays,
             log_deliveries: webhooks.log_deliveries,
             log_max_age: seconds(webhooks.log_max_age_s),
             threads: webhooks.threads,

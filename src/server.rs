@@ -12,6 +12,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 use actors::hub::{Hub, HubError, Started};
+use actors::metrics::Metrics;
 use actors::model::draft;
 use actors::streams::SessionEnd;
 use tokio::sync::mpsc;
@@ -32,7 +33,7 @@ use crate::listeners::{Inherited, ListenError, Listeners};
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
 use crate::tls::{Certificate, Renewal, TlsError};
-use crate::transport::{self, Bounds, ListenerOptions, Stage, Traffic};
+use crate::transport::{self, Bounds, ListenerOptions, SharedMemory, Stage, Traffic};
 
 /// How a server comes into being.
 #[derive(Default)]
@@ -172,7 +173,7 @@ impl Server {
             .max_concurrent_connections(settings.server.max_connections.div_ceil(workers))
             .shutdown_timeout(settings.server.shutdown_timeout_s)
             .disable_signals();
-        let (bounds, traffic) = (bounds(&settings), Arc::<Traffic>::default());
+        let (bounds, traffic) = (bounds(&settings, hub.metrics()), Arc::<Traffic>::default());
         let options = |tls| ListenerOptions { tls, bounds: bounds.clone(), traffic: traffic.clone() };
         let Listeners { public, admin } = listeners;
         builder = builder.listen("public", public, transport::carrier(options(tls), app(Side::Public)))?;
@@ -360,7 +361,7 @@ async fn quieten(hub: &Hub, context: &Context, handle: &ServerHandle, traffic: &
 }
 
 /// The settings of connections.
-fn bounds(settings: &Settings) -> Bounds {
+fn bounds(settings: &Settings, metrics: &Arc<Metrics>) -> Bounds {
     let server = &settings.server;
     Bounds {
         request_timeout: Duration::from_secs(server.request_timeout_s),
@@ -368,7 +369,8 @@ fn bounds(settings: &Settings) -> Bounds {
         keep_alive: Duration::from_secs(server.keep_alive_s),
         stall_timeout: Duration::from_secs(settings.streams.stall_timeout_s),
         h2_streams: server.h2_streams,
-        memory: Arc::default(),
+        memory: Arc::new(SharedMemory::new(server.unauthenticated_bytes)),
+        metrics: metrics.clone(),
     }
 }
 

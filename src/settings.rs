@@ -83,6 +83,8 @@ pub struct Server {
     pub http2: bool,
     /// Of one connection.
     pub h2_streams: u32,
+    /// Of all connections together.
+    pub unauthenticated_bytes: usize,
     pub request_timeout_s: u64,
     pub body_timeout_s: u64,
     pub keep_alive_s: u64,
@@ -233,6 +235,11 @@ pub struct Webhooks {
     pub max_in_flight: u32,
     pub threads: usize,
     /// Of one webhook.
+    /// Needs `server.public_url`.
+    pub cloudevents_handshake: bool,
+    /// Of one webhook.
+    pub manual_attempts: usize,
+    pub replays: usize,
     pub log_deliveries: usize,
     pub log_max_age_s: u64,
 }

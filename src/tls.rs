@@ -83,7 +83,8 @@ impl Certificate {
         if http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
-        config.alpn_protocols.push(b"http/1.1".to_vec());
+        // whoever speaks HTTP/1.0 names that alone (RFC 7301, 6)
+        config.alpn_protocols.extend([b"http/1.1".to_vec(), b"http/1.0".to_vec()]);
         Ok(config)
     }
 

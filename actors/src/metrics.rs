@@ -78,10 +78,39 @@ pub enum Shed {
     Filter,
     /// A delivery whose template failed.
     Template,
+    /// The head of a request over HTTP/1: too large, too slow, malformed, or without room in the memory for clients
+    /// without a credential.
+    Head,
+    /// A request over HTTP/2 that had no room in the same memory.
+    Http2Request,
+    /// An HTTP/2 connection, because of what it did.
+    Http2Connection,
+    /// A handshake of TLS, or the beginning of HTTP/2, that did not come in time.
+    Handshake,
+    /// The body of a request: too slow, or without room.
+    Body,
+    /// The rest of an answer over HTTP/2, of which the client took nothing for too long.
+    Answer,
+    /// What rings of channels held, because memory was short; their readers read from the log.
+    Rings,
 }
 
 impl Shed {
-    pub const ALL: [Shed; 6] = [Shed::Ticket, Shed::Scan, Shed::Page, Shed::Statistics, Shed::Filter, Shed::Template];
+    pub const ALL: [Shed; 13] = [
+        Shed::Ticket,
+        Shed::Scan,
+        Shed::Page,
+        Shed::Statistics,
+        Shed::Filter,
+        Shed::Template,
+        Shed::Head,
+        Shed::Http2Request,
+        Shed::Http2Connection,
+        Shed::Handshake,
+        Shed::Body,
+        Shed::Answer,
+        Shed::Rings,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -91,6 +120,13 @@ impl Shed {
             Shed::Statistics => "statistics",
             Shed::Filter => "filter",
             Shed::Template => "template",
+            Shed::Head => "head",
+            Shed::Http2Request => "h2_request",
+            Shed::Http2Connection => "h2_connection",
+            Shed::Handshake => "handshake",
+            Shed::Body => "body",
+            Shed::Answer => "answer",
+            Shed::Rings => "rings",
         }
     }
 }

@@ -7,11 +7,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use actors::model::draft::UNIX_MS_MIN;
 use actors::model::hex;
 use actors::model::id::EventId;
+use actors::model::timestamp;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value as Json;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::channel::Channel;
@@ -158,8 +161,12 @@ struct LineKeys {
 }
 
 impl LineKeys {
-    /// Puts the key into the line as its `dedupe_id`, unless it has one. Everything else stays as it is written.
+    /// Puts the key into the line as its `dedupe_id`, unless it has one, and writes the time of an envelope of our own so that
+    /// it cannot be mistaken. Everything else stays as it is written.
     fn put(&mut self, line: &mut Line) {
+        if let Some(text) = told_time(&line.text) {
+            line.text = text;
+        }
         #[derive(Deserialize)]
         struct Origin {
             #[serde(alias = "event_id")]
@@ -194,6 +201,24 @@ impl LineKeys {
     }
 }
 
+/// The line with its time in ISO 8601, where it is an envelope of organizations with a time before 1973-03-03. That of an envelope
+/// is in milliseconds; the server takes so small a number for seconds by mistake.
+fn told_time(line: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct OfOrganization<'a> {
+        schema: &'a str,
+        id: &'a str,
+        #[serde(borrow)]
+        timestamp: &'a RawValue,
+    }
+    let OfOrganization { schema: "v1", id, timestamp } = serde_json::from_str(line).ok()? else { return None };
+    let number = timestamp.get();
+    let ms = number.parse().ok().filter(|ms: &i64| *ms < UNIX_MS_MIN)?;
+    let start = number.as_ptr().addr() - line.as_ptr().addr();
+    let (before, after) = (&line[..start], &line[start + number.len()..]);
+    id.starts_with("evt_").then(|| format!("{before}\"{}\"{after}", timestamp::to_iso(ms)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +234,19 @@ mod tests {
             (
                 r#"{"event_id":"evt_01J","event_type":"a"}"#,
                 r#"{"dedupe_id":"01J","event_id":"evt_01J","event_type":"a"}"#,
+            ),
+            (
+                r#"{"schema":"v1","id":"evt_01J","event":"a","timestamp":86400001,"payload":{"timestamp":1}}"#,
+                r#"{"dedupe_id":"01J","schema":"v1","id":"evt_01J","event":"a","timestamp":"1970-01-02T00:00:00.001Z","payload":{"timestamp":1}}"#,
+            ),
+            (
+                r#"{"schema":"v1","id":"evt_01J","event":"a","timestamp":-1}"#,
+                r#"{"dedupe_id":"01J","schema":"v1","id":"evt_01J","event":"a","timestamp":"1969-12-31T23:59:59.999Z"}"#,
+            ),
+            // not ours: most likely seconds, which the server refuses
+            (
+                r#"{"id":"evt_01J","event":"a","timestamp":86400001}"#,
+                r#"{"dedupe_id":"01J","id":"evt_01J","event":"a","timestamp":86400001}"#,
             ),
             (r#"{"id":7,"type":"a"}"#, r#"{"dedupe_id":"7","id":7,"type":"a"}"#),
             (r#"{"id":"x","dedupe_id":"y","type":"a"}"#, r#"{"id":"x","dedupe_id":"y","type":"a"}"#),

@@ -1,7 +1,11 @@
 //! `stentor tail`: the events of a channel, or of several, on standard output, one a line, for as long as wanted.
 
+use actors::model::source::raw::RawRequest;
 use actors::model::timestamp::to_iso;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use serde::de::IgnoredAny;
 
 use super::channel::Selector;
 use super::envelope::Envelope;
@@ -39,7 +43,7 @@ pub struct TailArgs {
     /// Print the envelopes as they come, one JSON object a line
     #[arg(long)]
     json: bool,
-    /// Print payloads indented, over several lines
+    /// Print payloads indented, over several lines, and requests that a source kept as they came (http.request) as HTTP writes them
     #[arg(long, conflicts_with = "json")]
     pretty: bool,
     /// End after so many events
@@ -84,10 +88,38 @@ pub(super) fn line(envelope: &str) -> String {
     format!("{} {}\n", head(&event), tame(event.payload))
 }
 
-/// The same over several lines: the payload indented below the rest.
+/// The same over several lines: the payload indented below the rest, and of a request that a source kept as it came its lines.
 fn block(envelope: &str) -> String {
     let Ok(event) = Envelope::read(envelope) else { return format!("{}\n", tame(envelope)) };
+    if let Some(request) = RawRequest::of(event.payload) {
+        return format!("{}\n{}", head(&event), lines_of(&request));
+    }
     format!("{}\n  {}\n", head(&event), pretty::coloured(event.payload, 2))
+}
+
+/// A request as HTTP writes it: method, path and query, the headers in their order, and behind an empty line the body.
+fn lines_of(request: &RawRequest) -> String {
+    let RawRequest { method, path, query, headers, body } = request;
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    let mut lines = format!("  {NAME}{}{NAME:#} {}{}\n", tame(method), tame(path), tame(&query));
+    for (name, value) in headers {
+        lines.push_str(&format!("  {DIM}{}:{DIM:#} {}\n", tame(name), tame(value)));
+    }
+    match std::str::from_utf8(body) {
+        Ok("") => {}
+        Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+            lines.push_str(&format!("\n  {}\n", pretty::coloured(text.trim(), 2)));
+        }
+        Ok(text) => {
+            lines.push('\n');
+            text.lines().for_each(|line| lines.push_str(&format!("  {}\n", tame(line))));
+        }
+        Err(_) => {
+            let size = output::count(body.len() as u64, "byte", "bytes");
+            lines.push_str(&format!("\n  {DIM}({size}, in base64){DIM:#} {}\n", STANDARD.encode(body)));
+        }
+    }
+    lines
 }
 
 fn head(event: &Envelope<'_>) -> String {
@@ -99,6 +131,35 @@ fn head(event: &Envelope<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shown(payload: &str) -> String {
+        let json = format!(
+            "{{\"schema\":\"v1\",\"id\":\"evt_01J0YYYYYYYYYYYYYYYYYYYYYY\",\"event\":\"http.request\",\
+             \"session\":null,\"organization\":\"o\",\"timestamp\":1750509296789,\"payload\":{payload}}}"
+        );
+        anstream::adapter::strip_str(&block(&json)).to_string()
+    }
+
+    #[test]
+    fn a_request_is_shown_as_http_writes_it() {
+        assert_eq!(
+            shown(
+                r#"{"method":"PUT","path":"/a%20b","query":"x=1","headers":[["x-b","2"],["x-a","\u001b[2J"],["x-b","3"]],"body":"{\"n\": 1e400}","body_encoding":"utf8"}"#
+            ),
+            "2025-06-21T12:34:56.789Z http.request 01J0YYYYYYYYYYYYYYYYYYYYYY\n  PUT /a%20b?x=1\n  x-b: 2\n  x-a: \\u001b[2J\n  \
+             x-b: 3\n\n  {\n    \"n\": 1e400\n  }\n"
+        );
+        let request = |body: &str, encoding: &str| {
+            shown(&format!(
+                r#"{{"method":"POST","path":"","query":"","headers":[],"body":"{body}","body_encoding":"{encoding}"}}"#
+            ))
+        };
+        let body = |body, encoding| request(body, encoding).split_once("POST \n").expect("a first line").1.to_owned();
+        assert_eq!(body("", "utf8"), "");
+        assert_eq!(body("a=1\\r\\nb=\\u0007", "utf8"), "\n  a=1\n  b=\\u0007\n");
+        assert_eq!(body("/w==", "base64"), "\n  (1 byte, in base64) /w==\n");
+        assert!(shown(r#"{"method":"POST"}"#).ends_with("  {\n    \"method\": \"POST\"\n  }\n"));
+    }
 
     #[test]
     fn a_line_shows_time_type_id_and_payload_and_no_control_character() {

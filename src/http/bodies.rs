@@ -16,10 +16,11 @@ use actix_web::rt::time::{Sleep, sleep_until};
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
 use actors::budget::{Part, Reservation};
+use actors::metrics::Shed;
 use futures_util::Stream;
 
-use super::Context;
 use super::problem::{Code, Problem};
+use super::{Context, guard};
 
 /// What is known of a body that is being received.
 struct Receiving {
@@ -113,7 +114,10 @@ impl Bounds {
     pub fn judge(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         let failed = response.status().is_client_error() || response.status().is_server_error();
         match self.0.refusal.get().filter(|_| failed) {
-            Some(refused) => response.into_response(refused.problem().error_response()),
+            Some(refused) => {
+                guard::context(response.request()).hub.metrics().shed(Shed::Body);
+                response.into_response(refused.problem().error_response())
+            }
             None => response,
         }
     }
@@ -127,7 +131,11 @@ pub fn hold(request: &HttpRequest, bytes: usize) -> Result<(), Problem> {
     let extensions = request.extensions();
     let Some(receiving) = extensions.get::<Rc<Receiving>>() else { return Ok(()) };
     let fits = receiving.held.borrow_mut().as_mut().is_none_or(|held| held.grow(bytes));
-    if fits { Ok(()) } else { Err(Refused::NoRoom.problem()) }
+    if fits {
+        return Ok(());
+    }
+    guard::context(request).hub.metrics().shed(Shed::Body);
+    Err(Refused::NoRoom.problem())
 }
 
 /// Lifts the bounds from the body of a request that is the beginning of a conversation (WebSocket), when it is known who

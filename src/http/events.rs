@@ -31,7 +31,7 @@ use super::{Context, now_ms};
 
 /// `POST .../events`: one event, a list or lines, into one channel.
 pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: HttpRequest, body: web::Bytes) -> Answer {
-    let headers = Once(request.headers());
+    let headers = Once::of(&request);
     let cloudevents = Mode::of(&headers);
     let form = if cloudevents.is_some() { BodyForm::Json } else { query::body_form(&request)? };
     let key = query::idempotency_key(&request)?;

@@ -113,6 +113,12 @@ impl Proxies {
     }
 }
 
+/// Whether a request names a host that is none (RFC 9112, 3.2): nothing may be made of it.
+pub fn has_bad_host(request: &ServiceRequest) -> bool {
+    let is_of_host = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(b);
+    request.headers().get(HOST).is_some_and(|host| !host.as_bytes().iter().all(is_of_host))
+}
+
 /// The address of a connection; IPv4 as such also where the socket speaks IPv6.
 fn peer(peer: Option<SocketAddr>) -> Option<IpAddr> {
     peer.map(|peer| peer.ip().to_canonical())

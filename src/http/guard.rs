@@ -1,8 +1,6 @@
 //! Authentication, scopes and the request limit, as extractors. A handler that works on a channel names [`On`] in its
 //! signature and gets the channel only when the caller may do what the handler does.
 
-use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -17,6 +15,7 @@ use actors::model::channel::{Channel, ChannelKind};
 use actors::model::filter::FilterSpec;
 
 pub use super::credential::{caller, header_token, principal};
+use super::per_minute::PerMinute;
 use super::problem::{Code, Problem};
 use super::query::Pairs;
 use super::{Context, Side};
@@ -313,45 +312,27 @@ pub fn context(request: &HttpRequest) -> &Context {
     request.app_data::<web::Data<Context>>().expect("the app has its context")
 }
 
-/// How many requests each token has made in the current minute. No step takes longer with more tokens, so that many of
-/// them slow nobody down.
+/// Tokens and subjects of JWTs that are told apart within a minute.
+const CALLERS_MAX: usize = 1_000_000;
+
+/// How many requests each token has made in the current minute.
 pub struct ApiLimit {
     per_minute: u32,
-    used: Mutex<Minute>,
-}
-
-/// Forgotten as a whole when it is over.
-#[derive(Default)]
-struct Minute {
-    at: i64,
-    requests: HashMap<Arc<str>, u32>,
+    made: PerMinute<Arc<str>>,
 }
 
 impl ApiLimit {
     /// `per_minute` 0 = no limit.
     pub fn new(per_minute: u32) -> ApiLimit {
-        ApiLimit { per_minute, used: Mutex::default() }
+        ApiLimit { per_minute, made: PerMinute::new(CALLERS_MAX) }
     }
 
     fn take(&self, token: &Arc<str>, now_s: i64) -> Option<Quota> {
         if self.per_minute == 0 {
             return None;
         }
-        let at = now_s.div_euclid(60);
-        let mut used = self.used.lock();
-        let fresh = || Minute { at, requests: HashMap::new() };
-        let past = (used.at != at).then(|| std::mem::replace(&mut *used, fresh()));
-        let count = used.requests.entry(token.clone()).or_default();
-        *count = count.saturating_add(1);
-        let count = *count;
-        drop(used);
-        // what may be many is let go without the lock
-        drop(past);
-        Some(Quota {
-            limit: self.per_minute,
-            remaining: self.per_minute.checked_sub(count),
-            reset_s: (60 - now_s.rem_euclid(60)) as u64,
-        })
+        let made = self.made.count(token, now_s);
+        Some(Quota { limit: self.per_minute, remaining: self.per_minute.checked_sub(made.times), reset_s: made.left_s })
     }
 }
 

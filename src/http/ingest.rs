@@ -3,15 +3,18 @@
 
 use std::borrow::Cow;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::http::header::{
-    ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use actors::hub::sources::{ActiveSource, Arrival, TakenIn};
+use actors::metrics::{Metrics, Shed};
 use actors::model::draft::FieldError;
 use actors::model::envelope::Envelope;
 use actors::model::id::EventId;
@@ -23,21 +26,38 @@ use serde_json::json;
 use super::problem::{Answer, AsItIs, Code, Problem};
 use super::query::{self, Pairs};
 use super::{Context, guard};
+use crate::transport::HeaderOrder;
 
 const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The headers as a source reads them: one that was sent twice, or is not visible ASCII, is none.
-pub struct Once<'a>(pub &'a HeaderMap);
+pub struct Once<'a> {
+    headers: &'a HeaderMap,
+    /// How they came, where that is known and matters.
+    order: Option<Rc<HeaderOrder>>,
+}
 
-impl Headers for Once<'_> {
+impl<'a> Once<'a> {
+    pub fn of(request: &'a HttpRequest) -> Once<'a> {
+        Once { headers: request.headers(), order: None }
+    }
+
+    /// The same, with the order in which they came.
+    fn in_order(request: &'a HttpRequest) -> Once<'a> {
+        let order = request.extensions().get::<Rc<HeaderOrder>>().cloned();
+        Once { order, ..Once::of(request) }
+    }
+}
+
+impl<'a> Headers for Once<'a> {
     fn get(&self, name: &str) -> Option<&str> {
         // these are looked for at every publish, and to make a name for the map costs more than the look
         let mut values = match name {
-            "content-type" => self.0.get_all(CONTENT_TYPE),
-            "ce-specversion" => self.0.get_all(SPECVERSION),
-            "traceparent" => self.0.get_all(TRACEPARENT),
-            _ => self.0.get_all(name),
+            "content-type" => self.headers.get_all(CONTENT_TYPE),
+            "ce-specversion" => self.headers.get_all(SPECVERSION),
+            "traceparent" => self.headers.get_all(TRACEPARENT),
+            _ => self.headers.get_all(name),
         };
         match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok(),
@@ -46,11 +66,17 @@ impl Headers for Once<'_> {
     }
 
     fn all(&self) -> Vec<(&str, Cow<'_, str>)> {
-        let pairs = self.0.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
-        let mut all: Vec<_> = pairs.collect();
-        // the map has no order of names; the values of one name keep theirs
-        all.sort_by_key(|(name, _)| *name);
-        all
+        let ordered = self.order.as_ref().and_then(|order| order.of(self.headers));
+        let all = ordered.unwrap_or_else(|| {
+            let mut all: Vec<_> = self.headers.iter().collect();
+            // the map has no order of names; the values of one name keep theirs
+            all.sort_by_key(|(name, _)| name.as_str());
+            all
+        });
+        let text = |(name, value): (&'a HeaderName, &'a HeaderValue)| {
+            (name.as_str(), String::from_utf8_lossy(value.as_bytes()))
+        };
+        all.into_iter().map(text).collect()
     }
 }
 
@@ -62,7 +88,7 @@ pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: we
     if !is_raw && !path.is_empty() {
         return Err(Problem::no_source());
     }
-    let headers = Once(request.headers());
+    let headers = if is_raw { Once::in_order(&request) } else { Once::of(&request) };
     let url = if live.reads_address { address(&context, &request) } else { String::new() };
     let incoming = |body| Incoming { method: request.method().as_str(), url: &url, headers: &headers, body };
     let limit = if is_raw { RAW_BODY_BYTES_MAX } else { context.settings.limits.batch_bytes };
@@ -143,7 +169,7 @@ pub async fn asks(context: web::Data<Context>, request: HttpRequest, payload: we
 /// called back: who asks learns the answer at once.
 pub async fn options(context: web::Data<Context>, request: HttpRequest, payload: web::Payload) -> Answer {
     let live = guard::source(&request).ok_or_else(Problem::no_source)?;
-    let headers = Once(request.headers());
+    let headers = Once::of(&request);
     let Some(origin) = headers.get("WebHook-Request-Origin") else {
         return take(context, request, payload).await;
     };
@@ -246,6 +272,7 @@ pub struct Bodies(AtomicUsize);
 /// The share of one body, given back when it is dropped.
 struct Share<'a> {
     all: &'a Bodies,
+    metrics: &'a Metrics,
     most: usize,
     bytes: usize,
 }
@@ -257,6 +284,7 @@ impl Share<'_> {
         match before + bytes <= self.most {
             true => Ok(()),
             false => {
+                self.metrics.shed(Shed::Body);
                 Err(Problem::new(Code::Unavailable, "Too many bodies are being received; send it again in a second"))
             }
         }
@@ -284,7 +312,8 @@ fn announced(request: &HttpRequest, limit: usize) -> Result<(), (Problem, usize)
 
 /// The body, if it is not too large, and its share of the room for bodies of senders who have proved nothing yet.
 async fn whole(context: &Context, payload: web::Payload, limit: usize) -> Result<(Bytes, Share<'_>), Problem> {
-    let mut share = Share { all: &context.bodies, most: context.settings.sources.bodies_bytes, bytes: 0 };
+    let most = context.settings.sources.bodies_bytes;
+    let mut share = Share { all: &context.bodies, metrics: context.hub.metrics(), most, bytes: 0 };
     // most bodies come in one piece, which is then not copied
     let (mut first, mut body) = (Bytes::new(), BytesMut::new());
     let mut payload = pin!(payload);

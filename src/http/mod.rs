@@ -23,6 +23,7 @@ mod ops;
 mod organizations;
 mod overview;
 mod pages;
+mod per_minute;
 mod preview;
 pub mod problem;
 pub mod query;

@@ -81,7 +81,7 @@ fn kept(
         Some((coding, _)) => format!("\"{hash}-{coding}\""),
         None => format!("\"{hash}\""),
     };
-    let seen = request.headers().get(IF_NONE_MATCH).is_some_and(|seen| names(seen.as_bytes(), &etag));
+    let seen = request.headers().get_all(IF_NONE_MATCH).any(|seen| names(seen.as_bytes(), &etag));
     let mut answer = if seen { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((ETAG, etag)).insert_header((CACHE_CONTROL, "no-cache"));
     if varies {
@@ -237,7 +237,7 @@ pub async fn asyncapi(context: web::Data<super::Context>, request: HttpRequest) 
 /// Whether an `If-None-Match` names the tag. A proxy that compresses weakens the tags that it passes on (RFC 9110, 13.1.2).
 fn names(if_none_match: &[u8], etag: &str) -> bool {
     let mut tags = if_none_match.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-    tags.any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+    tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
 fn content_type(name: &str) -> &'static str {
@@ -285,6 +285,7 @@ mod tests {
         for seen in ["\"x\"", "W/\"x\"", "\"a\", W/\"x\"", "\"x\" ,\"b\""] {
             assert!(names(seen.as_bytes(), "\"x\""), "{seen}");
         }
+        assert!(names(b"*", "\"x\""));
         assert!(!names(b"\"xx\", x", "\"x\""));
     }
 }

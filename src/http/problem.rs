@@ -18,6 +18,7 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use actix_web::{HttpResponse, ResponseError};
 use actors::metrics::ErrorLabels;
@@ -27,8 +28,8 @@ use actors::streams::tickets::MintRefusal;
 use serde_json::{Value, json};
 
 pub use self::code::Code;
-use super::Context;
 use super::family::ApiFamily;
+use super::{Context, credential};
 use crate::settings::{Limits, Settings};
 
 /// What a handler answers.
@@ -193,6 +194,11 @@ impl Problem {
         }
     }
 
+    /// See [`has_bad_host`](super::forwarded::has_bad_host).
+    pub fn bad_host() -> Problem {
+        Problem::new(Code::BadRequest, "The Host of the request is none: send a name or an address")
+    }
+
     /// What the client reads at this family.
     pub fn body(&self, family: ApiFamily) -> Value {
         if family.nests_errors() { self.body_b() } else { self.body_a() }
@@ -282,6 +288,9 @@ pub fn shape(response: ServiceResponse) -> ServiceResponse {
     let mut response = response.set_body(BoxBody::new(problem.body(family).to_string()));
     *response.status_mut() = problem.status_code();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if problem.code == Code::Unauthorized {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(credential::challenge(&request)));
+    }
     if problem.code == Code::UpgradeRequired {
         // RFC 9110, 15.5.22, and RFC 6455, 4.4
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -24,6 +24,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("server.backlog",                 1,        65_535),
     ("server.max_connections",         1,        10_000_000),
     ("server.h2_streams",              1,        10_000),
+    ("server.unauthenticated_bytes",         0,        TIB),
     ("server.request_timeout_s",       1,        600),
     ("server.body_timeout_s",          1,        600),
     ("server.keep_alive_s",            1,        3_600),
@@ -79,6 +80,8 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("webhooks.disable_after_s",       60,       AGES_S),
     ("webhooks.max_in_flight",         1,        256),
     ("webhooks.threads",               1,        64),
+    ("webhooks.manual_attempts",       1,        100_000),
+    ("webhooks.replays",               1,        1_000),
     ("webhooks.log_deliveries",        1,        100_000),
     ("webhooks.log_max_age_s",         1,        AGES_S),
     ("sources.per_channel",            1,        100_000),
@@ -186,6 +189,11 @@ pub(super) fn relations(stack: &mut Stack) -> Result<(), SettingsError> {
         let reason = format!("server.admin_client_ca is set without {missing}");
         let advice = "client certificates are asked for at server.admin_listen over TLS: set server.admin_listen, \
                       server.tls.cert and server.tls.key, or none of them";
+        return Err(SettingsError::Together { reason, advice });
+    }
+    if stack.flag("webhooks.cloudevents_handshake") && stack.text("server.public_url").is_empty() {
+        let reason = "webhooks.cloudevents_handshake is on without server.public_url".to_owned();
+        let advice = "receivers are asked for the host of server.public_url: set it, or switch the handshake off";
         return Err(SettingsError::Together { reason, advice });
     }
     let sources: Vec<&str> = ["auth.jwt.key", "auth.jwt.key_file", "auth.jwt.jwks_file"]

@@ -110,6 +110,11 @@ impl Stack {
         self.integers().find(|(name, _)| *name == key).map_or(0, |(_, number)| number)
     }
 
+    /// A switch by its key.
+    pub fn flag(&self, key: &str) -> bool {
+        matches!(self.values.get(key), Some((ValueKind::Boolean(true), _)))
+    }
+
     /// A text by its key; empty for a key that is none, which the tests of `check` rule out.
     pub fn text(&self, key: &str) -> &str {
         match self.values.get(key) {

@@ -1,6 +1,6 @@
 //! Whose turn it is on an HTTP/1 connection: the client sends a request, or the server an answer. Each head has a deadline, a
 //! largest size and a share of the memory for clients without a credential; actix-http has a deadline for the first head only,
-//! and takes 128 KiB.
+//! which is switched off, and takes 128 KiB.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,9 +16,12 @@ use actix_http::{ConnectionType, HttpMessage, Request, Response, Version};
 use actix_service::Service;
 use actix_web::rt::time::{Sleep, sleep_until};
 use actix_web::web::Bytes;
+use actors::metrics::{Metrics, Shed};
 use futures_util::future::LocalBoxFuture;
 
+use super::expectation::Begun;
 use super::memory::Share;
+use super::order::{HeadCopy, HeaderOrder};
 use super::traffic::{Traffic, UnderWay};
 use super::{Bounds, HEAD_BYTES, LAST_WORDS};
 
@@ -48,6 +51,9 @@ pub struct Conversation {
     has_text: Cell<bool>,
     /// How much of an empty line was heard last.
     line: Cell<Line>,
+    /// The head as it came, where somebody may need the order of its lines.
+    copy: RefCell<HeadCopy>,
+    metrics: Arc<Metrics>,
     deadline: Cell<Option<Instant>>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
     share: RefCell<Share>,
@@ -157,7 +163,10 @@ impl Conversation {
             whole: Cell::new(false),
             has_text: Cell::new(false),
             line: Cell::new(Line::Text),
-            deadline: Cell::new(None),
+            copy: RefCell::default(),
+            metrics: bounds.metrics.clone(),
+            // the first head is waited for from now on
+            deadline: Cell::new(Some(Instant::now() + bounds.request_timeout)),
             timer: RefCell::default(),
             share: RefCell::new(Share::new(&bounds.memory)),
             blocked: Cell::new(false),
@@ -167,7 +176,7 @@ impl Conversation {
             request_timeout: bounds.request_timeout,
             body_timeout: bounds.body_timeout,
             patience: Cell::new(bounds.request_timeout),
-            begun: Cell::new(false),
+            begun: Cell::new(true),
             idle_timeout: bounds.keep_alive + LAST_WORDS,
         }
     }
@@ -261,6 +270,19 @@ impl Conversation {
         all
     }
 
+    /// These bytes belong to the head that is being received, up to its empty line at most.
+    pub fn keep(&self, bytes: &[u8]) {
+        if self.turn.get() != Turn::Head {
+            return;
+        }
+        let mut copy = self.copy.borrow_mut();
+        let added = copy.add(bytes, self.rest.get() == 0, self.whole.get());
+        if !self.share.borrow_mut().take(added) {
+            // the request is worth more than the order of its headers
+            copy.forget();
+        }
+    }
+
     /// Most that is to be read at once; a head in small parts, so that it is seen when it becomes too large.
     pub fn part_bytes(&self) -> Option<usize> {
         match self.turn.get() {
@@ -316,8 +338,11 @@ impl Conversation {
         timer.as_mut().poll(cx)
     }
 
-    /// The client was refused, and is not listened to any more.
-    pub fn end(&self) {
+    /// The client was refused with this answer, and is not listened to any more.
+    pub fn end(&self, answer: &[u8]) {
+        if !answer.is_empty() {
+            self.metrics.shed(Shed::Head);
+        }
         self.turn.set(Turn::Over);
         self.give_back();
         self.deadline.set(Some(Instant::now() + LAST_WORDS));
@@ -332,11 +357,12 @@ impl Conversation {
         self.share.borrow_mut().give_all_back();
     }
 
-    /// A request came whole, up to its body of at most this length.
-    fn answering(&self, body: usize) {
+    /// A request came whole, up to its body of at most this length. Answers the order of its headers, where it was kept.
+    fn answering(&self, body: usize) -> Option<HeaderOrder> {
         if self.is_over() {
-            return;
+            return None;
         }
+        let order = self.copy.borrow_mut().take();
         self.turn.set(Turn::Answer { with_body: body > 0 });
         self.heard.set(0);
         self.looked_at.set(0);
@@ -353,6 +379,7 @@ impl Conversation {
         if let Some(waker) = self.listening.borrow_mut().take() {
             waker.wake();
         }
+        order
     }
 
     /// It was answered. What is left of its body may still come before the next head.
@@ -405,10 +432,15 @@ where
     actix_service::forward_ready!(app);
 
     fn call(&self, request: Request) -> Self::Future {
+        if let Some(begun) = Begun::take(&request) {
+            return begun;
+        }
         let conversation = request.conn_data::<Rc<Conversation>>().cloned();
         let is_old = request.version() == Version::HTTP_10;
         let answering = conversation.map(|conversation| {
-            conversation.answering(announced(&request));
+            if let Some(order) = conversation.answering(announced(&request)) {
+                request.extensions_mut().insert(Rc::new(order));
+            }
             Answering(conversation)
         });
         let mut under_way = Some(self.traffic.answer());

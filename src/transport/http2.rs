@@ -9,23 +9,28 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::error::PayloadError;
 use actix_http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use actix_http::{HttpMessage, Method, Payload, Request, Response, ResponseHead, StatusCode};
 use actix_service::Service;
 use actix_web::rt;
 use actix_web::rt::time::{Sleep, sleep_until, timeout};
 use actix_web::web::Bytes;
+use actors::metrics::{Metrics, Shed};
 use actors::streams::Socket;
+use futures_util::Stream;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 
 use super::memory::Share;
+use super::order::HeaderOrder;
 use super::stream::ClientStream;
-use super::{Bounds, Broken, HEAD_BYTES};
+use super::{Bounds, Broken, HEAD_BYTES, LAST_WORDS};
 
 /// What a client may send ahead of us on one stream, and on all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -49,6 +54,7 @@ struct Client<S> {
     peer: Option<SocketAddr>,
     stall_timeout: Duration,
     share: RefCell<Share>,
+    metrics: Arc<Metrics>,
     /// Requests that are being answered.
     open: Cell<usize>,
     /// When the last of them ended.
@@ -107,12 +113,19 @@ where
         .max_header_list_size(HEAD_BYTES as u32)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         .handshake::<_, Bytes>(stream);
-    let mut connection = timeout(bounds.request_timeout, handshake).await.map_err(|_| Broken::Preface)??;
+    let mut connection = match timeout(bounds.request_timeout, handshake).await {
+        Ok(connection) => connection?,
+        Err(_) => {
+            bounds.metrics.shed(Shed::Handshake);
+            return Err(Broken::Preface);
+        }
+    };
     let client = Rc::new(Client {
         app,
         peer,
         stall_timeout: bounds.stall_timeout,
         share: RefCell::new(Share::new(&bounds.memory)),
+        metrics: bounds.metrics.clone(),
         open: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
     });
@@ -130,7 +143,13 @@ where
                     life.is_first = false;
                     begin(&client, request, respond);
                 }
-                Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(e.into())),
+                Poll::Ready(Some(Err(e))) => {
+                    // ours: what the client does costs more than it may
+                    if e.is_library() && e.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        client.metrics.shed(Shed::Http2Connection);
+                    }
+                    return Poll::Ready(Err(e.into()));
+                }
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => break,
             }
@@ -242,12 +261,15 @@ where
 {
     let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES);
     let Some(open) = Open::new(client, REQUEST_BYTES + headers.sum::<usize>()) else {
+        client.metrics.shed(Shed::Http2Request);
         // nothing was done: the client may send it again (RFC 9113, 8.7)
         return respond.send_reset(Reason::REFUSED_STREAM);
     };
     let is_head = request.method() == Method::HEAD;
     let (parts, body) = request.into_parts();
-    let payload = if body.is_end_stream() { Payload::None } else { Payload::from(body) };
+    let order = HeaderOrder::of_fields(parts.uri.path(), parts.headers.iter().map(|(name, _)| name));
+    let body = (!body.is_end_stream()).then(|| Rc::new(RefCell::new(body)));
+    let payload = body.clone().map_or(Payload::None, |body| Payload::Stream { payload: Box::pin(Incoming(body)) });
     let mut request = Request::with_payload(payload);
     let head = request.head_mut();
     head.uri = parts.uri;
@@ -257,12 +279,52 @@ where
     head.peer_addr = client.peer;
     let socket = Socket::of_stream();
     request.extensions_mut().insert(socket.clone());
+    if let Some(order) = order {
+        request.extensions_mut().insert(Rc::new(order));
+    }
     let answer = client.app.call(request);
     rt::spawn(async move {
-        if let Err(e) = answer_one(answer, respond, is_head, socket, &open).await {
-            log::debug!("an answer over HTTP/2 ended early: {e}");
+        match (answer_one(answer, respond, is_head, socket, &open).await, body) {
+            (Err(e), _) => log::debug!("an answer over HTTP/2 ended early: {e}"),
+            (Ok(()), Some(body)) => linger(&body).await,
+            (Ok(()), None) => {}
         }
     });
+}
+
+/// The body of a request under way. It is shared with the task that answers, see [`linger`].
+struct Incoming(Rc<RefCell<RecvStream>>);
+
+impl Stream for Incoming {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        poll_body(&self.0, cx).map(|piece| piece.map(|piece| piece.map_err(PayloadError::Http2Payload)))
+    }
+}
+
+/// The next piece of a body; the client may send as much again.
+fn poll_body(body: &RefCell<RecvStream>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    let mut body = body.borrow_mut();
+    let Some(piece) = ready!(body.poll_data(cx)) else { return Poll::Ready(None) };
+    let piece = piece.and_then(|piece| body.flow_control().release_capacity(piece.len()).map(|()| piece));
+    Poll::Ready(Some(piece))
+}
+
+/// Listens on for a moment to a client that was answered while it still sends. A stream that is reset at once (RFC 9113, 8.1)
+/// takes the answer with it, for clients that look at what they read only when they have sent everything; curl 7.88 is one.
+async fn linger(body: &RefCell<RecvStream>) {
+    let to_its_end = poll_fn(|cx| {
+        loop {
+            match ready!(poll_body(body, cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(()),
+            }
+        }
+    });
+    if timeout(LAST_WORDS, to_its_end).await.is_err() {
+        log::debug!("a client over HTTP/2 went on with a body that nobody wants");
+    }
 }
 
 /// Why an answer was not sent whole.
@@ -325,6 +387,7 @@ async fn send<S, B: MessageBody>(
     let mut answer = Answer {
         stream: respond.send_response(head, false)?,
         stall_timeout: open.client.stall_timeout + AFTER_SESSION,
+        metrics: &open.client.metrics,
         patience: None,
         socket,
     };
@@ -347,15 +410,16 @@ async fn send<S, B: MessageBody>(
 }
 
 /// The body of an answer under way.
-struct Answer {
+struct Answer<'a> {
     stream: SendStream<Bytes>,
     stall_timeout: Duration,
+    metrics: &'a Metrics,
     /// Made when the client is to be waited for.
     patience: Option<Pin<Box<Sleep>>>,
     socket: Socket,
 }
 
-impl Answer {
+impl Answer<'_> {
     /// Sends the piece as the client makes room for it.
     async fn send(&mut self, mut piece: Bytes) -> Result<(), Cut> {
         while !piece.is_empty() {
@@ -389,6 +453,7 @@ impl Answer {
             }
             if patience.as_mut().poll(cx).is_ready() {
                 self.stream.send_reset(Reason::CANCEL);
+                self.metrics.shed(Shed::Answer);
                 return Poll::Ready(Err(Cut::Stalled));
             }
             // a reset of a stream without room is not told by its capacity

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What each connection may hold without asking.
+/// What each connection may hold without asking. Fixed: the usual head and body of a request fit, so that an ordinary client is
+/// never refused for what others hold, and `server.max_connections` bounds the sum.
 pub const OWN_BYTES: usize = 16 * 1024;
-/// What all connections together may hold beyond.
-const SHARED_BYTES: usize = 24 * 1024 * 1024;
 
 /// The pool of all connections.
 #[derive(Debug)]
@@ -16,9 +15,10 @@ pub struct SharedMemory {
     free: AtomicUsize,
 }
 
-impl Default for SharedMemory {
-    fn default() -> SharedMemory {
-        SharedMemory { free: AtomicUsize::new(SHARED_BYTES) }
+impl SharedMemory {
+    /// `shared_bytes`: what all connections together may hold beyond what is their own.
+    pub fn new(shared_bytes: usize) -> SharedMemory {
+        SharedMemory { free: AtomicUsize::new(shared_bytes) }
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn each_connection_has_a_little_of_its_own_and_what_goes_beyond_is_shared() {
-        let pool = Arc::new(SharedMemory { free: AtomicUsize::new(100) });
+        let pool = Arc::new(SharedMemory::new(100));
         let (mut one, mut other) = (Share::new(&pool), Share::new(&pool));
         assert!(one.take(OWN_BYTES) && one.take(90));
         assert!(!other.take(OWN_BYTES + 11), "the pool has ten left");

@@ -6,8 +6,10 @@
 //! or that its reader takes nothing.
 
 mod conversation;
+mod expectation;
 mod http2;
 mod memory;
+mod order;
 mod stream;
 mod traffic;
 
@@ -18,16 +20,21 @@ use std::time::Duration;
 
 use actix_http::HttpService;
 use actix_http::body::MessageBody;
+use actix_http::error::DispatchError;
 use actix_http::{Request, Response};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config};
+use actix_tls::accept::TlsError;
 use actix_tls::accept::rustls_0_23::Acceptor;
 use actix_web::dev::AppConfig;
 use actix_web::rt::net::TcpStream;
+use actors::metrics::{Metrics, Shed};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use self::conversation::{Conversation, Watched};
+use self::expectation::Judged;
 pub use self::memory::SharedMemory;
+pub use self::order::HeaderOrder;
 use self::stream::ClientStream;
 pub use self::traffic::{Stage, Traffic};
 
@@ -46,6 +53,8 @@ pub struct Bounds {
     pub h2_streams: u32,
     /// Shared by all connections.
     pub memory: Arc<SharedMemory>,
+    /// Where what is refused is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How the connections of one listening address are served.
@@ -139,13 +148,14 @@ where
         }
         None => None,
     };
-    let for_http1 = app.clone();
+    let (for_http1, for_waiting) = (app.clone(), app.clone());
     // Of the connection that begins to be served: actix-http asks for its end right after it was handed over.
     let beginning = Rc::new(RefCell::new(None));
     let (ending, of_beginning) = (traffic.clone(), beginning.clone());
     let http1 = HttpService::build()
         .keep_alive(bounds.keep_alive)
-        .client_request_timeout(bounds.request_timeout)
+        // heads have their time in `conversation`
+        .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(LAST_WORDS)
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
@@ -156,6 +166,10 @@ where
                 data.insert(conversation);
             }
         })
+        .expect(fn_factory(move || {
+            let judged = Judged::new(for_waiting.clone());
+            async move { Ok::<_, ()>(judged) }
+        }))
         .h1(fn_factory(move || {
             let app = for_http1.clone();
             async move { Ok::<_, ()>(app) }
@@ -174,7 +188,12 @@ where
                 None => ClientStream::plain(tcp),
                 Some(acceptor) => {
                     let _turn = turns.acquire().await;
-                    let mut tls = acceptor.call(tcp).await.map_err(|e| Broken::Tls(format!("{e:?}")))?;
+                    let mut tls = acceptor.call(tcp).await.map_err(|e| {
+                        if matches!(e, TlsError::Timeout) {
+                            bounds.metrics.shed(Shed::Handshake);
+                        }
+                        Broken::Tls(format!("{e:?}"))
+                    })?;
                     tls.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
                     ClientStream::tls(tls)
                 }
@@ -184,8 +203,13 @@ where
             }
             stream.watch(Conversation::new(&bounds));
             beginning.replace(stream.conversation());
-            let served = http1.call((stream, peer));
-            served.await.map_err(|e| Broken::Http1(e.to_string()))
+            http1.call((stream, peer)).await.map_err(|e| {
+                // what it answered was its own
+                if matches!(e, DispatchError::Parse(_)) {
+                    bounds.metrics.shed(Shed::Head);
+                }
+                Broken::Http1(e.to_string())
+            })
         }
     }))
 }

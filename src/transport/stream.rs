@@ -168,6 +168,7 @@ impl AsyncRead for ClientStream {
                 }
                 Poll::Ready(Ok(())) => {
                     let cut = conversation.cut(&into.filled()[before..]);
+                    conversation.keep(&into.filled()[before..before + cut.head]);
                     let end = before + cut.head + cut.body;
                     if end < into.filled().len() {
                         drop(ahead.splice(0..0, into.filled()[end..].iter().copied()));
@@ -183,7 +184,7 @@ impl AsyncRead for ClientStream {
             }
         }
         let Listen::Refused(answer) = listen else { return Poll::Pending };
-        conversation.end();
+        conversation.end(answer);
         // An answer of before that the client does not read is in the way of this one. The few bytes of this one find room in
         // the socket, or the client has not read for so long that it will not miss them.
         if !answer.is_empty()

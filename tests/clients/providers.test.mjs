@@ -2,13 +2,19 @@
 // source in raw mode sends on is judged by the library at the far end.
 import assert from "node:assert/strict";
 import crypto from "node:crypto";
+import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
+import { Signature as HubSpotSignature } from "@hubspot/api-client";
 import { sign as githubSign, verify as githubVerify } from "@octokit/webhooks-methods";
 import { EventWebhook } from "@sendgrid/eventwebhook";
 import { LinearWebhookClient } from "@linear/sdk/webhooks";
 import { Paddle } from "@paddle/paddle-node-sdk";
+import "@shopify/shopify-api/adapters/node";
+import { shopifyApi } from "@shopify/shopify-api";
+import bolt from "@slack/bolt";
 import { verifyKey } from "discord-interactions";
+import { WebhooksHelper } from "square";
 import { Webhook } from "standardwebhooks";
 import Stripe from "stripe";
 import twilio from "twilio";
@@ -29,6 +35,7 @@ const sendgridKeys = crypto.generateKeyPairSync("ec", { namedCurve: "P-256" });
 const sendgridPublic = sendgridKeys.publicKey.export({ format: "der", type: "spki" }).toString("base64");
 const standardSecret = `whsec_${crypto.randomBytes(32).toString("base64")}`;
 const stripe = new Stripe("sk_test_x");
+const shopify = shopifyApi({ apiKey: "key", apiSecretKey: "hush", apiVersion: "2025-10", isEmbeddedApp: false, hostName: "shop.example.org", logger: { log: () => {} } });
 
 /** What each provider sends to `url`, and what its library says of what arrived. */
 const providers = {
@@ -117,7 +124,29 @@ const providers = {
     judge: ({ headers, body }, key) => new Paddle("key").webhooks.isSignatureValid(body.toString(), key.secretKey, headers["paddle-signature"]),
     type: "address.created",
   },
-  // without a library: as the documentation of the provider signs
+  square: {
+    key: { secretKey: "square-signature-key" },
+    send(url, n) {
+      const body = JSON.stringify({ merchant_id: "M", type: "payment.created", event_id: `ev-${n}`, data: { note: "caf\u00e9" } });
+      return { headers: { ...json, "x-square-hmacsha256-signature": hmac(this.key.secretKey, url + body, "base64") }, body };
+    },
+    judge: ({ headers, body, sentTo }, key) => WebhooksHelper.verifySignature({ requestBody: body.toString(), signatureHeader: headers["x-square-hmacsha256-signature"], signatureKey: key.secretKey, notificationUrl: sentTo }),
+    type: "payment.created",
+  },
+  hubspot: {
+    key: { secretKey: "hubspot-client-secret" },
+    send(url, n) {
+      const body = JSON.stringify([{ eventId: n, subscriptionId: 1, objectId: 2, occurredAt: 3, subscriptionType: "contact.creation" }]);
+      const at = Date.now();
+      const signature = HubSpotSignature.getSignature("POST", "v3", { clientSecret: this.key.secretKey, url, requestBody: body, timestamp: at });
+      return { headers: { ...json, "x-hubspot-signature-v3": signature, "x-hubspot-request-timestamp": String(at) }, body };
+    },
+    judge: ({ headers, body, sentTo, method }, key) => HubSpotSignature.isValid({
+      method, signatureVersion: "v3", clientSecret: key.secretKey, url: sentTo, requestBody: body.toString(),
+      signature: headers["x-hubspot-signature-v3"], timestamp: Number(headers["x-hubspot-request-timestamp"]),
+    }),
+    type: "contact.creation",
+  },
   slack: {
     key: { secretKey: "8f742231b10e8888abcd99yyyzzz85a5" },
     send(_, n) {
@@ -125,14 +154,17 @@ const providers = {
       const at = seconds();
       return { headers: { ...json, "x-slack-request-timestamp": String(at), "x-slack-signature": `v0=${hmac(this.key.secretKey, `v0:${at}:${body}`)}` }, body };
     },
+    judge: ({ headers, body }, key) => bolt.isValidSlackRequest({ signingSecret: key.secretKey, body: body.toString(), headers: { ...headers, "x-slack-request-timestamp": Number(headers["x-slack-request-timestamp"]) } }),
     type: "app_mention",
   },
   shopify: {
     key: { secretKey: "hush" },
     send(_, n) {
       const body = JSON.stringify({ id: n });
-      return { headers: { ...json, "x-shopify-topic": "orders/create", "x-shopify-webhook-id": `w-${n}`, "x-shopify-hmac-sha256": hmac("hush", body, "base64") }, body };
+      const about = { "x-shopify-topic": "orders/create", "x-shopify-webhook-id": `w-${n}`, "x-shopify-api-version": "2025-10", "x-shopify-shop-domain": "shop.example.org" };
+      return { headers: { ...json, ...about, "x-shopify-hmac-sha256": hmac("hush", body, "base64") }, body };
     },
+    judge: async ({ headers, body }) => (await shopify.webhooks.validate({ rawBody: body.toString(), rawRequest: { headers, method: "POST", url: "/" }, rawResponse: {} })).valid,
     type: "orders_create",
   },
 };
@@ -152,6 +184,32 @@ function changed(text, at) {
   const n = places[Math.floor(at * places.length)];
   return text.slice(0, n) + (text[n] === "a" ? "b" : "a") + text.slice(n + 1);
 }
+
+/** A receiver that notes what arrives. */
+async function receiver(arrived) {
+  const far = createServer((request, response) => {
+    const pieces = [];
+    request.on("data", (piece) => pieces.push(piece));
+    request.on("end", () => {
+      arrived.push({ method: request.method, url: request.url, headers: request.headers, body: Buffer.concat(pieces) });
+      response.end();
+    });
+  });
+  await new Promise((resolve) => far.listen(0, "127.0.0.1", resolve));
+  far.unref();
+  return { at: (path) => `http://127.0.0.1:${far.address().port}/${path}` };
+}
+
+/** The library of the provider believes each of what arrived, which is what was sent. */
+async function believed({ name, provider, sentTo }, arrived, sent) {
+  assert.deepEqual(arrived.map(({ body }) => body.toString()), sent.map(({ body }) => body));
+  for (const got of arrived) {
+    assert.ok(await provider.judge({ ...got, sentTo }, provider.key), `${name}: ${JSON.stringify(got.headers)}`);
+  }
+}
+
+/** The maps whose requests went on, for what comes after a restart. */
+const followed = [];
 
 for (const [name, provider] of Object.entries(providers)) {
   test(`${name}: what its library signs is taken once, and ten changes of it are refused`, async () => {
@@ -180,37 +238,44 @@ for (const [name, provider] of Object.entries(providers)) {
     test(`${name}: its library believes what a source in raw mode sends on, live and on replay`, async () => {
       const map = await server.map(`raw-${name}`);
       const arrived = [];
-      const far = createServer((request, response) => {
-        const pieces = [];
-        request.on("data", (piece) => pieces.push(piece));
-        request.on("end", () => {
-          arrived.push({ method: request.method, url: request.url, headers: request.headers, body: Buffer.concat(pieces) });
-          response.end();
-        });
-      });
-      await new Promise((resolve) => far.listen(0, "127.0.0.1", resolve));
-      try {
-        const { data: webhook } = await server.call("POST", `/api/maps/${map.id}/webhooks`, map.token, { url: `http://127.0.0.1:${far.address().port}/in`, format: "raw" });
-        await server.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, map.token, { enabled: true });
-        const sentTo = await source(map, name, { mode: "raw" });
-        const request = await provider.send(sentTo, 1);
-        assert.equal((await post(sentTo, request)).status, 200);
-        await until("it goes on", () => arrived.length === 1);
-        // a replay passes over what is still on its way
-        const deliveries = `/api/maps/${map.id}/webhooks/${webhook.id}/deliveries?status=delivered`;
-        await until("its answer has come", async () => (await server.call("GET", deliveries, map.token)).data.length === 1);
-        await server.call("POST", `/api/maps/${map.id}/webhooks/${webhook.id}/replay`, map.token, { after: "00000000000000000000000000" });
-        await until("it goes on once more", () => arrived.length === 2);
-        for (const got of arrived) {
-          assert.equal(got.body.toString(), request.body);
-          assert.ok(await provider.judge({ ...got, sentTo }, provider.key), `${name}: ${JSON.stringify(got.headers)}`);
-        }
-      } finally {
-        far.close();
-      }
+      const far = await receiver(arrived);
+      const { data: webhook } = await server.call("POST", `/api/maps/${map.id}/webhooks`, map.token, { url: far.at("in"), format: "raw" });
+      await server.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, map.token, { enabled: true });
+      const sentTo = await source(map, name, { mode: "raw" });
+      const request = await provider.send(sentTo, 1);
+      assert.equal((await post(sentTo, request)).status, 200);
+      await until("it goes on", () => arrived.length === 1);
+      // a replay passes over what is still on its way
+      const deliveries = `/api/maps/${map.id}/webhooks/${webhook.id}/deliveries?status=delivered`;
+      await until("its answer has come", async () => (await server.call("GET", deliveries, map.token)).data.length === 1);
+      await server.call("POST", `/api/maps/${map.id}/webhooks/${webhook.id}/replay`, map.token, { after: "00000000000000000000000000" });
+      await until("it goes on once more", () => arrived.length === 2);
+      await believed({ name, provider, sentTo }, arrived, [request, request]);
+      followed.push({ name, provider, map, sentTo, arrived, sent: [request] });
     });
   }
 }
+
+test("after a restart each library believes what goes on by webhook, and by listen", async () => {
+  assert.ok(followed.length >= 12);
+  await server.restart("SIGTERM");
+  await Promise.all(followed.map(async (one) => {
+    const request = await one.provider.send(one.sentTo, 2);
+    assert.equal((await post(one.sentTo, request)).status, 200, one.name);
+    one.sent.push(request);
+    await until("it goes on", () => one.arrived.length === 3);
+    await believed(one, one.arrived.slice(2), [request]);
+  }));
+  for (const { map, sent, ...one } of followed) {
+    const arrived = [];
+    const near = await receiver(arrived);
+    const line = ["listen", `map:${map.id}`, "--forward-to", near.at("local"), "--server", server.url, "--token", map.token, "--since", "1h", "--limit", "2"];
+    const listening = spawn(process.env.STENTOR_BIN, line, { stdio: "ignore" });
+    const code = await new Promise((resolve) => listening.once("exit", resolve));
+    assert.equal(code, 0, one.name);
+    await believed(one, arrived, sent);
+  }
+});
 
 test("cloudevents sends each form and reads each form", async () => {
   const map = await server.map("cloudevents");

@@ -14,7 +14,7 @@ use crate::delivery::handles::Handles;
 use crate::delivery::history::AttemptRecord;
 use crate::delivery::http::client::{self, DeliveryClient};
 use crate::delivery::http::headers::Headers as Shown;
-use crate::delivery::{outcome, pages};
+use crate::delivery::{handshake, outcome, pages};
 use crate::feed::frame::Frame;
 use crate::metrics::Shed;
 use crate::model::delivery::{Attempt, FailureCode, Outcome};
@@ -74,10 +74,24 @@ pub async fn make(
             return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed(), UNSENT);
         }
     };
+    let origin = handshake::origin(&handles.settings, ready.webhook.format);
+    if let (Some(origin), Ok(target)) = (origin, &ready.target) {
+        let id = &ready.webhook.id;
+        if let Err(refused) = handles.handshakes.permission(id, target, origin, client, &handles.settings).await {
+            let (outcome, took) = (judge(&refused, ready.webhook.format), started.elapsed());
+            return Done {
+                outcome,
+                record: record(*refused, Shown::default()),
+                event_types,
+                took,
+                body: rendered.body,
+            };
+        }
+    }
     let delivery = attempt.delivery.to_string();
     let at_ms = clock::now_ms();
     let signing = format::Attempt { delivery: &delivery, number: attempt.number, at_ms };
-    let (headers, shown) = headers(ready, &rendered, &signing, trace.as_deref());
+    let (headers, shown) = headers(ready, &rendered, &signing, trace.as_deref(), origin);
     let forwarded = match (&rendered.request, &ready.target) {
         (Some(request), Ok(target)) => match request.address(&target.url) {
             Ok(url) => Some(Target { url, ..target.clone() }),
@@ -209,6 +223,7 @@ fn headers(
     rendered: &Rendered,
     attempt: &format::Attempt<'_>,
     trace: Option<&TraceContext>,
+    origin: Option<&str>,
 ) -> (client::Headers, Shown) {
     let ours = format::headers(ready.webhook.format, rendered, attempt, ready.keys.as_ref());
     let custom = &ready.webhook.custom_headers;
@@ -225,6 +240,8 @@ fn headers(
         sent.push((Cow::Borrowed("traceparent"), trace.child(clock::random())));
         sent.extend(trace.state().map(|state| (Cow::Borrowed("tracestate"), state.to_owned())));
     }
+    // as whom the receiver has permitted it (HTTP 1.1 Web Hooks for Event Delivery 1.0.1, 4.1.1)
+    sent.extend(origin.map(|origin| (Cow::Borrowed("Origin"), origin.to_owned())));
     sent.extend(ours.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
     sent.retain(|(name, _)| !custom.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
     let mut shown = Shown::with_capacity(SHOWN_BYTES);

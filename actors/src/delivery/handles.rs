@@ -12,6 +12,7 @@ use crate::catalog::system::SystemEvents;
 use crate::catalog::webhook::{Ready, Webhook};
 use crate::compute::Compute;
 use crate::delivery::delivery_log::DeliveryLog;
+use crate::delivery::handshake::Handshakes;
 use crate::delivery::http::target::TargetCheck;
 use crate::disk::Faults;
 use crate::documents::Documents;
@@ -37,6 +38,11 @@ pub struct Settings {
     /// A webhook of which every delivery has failed for this long is switched off.
     pub disable_after: Duration,
     pub max_in_flight: u32,
+    /// As whom receivers of CloudEvents are asked first whether they want them; none: they are not asked.
+    pub handshake_origin: Option<Arc<str>>,
+    /// Deliveries of a webhook that wait for an attempt that somebody asked for, and its replays under way, at most.
+    pub manual_attempts: usize,
+    pub replays: usize,
     /// Deliveries of one webhook that are kept for people, and for how long.
     pub log_deliveries: usize,
     pub log_max_age: Duration,
@@ -46,7 +52,12 @@ pub struct Settings {
 
 impl Settings {
     pub(super) fn limits(&self) -> Limits {
-        Limits { disable_after_ms: self.disable_after.as_millis() as u64, ..Limits::default() }
+        Limits {
+            disable_after_ms: self.disable_after.as_millis() as u64,
+            requested_max: self.manual_attempts,
+            jobs_max: self.replays,
+            ..Limits::default()
+        }
     }
 }
 
@@ -63,6 +74,7 @@ pub struct Handles {
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub target_check: Arc<TargetCheck>,
+    pub handshakes: Handshakes,
     pub tls: Arc<ClientConfig>,
     /// Opens the secrets that deliveries are signed with.
     pub seal_key: Arc<SealKey>,

@@ -12,6 +12,7 @@ pub mod attempt;
 pub mod delivery_log;
 mod gauges;
 pub mod handles;
+pub mod handshake;
 pub mod history;
 pub mod http;
 mod notices;

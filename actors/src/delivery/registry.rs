@@ -199,6 +199,7 @@ impl WebhookActors {
         let Some(thread) = self.thread() else { return };
         thread.spawn(async move {
             actors.discard(&webhook).await;
+            actors.handles.handshakes.forget(&webhook);
             let (handles, id) = (actors.handles.clone(), webhook.clone());
             let cleared = actix_rt::task::spawn_blocking(move || handles.delivery_log.clear(&id));
             if let Err(e) = cleared.await {

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::compute::{Compute, Nice};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{Handles as DeliveryHandles, LateWrites, Settings as DeliverySettings};
+use crate::delivery::handshake::Handshakes;
 use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
 use crate::delivery::http::tls::{self, TlsError};
@@ -236,6 +237,7 @@ impl Hub {
             delivery_log: DeliveryLog::new(notes.clone(), &settings),
             metrics: metrics.clone(),
             target_check: Arc::new(TargetCheck::new(settings.policy.clone(), config.resolver.clone())),
+            handshakes: Handshakes::default(),
             tls: tls::client_config(settings.tls_ca_file.as_deref())?,
             settings,
             seal_key: seal_key.clone(),

@@ -150,7 +150,7 @@ pub struct ActiveSource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceRefusal {
     #[error("too many requests; wait {wait_ms} ms")]
-    Rate { wait_ms: u64 },
+    Rate { wait_ms: u64, requests: u32 },
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
     #[error("the keys of this address cannot be read; its owner has to rotate them")]
@@ -211,7 +211,9 @@ impl ActiveSource {
     pub fn admit(&self, now_ms: i64) -> Result<(), SourceRefusal> {
         let Some(rate) = self.source.rate_limit else { return Ok(()) };
         let mut window = self.stats.window.lock();
-        window.take(rate, now_ms.max(0) as u64).map_err(|wait_ms| SourceRefusal::Rate { wait_ms })
+        window
+            .take(rate, now_ms.max(0) as u64)
+            .map_err(|wait_ms| SourceRefusal::Rate { wait_ms, requests: rate.requests })
     }
 
     /// Refuses a request whose headers alone show that its sender cannot be verified.

@@ -12,6 +12,7 @@ use time::format_description::well_known::{Iso8601, Rfc3339};
 
 use super::event::Draft;
 use super::json::{self, JsonError};
+pub use fields::UNIX_MS_MIN;
 pub(super) use fields::payload_of;
 use fields::{Extra, Fields, Slot};
 

@@ -13,6 +13,7 @@ use std::fmt::{self, Write};
 use bytes::Bytes;
 use bytestring::ByteString;
 use digits::Doubles;
+pub use digits::long_integers_as_text;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 pub use text::{text, without_lone_surrogates};
 pub(in crate::model) use visit::{SeenNames, pass_over_scalars};

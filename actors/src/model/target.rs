@@ -365,6 +365,19 @@ pub fn header_allowed(name: &str, value: &str) -> Result<(), HeaderError> {
     Ok(())
 }
 
+/// Judges a header on its way out. It may be one that came in and goes on as it came, so it may be longer than a custom one and
+/// hold more than ASCII (RFC 9110, 5.5); it cannot frame the request or begin a new line either.
+///
+/// # Errors
+/// What of it cannot be sent.
+pub fn header_sendable(name: &str, value: &str) -> Result<(), HeaderError> {
+    match header_allowed(name, "") {
+        Err(e) => Err(e),
+        Ok(()) if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') => Err(HeaderError::Value),
+        Ok(()) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 #[path = "target_tests.rs"]
 mod tests;

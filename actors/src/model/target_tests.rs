@@ -249,6 +249,19 @@ fn a_custom_header_cannot_reframe_the_request() {
     assert_eq!(header_allowed("x-test", &"x".repeat(HEADER_VALUE_BYTES_MAX + 1)), Err(HeaderError::Value));
 }
 
+#[test]
+fn what_goes_on_as_it_came_may_be_longer_and_begins_no_line_either() {
+    let long = "x".repeat(HEADER_VALUE_BYTES_MAX + 1);
+    for value in ["", "caf\u{e9}", &long] {
+        assert_eq!(header_sendable("x-test", value), Ok(()), "{value}");
+    }
+    for value in ["a\nb", "a\rb", "a\0b", "a\u{7f}b"] {
+        assert_eq!(header_sendable("x-test", value), Err(HeaderError::Value), "{value:?}");
+    }
+    assert_eq!(header_sendable("Content-Length", "1"), Err(HeaderError::Owned));
+    assert_eq!(header_sendable("a b", "1"), Err(HeaderError::Name));
+}
+
 proptest! {
     #[test]
     fn no_network_ever_opens_a_metadata_address(prefix in 0u8..32, v6_prefix in 0u8..128) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 
 use crate::disk::Point;
+use crate::metrics::Shed;
 use crate::model::event::ChannelNo;
 use crate::streams::Handles;
 use crate::streams::channel::{ChannelActor, ChannelEnded, ChannelSetup, End, FreeMemory, Join, Leave, Snapshot};
@@ -91,6 +92,7 @@ impl Registry {
     /// Rings shrink when a batch comes. In the others there may be most of the memory.
     fn free_memory(&self) {
         if self.handles.budget.is_under_pressure() {
+            self.handles.metrics.shed(Shed::Rings);
             for running in self.running.values() {
                 // a full mailbox is one of batches, which shrink the ring as well
                 let _ = running.addr.try_send(FreeMemory);

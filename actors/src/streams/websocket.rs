@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Handler, StreamHandler};
 use actix_web::http::Version;
-use actix_web::http::header::{HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
+use actix_web::http::header::{
+    HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use actix_web::web::Payload;
 use actix_web::{Error, HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
@@ -44,11 +46,19 @@ pub enum UpgradeError {
 
 /// Whether the request is a WebSocket handshake that can be answered. To be asked before a slot or a ticket is taken.
 pub fn is_upgrade(request: &HttpRequest) -> bool {
+    let only = |name: HeaderName| {
+        let mut values = request.headers().get_all(name);
+        values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+    };
     // the codec's own check does not look into the key, which is 16 bytes as base64 (RFC 6455, 4.2.1)
-    let key = request.headers().get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key.as_bytes()).ok());
+    let key = only(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
+    // takes the versions 7 and 8, which are drafts (4.4)
+    let is_final = only(SEC_WEBSOCKET_VERSION) == Some(b"13");
+    // and takes a list of protocols of which HTTP below it makes no connection of frames
+    let is_alone = only(UPGRADE).is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"));
     // and 4.1: the version of HTTP is 1.1 at least
     let is_new = request.version() >= Version::HTTP_11;
-    is_new && key.is_some_and(|key| key.len() == 16) && ws::handshake(request).is_ok()
+    is_new && is_final && is_alone && key.is_some_and(|key| key.len() == 16) && ws::handshake(request).is_ok()
 }
 
 /// The context of an actor that reads a WebSocket client: the stream is what the actor writes. `make` gets the verdict over

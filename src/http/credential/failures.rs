@@ -1,10 +1,11 @@
 //! How many wrong credentials came from each address in the current minute. It limits floods and not guesses, which the
 //! length of every key makes hopeless; a right credential is never refused for what others have sent.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use parking_lot::Mutex;
+
+use crate::http::per_minute::PerMinute;
 
 /// Addresses that are told apart within a minute. Those beyond count together as one, so that memory has an end.
 const ADDRESSES_MAX: usize = 10_000;
@@ -48,27 +49,23 @@ pub struct Verdict {
 
 pub struct FailedLogins {
     per_minute: u32,
-    current: Mutex<Minute>,
+    failed: PerMinute<Source>,
+    reports: Mutex<Reports>,
 }
 
 /// How much may still be reported.
 struct Reports {
+    /// The minute of the last report.
+    at: i64,
     left: u64,
     unreported: u64,
 }
 
-impl Default for Reports {
-    fn default() -> Reports {
-        Reports { left: REPORTS_MAX, unreported: 0 }
-    }
-}
-
 impl Reports {
-    fn refill(&mut self, minutes: u64) {
+    fn take(&mut self, at: i64) -> Option<u64> {
+        let minutes = at.abs_diff(self.at);
+        self.at = at;
         self.left = minutes.saturating_mul(REPORTS_PER_MINUTE).saturating_add(self.left).min(REPORTS_MAX);
-    }
-
-    fn take(&mut self) -> Option<u64> {
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
@@ -82,39 +79,19 @@ impl Reports {
     }
 }
 
-#[derive(Default)]
-struct Minute {
-    at: i64,
-    counts: HashMap<Source, u32>,
-    /// Of all addresses for which there was no room.
-    others: u32,
-    reports: Reports,
-}
-
 impl FailedLogins {
     /// `per_minute` 0 = no limit.
     pub fn new(per_minute: u32) -> FailedLogins {
-        FailedLogins { per_minute, current: Mutex::default() }
+        let reports = Mutex::new(Reports { at: 0, left: REPORTS_MAX, unreported: 0 });
+        FailedLogins { per_minute, failed: PerMinute::new(ADDRESSES_MAX), reports }
     }
 
     /// Counts a wrong credential.
     pub fn count(&self, source: Source, now_s: i64) -> Verdict {
-        let mut minute = self.current.lock();
-        let at = now_s.div_euclid(60);
-        if minute.at != at {
-            let passed = at.abs_diff(minute.at);
-            minute.reports.refill(passed);
-            (minute.at, minute.others) = (at, 0);
-            minute.counts.clear();
-        }
-        let has_room = minute.counts.len() < ADDRESSES_MAX || minute.counts.contains_key(&source);
-        let Minute { counts, others, reports, .. } = &mut *minute;
-        let count = if has_room { counts.entry(source).or_default() } else { others };
-        *count = count.saturating_add(1);
-        let is_too_many = self.per_minute > 0 && *count > self.per_minute;
-        let wait_s = is_too_many.then_some((60 - now_s.rem_euclid(60)) as u64);
-        let report = if *count == 1 { reports.take() } else { None };
-        Verdict { report, wait_s }
+        let failed = self.failed.count(&source, now_s);
+        let is_too_many = self.per_minute > 0 && failed.times > self.per_minute;
+        let report = if failed.times == 1 { self.reports.lock().take(now_s.div_euclid(60)) } else { None };
+        Verdict { report, wait_s: is_too_many.then_some(failed.left_s) }
     }
 }
 
@@ -155,7 +132,6 @@ mod tests {
         assert_eq!(beyond("192.0.2.1").wait_s, None);
         assert_eq!(beyond("192.0.2.2").wait_s, Some(60));
         assert_eq!(failed.count(Source::of(Some(IpAddr::V4(5.into()))), 0).wait_s, Some(60));
-        assert_eq!(failed.current.lock().counts.len(), ADDRESSES_MAX);
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
+use actors::hub::sources::ActiveSource;
 use actors::model::access::Principal;
+use actors::model::source::recipe::SignatureScheme;
 use actors::streams::tickets::Grant;
 
 use self::failures::Source;
 use super::family::ApiFamily;
-use super::guard::{context, wants_certificate};
+use super::guard::{context, source, wants_certificate};
 use super::problem::{Code, Problem};
 use super::query::Pairs;
 
@@ -40,6 +42,20 @@ pub fn header_token(request: &HttpRequest) -> Option<&str> {
     });
     let key = || request.headers().get("x-api-key")?.to_str().ok();
     bearer.or_else(key).filter(|token| !token.is_empty())
+}
+
+/// What kind of credential is missing or wrong (RFC 9110, 11.6.1; RFC 6750, 3; RFC 7617, 2).
+pub fn challenge(request: &HttpRequest) -> &'static str {
+    // a source has its own sender, whose kind of proof has no registered name unless it is a password
+    let is_basic = |live: Arc<ActiveSource>| {
+        live.source.scheme.recipes().iter().any(|recipe| recipe.scheme == SignatureScheme::Basic)
+    };
+    match request.match_info().get("source").filter(|_| !request.path().starts_with("/api/")) {
+        Some(_) if source(request).is_some_and(is_basic) => r#"Basic realm="webhook", charset="UTF-8""#,
+        Some(_) => r#"Signature realm="webhook""#,
+        None if header_token(request).is_some() => r#"Bearer realm="stentor", error="invalid_token""#,
+        None => r#"Bearer realm="stentor""#,
+    }
 }
 
 /// The principal of a token or a JWT.

@@ -162,22 +162,28 @@ impl From<WebhookError> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(e: Refusal) -> Problem {
+        let message = e.to_string();
         let code = match e {
             Refusal::Off | Refusal::InFlight | Refusal::Expired | Refusal::TestRunning => Code::Conflict,
-            Refusal::TooManyRequests | Refusal::TooManyJobs => Code::RateLimited,
+            Refusal::TooManyRequests { most } => {
+                return Problem::new(Code::RateLimited, message).by_setting("webhooks.manual_attempts", most as u64);
+            }
+            Refusal::TooManyJobs { most } => {
+                return Problem::new(Code::RateLimited, message).by_setting("webhooks.replays", most as u64);
+            }
             Refusal::Stopping => Code::Stopping,
         };
-        Problem::new(code, e.to_string())
+        Problem::new(code, message)
     }
 }
 
 impl From<SourceRefusal> for Problem {
     fn from(e: SourceRefusal) -> Problem {
         match e {
-            SourceRefusal::Rate { wait_ms } => {
+            SourceRefusal::Rate { wait_ms, requests } => {
                 let seconds = wait_ms.div_ceil(1_000).max(1);
                 let message = format!("More requests than this address takes; wait {seconds} s");
-                Problem::new(Code::RateLimited, message).retry_after(seconds)
+                Problem::new(Code::RateLimited, message).retry_after(seconds).by_setting("rateLimit.requests", requests)
             }
             SourceRefusal::Untrusted(e) => Problem::new(Code::Unauthorized, format!("Unauthorized: {e}")),
             SourceRefusal::Paused => Problem::new(Code::SourcePaused, e.to_string()),

@@ -177,6 +177,10 @@ impl Asked {
             bad.push(json!({ "field": field, "message": "goes with the mode raw" }));
         }
         new.raw = is_raw.then_some(raw);
+        if by.is_none() && bad.iter().any(|one| one["field"] == "authentication") {
+            // what goes with it cannot be told
+            return Err(Problem::validation(bad));
+        }
         let mut wrong = |field: &str, message: &str| bad.push(json!({ "field": field, "message": message }));
         match by {
             Some((by, recipe)) => (new.scheme.authentication, new.scheme.recipe) = (by, recipe),

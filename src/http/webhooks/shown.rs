@@ -1,6 +1,6 @@
 //! A webhook as clients see it, in the shape of the family that asks. Its secret is never in it.
 
-use actors::hub::webhooks::{OffReason, Status, Webhook, WebhookError};
+use actors::hub::webhooks::{Handshake, OffReason, Status, Webhook, WebhookError};
 use actors::model::catalogue;
 use actors::model::channel::Channel;
 use actors::model::timestamp::to_iso;
@@ -34,7 +34,7 @@ pub async fn shown(
     let switched_off =
         matches!(status.as_ref().and_then(|status| status.reason), Some(OffReason::Gone | OffReason::Failing));
     let active = json!({ "active": webhook.active && !switched_off });
-    let condition = condition(channel, webhook, status);
+    let condition = condition(context, channel, webhook, status);
     let parts = [json!({ "id": webhook.id }), whose, choices(family, webhook), active, condition];
     Ok(names::object(family, joined(parts)))
 }
@@ -69,7 +69,7 @@ pub async fn entry(context: &Context, channel: &Channel, webhook: &Webhook) -> R
     let status = status(context, channel, webhook).await?;
     let id = webhook.entry.as_ref().map(|entry| &*entry.id);
     let names = json!({ "id": id, "webhook_id": webhook.id });
-    let mut entry = joined([names, choices(ApiFamily::Feed, webhook), condition(channel, webhook, status)]);
+    let mut entry = joined([names, choices(ApiFamily::Feed, webhook), condition(context, channel, webhook, status)]);
     if let [one] = webhook.filter.path_prefix.as_slice() {
         // as it was most likely written
         entry["path_prefix"] = one.as_str().into();
@@ -142,12 +142,12 @@ fn held_back(channel: &Channel, webhook: &Webhook, status: Option<&Status>) -> O
 }
 
 /// How it does.
-fn condition(channel: &Channel, webhook: &Webhook, status: Option<Status>) -> Value {
+fn condition(context: &Context, channel: &Channel, webhook: &Webhook, status: Option<Status>) -> Value {
     let iso = |ms: u64| to_iso(i64::try_from(ms).unwrap_or(i64::MAX));
     let status = status.as_ref();
     let disabled = |status: &Status| status.reason.and_then(|reason| disabled(reason, &iso(status.since_ms)));
     let why = held_back(channel, webhook, status);
-    json!({
+    let mut condition = json!({
         "delivering": why.is_none(),
         "why": why,
         "last_delivery_at": status.and_then(|status| status.last_delivery_ms).map(iso),
@@ -158,7 +158,20 @@ fn condition(channel: &Channel, webhook: &Webhook, status: Option<Status>) -> Va
         "disabled_reason": status.and_then(disabled),
         "inserted_at": to_iso(webhook.inserted_ms),
         "updated_at": to_iso(webhook.updated_ms),
-    })
+    });
+    if let Some(standing) = context.hub.webhook_handshake(webhook) {
+        condition["handshake"] = handshake(standing);
+    }
+    condition
+}
+
+/// Whether the receiver wants CloudEvents. Its names are the same in every family.
+fn handshake(standing: Handshake) -> Value {
+    match standing {
+        Handshake::NotAsked => json!({ "state": "not_asked" }),
+        Handshake::Granted { at_ms, rate } => json!({ "state": "granted", "at": to_iso(at_ms), "rate": rate }),
+        Handshake::Refused { at_ms, reason } => json!({ "state": "refused", "at": to_iso(at_ms), "reason": reason }),
+    }
 }
 
 /// Why the server switched a webhook off, and when. Its owner needs no reason for having done it.

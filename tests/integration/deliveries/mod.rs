@@ -2,6 +2,7 @@
 
 mod crash;
 mod fairness;
+mod handshake;
 mod notices;
 mod rebinding;
 mod tls;

@@ -240,3 +240,15 @@ fn with_the_secret_key_of_another_server_there_is_no_start_and_with_its_own_sour
     assert_eq!(source.request("").body(body).send().status, 401, "and still nobody else");
     assert_eq!(map.history("").len(), 2);
 }
+
+#[test]
+fn what_is_wrong_with_a_recipe_is_said_once() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("recipe");
+    for authentication in [json!({"scheme": "x"}), json!({"scheme": "hmac"}), json!("nobody"), json!(5)] {
+        let asked = json!({"authentication": authentication, "secretKey": "key"});
+        let answer = Request::new(map.addr, "POST", "/api/webhooks").bearer(&map.token).json(&asked).send().expect(400);
+        let details = answer["details"].as_array().expect("details");
+        assert_eq!((details.len(), &details[0]["field"]), (1, &json!("authentication")), "{answer}");
+    }
+}

@@ -7,6 +7,7 @@ mod hostile;
 mod letters;
 mod listener;
 mod manage;
+mod order;
 mod presets;
 mod providers;
 mod raw;

@@ -137,7 +137,11 @@ fn a_source_takes_no_more_requests_than_its_rate_and_says_when_to_come_back() {
         source.post(&event).expect(200);
     }
     let refused = source.post(&event);
-    assert_eq!(refused.expect(429)["code"], "RATE_LIMITED");
+    let body = refused.expect(429);
+    assert_eq!(
+        (&body["code"], &body["details"]),
+        (&json!("RATE_LIMITED"), &json!({"setting": "rateLimit.requests", "value": 3}))
+    );
     let wait: u64 = refused.header("retry-after").expect("Retry-After").parse().expect("seconds");
     assert!((1..=20).contains(&wait), "{wait}");
     // another source is not held back, and neither is this one when its rate is lifted

@@ -30,6 +30,8 @@ pub struct Received {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     Status(u16),
+    /// The status with these further header lines, each ended by CRLF.
+    With(u16, &'static str),
     /// The status after a wait.
     Late(Duration, u16),
     /// The connection is closed instead.
@@ -38,7 +40,7 @@ pub enum Reply {
 
 impl Reply {
     pub fn is_success(self) -> bool {
-        matches!(self, Reply::Status(200..300) | Reply::Late(_, 200..300))
+        matches!(self, Reply::Status(200..300) | Reply::With(200..300, _) | Reply::Late(_, 200..300))
     }
 }
 
@@ -49,6 +51,11 @@ impl Received {
     pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    /// All of them, with names in lower case, as they came.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -152,16 +159,17 @@ fn serve(state: &State, stream: impl Read + Write) {
         request.reply = (state.decide)(&request);
         let reply = request.reply;
         state.received.lock().expect("the list").push(request);
-        let status = match reply {
-            Reply::Status(status) => status,
+        let (status, more) = match reply {
+            Reply::Status(status) => (status, ""),
+            Reply::With(status, more) => (status, more),
             Reply::Late(wait, status) => {
                 // nobody unparks this thread
                 std::thread::sleep(wait);
-                status
+                (status, "")
             }
             Reply::Close => return,
         };
-        let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 2\r\nX-Receiver: test\r\n\r\nOK");
+        let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 2\r\nX-Receiver: test\r\n{more}\r\nOK");
         if stream.get_mut().write_all(answer.as_bytes()).is_err() {
             return;
         }

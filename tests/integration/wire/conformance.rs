@@ -174,13 +174,21 @@ fn a_request_that_is_not_quite_a_handshake_is_no_handshake() {
     }
     for (name, value) in [
         ("Upgrade", "h2c"),
+        ("Upgrade", "h2c, websocket"),
         ("Sec-WebSocket-Version", "12"),
+        // drafts of before the standard
+        ("Sec-WebSocket-Version", "8"),
+        ("Sec-WebSocket-Version", "7"),
         ("Sec-WebSocket-Key", "short"),
         ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA"),
         ("Connection", "keep-alive"),
     ] {
         let wrong = whole.map(|pair| if pair.0 == name { (name, value) } else { pair });
         assert_eq!(status(&wrong), 426, "{name}: {value}");
+    }
+    for twice in ["Sec-WebSocket-Version", "Sec-WebSocket-Key", "Upgrade"] {
+        let again = whole.iter().find(|(name, _)| *name == twice).copied().expect("it is one of them");
+        assert_eq!(status(&[&whole[..], &[again]].concat()), 426, "{twice} twice");
     }
     assert_eq!(status(&whole), 101);
 }

@@ -187,12 +187,39 @@ fn a_body_has_its_deadline_and_the_caller_is_asked_first() {
 }
 
 #[test]
+fn a_client_that_is_refused_while_it_sends_has_time_to_read_why() {
+    let (server, pair) = TestServer::secure(&[]);
+    let map = server.new_map("early");
+    run(async {
+        let mut connection = Http2::open(server.secure_addr(), &pair).await;
+        let target = format!("/api/maps/{}/events", map.id);
+        let (answer, mut body) = connection.begin("POST", &target, &[]).await.expect("a stream");
+        let answer = answer.await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), 401);
+        whole(answer.into_body()).await.expect("a body");
+        // clients that look at what they read when they have sent everything would lose the answer with the stream
+        let answered = Instant::now();
+        let reset = tokio::time::timeout(Duration::from_secs(10), std::future::poll_fn(|cx| body.poll_reset(cx)));
+        let reason = reset.await.expect("in time").expect("a reset");
+        assert_eq!(reason, Reason::NO_ERROR, "it is no error (RFC 9113, 8.1)");
+        assert!(answered.elapsed() >= Duration::from_millis(500), "{:?}", answered.elapsed());
+        // and who ends it in that time is not reset
+        let (answer, mut body) = connection.begin("POST", &target, &[]).await.expect("a stream");
+        assert_eq!(answer.await.expect("an answer").status().as_u16(), 401);
+        body.send_data(Bytes::from_static(b"{}"), true).expect("it takes the rest");
+    });
+}
+
+#[test]
 fn without_http2_only_http1_is_offered() {
     let (server, pair) = TestServer::secure(&[("server.http2", "false")]);
     run(async {
-        for (protocols, agreed) in
-            [(&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
-        {
+        for (protocols, agreed) in [
+            (&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])),
+            (&["http/1.1"], Some(b"http/1.1")),
+            (&["http/1.0"], Some(b"http/1.0")),
+            (&[], None),
+        ] {
             let tls = connect(server.secure_addr(), pair.client(protocols, None)).await.expect("it speaks TLS");
             assert_eq!(tls.get_ref().1.alpn_protocol(), agreed);
         }

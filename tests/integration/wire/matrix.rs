@@ -80,6 +80,12 @@ struct World {
     event: String,
 }
 
+/// Tokens whose time is over.
+struct Expired {
+    one: String,
+    several: String,
+}
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Credential {
     None,
@@ -92,6 +98,14 @@ enum Credential {
     Jwt(&'static str),
     /// Subscribe and publish on this channel and another one.
     Several,
+    /// The same by a pattern.
+    Pattern,
+    /// One scope on this channel and another one.
+    SeveralWith(&'static str),
+    /// Subscribe and publish on two other channels.
+    SeveralElsewhere,
+    RevokedSeveral,
+    ExpiredSeveral,
     Admin,
 }
 
@@ -102,13 +116,13 @@ fn text(value: &Value) -> String {
 }
 
 impl World {
-    fn make(server: &TestServer, kind: &str, expired: &str) -> World {
+    fn make(server: &TestServer, kind: &str, expired: &Expired) -> World {
         let collection = if kind == "map" { "/api/maps" } else { "/api/v1/organizations" };
         let new_channel = || {
             let made = server.admin("POST", collection).json(&json!({"name": "matrix"})).send().expect(201);
             (format!("{kind}:{}", text(&made["data"]["id"])), text(&made["data"]["token"]))
         };
-        let ((channel, all), (other, foreign)) = (new_channel(), new_channel());
+        let ((channel, all), (other, foreign), (third, _)) = (new_channel(), new_channel(), new_channel());
         let id = channel.split_once(':').expect("a name").1.to_string();
         let token = |body: Value| {
             let made = server.admin("POST", "/api/v1/tokens").json(&body).send().expect(201);
@@ -120,18 +134,30 @@ impl World {
         let jwt = |scopes: &[&str], in_s: i64| {
             hs256(SECRET, &json!({"sub": "m", "exp": now_s() + in_s, "channel": channel, "scopes": scopes}))
         };
-        let several = json!({"channels": [channel, other], "scopes": ["subscribe", "publish"]});
+        let several = |channels: &[&str], scopes: &[&str]| token(json!({"channels": channels, "scopes": scopes}));
+        let both = ["subscribe", "publish"];
+        let (revoked_several, revoked_several_token) = several(&[&channel, &other], &both);
+        assert_eq!(server.admin("DELETE", &format!("/api/v1/tokens/{revoked_several}")).send().status, 204);
         let mut credentials = vec![
             (Credential::None, None),
             (Credential::Revoked, Some(revoked_token)),
-            (Credential::Expired, Some(expired.to_string())),
+            (Credential::Expired, Some(expired.one.clone())),
+            (Credential::RevokedSeveral, Some(revoked_several_token)),
+            (Credential::ExpiredSeveral, Some(expired.several.clone())),
             (Credential::ExpiredJwt, Some(jwt(&SCOPES, -5))),
             (Credential::Foreign, Some(foreign)),
         ];
         credentials.extend(SCOPES.map(|scope| (Credential::Scope(scope), Some(of_scopes(&[scope]).1))));
         credentials.extend(SCOPES.map(|scope| (Credential::Jwt(scope), Some(jwt(&[scope], 600)))));
-        if kept("openapi.json")["components"]["schemas"]["CreateToken"]["properties"]["channels"].is_object() {
-            credentials.push((Credential::Several, Some(token(several).1)));
+        let pattern = format!("{kind}:*");
+        for (credential, channels, scopes) in [
+            (Credential::Several, [&*channel, &other], &both[..]),
+            (Credential::Pattern, [&pattern, &other], &both),
+            (Credential::SeveralWith("subscribe"), [&channel, &other], &["subscribe"]),
+            (Credential::SeveralWith("publish"), [&channel, &other], &["publish"]),
+            (Credential::SeveralElsewhere, [&third, &other], &both),
+        ] {
+            credentials.push((credential, Some(several(&channels, scopes).1)));
         }
         credentials.push((Credential::Admin, Some(ADMIN.to_string())));
 
@@ -200,19 +226,36 @@ fn refusal(operation: &Operation, credential: Credential) -> Option<u16> {
     let traces = operation.path.ends_with("/trace");
     match (&operation.access, credential) {
         (Access::Anyone, _) | (_, Credential::Admin) => None,
-        (_, Credential::None | Credential::Revoked | Credential::Expired | Credential::ExpiredJwt) => Some(401),
+        (
+            _,
+            Credential::None
+            | Credential::Revoked
+            | Credential::Expired
+            | Credential::ExpiredJwt
+            | Credential::RevokedSeveral
+            | Credential::ExpiredSeveral,
+        ) => Some(401),
         // it asks for one of two scopes, and says nothing of what the caller may not read
-        (Access::Caller, Credential::Foreign | Credential::Scope("publish") | Credential::Jwt("publish")) if traces => {
-            Some(404)
-        }
+        (
+            Access::Caller,
+            Credential::Foreign
+            | Credential::SeveralElsewhere
+            | Credential::Scope("publish")
+            | Credential::SeveralWith("publish")
+            | Credential::Jwt("publish"),
+        ) if traces => Some(404),
         (Access::Caller, _) => None,
         (Access::Admin, _) => Some(403),
-        (Access::Scope(_) | Access::Scopes(_), Credential::Foreign) => Some(404),
-        (Access::Scope(scope), Credential::Scope(has) | Credential::Jwt(has)) => (scope != has).then_some(403),
+        (Access::Scope(_) | Access::Scopes(_), Credential::Foreign | Credential::SeveralElsewhere) => Some(404),
+        (Access::Scope(scope), Credential::Scope(has) | Credential::SeveralWith(has) | Credential::Jwt(has)) => {
+            (scope != has).then_some(403)
+        }
         // each of them has one scope
-        (Access::Scopes(_), Credential::Scope(_) | Credential::Jwt(_)) => Some(403),
-        (Access::Scopes(scopes), Credential::Several) => scopes.iter().any(|scope| scope == "manage").then_some(403),
-        (Access::Scope(scope), Credential::Several) => (scope == "manage").then_some(403),
+        (Access::Scopes(_), Credential::Scope(_) | Credential::SeveralWith(_) | Credential::Jwt(_)) => Some(403),
+        (Access::Scopes(scopes), Credential::Several | Credential::Pattern) => {
+            scopes.iter().any(|scope| scope == "manage").then_some(403)
+        }
+        (Access::Scope(scope), Credential::Several | Credential::Pattern) => (scope == "manage").then_some(403),
     }
 }
 
@@ -232,9 +275,15 @@ fn every_operation_is_open_to_those_whom_the_document_names_and_to_nobody_else()
     let brief = server.new_map("brief");
     let at = time::OffsetDateTime::from_unix_timestamp(now_s() + 2).expect("a time");
     let at = at.format(&time::format_description::well_known::Rfc3339).expect("a text");
-    let (_, expired) = brief.new_token(json!({"scopes": SCOPES, "expires_at": at}));
-    let own = || server.request("GET", "/api/v1/tokens/current").bearer(&expired).send().status;
-    eventually("the token expires", || own() == 401);
+    let (_, one) = brief.new_token(json!({"scopes": SCOPES, "expires_at": at}));
+    let several =
+        json!({"channels": ["map:*", "organization:*"], "scopes": ["subscribe", "publish"], "expires_at": at});
+    let several = text(&server.admin("POST", "/api/v1/tokens").json(&several).send().expect(201)["data"]["token"]);
+    let expired = Expired { one, several };
+    for token in [&expired.one, &expired.several] {
+        let own = || server.request("GET", "/api/v1/tokens/current").bearer(token).send().status;
+        eventually("the token expires", || own() == 401);
+    }
 
     let (mut map, mut organization) =
         (World::make(&server, "map", &expired), World::make(&server, "organization", &expired));

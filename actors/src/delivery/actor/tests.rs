@@ -14,6 +14,7 @@ use crate::catalog::{Catalog, record};
 use crate::compute::{Compute, Nice};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{LateWrites, Settings};
+use crate::delivery::handshake::Handshakes;
 use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
 use crate::delivery::http::tls::Trust;
@@ -215,6 +216,9 @@ impl World {
             connect_timeout: PATIENCE,
             disable_after: Duration::from_secs(86_400),
             max_in_flight: 64,
+            handshake_origin: None,
+            manual_attempts: 1_000,
+            replays: 4,
             log_deliveries: 100,
             log_max_age: Duration::from_secs(86_400),
             threads,
@@ -231,6 +235,7 @@ impl World {
             metrics: Arc::new(Metrics::default()),
             target_check: Arc::new(TargetCheck::new(settings.policy.clone(), Resolver::system())),
             settings,
+            handshakes: Handshakes::default(),
             tls: Trust::nobody().client_config().expect("TLS"),
             seal_key: Arc::new(SealKey::from_text(&SealKey::text_of([1; 32])).expect("a key")),
             page_bytes: 1 << 18,

@@ -41,7 +41,7 @@ pub struct Attempt<'a> {
     /// `POST`, unless a request is sent on as it came.
     pub method: &'a str,
     pub url: &'a Target,
-    /// Names and values as [`header_allowed`] takes them; others are left out and logged.
+    /// Names and values as [`header_sendable`](crate::model::target::header_sendable) takes them; others are left out and logged.
     pub headers: Headers,
     /// What is posted.
     pub body: Bytes,

@@ -8,7 +8,7 @@ use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 
 use crate::delivery::http::client::Attempt;
-use crate::model::target::header_allowed;
+use crate::model::target::header_sendable;
 
 /// Room for the usual head.
 const HEAD_BYTES: usize = 1024;
@@ -20,12 +20,15 @@ pub(super) type Request = Chain<Bytes, Bytes>;
 pub(super) fn post(attempt: &Attempt<'_>, uri: &Uri) -> Request {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let (method, host, length) = (attempt.method, &attempt.url.authority, attempt.body.len());
-    let date = httpdate::HttpDate::from(SystemTime::now());
     let mut head = String::with_capacity(HEAD_BYTES);
     // writing into a String cannot fail
-    let _ = write!(head, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nDate: {date}\r\n");
+    let _ = write!(head, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n");
+    // a request that goes on as it came has the date of its sender, which may be signed
+    if !attempt.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
+        let _ = write!(head, "Date: {}\r\n", httpdate::HttpDate::from(SystemTime::now()));
+    }
     for (name, value) in &attempt.headers {
-        match header_allowed(name, value) {
+        match header_sendable(name, value) {
             Ok(()) => head.extend([name, ": ", value.trim_matches([' ', '\t']), "\r\n"]),
             Err(reason) => log::warn!("a header of a webhook was left out: {name:?}: {reason}"),
         }

@@ -28,6 +28,8 @@ use crate::catalog::{SealedKeys, View, record, webhook_validate};
 use crate::clock;
 use crate::compute::{Ended, Tenant};
 use crate::delivery::actor::{Ask, Observe, Seen, WebhookActor};
+use crate::delivery::handshake;
+pub use crate::delivery::handshake::Standing as Handshake;
 pub use crate::delivery::history::{AttemptRecord, Delivery, DeliveryStatus};
 pub use crate::delivery::http::headers::Headers;
 use crate::delivery::http::target::Refusal as TargetRefusal;
@@ -343,6 +345,13 @@ impl Hub {
             .await?;
         self.refresh_webhooks(&channel).await;
         Ok(channel)
+    }
+
+    /// How the receiver of a webhook has answered whether it wants CloudEvents; none where it is not asked.
+    pub fn webhook_handshake(&self, webhook: &Webhook) -> Option<Handshake> {
+        let delivery = &self.rooms.delivery;
+        handshake::origin(&delivery.settings, webhook.format)?;
+        Some(delivery.handshakes.standing(&webhook.id, &webhook.url))
     }
 
     /// The health of a webhook, and why it is off or failing.

@@ -111,6 +111,8 @@ pub struct Limits {
     pub dead_max: usize,
     /// Events that are known but not yet attempted; at least a batch in batch mode.
     pub read_ahead: usize,
+    /// Deliveries that somebody asked to be attempted again and that are not done.
+    pub requested_max: usize,
     /// Replay jobs that may wait or run at once.
     pub jobs_max: usize,
     /// Finished replay jobs that are kept for people.
@@ -146,6 +148,7 @@ impl Default for Limits {
             rows_hold: 600,
             dead_max: 1_000,
             read_ahead: 256,
+            requested_max: 1_000,
             jobs_max: 4,
             jobs_kept: 16,
             degraded_after: 5,

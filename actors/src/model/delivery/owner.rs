@@ -174,8 +174,8 @@ impl Endpoint {
         if events.is_empty() {
             return Err(Refusal::Expired);
         }
-        if self.rows.requested() >= self.limits.rows_max {
-            return Err(Refusal::TooManyRequests);
+        if self.rows.requested() >= self.limits.requested_max {
+            return Err(Refusal::TooManyRequests { most: self.limits.requested_max });
         }
         Ok(Row::new(delivery, events, RowState::Delivered, attempts, now_ms))
     }
@@ -183,7 +183,7 @@ impl Endpoint {
     pub(super) fn replay(&mut self, now_ms: u64, request: ReplayRequest, effects: &mut Vec<Effect>) {
         let running = self.jobs.values().filter(|job| job.state == JobState::Running).count();
         let refusal = match running >= self.limits.jobs_max {
-            true => Some(Refusal::TooManyJobs),
+            true => Some(Refusal::TooManyJobs { most: self.limits.jobs_max }),
             false => self.stopping.then_some(Refusal::Stopping),
         };
         if let Some(refusal) = refusal {

@@ -257,9 +257,9 @@ pub enum Refusal {
     #[error("retention has taken the events of this delivery")]
     Expired,
     #[error("too many deliveries wait for a manual attempt: wait until some are done")]
-    TooManyRequests,
+    TooManyRequests { most: usize },
     #[error("too many replays wait for their turn: wait until one is done")]
-    TooManyJobs,
+    TooManyJobs { most: usize },
     #[error("a test is under way: wait for its outcome")]
     TestRunning,
     #[error("the server is stopping: try again in a moment")]

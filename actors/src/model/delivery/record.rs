@@ -28,6 +28,8 @@ pub enum FailureCode {
     ResponseTooLarge,
     /// An answer came, and its status was not 2xx.
     HttpStatus,
+    /// The receiver was asked first whether it wants CloudEvents, and did not permit them.
+    HandshakeRefused,
     /// The webhook's template makes nothing of the event. It would not at another time either, so there is no retry.
     RenderError,
 }
@@ -44,6 +46,7 @@ impl FailureCode {
             FailureCode::TargetForbidden => "target_forbidden",
             FailureCode::ResponseTooLarge => "response_too_large",
             FailureCode::HttpStatus => "http_status",
+            FailureCode::HandshakeRefused => "handshake_refused",
             FailureCode::RenderError => "render_error",
         }
     }

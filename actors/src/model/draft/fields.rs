@@ -11,7 +11,7 @@ use crate::model::event::{Draft, EventType, SESSION_BYTES_MAX};
 use crate::model::json::{Canonical, JsonError};
 
 /// The smallest number that is taken for Unix milliseconds: in seconds it would be the year 5138.
-const UNIX_MS_MIN: i64 = 100_000_000_000;
+pub const UNIX_MS_MIN: i64 = 100_000_000_000;
 
 /// How much of a field's name an error repeats, in characters.
 const NAME_CHARS_MAX: usize = 64;

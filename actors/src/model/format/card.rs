@@ -10,7 +10,7 @@ mod rows;
 use serde_json::Value;
 
 use super::Subject;
-use crate::model::source;
+use crate::model::{json, source};
 use rows::{Fact, GREY, Path, ROWS, Step};
 
 /// Stands where a payload has nothing to show.
@@ -51,7 +51,7 @@ impl Card {
         let properties = event.origin.source().and_then(|_| source::properties(event.payload.as_str()));
         let text = properties.unwrap_or(event.payload.as_str());
         // a payload too deep for the parser shows as one in which nothing is known
-        let read = || serde_json::from_str::<Value>(text).unwrap_or_default();
+        let read = || serde_json::from_str::<Value>(&json::long_integers_as_text(text, "")).unwrap_or_default();
         let Some(row) = ROWS.iter().find(|row| row.kind == kind) else {
             let of_forge = properties.and_then(|_| forge::card(kind, &read()));
             return of_forge.unwrap_or_else(|| Card {

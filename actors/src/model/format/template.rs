@@ -11,6 +11,7 @@ mod grammar;
 mod output;
 mod rewrite;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +22,7 @@ use self_cell::self_cell;
 use super::{ChannelLabel, Family, Subject};
 use crate::model::event::{ChannelNo, Event, EventType};
 use crate::model::id::EventId;
-use crate::model::json::{Canonical, JsonError};
+use crate::model::json::{self, Canonical, JsonError};
 use crate::model::timestamp::to_iso;
 
 /// The longest template in bytes.
@@ -205,7 +206,7 @@ fn event_value(subject: &Subject<'_>) -> Value {
     let event = subject.event;
     let ts = Value::from(to_iso(event.ts_ms));
     // the log holds canonical JSON only; were it damaged, the payload would show as missing
-    let payload: Value = serde_json::from_str(event.payload.as_str()).unwrap_or(Value::UNDEFINED);
+    let payload = payload_value(event.payload.as_str()).unwrap_or(Value::UNDEFINED);
     let channel = Value::from_pairs([("id", subject.channel.id), ("name", subject.channel.name)]);
     let mut fields = vec![
         ("id", Value::from(subject.shown_id())),
@@ -221,6 +222,41 @@ fn event_value(subject: &Subject<'_>) -> Value {
     });
     fields.push(("payload", payload));
     Value::from_pairs(fields)
+}
+
+/// The value of a JSON text. Integers beyond 64 bits keep their digits: as numbers up to 128 bits, beyond that as texts.
+fn payload_value(text: &str) -> serde_json::Result<Value> {
+    // no string of the text begins with it
+    let mark = (0..).map(|n| format!("{n}#")).find(|mark| !text.contains(mark.as_str())).unwrap_or_default();
+    match json::long_integers_as_text(text, &mark) {
+        Cow::Borrowed(text) => serde_json::from_str(text),
+        Cow::Owned(marked) => Ok(unmarked(serde_json::from_str(&marked)?, &mark)),
+    }
+}
+
+/// The value with integers in place of texts that begin with the mark.
+fn unmarked(value: serde_json::Value, mark: &str) -> Value {
+    match value {
+        serde_json::Value::String(text) => match text.strip_prefix(mark) {
+            None => Value::from(text),
+            Some(digits) => match (digits.parse::<i128>(), digits.parse::<u128>()) {
+                (Ok(number), _) => Value::from(number),
+                (_, Ok(number)) => Value::from(number),
+                _ => Value::from(digits),
+            },
+        },
+        serde_json::Value::Array(items) => items.into_iter().map(|item| unmarked(item, mark)).collect(),
+        serde_json::Value::Object(fields) => {
+            Value::from_pairs(fields.into_iter().map(|(name, field)| (name, unmarked(field, mark))))
+        }
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::from(number),
+            (_, Some(number)) => Value::from(number),
+            _ => number.as_f64().map_or(Value::UNDEFINED, Value::from),
+        },
+        serde_json::Value::Bool(is) => Value::from(is),
+        serde_json::Value::Null => Value::from(()),
+    }
 }
 
 #[cfg(test)]

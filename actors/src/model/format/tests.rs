@@ -317,6 +317,15 @@ fn no_payload_can_mention_or_break_the_layout() {
 }
 
 #[test]
+fn chats_show_every_digit_of_a_long_integer() {
+    let long = r#"{"name":18446744073709551616,"type":[-9223372036854775809],"class":"x"}"#;
+    for form in [Form::Discord, Form::Slack] {
+        let message = body(&form, &event("add_system", long)).to_string();
+        assert!(message.contains("18446744073709551616") && message.contains("9223372036854775809"), "{message}");
+    }
+}
+
+#[test]
 fn more_events_than_a_message_shows_are_counted_in_it() {
     let many: Vec<_> = std::iter::repeat_n(kill(), 20).collect();
     let discord: Value = serde_json::from_slice(&rendered(&Form::Discord, &many).body).unwrap();

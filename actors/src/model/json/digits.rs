@@ -1,5 +1,7 @@
 //! Integers beyond 64 bits keep their digits: the parser gives out a double of them, so their digits are looked up in the text.
 
+use std::borrow::Cow;
+
 /// Fewer digits than this in a row are no integer beyond 64 bits: the smallest is -9223372036854775809.
 const DIGITS_MIN: usize = 19;
 
@@ -54,6 +56,21 @@ impl<'t> Iterator for Doubles<'t> {
     }
 }
 
+/// The JSON text with `mark` and the digits as a string in place of each integer beyond 64 bits, for whoever reads it into values
+/// that have no room for them.
+pub fn long_integers_as_text<'t>(text: &'t str, mark: &str) -> Cow<'t, str> {
+    let Some(mut doubles) = Doubles::of(text) else { return text.into() };
+    let (mut made, mut copied) = (String::new(), 0);
+    while let Some(number) = doubles.next() {
+        if is_integer(number) {
+            made.extend([&text[copied..doubles.at - number.len()], "\"", mark, number, "\""]);
+            copied = doubles.at;
+        }
+    }
+    made.push_str(&text[copied..]);
+    made.into()
+}
+
 fn is_integer(number: &str) -> bool {
     number != "-0" && number.bytes().all(|b| b == b'-' || b.is_ascii_digit())
 }
@@ -90,6 +107,15 @@ mod tests {
             let text = format!("{before}{}{after}", "7".repeat(digits));
             prop_assert_eq!(has_digits_in_a_row(text.as_bytes()), digits >= DIGITS_MIN);
         }
+    }
+
+    #[test]
+    fn long_integers_become_texts_and_nothing_else_changes() {
+        let text = r#"{"a":[18446744073709551616,1,"18446744073709551616",-99999999999999999999],"b":1e30,"c":-0}"#;
+        let made =
+            r##"{"a":["#18446744073709551616",1,"18446744073709551616","#-99999999999999999999"],"b":1e30,"c":-0}"##;
+        assert_eq!(long_integers_as_text(text, "#"), made);
+        assert!(matches!(long_integers_as_text(r#"{"a":1}"#, ""), Cow::Borrowed(_)));
     }
 
     #[test]

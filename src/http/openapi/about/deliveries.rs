@@ -21,7 +21,7 @@ fn error_code() -> Value {
         "type": ["string", "null"],
         "enum": [
             "dns_error", "connection_refused", "connection_reset", "timeout", "tls_error", "target_forbidden",
-            "response_too_large", "http_status", "render_error", null,
+            "response_too_large", "http_status", "handshake_refused", "render_error", null,
         ],
         "description": "What went wrong, for programs.",
     })

@@ -108,7 +108,21 @@ fn condition() -> Value {
         "disabled_reason": text_or_null("Why the server switched it off, and when."),
         "inserted_at": time("When it was made."),
         "updated_at": time("When it was changed."),
+        "handshake?": handshake(),
     })
+}
+
+/// Only with `webhooks.cloudevents_handshake`, of a webhook that sends CloudEvents.
+fn handshake() -> Value {
+    let mut handshake = object(json!({
+        "state": one_of(&["not_asked", "granted", "refused"], "Whether the receiver has permitted deliveries."),
+        "at?": time("When it answered."),
+        "rate?": text_or_null("Requests a minute that it takes, as it says."),
+        "reason?": text("What it did, and what it has to do."),
+    }));
+    handshake["description"] =
+        "Only where receivers of CloudEvents are asked first whether they want them (`webhooks.cloudevents_handshake`).".into();
+    handshake
 }
 
 fn join(parts: impl IntoIterator<Item = Value>) -> Value {

@@ -67,6 +67,7 @@ impl World {
             rows_hold: 12,
             dead_max: 10,
             read_ahead: 16,
+            requested_max: 24,
             jobs_kept: 3,
             unsaved_max: 8,
             ..Limits::default()

@@ -14,6 +14,23 @@ fn render(text: &str, payload: &str) -> Result<String, TemplateError> {
 const KILL: &str = r#"{"name":"a \"b\"\n\\","value":250000000.5,"tags":["x","y"],"who":{"n":1},"on":true}"#;
 
 #[test]
+fn integers_beyond_64_bits_keep_their_digits() {
+    let digits = "9".repeat(45);
+    let payload = format!(
+        r#"{{"a":18446744073709551616,"b":{{"n":-9223372036854775809,"0#":"0#1"}},"c":[340282366920938463463374607431768211455],"d":{digits}}}"#
+    );
+    for (text, output) in [
+        (r#"{"v":{{ event.payload.a }}}"#, r#"{"v":18446744073709551616}"#.to_owned()),
+        (r#"{"v":"{{ event.payload.a }}"}"#, r#"{"v":"18446744073709551616"}"#.to_owned()),
+        (r#"{"v":{{ event.payload.b | tojson }}}"#, r#"{"v":{"n":-9223372036854775809,"0#":"0#1"}}"#.to_owned()),
+        (r#"{"v":{{ event.payload.c }}}"#, r#"{"v":[340282366920938463463374607431768211455]}"#.to_owned()),
+        (r#"{"v":"{{ event.payload.d }}"}"#, format!(r#"{{"v":"{digits}"}}"#)),
+    ] {
+        assert_eq!(render(text, &payload), Ok(output), "{text}");
+    }
+}
+
+#[test]
 fn values_are_escaped_by_where_they_stand() {
     for (text, output) in [
         (r#"{"a":"{{ event.payload.name }}"}"#, r#"{"a":"a \"b\"\n\\"}"#),
