@@ -76,7 +76,7 @@ pub struct Sorted {
 
 /// What is wrong with one field of one event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("event {index}: {field} {message}")]
+#[error("event {index}: {field}{between}{message}", between = if field.is_empty() { "" } else { " " })]
 pub struct FieldError {
     /// The event's place in the body, counted from 0.
     pub index: usize,

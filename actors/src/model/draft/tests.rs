@@ -213,3 +213,9 @@ proptest! {
         let _ = (unix_ms(&text), unix_ms(&near));
     }
 }
+
+#[test]
+fn an_error_of_an_event_as_a_whole_names_no_field() {
+    let error = |field: &str| FieldError { index: 2, field: field.into(), message: "is wrong".into() }.to_string();
+    assert_eq!((error("ts"), error("")), ("event 2: ts is wrong".into(), "event 2: is wrong".into()));
+}
