@@ -16,7 +16,7 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use futures_util::future::LocalBoxFuture;
 
-use super::conversation::{Watched, WatchedBody};
+use super::watched::{Watched, WatchedBody};
 
 /// The application's answer to a request, once it comes.
 type Answer<B> = LocalBoxFuture<'static, Result<Response<WatchedBody<B>>, actix_web::Error>>;

@@ -12,6 +12,7 @@ mod memory;
 mod order;
 mod stream;
 mod traffic;
+mod watched;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -31,12 +32,13 @@ use actors::metrics::{Metrics, Shed};
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
-use self::conversation::{Conversation, Watched};
+use self::conversation::Conversation;
 use self::expectation::Judged;
 pub use self::memory::SharedMemory;
 pub use self::order::HeaderOrder;
 use self::stream::ClientStream;
 pub use self::traffic::{Stage, Traffic};
+use self::watched::Watched;
 
 /// The bounds of connections.
 #[derive(Clone)]
