@@ -269,8 +269,10 @@ where
     let (parts, body) = request.into_parts();
     let order = HeaderOrder::of_fields(parts.uri.path(), parts.headers.iter().map(|(name, _)| name));
     let body = (!body.is_end_stream()).then(|| Rc::new(RefCell::new(body)));
-    let payload = body.clone().map_or(Payload::None, |body| Payload::Stream { payload: Box::pin(Incoming(body)) });
-    let mut request = Request::with_payload(payload);
+    let mut request = Request::new();
+    if let Some(body) = body.clone() {
+        *request.payload() = Payload::Stream { payload: Box::pin(Incoming(body)) };
+    }
     let head = request.head_mut();
     head.uri = parts.uri;
     head.method = parts.method;

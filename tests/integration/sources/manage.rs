@@ -49,10 +49,10 @@ fn what_is_not_certain_is_refused_so_that_no_address_is_open_by_mistake() {
     let map = server.new_map("closed");
     for (body, fields) in [
         (json!({}), vec!["authentication"]),
-        (json!({"authentication": null}), vec!["authentication", "authentication"]),
-        (json!({"authentication": "hmack"}), vec!["authentication", "authentication"]),
-        (json!({"authentication": "HMAC"}), vec!["authentication", "authentication"]),
-        (json!({"authentication": ""}), vec!["authentication", "authentication"]),
+        (json!({"authentication": null}), vec!["authentication"]),
+        (json!({"authentication": "hmack"}), vec!["authentication"]),
+        (json!({"authentication": "HMAC"}), vec!["authentication"]),
+        (json!({"authentication": ""}), vec!["authentication"]),
         (json!({"authentication": "hmac", "secretKey": ""}), vec!["secretKey"]),
         (json!({"authentication": "hmac", "secretKey": null}), vec!["secretKey"]),
         (json!({"authentication": "hmac", "apiKey": "x"}), vec!["apiKey"]),

@@ -98,7 +98,7 @@ fn headers_are_kept_as_they_came_however_they_are_cut_and_whatever_was_left_unre
         // the body of one that is refused by its headers is not read, and in chunks it may stay in the connection
         let refused = format!(
             "POST /api/maps/{}/events HTTP/1.1\r\nHost: a\r\nX-First: 1\r\nTransfer-Encoding: chunked\r\n\r\n\
-             9\r\n{{\"a\":\n\n 1}}\r\n7\r\n\r\n\r\nGET\r\n0\r\nX-Trailer: 1\r\n\r\n",
+             a\r\n{{\"a\":\n\n 1}}\r\n7\r\n\r\n\r\nGET\r\n0\r\nX-Trailer: 1\r\n\r\n",
             map.id
         );
         let refused = refused.as_bytes();

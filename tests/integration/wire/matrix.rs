@@ -244,6 +244,12 @@ fn refusal(operation: &Operation, credential: Credential) -> Option<u16> {
             | Credential::SeveralWith("publish")
             | Credential::Jwt("publish"),
         ) if traces => Some(404),
+        // what it shows is the channel's that is named
+        (Access::Caller, Credential::Foreign | Credential::SeveralElsewhere)
+            if operation.path.ends_with("/overview") =>
+        {
+            Some(404)
+        }
         (Access::Caller, _) => None,
         (Access::Admin, _) => Some(403),
         (Access::Scope(_) | Access::Scopes(_), Credential::Foreign | Credential::SeveralElsewhere) => Some(404),
