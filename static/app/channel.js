@@ -1,5 +1,5 @@
 // One channel: its live events and those of a time or of one id, its figures, who is connected; and several channels together.
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useState } from "./html.js";
 import { FEED, bare, channelName, channels, findEvent, getChannel, may } from "./api.js";
 import { Charts, WindowChoice } from "./charts.js";
 import { channelAddress } from "./channels.js";
@@ -11,7 +11,7 @@ import { Histogram } from "./histogram.js";
 import { Live, Row } from "./live.js";
 import { replace, to } from "./route.js";
 import { useResource } from "./store.js";
-import { Badge, Bones, Empty, Head, Loaded, Trouble } from "./ui.js";
+import { Badge, Bones, Empty, Head, Loaded, Trouble, usePicker } from "./ui.js";
 
 const CHANNELS_MAX = 100; // that one stream follows
 
@@ -129,19 +129,8 @@ function ChannelPicker({ chosen, onChoose }) {
   // what the address names and the list does not have can be taken away again
   for (const name of chosen) if (!names.has(name)) names.set(name, name);
   const flip = (name, on) => onChoose(on ? [...chosen, name] : chosen.filter((other) => other !== name));
-  // it stays open while several are chosen, and closes as the picker of types does
-  const picker = useRef(null);
-  useEffect(() => {
-    const away = (event) => picker.current?.open && !picker.current.contains(event.target) && (picker.current.open = false);
-    addEventListener("pointerdown", away);
-    return () => removeEventListener("pointerdown", away);
-  }, []);
-  const leave = (event) => {
-    if (event.key !== "Escape") return;
-    picker.current.open = false;
-    picker.current.querySelector("summary").focus();
-  };
-  return html`<details class="picker end" ref=${picker} onKeyDown=${leave}>
+  const picker = usePicker();
+  return html`<details class="picker end" ...${picker}>
     <summary class="button small">Channels${chosen.length > 0 && html`<span class="badge accent">${chosen.length}</span>`}</summary>
     <div class="picked card" role="group" aria-label="Follow only these channels">
       ${[...names].map(([name, title]) => html`<label key=${name}><input type="checkbox" checked=${chosen.includes(name)}

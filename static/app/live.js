@@ -6,7 +6,7 @@ import { brief, count, duration, hue, isTime, plural, shortTime, time } from "./
 import { LiveFeed } from "./live-feed.js";
 import { Trace } from "./trace.js";
 import { Tree } from "./tree.js";
-import { Bones, Empty, Icon, StreamState, Trouble, copy } from "./ui.js";
+import { Bones, Empty, Icon, StreamState, Trouble, copy, usePicker } from "./ui.js";
 import { to } from "./route.js";
 import { useInterval, useResource } from "./store.js";
 
@@ -116,24 +116,14 @@ function Filters({ channel, filter, feed, onFilter }) {
     if (!chosen.delete(type)) chosen.add(type);
     onFilter({ ...filter, events: [...chosen].sort() });
   };
-  const picker = useRef(null);
-  useEffect(() => {
-    const away = (event) => picker.current?.open && !picker.current.contains(event.target) && (picker.current.open = false);
-    addEventListener("pointerdown", away);
-    return () => removeEventListener("pointerdown", away);
-  }, []);
-  const leave = (event) => {
-    if (event.key !== "Escape") return;
-    picker.current.open = false;
-    picker.current.querySelector("summary").focus();
-  };
+  const picker = usePicker();
   const refused = feed.state === "failed" && feed.error instanceof StentorError && feed.error.status === 400 && filter.expression;
   const apply = (event) => {
     event.preventDefault();
     onFilter({ ...filter, expression: expression.trim() });
   };
   return html`<div class="filters">
-    <details class="picker" ref=${picker} onKeyDown=${leave}>
+    <details class="picker" ...${picker}>
       <summary class="button small">Types${chosen.size > 0 && html`<span class="badge accent">${chosen.size}</span>`}</summary>
       <div class="picked card" role="group" aria-label="Show only these types">
         ${options.length === 0 && html`<p class="soft small">No types yet.</p>`}

@@ -68,6 +68,25 @@ export function Check({ checked, onChange, children, disabled }) {
     <label for=${id}>${children}</label></div>`;
 }
 
+/**
+ * What a `details` element takes to be a picker: it stays open while several are chosen, and closes when somebody points
+ * elsewhere or presses Escape.
+ */
+export function usePicker() {
+  const ref = useRef(null);
+  useEffect(() => {
+    const away = (event) => ref.current?.open && !ref.current.contains(event.target) && (ref.current.open = false);
+    addEventListener("pointerdown", away);
+    return () => removeEventListener("pointerdown", away);
+  }, []);
+  const onKeyDown = (event) => {
+    if (event.key !== "Escape") return;
+    ref.current.open = false;
+    ref.current.querySelector("summary").focus();
+  };
+  return { ref, onKeyDown };
+}
+
 /** The values of a form, and what the server said is wrong with which of them. */
 export function useForm(initial) {
   const [values, setValues] = useState(initial);

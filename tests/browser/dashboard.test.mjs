@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ADMIN, Publisher, Stentor, until } from "../clients/stentor.mjs";
 import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
+import { receiver } from "./receiver.mjs";
 
 let server;
 let browser;
@@ -22,25 +22,6 @@ after(async () => {
 });
 
 const open = (t, options) => Dashboard.open(t, browser, server, options);
-
-/** A receiver of webhooks that answers with `status`. */
-async function receiver(t, status = 200) {
-  const got = { status, requests: [] };
-  const http = createServer((request, response) => {
-    let body = "";
-    request.on("data", (text) => (body += text));
-    request.on("end", () => {
-      got.requests.push({ headers: request.headers, body });
-      response.writeHead(got.status, { "Content-Type": "application/json" }).end(got.status < 300 ? '{"ok":true}' : '{"error":"the database is away"}');
-    });
-  });
-  await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
-  t.after(() => {
-    http.closeAllConnections();
-    http.close();
-  });
-  return Object.assign(got, { url: `http://127.0.0.1:${http.address().port}/webhook` });
-}
 
 const webhookOf = async (map, spec) => {
   await server.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, map.token, { enabled: true });

@@ -1,10 +1,10 @@
 // What needs attention, figures over time, and what the pages of channels, webhooks, sources, tokens and connections have beside
 // their main paths.
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { ADMIN, Stentor, until } from "../clients/stentor.mjs";
 import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
+import { receiver } from "./receiver.mjs";
 
 let server;
 let browser;
@@ -18,25 +18,6 @@ after(async () => {
 });
 
 const open = (t, options) => Dashboard.open(t, browser, server, options);
-
-/** A receiver that answers with `status`, or what it makes of the body. */
-async function receiver(t, status = 200) {
-  const got = { status, bodies: [] };
-  const http = createServer((request, response) => {
-    let body = "";
-    request.on("data", (text) => (body += text));
-    request.on("end", () => {
-      got.bodies.push(body);
-      response.writeHead(got.status).end(got.status < 300 ? "fine" : "the database is away");
-    });
-  });
-  await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
-  t.after(() => {
-    http.closeAllConnections();
-    http.close();
-  });
-  return Object.assign(got, { url: `http://127.0.0.1:${http.address().port}/hook` });
-}
 
 const webhookOf = async (map, spec) => {
   await server.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, map.token, { enabled: true });
@@ -154,7 +135,7 @@ test("a filter and a template are rehearsed on events that are there, and shown 
   await dashboard.button("Try it on past events").click();
   await page.locator(".rehearsal .trouble").waitFor();
   await dashboard.button("Cancel").click();
-  assert.equal(receives.bodies.length, 0, "nothing was sent");
+  assert.equal(receives.requests.length, 0, "nothing was sent");
   dashboard.calm(REFUSED);
 });
 

@@ -169,16 +169,16 @@ impl Pieces {
         let mut state = self.shared.state.lock();
         state.collect();
         let kept = self.shared.spare_pieces + self.shared.reserve_pieces;
-        let enough = state.spare.iter().filter(|free| state.may_go(free)).count() >= kept;
+        let enough = state.spare.iter().filter(|free| state.is_reusable(free)).count() >= kept;
         let too_many = state.broken.is_empty() && state.spare.len() > SPARE_TIMES_MAX * kept;
-        let broken = state.broken.iter().position(|free| state.may_go(free));
+        let broken = state.broken.iter().position(|free| state.is_reusable(free));
         if state.making || enough && !too_many && state.broken.is_empty() {
             return Ok(false);
         }
         let _making = self.shared.begin_making(&mut state);
-        let waits = state.waits();
+        let has_unnoted = state.has_unnoted();
         // the oldest, so that no piece goes which voids records of one that stays
-        let oldest = if too_many { state.spare.iter().position(|free| state.may_go(free)) } else { None };
+        let oldest = if too_many { state.spare.iter().position(|free| state.is_reusable(free)) } else { None };
         if let Some(free) = oldest.and_then(|index| state.spare.remove(index)) {
             drop(state);
             self.shared.remove(&free.slot)?;
@@ -188,7 +188,7 @@ impl Pieces {
         let slot = match (enough, broken) {
             (true, Some(index)) => self.shared.fill_anew(index)?,
             // what was given up is used again before anything new is made
-            _ if waits => {
+            _ if has_unnoted => {
                 self.shared.note_freed()?;
                 return Ok(true);
             }
@@ -247,12 +247,12 @@ impl Pieces {
             self.shared.made.wait(&mut state);
         }
         let _making = self.shared.begin_making(&mut state);
-        let waits = state.spare.len() > kept_back && state.waits();
+        let has_unnoted = state.spare.len() > kept_back && state.has_unnoted();
         drop(state);
-        if waits && let Err(e) = self.shared.note_freed() {
+        if has_unnoted && let Err(e) = self.shared.note_freed() {
             log::warn!("what the write-ahead log gave up cannot be noted, so its files are not used again yet: {e}");
         }
-        let taken = if waits { self.shared.state.lock().take_spare(need) } else { None };
+        let taken = if has_unnoted { self.shared.state.lock().take_spare(need) } else { None };
         match taken {
             Some(slot) => Ok(slot),
             None => self.shared.make(need.max(self.shared.piece_bytes)),
@@ -302,7 +302,7 @@ impl Shared {
     fn make(&self, need: u32) -> Result<Slot, DiskError> {
         let broken = {
             let state = self.state.lock();
-            state.broken.iter().position(|free| free.slot.bytes >= need && state.may_go(free))
+            state.broken.iter().position(|free| free.slot.bytes >= need && state.is_reusable(free))
         };
         match broken.map(|index| self.fill_anew(index)) {
             Some(Ok(slot)) => Ok(slot),
@@ -407,13 +407,13 @@ impl State {
     }
 
     /// Whether a file may be overwritten.
-    fn may_go(&self, free: &Free) -> bool {
+    fn is_reusable(&self, free: &Free) -> bool {
         free.through <= self.noted_through
     }
 
-    /// Whether one may not, only because the manifest has to be written before.
-    fn waits(&self) -> bool {
-        self.spare.iter().chain(&self.broken).any(|free| !self.may_go(free))
+    /// Whether some may not yet, because the manifest does not say that their records were given up.
+    fn has_unnoted(&self) -> bool {
+        self.spare.iter().chain(&self.broken).any(|free| !self.is_reusable(free))
     }
 
     fn perhaps_list(&mut self, number: usize) {
@@ -424,7 +424,8 @@ impl State {
 
     /// The smallest one that suffices, of these the first.
     fn take_spare(&mut self, need: u32) -> Option<Slot> {
-        let fitting = self.spare.iter().enumerate().filter(|(_, free)| free.slot.bytes >= need && self.may_go(free));
+        let fitting =
+            self.spare.iter().enumerate().filter(|(_, free)| free.slot.bytes >= need && self.is_reusable(free));
         let (index, _) = fitting.min_by_key(|(_, free)| free.slot.bytes)?;
         self.spare.remove(index).map(|free| free.slot)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Speaker;
+use super::{Speaker, with_settings_file};
 use crate::support::program::{Program, command};
 use crate::support::server::{ADMIN, run, stentor};
 use crate::support::{Receiver, Reply, SOON, TestServer, eventually, folder, webhooks, within};
@@ -131,13 +131,7 @@ fn a_new_process_with_what_it_cannot_start_with_leaves_the_one_before() {
 fn a_settings_file_that_was_broken_meanwhile_does_not_matter_to_a_server_that_only_waits() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, settings) = (folder.path().join("data"), folder.path().join("stentor.toml"));
-    fs::write(&settings, "").expect("it can be written");
-    let file = settings.clone();
-    let mut server = TestServer::at(&data, &[]).prepared(move |mut command| {
-        command.arg("--config").arg(&file);
-        command
-    });
-    server.launch();
+    let mut server = with_settings_file(&data, &settings);
     let mut new = Speaker::at(&data);
     new.ask(&data);
     fs::write(&settings, "nonsense = 1").expect("it can be written");

@@ -8,6 +8,7 @@ mod faults;
 mod load;
 mod supervisor;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -15,7 +16,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::SOON;
+use crate::support::{SOON, TestServer};
+
+/// A server that reads its settings from a file, which is empty at first.
+fn with_settings_file(data: &Path, settings: &Path) -> TestServer {
+    fs::write(settings, "").expect("it can be written");
+    let file = settings.to_owned();
+    let mut server = TestServer::at(data, &[]).prepared(move |mut command| {
+        command.arg("--config").arg(&file);
+        command
+    });
+    server.launch();
+    server
+}
 
 /// Somebody who speaks at the socket of a server by hand.
 struct Speaker(BufReader<UnixStream>);

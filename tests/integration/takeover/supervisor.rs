@@ -8,6 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::with_settings_file;
 use crate::support::server::run;
 use crate::support::{SOON, TestServer, eventually, program};
 
@@ -135,13 +136,7 @@ impl Drop for Process {
 fn a_reload_starts_the_program_anew_with_the_settings_of_now_or_leaves_all_as_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, settings) = (folder.path().join("data"), folder.path().join("stentor.toml"));
-    fs::write(&settings, "").expect("it can be written");
-    let file = settings.clone();
-    let mut server = TestServer::at(&data, &[]).prepared(move |mut command| {
-        command.arg("--config").arg(&file);
-        command
-    });
-    server.launch();
+    let mut server = with_settings_file(&data, &settings);
     let (map, pid) = (server.new_map("m"), server.pid());
     map.publish_many(3);
     let reload = || {
