@@ -13,7 +13,7 @@ use pulldown_cmark::{Alignment, CowStr, Event, HeadingLevel, Options, Parser, Ta
 use crate::words;
 
 /// Pages beside those of `docs/`, and their names.
-const OTHERS: [(&str, &str); 7] = [
+const OTHERS: [(&str, &str); 8] = [
     ("clients/README.md", "clients"),
     ("clients/python/README.md", "clients/python"),
     ("clients/typescript/README.md", "clients/typescript"),
@@ -21,6 +21,7 @@ const OTHERS: [(&str, &str); 7] = [
     ("CHANGELOG.md", "changelog"),
     ("ARCHITECTURE.md", "architecture"),
     ("CONTRIBUTING.md", "contributing"),
+    ("SECURITY.md", "report-a-vulnerability"),
 ];
 /// How much pages count that are more often meant than others, or less often.
 const SHARES: [(&str, f64); 7] = [
@@ -159,8 +160,9 @@ impl Places<'_> {
         let (path, fragment) = link.split_once('#').map_or((link, None), |(path, fragment)| (path, Some(fragment)));
         let path = beside(&source.path, path);
         let to = match path.as_str() {
-            "docs/openapi.json" => return Some(format!("{}openapi.json", up(&source.name))),
-            "docs/asyncapi.json" => return Some(format!("{}asyncapi.json", up(&source.name))),
+            // the pages that show the documents, and lead to them
+            "docs/openapi.json" => "reference".to_owned(),
+            "docs/asyncapi.json" => "streams".to_owned(),
             "README.md" => String::new(),
             path => match self.names.get(path) {
                 Some(name) => (*name).to_owned(),

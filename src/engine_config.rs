@@ -25,6 +25,8 @@ pub struct Start {
     pub admin_token: Option<String>,
     /// The key that seals secrets, as base64; without one that of the data folder counts.
     pub secret_key: Option<String>,
+    /// The key before it, while it is replaced.
+    pub previous_secret_key: Option<String>,
     /// Webhooks may go to http and to the loopback.
     pub dev: bool,
 }
@@ -35,28 +37,24 @@ fn handshake_origin(settings: &Settings) -> Option<Arc<str>> {
     Some(url.parse::<Uri>().ok()?.host()?.into())
 }
 
+/// How long the cursor of a webhook may have moved before it is made durable. A crash of one server is rare, and each write takes
+/// some of its disk; nodes are there to be lost.
+const UNSAVED: Duration = Duration::from_millis(250);
+const UNSAVED_OF_NODES: Duration = Duration::from_millis(50);
+
 pub fn of(settings: &Settings, start: &Start) -> Config {
-    let Settings { storage, retention, journal, limits, sse, streams, webhooks, sources, tickets, .. } = settings;
+    let Settings { storage, journal, limits, sse, streams, webhooks, sources, tickets, .. } = settings;
     let seconds = Duration::from_secs;
     Config {
         data_dir: storage.data_dir.clone(),
         durability: match storage.durability {
+            // a copy of what NATS holds durably need not be durable
+            _ if settings.engine == settings::Engine::Nats => Durability::Flush,
             settings::Durability::Fsync => Durability::Fsync,
             settings::Durability::Flush => Durability::Flush,
             settings::Durability::Interval => Durability::Interval { every_ms: storage.flush_interval_ms },
         },
-        log: LogOptions {
-            segment_max_bytes: storage.segment_max_bytes,
-            segment_max_age_ms: storage.segment_max_age_s * 1000,
-            open_segments: storage.open_segments,
-            retention: Retention {
-                max_age_ms: retention.max_age_s * 1000,
-                max_bytes: retention.max_bytes,
-                max_events: retention.max_events,
-            },
-            dedupe_window_ms: journal.dedupe_window_s * 1000,
-            dedupe_keys: journal.dedupe_keys,
-        },
+        log: log(settings),
         journal: JournalLimits {
             queue_events: journal.queue_events,
             queue_bytes: journal.queue_bytes,
@@ -121,6 +119,10 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             replays: webhooks.replays,
             log_deliveries: webhooks.log_deliveries,
             log_max_age: seconds(webhooks.log_max_age_s),
+            unsaved: match settings.engine {
+                settings::Engine::Local => UNSAVED,
+                settings::Engine::Nats => UNSAVED_OF_NODES,
+            },
             threads: webhooks.threads,
         },
         sources: SourceLimits {
@@ -128,7 +130,52 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             dead_letters: sources.dead_letters,
             dead_letters_bytes: sources.dead_letters_bytes,
         },
+        #[cfg(feature = "nats")]
+        cluster: (settings.engine == settings::Engine::Nats).then(|| cluster(settings)),
         secret_key: start.secret_key.clone().map(Into::into),
+        previous_secret_key: start.previous_secret_key.clone().map(Into::into),
         resolver: Resolver::system(),
+    }
+}
+
+/// How this server is one node of many.
+#[cfg(feature = "nats")]
+pub fn cluster(settings: &Settings) -> actors::cluster::Options {
+    let settings::Nats { servers, credentials, tls_ca, prefix, replicas, monitor } = &settings.nats;
+    // Linux shows the name here; without one the operator has to give it
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let listen = &settings.server.listen;
+    // which of its addresses reaches it a server that listens on all of them cannot know
+    let port = |any: &str| listen.strip_prefix(any).map(|port| format!("{}:{port}", host()));
+    let address = port("0.0.0.0:").or_else(|| port("[::]:")).unwrap_or_else(|| listen.clone());
+    actors::cluster::Options {
+        version: env!("CARGO_PKG_VERSION").into(),
+        address: address.into(),
+        servers: servers.clone(),
+        credentials: credentials.clone(),
+        tls_ca: tls_ca.clone(),
+        prefix: prefix.clone(),
+        replicas: *replicas,
+        monitor: monitor.clone(),
+        node: settings.cluster.node.clone().unwrap_or_else(host).into(),
+        isolated_after: Some(settings.cluster.isolated_after_s).filter(|s| *s > 0).map(Duration::from_secs),
+        silent: Duration::from_millis(settings.cluster.silent_after_ms),
+    }
+}
+
+/// How the log is kept.
+pub fn log(settings: &Settings) -> LogOptions {
+    let Settings { storage, retention, journal, .. } = settings;
+    LogOptions {
+        segment_max_bytes: storage.segment_max_bytes,
+        segment_max_age_ms: storage.segment_max_age_s * 1000,
+        open_segments: storage.open_segments,
+        retention: Retention {
+            max_age_ms: retention.max_age_s * 1000,
+            max_bytes: retention.max_bytes,
+            max_events: retention.max_events,
+        },
+        dedupe_window_ms: journal.dedupe_window_s * 1000,
+        dedupe_keys: journal.dedupe_keys,
     }
 }

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Command::Token(args) => manage::token::run(args),
         Command::Webhook(args) => manage::webhook::run(args),
         Command::Source(args) => manage::source::run(args),
+        Command::Connection(args) => manage::connection::run(args),
+        Command::Overview(args) => manage::overview::run(args),
         Command::Stats(args) => manage::events::stats(args),
         Command::Trace(args) => manage::events::trace(args),
         Command::Types(args) => manage::events::types(args),

@@ -28,6 +28,7 @@ use crate::http::credential::spent::SpentTickets;
 use crate::http::forwarded::Proxies;
 use crate::http::guard::ApiLimit;
 use crate::http::ingest::Bodies;
+use crate::http::long_answers::LongAnswers;
 use crate::http::{self, Context, Side};
 use crate::listeners::{Inherited, ListenError, Listeners};
 use crate::settings::Settings;
@@ -146,6 +147,7 @@ impl Server {
             api_limit: ApiLimit::new(limits.api_requests_per_minute),
             draft_limits: draft::Limits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
             bodies: Bodies::default(),
+            long_answers: LongAnswers::default(),
             stopping: AtomicBool::new(false),
             settings_fingerprint: settings.fingerprint(),
             settings: settings.clone(),
@@ -168,6 +170,15 @@ impl Server {
         if let Some(jwt) = jwt {
             actix_web::rt::spawn(jwt.follow_file());
         }
+        #[cfg(feature = "nats")]
+        if let Some(requests) = hub.take_peer_requests() {
+            use actix_web::test::init_service;
+            let of_peer = |side| app(side)().app_data(http::peers::OfPeer);
+            let public = std::rc::Rc::new(init_service(of_peer(Side::Public)).await);
+            let admin = std::rc::Rc::new(init_service(of_peer(Side::Admin)).await);
+            let service_of = move |side| if side == Side::Admin { admin.clone() } else { public.clone() };
+            actix_web::rt::spawn(http::peers::serve(context.clone(), requests, service_of));
+        }
         let mut builder = actix_web::dev::Server::build()
             .workers(workers)
             .max_concurrent_connections(settings.server.max_connections.div_ceil(workers))
@@ -189,6 +200,8 @@ impl Server {
                 is_given,
                 program: program.clone(),
                 patience: shutdown_timeout,
+                long_answers: context.long_answers.clone(),
+                drain: Duration::from_secs(settings.server.takeover_drain_s),
             };
             match Giving::start(server, &settings.storage.data_dir) {
                 Ok((giving, deciding)) => Some(Heir { giving, deciding, listeners: for_heir, is_given, program }),
@@ -233,10 +246,8 @@ impl Server {
 
     /// An address of this server that other machines reach without TLS, as far as its settings say.
     pub fn open_without_tls(&self) -> Option<SocketAddr> {
-        let public_url = &self.context.settings.server.public_url;
-        let is_encrypted = self.is_tls || public_url.as_ref().is_some_and(|url| url.starts_with("https:"));
-        let open = [Some(self.addr), self.admin_addr].into_iter().flatten().find(|addr| !addr.ip().is_loopback());
-        open.filter(|_| !is_encrypted)
+        let addresses = [Some(self.addr), self.admin_addr].into_iter().flatten();
+        in_the_open(addresses, self.is_tls, self.context.settings.server.public_url.as_deref())
     }
 
     fn url_of(&self, addr: SocketAddr) -> String {
@@ -315,6 +326,10 @@ impl Server {
         log::info!("stopping");
         supervisor.stopping();
         context.stopping.store(true, Ordering::Relaxed);
+        // The thread that accepts is told before those that serve. If all were told at once, it might give a connection to
+        // threads that have ended already.
+        handle.pause().await;
+        traffic.round_of_threads(ROUND).await;
         hub.end_sessions(SessionEnd::Shutdown).await;
         traffic.enter(Stage::Closing);
         let requests = tokio::time::timeout(shutdown_timeout, handle.stop(true));
@@ -389,5 +404,41 @@ fn cors(allowed: &[String]) -> Cors {
     match allowed.iter().any(|origin| origin == "*") {
         true => cors.allow_any_origin().send_wildcard(),
         false => allowed.iter().fold(cors, |cors, origin| cors.allowed_origin(origin)),
+    }
+}
+
+/// The first of the addresses that other machines reach, unless something says that what they send is encrypted.
+fn in_the_open(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    is_tls: bool,
+    public_url: Option<&str>,
+) -> Option<SocketAddr> {
+    let is_encrypted = is_tls || public_url.is_some_and(|url| url.starts_with("https:"));
+    addresses.into_iter().find(|address| !address.ip().is_loopback() && !is_encrypted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_others_reach_without_encryption_is_told_of() {
+        let https = Some("https://events.example.org");
+        for (listen, is_tls, public_url, is_open) in [
+            ("0.0.0.0:8080", false, None, true),
+            ("[::]:8080", false, Some("http://events.example.org"), true),
+            ("192.0.2.1:80", false, None, true),
+            ("0.0.0.0:8080", true, None, false),
+            ("0.0.0.0:8080", false, https, false),
+            ("127.0.0.1:8080", false, None, false),
+            ("[::1]:8080", false, None, false),
+        ] {
+            let address: SocketAddr = listen.parse().expect("an address");
+            assert_eq!(
+                in_the_open([address], is_tls, public_url).is_some(),
+                is_open,
+                "{listen} {is_tls} {public_url:?}"
+            );
+        }
     }
 }

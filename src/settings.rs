@@ -50,8 +50,11 @@ pub struct Flags {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    pub engine: Engine,
     pub server: Server,
     pub storage: Storage,
+    pub nats: Nats,
+    pub cluster: Cluster,
     pub retention: Retention,
     pub journal: Journal,
     pub limits: Limits,
@@ -64,6 +67,44 @@ pub struct Settings {
     pub cors: Cors,
     pub metrics: Metrics,
     pub log: Log,
+}
+
+/// Where the log lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// In the data folder of one server.
+    Local,
+    /// On NATS JetStream, shared by several.
+    Nats,
+}
+
+/// `[nats]`: how NATS is reached, with `engine = "nats"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nats {
+    #[serde(serialize_with = "without_passwords")]
+    pub servers: Vec<String>,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub credentials: Option<PathBuf>,
+    /// PEM.
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub tls_ca: Option<PathBuf>,
+    pub prefix: String,
+    pub replicas: usize,
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub monitor: Option<String>,
+}
+
+/// `[cluster]`: this node among the others, with `engine = "nats"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    #[serde(deserialize_with = "unset_when_empty", serialize_with = "empty_when_unset")]
+    pub node: Option<String>,
+    pub silent_after_ms: u64,
+    /// 0 = never.
+    pub isolated_after_s: u64,
 }
 
 /// `[server]`: the listening socket, the HTTP threads and the life of connections.
@@ -89,6 +130,7 @@ pub struct Server {
     pub body_timeout_s: u64,
     pub keep_alive_s: u64,
     pub shutdown_timeout_s: u64,
+    pub takeover_drain_s: u64,
     /// Networks in CIDR notation, and single addresses.
     pub trusted_proxies: Vec<String>,
     /// `HOST:PORT` of the second listener.
@@ -482,6 +524,15 @@ fn empty_when_unset<S: Serializer, T: Serialize>(value: &Option<T>, serializer: 
         Some(value) => value.serialize(serializer),
         None => serializer.serialize_str(""),
     }
+}
+
+/// Addresses as they may be shown.
+fn without_passwords<S: Serializer>(servers: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://(not shown)@{host}"),
+        _ => server.clone(),
+    });
+    serializer.collect_seq(shown)
 }
 
 fn withheld<S: Serializer>(value: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {

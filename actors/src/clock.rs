@@ -1,7 +1,7 @@
 //! The clocks and the random source of the machine, as a handle, so that a simulation can put its own in their place. The
 //! model gets times and random numbers as arguments.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,9 +9,13 @@ use crate::model::id::{EventId, IdSource};
 
 #[cfg(test)]
 mod simulated;
+mod timer;
 
 #[cfg(test)]
-pub use self::simulated::SimulatedClock;
+pub use self::simulated::{SimulatedClock, here as simulated, set_here};
+#[cfg(test)]
+pub use self::timer::until;
+pub use self::timer::{Elapsed, Rounds, instant, later, rounds, sleep, timeout};
 
 /// A reading of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,10 +76,23 @@ impl Clock {
             Kind::Simulated(clock) => clock.random(),
         }
     }
+
+    /// Holds the thread up for so long. Blocks.
+    pub fn pause(&self, duration: Duration) {
+        match &self.0 {
+            Kind::System => std::thread::sleep(duration),
+            #[cfg(test)]
+            Kind::Simulated(clock) => clock.advance(duration.as_millis() as u64),
+        }
+    }
 }
 
 /// Unix milliseconds.
 pub fn now_ms() -> i64 {
+    #[cfg(test)]
+    if let Some(clock) = simulated::here() {
+        return clock.moment().wall_ms as i64;
+    }
     // a clock before 1970 counts as 1970: ids grow all the same
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
@@ -106,6 +123,10 @@ fn boot() -> u64 {
 /// # Panics
 /// When the operating system has none, which on Linux does not happen once it has booted.
 pub fn random<const N: usize>() -> [u8; N] {
+    #[cfg(test)]
+    if let Some(clock) = simulated::here() {
+        return clock.random();
+    }
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system has random bytes");
     bytes

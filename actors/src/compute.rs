@@ -2,6 +2,9 @@
 //! threads of its own, never on those that serve requests, streams and deliveries, and in slices: after some milliseconds the
 //! next one has its turn. Turns go round by tenant, so that one who asks for much waits for itself and not others for it.
 //!
+//! Pages of the log are read in the same way, by threads of their own: a thread for each would be hundreds of them when many
+//! streams and webhooks are behind, which take memory, and the processor from everybody else.
+//!
 //! The threads are less important to the kernel than those that serve ([`Nice`]), so a busy one delays a request by no more
 //! than it takes to be put aside. What nobody waits for any more ends at its next turn. A panic ends the work that it came
 //! from, and nothing else.
@@ -15,9 +18,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_rt::task::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+use crate::clock;
 use crate::model::access::{Principal, Reach};
 use crate::model::event::ChannelNo;
 use crate::model::filter;
@@ -50,7 +56,7 @@ impl Tenant {
     }
 }
 
-/// How much the kernel prefers all others, from 0 to 19.
+/// How much the kernel prefers all others, from 0 to 19; those at work together also give way to those of less.
 #[derive(Clone, Copy, Debug)]
 pub struct Nice(pub i32);
 
@@ -80,6 +86,15 @@ impl Slice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the work ended without a result, because the server stops or by an error of its own; the log says which")]
 pub struct Ended;
+
+/// Does work that waits for the disk on a thread for such work.
+pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(test)]
+    if clock::simulated().is_some() {
+        return actix_rt::spawn(async move { work() });
+    }
+    actix_rt::task::spawn_blocking(work)
+}
 
 /// The threads, and what waits for them. A clone shares both.
 #[derive(Clone)]
@@ -130,6 +145,11 @@ impl Compute {
     /// The system has none to give.
     pub fn start(name: &str, threads: usize, nice: Nice) -> io::Result<Compute> {
         let shared = Arc::new(Shared { queue: Mutex::default(), arrived: Condvar::new() });
+        #[cfg(test)]
+        if clock::simulated().is_some() {
+            // whoever asks does it
+            return Ok(Compute(shared));
+        }
         for n in 0..threads.max(1) {
             let shared = shared.clone();
             // filters are compiled here, too
@@ -152,6 +172,14 @@ impl Compute {
         tenant: Tenant,
         mut step: impl FnMut(&mut Slice) -> Option<T> + Send + 'static,
     ) -> Result<T, Ended> {
+        #[cfg(test)]
+        if clock::simulated().is_some() {
+            loop {
+                if let Some(result) = step(&mut Slice::endless()) {
+                    return Ok(result);
+                }
+            }
+        }
         let (tell, told) = oneshot::channel();
         let mut tell = Some(tell);
         let job: Job = Box::new(move |slice| {
@@ -179,6 +207,23 @@ impl Compute {
     ) -> Result<T, Ended> {
         let mut work = Some(work);
         self.slices(tenant, move |_| work.take().map(|work| work())).await
+    }
+
+    /// Reads from the disk in one turn, which is bounded by the size of a page. What nobody waits for any more is not read.
+    ///
+    /// # Errors
+    /// The server stops, or `read` panicked.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        tenant: Tenant,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        #[cfg(test)]
+        if clock::simulated().is_some() {
+            // a step of its own, as it is on a thread of its own
+            return blocking(read).await.map_err(|_| Ended);
+        }
+        self.run(tenant, read).await
     }
 
     /// Work that waits for its turn.
@@ -232,6 +277,13 @@ impl Shared {
     }
 }
 
+/// How long a thread asks the kernel to be left running, in nanoseconds, for each step of [`Nice`]; the kernel takes 100 ms at
+/// most. Since Linux 6.12 a thread that wakes up and has asked for less takes the place of one that has asked for more at once,
+/// and does not wait until that one is interrupted at a tick of the clock, up to 4 ms later. Threads that serve ask for nothing,
+/// which is some 3 ms at most. Nobody gets a larger share by that.
+#[cfg(target_os = "linux")]
+const KERNEL_SLICE_NS: u64 = 10_000_000;
+
 /// Tells the kernel that this thread may wait for others.
 fn give_way(Nice(nice): Nice) {
     // SAFETY: no memory is involved. On Linux the 0 means the calling thread alone (setpriority(2), "C library/kernel
@@ -239,10 +291,28 @@ fn give_way(Nice(nice): Nice) {
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } != 0 {
         log::debug!("a thread keeps its priority: {}", io::Error::last_os_error());
     }
+    #[cfg(target_os = "linux")]
+    {
+        let attributes = libc::sched_attr {
+            size: size_of::<libc::sched_attr>() as u32,
+            sched_policy: libc::SCHED_OTHER as u32,
+            sched_flags: 0,
+            sched_nice: nice,
+            sched_priority: 0,
+            sched_runtime: KERNEL_SLICE_NS * nice.max(0) as u64,
+            sched_deadline: 0,
+            sched_period: 0,
+        };
+        // SAFETY: the kernel reads what `size` says of a struct that outlives the call; 0 means the calling thread
+        // (sched_setattr(2))
+        if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0 {
+            log::debug!("a thread keeps the slice of the kernel: {}", io::Error::last_os_error());
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::future::Future;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
@@ -259,7 +329,7 @@ mod tests {
     }
 
     /// Holds the thread until the sender is dropped, so that everything asked for meanwhile waits.
-    async fn held(compute: &Compute) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+    pub async fn held(compute: &Compute) -> (mpsc::Sender<()>, JoinHandle<()>) {
         let (release, released) = mpsc::channel::<()>();
         let (compute, begun) = (compute.clone(), Arc::new(tokio::sync::Notify::new()));
         let tell = begun.clone();
@@ -305,6 +375,24 @@ mod tests {
         let last = turns.iter().rposition(|who| *who == 2).expect("it had its turns");
         assert_eq!(turns.len(), 20 * 50 + 3);
         assert!(last <= 6, "of the first turns every second one was its own: {:?}", &turns[..8]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_knows_that_these_threads_give_way() {
+        let compute = Compute::start("test", 1, Nice(7)).expect("a thread");
+        let held = compute.run(tenant(1), || {
+            // SAFETY: the struct consists of numbers
+            let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+            let bytes = size_of::<libc::sched_attr>();
+            // SAFETY: the kernel writes at most that many bytes; 0 means the calling thread (sched_setattr(2))
+            let done = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, bytes, 0) };
+            (done, attributes.sched_nice, attributes.sched_runtime)
+        });
+        let (done, nice, slice_ns) = held.await.expect("it ends");
+        assert_eq!((done, nice), (0, 7));
+        // before Linux 6.12 the kernel knows of no slice and says 0
+        assert!([0, 7 * KERNEL_SLICE_NS].contains(&slice_ns), "{slice_ns}");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 //! # Layout
 //! Modules are listed from the top floor down; a module uses only what stands below it.
 //! - [`hub`]: the verbs that the edge may call, start and stop
+//! - `cluster`: many nodes on NATS, another worker behind the journal's queue
 //! - [`delivery`]: webhooks going out; [`streams`]: SSE and WebSocket; [`ingest`]: sources coming in
 //! - [`catalog`]: channels, tokens, webhooks and sources as they are configured
 //! - [`journal`]: the only writer, and the start, which is a recovery; [`series`]: figures over time
@@ -25,6 +26,8 @@ pub mod backup;
 pub mod budget;
 pub mod catalog;
 pub mod clock;
+#[cfg(feature = "nats")]
+pub mod cluster;
 pub mod compute;
 pub mod delivery;
 pub mod disk;
@@ -32,12 +35,16 @@ pub mod documents;
 pub mod feed;
 #[cfg(test)]
 mod floors;
+#[cfg(test)]
+mod fuzz;
 pub mod hub;
 pub mod ingest;
 pub mod journal;
 pub mod log;
 pub mod metrics;
 pub mod model;
+#[cfg(test)]
+mod seeds;
 pub mod series;
 pub mod streams;
 pub mod supervision;

@@ -3,7 +3,7 @@
 pub mod tallies;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -197,6 +197,12 @@ pub struct Metrics {
     pub source_dead_letters: Counter,
     shed: Family<ShedLabels, Counter>,
     pub tallies: Tallies,
+    /// 1 on the node that writes the log of a cluster.
+    pub cluster_writer: Gauge,
+    pub cluster_term: Gauge,
+    pub cluster_tail_lag_seconds: Gauge<f64, AtomicU64>,
+    pub cluster_slots_owned: Gauge,
+    pub cluster_nodes: Gauge,
 }
 
 impl Default for Metrics {
@@ -242,6 +248,11 @@ impl Metrics {
             source_dead_letters: Counter::default(),
             shed: Family::default(),
             tallies: Tallies::default(),
+            cluster_writer: Gauge::default(),
+            cluster_term: Gauge::default(),
+            cluster_tail_lag_seconds: Gauge::default(),
+            cluster_slots_owned: Gauge::default(),
+            cluster_nodes: Gauge::default(),
         };
         let r = &mut m.registry;
         r.register("streams", "Open SSE and WebSocket streams", m.streams.clone());
@@ -289,6 +300,18 @@ impl Metrics {
         let (name, help) = ("source_dead_letters", "Requests that sources refused and kept");
         r.register(name, help, m.source_dead_letters.clone());
         r.register("shed", "What was refused, cut short or given up so that others are served", m.shed.clone());
+        r.register("cluster_writer", "1 on the node that writes the log of a cluster", m.cluster_writer.clone());
+        r.register("cluster_term", "Grows with each change of the node that writes the log", m.cluster_term.clone());
+        let (name, help) =
+            ("cluster_tail_lag_seconds", "For how long the copy of the log has been behind without getting on");
+        r.register(name, help, m.cluster_tail_lag_seconds.clone());
+        let (name, help) = ("cluster_slots_owned", "Of the 64 slots of webhooks those that this node delivers for");
+        r.register(name, help, m.cluster_slots_owned.clone());
+        r.register(
+            "cluster_nodes",
+            "Nodes of the cluster that this one hears, itself included",
+            m.cluster_nodes.clone(),
+        );
         r.register_collector(Box::new(MemoryInUse(budget)));
         for what in Shed::ALL {
             // so that each series is there before its first time

@@ -22,6 +22,7 @@ use actix_rt::ArbiterHandle;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::disk::{Faults, Point};
 
 /// Restarts that may follow each other without a pause.
@@ -158,11 +159,11 @@ impl<A: Actor<Context = Context<A>>> Supervision<A> {
             receiver = next;
             restarts.fetch_add(1, Ordering::Relaxed);
             addr.send_replace(Addr::new(sender));
-            let pause = pace.pause(Instant::now());
+            let pause = pace.pause(clock::instant());
             let pause_ms = pause.as_millis() as u64;
             log::error!(actor = name, reason = reason.as_str(), pause_ms; "an actor died and is started again");
             if !pause.is_zero() {
-                actix_rt::time::sleep(pause).await;
+                clock::sleep(pause).await;
             }
         }
     }

@@ -161,6 +161,21 @@ type FollowOptions struct {
 	OnError func(err *Error, wait time.Duration)
 }
 
+// Follow is the whole of a simple consumer: it gives the events of a channel to the handler, in order and each once, keeps the cursor in
+// a file, and goes on behind the last event that was handled when it is called again. It returns what waiting does not help, such as a
+// token that was revoked. A consumer that chooses events, has a context or can fail is made by New and Client.Follow.
+func Follow(server, token, channel, cursorFile string, handle func(Event)) error {
+	client, err := New(server, token)
+	if err != nil {
+		return err
+	}
+	options := FollowOptions{Cursor: FileCursor(cursorFile)}
+	return client.Follow(context.Background(), channel, options, func(event Event) error {
+		handle(event)
+		return nil
+	})
+}
+
 // Follow gives the events of a channel to the handler, in order and each once, over every disconnection and restart. The channel is
 // map:<id or slug>, organization:<id>, source:<id> or feed; several between commas are read in one order, and map:* and organization:* are
 // all of a kind. The next event is read when the handler has returned. It ends when the context does, when the handler or the cursor fails, or with an *Error that

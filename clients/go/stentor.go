@@ -1,12 +1,9 @@
 // Package stentor is a client of Stentor, a server of real-time events: it publishes events, follows them over
 // server-sent events or WebSocket, verifies webhooks, and manages a server. It needs the standard library only.
 //
-//	client, err := stentor.New("http://127.0.0.1:8080", token)
-//	err = client.Follow(ctx, "map:home", stentor.FollowOptions{Cursor: stentor.FileCursor("home.cursor")},
-//		func(event stentor.Event) error {
-//			fmt.Println(event.Type, string(event.Payload))
-//			return nil
-//		})
+//	err := stentor.Follow("http://127.0.0.1:8080", token, "map:home", "home.cursor", func(event stentor.Event) {
+//		fmt.Println(event.Type, string(event.Payload))
+//	})
 package stentor
 
 import (
@@ -66,11 +63,16 @@ func New(server, token string, options ...Option) (*Client, error) {
 	}
 	client := &Client{
 		server: strings.TrimRight(server, "/"),
-		token:  func(context.Context) (string, error) { return token, nil },
 		http:   &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	for _, option := range options {
 		option(client)
+	}
+	if client.token == nil {
+		if token, err = bare(token); err != nil {
+			return nil, err
+		}
+		client.token = func(context.Context) (string, error) { return token, nil }
 	}
 	return client, nil
 }
@@ -187,8 +189,25 @@ func (c *Client) authorize(ctx context.Context, header http.Header) error {
 	if err != nil {
 		return fmt.Errorf("stentor: there is no token: %w", err)
 	}
+	if token, err = bare(token); err != nil {
+		return err
+	}
 	header.Set("Authorization", "Bearer "+token)
 	return nil
+}
+
+// bare gives a token as a header takes it: one that was read from a file may end with a line break.
+func bare(token string) (string, error) {
+	token = strings.TrimSpace(token)
+	if token == "" {
+		return "", errors.New("stentor: the token is empty; is the variable or the file that it comes from set?")
+	}
+	for _, r := range token {
+		if r <= ' ' || r > '~' {
+			return "", errors.New("stentor: the token has characters that no token has; was something else read?")
+		}
+	}
+	return token, nil
 }
 
 // Do sends any request of the API and reads the JSON of its answer into out, unless out is nil or the answer is empty.

@@ -41,8 +41,16 @@ pub struct RestoreArgs {
     /// Backup to restore
     file: PathBuf,
     /// Folder of the data; it is made, or is empty
-    #[arg(long, value_name = "DIR", required_unless_present = "check")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["check", "engine"])]
     data: Option<PathBuf>,
+    /// Fill the streams of NATS instead of a folder, for nodes with engine = "nats"; they have to be empty
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "ENGINE", value_parser = ["nats"], conflicts_with = "data")]
+    engine: Option<String>,
+    /// Settings file that says where NATS is
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    config: Option<PathBuf>,
     /// Only read the backup through and say whether it is whole
     #[arg(long, conflicts_with = "data")]
     check: bool,
@@ -73,6 +81,10 @@ pub fn restore(args: RestoreArgs) -> Result<(), Failure> {
     let size = file.metadata().map_err(failed("read", &args.file))?.len();
     let watched =
         Watched { from: io::BufReader::with_capacity(1 << 20, file), read: 0, progress: Progress::new(Some(size)) };
+    #[cfg(feature = "nats")]
+    if args.engine.is_some() {
+        return fill(&args, watched);
+    }
     match args.data {
         Some(data) => {
             super::serve::keep_files_private();
@@ -81,6 +93,43 @@ pub fn restore(args: RestoreArgs) -> Result<(), Failure> {
         }
         None => say("whole", &args.file, &backup::check(watched).map_err(refused)?),
     }
+    Ok(())
+}
+
+/// Restores into a folder that is thrown away, and fills the streams from that.
+#[cfg(feature = "nats")]
+fn fill(args: &RestoreArgs, archive: impl Read) -> Result<(), Failure> {
+    use crate::settings::{Flags, Settings};
+
+    let flags = Flags { config: args.config.clone(), ..Flags::default() };
+    let settings = Settings::load(&flags).map_err(|e| Failure::Usage(e.to_string()))?;
+    if settings.nats.servers.is_empty() {
+        return Err(Failure::Usage("nats.servers is empty; name the NATS servers".into()));
+    }
+    super::serve::keep_files_private();
+    let folder = std::env::temp_dir().join(format!("stentor-restore-{}", std::process::id()));
+    // nobody else's, which would be removed below
+    std::fs::create_dir(&folder).map_err(failed("make", &folder))?;
+    let filled = backup::restore(archive, &folder).map_err(refused).and_then(|summary| {
+        let filled = actors::cluster::fill(
+            &crate::engine_config::cluster(&settings),
+            &folder,
+            crate::engine_config::log(&settings),
+        );
+        filled.map(|filled| (summary, filled)).map_err(|e| Failure::Failed(e.to_string()))
+    });
+    if let Err(e) = std::fs::remove_dir_all(&folder) {
+        output::notice(&format!("the restored data, with its secrets, stays in {}: {e}", folder.display()));
+    }
+    let (summary, filled) = filled?;
+    say("restored", &args.file, &summary);
+    let actors::cluster::Filled { events, documents, messages } = filled;
+    output::notice(&format!(
+        "the streams hold {} in {} and {}",
+        output::count(events, "event", "events"),
+        output::count(messages, "message", "messages"),
+        output::count(documents, "document", "documents"),
+    ));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use actors::model::signature::Secret;
 
 use super::Failure;
 use super::receiver::{Receiver, Secrets};
-use super::serve::{DemoArgs, failed, prepare, stopped_by_signal, token_in};
+use super::serve::{DemoArgs, failed, prepare, stopped_by_signal, token_in, warn_in_the_open};
 use crate::{Origin, Server, Start};
 use game_server::GameServer;
 
@@ -43,6 +43,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
             println!("admin token: {token}");
         }
         println!("listening on {}", server.url());
+        warn_in_the_open(&server);
         let receiver = Receiver::bind().map_err(|e| Failure::Failed(format!("no receiver can listen: {e}")))?;
         let stage = Stage::set(server.hub(), receiver.url()).await?;
         let game_server = GameServer::join(server.hub(), &stage.organization, &server.url()).await?;
@@ -77,9 +78,10 @@ impl Stage {
     /// Makes the channels, and a webhook of each that delivers to the receiver.
     async fn set(hub: &Hub, receiver: &str) -> Result<Stage, Failure> {
         let failed = |e: actors::hub::ChannelError| Failure::Failed(format!("the demo could not be set up: {e}"));
-        let map = NewMap { name: "Demo chain".into(), slug: Some("demo".into()), id: None };
+        let map = NewMap { name: "Demo chain".into(), slug: Some("demo".into()), ..NewMap::default() };
         let (map, map_token) = hub.create_map(map).await.map_err(failed)?;
-        let organization = NewOrganization { name: "Demo organization".into(), id: Some("demo".into()) };
+        let organization =
+            NewOrganization { name: "Demo organization".into(), id: Some("demo".into()), ..NewOrganization::default() };
         let (organization, organization_token) = hub.create_organization(organization).await.map_err(failed)?;
         hub.toggle_webhooks(&map, true).await.map_err(no_webhook)?;
         let (webhook, of_map) = subscribe(hub, &map, ApiFamily::Maps, receiver).await?;

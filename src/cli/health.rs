@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use serde_json::Value as Json;
 
 use super::Failure;
-use super::remote::RemoteArgs;
+use super::remote::{RemoteArgs, in_words};
 
 /// Longest wait for the answer; supervisors ask every few seconds.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -47,7 +47,7 @@ pub fn run(args: HealthArgs) -> Result<(), Failure> {
 async fn ask(server: &str, tls: Arc<ClientConfig>) -> Result<(StatusCode, Json), String> {
     let connector = awc::Connector::new().rustls_0_23(tls);
     let client = awc::Client::builder().connector(connector).timeout(TIMEOUT).disable_redirects().finish();
-    let mut response = client.get(format!("{server}/health/ready")).send().await.map_err(|e| e.to_string())?;
+    let mut response = client.get(format!("{server}/health/ready")).send().await.map_err(|e| in_words(&e))?;
     let body = response.body().limit(ANSWER_BYTES).await.map_err(|e| e.to_string())?;
     Ok((response.status(), serde_json::from_slice(&body).unwrap_or_default()))
 }

@@ -106,6 +106,10 @@ pub enum Command {
     Webhook(manage::webhook::WebhookArgs),
     /// Manage the webhooks that come in, and look at what they refused
     Source(manage::source::SourceArgs),
+    /// List who is connected, and end connections
+    Connection(manage::connection::ConnectionArgs),
+    /// Show what needs attention, and figures
+    Overview(manage::overview::OverviewArgs),
     /// Count the events of a channel by type
     Stats(manage::events::StatsArgs),
     /// Show what became of one event
@@ -152,6 +156,12 @@ impl Failure {
     }
 }
 
+/// A write beyond the limit on the size of files (`ulimit -f`) then fails as on a full disk, and does not end the process.
+fn outlive_the_limit_of_files() {
+    // SAFETY: nothing else of this process has to do with this signal
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Reads the command line of this process, lets `execute` do what it says and tells how it ended.
 pub fn run(execute: impl FnOnce(Command) -> Result<(), Failure>) -> ExitCode {
     complete::answer_shell();
@@ -169,6 +179,7 @@ pub fn run(execute: impl FnOnce(Command) -> Result<(), Failure>) -> ExitCode {
         Err(error) => return explain(&error),
     };
     install_cryptography();
+    outlive_the_limit_of_files();
     let command = arguments.command.unwrap_or_else(|| Command::Serve(serve::ServeArgs::default()));
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,

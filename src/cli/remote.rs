@@ -315,7 +315,7 @@ fn plain(value: &Json) -> String {
 }
 
 /// What awc says, for people.
-fn in_words(error: &SendRequestError) -> String {
+pub fn in_words(error: &SendRequestError) -> String {
     match error {
         SendRequestError::Connect(ConnectError::Resolver(_) | ConnectError::NoRecords) => {
             "the name of the server is not known".to_owned()

@@ -1,7 +1,6 @@
 //! `stentor serve` and `stentor demo`: from flags to settings to a running server.
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -74,7 +73,8 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let settings = prepare(&flags)?;
     let origin = origin(takeover, came_back, supervisor, &settings)?;
     let (admin_token, secret_key) = (secret_variable(ADMIN_TOKEN)?, secret_variable(SECRET_KEY)?);
-    let start = Start { admin_token, secret_key, dev: flags.dev };
+    let previous_secret_key = secret_variable(PREVIOUS_SECRET_KEY)?;
+    let start = Start { admin_token, secret_key, previous_secret_key, dev: flags.dev };
     actix_web::rt::System::new().block_on(async {
         let server = Server::bind(settings, start, origin).await.map_err(failed)?;
         // before anybody learns that there is something to stop
@@ -124,19 +124,14 @@ const ADMIN_TOKEN: &str = "STENTOR_ADMIN_TOKEN";
 
 /// The environment variable that holds the key under which secrets are stored, as base64 of 32 bytes.
 const SECRET_KEY: &str = "STENTOR_SECRET_KEY";
+/// The key before it, while it is replaced.
+const PREVIOUS_SECRET_KEY: &str = "STENTOR_PREVIOUS_SECRET_KEY";
 
 /// Loads the settings and sets up what the whole process shares.
 pub(super) fn prepare(flags: &Flags) -> Result<Settings, Failure> {
     let settings = Settings::load(flags)?;
     logging::start(&settings.log);
     settings.log();
-    let server = &settings.server;
-    if let Some(at) = in_the_open(&server.listen, server.tls.cert.is_some(), server.public_url.as_deref()) {
-        log::warn!(
-            "the server listens on {at} without TLS, so tokens can be read on their way through the network; set server.tls, or put a \
-             proxy with a certificate in front and its https address into server.public_url"
-        );
-    }
     keep_files_private();
     let open_files = raise_open_files();
     if open_files < OPEN_FILES_MIN {
@@ -146,13 +141,6 @@ pub(super) fn prepare(flags: &Flags) -> Result<Settings, Failure> {
         )));
     }
     Ok(settings)
-}
-
-/// The address, where others than this machine reach it and nothing says that what they send is encrypted.
-fn in_the_open<'a>(listen: &'a str, is_tls: bool, public_url: Option<&str>) -> Option<&'a str> {
-    let is_secured = is_tls || public_url.is_some_and(|url| url.starts_with("https:"));
-    let is_reached = listen.parse::<SocketAddr>().is_ok_and(|at| !at.ip().is_loopback());
-    (is_reached && !is_secured).then_some(listen)
 }
 
 pub(super) fn failed(e: ServeError) -> Failure {
@@ -178,6 +166,12 @@ fn announce(server: &Server) -> Result<(), Failure> {
         println!("administration on {url}");
     }
     println!("listening on {}", server.url());
+    warn_in_the_open(server);
+    Ok(())
+}
+
+/// Says in the log that tokens cross the network in the open, where they do.
+pub(super) fn warn_in_the_open(server: &Server) {
     if let Some(address) = server.open_without_tls() {
         log::warn!(
             "{address} can be reached from other machines, and what is sent there is not encrypted: tokens can be read on \
@@ -185,7 +179,6 @@ fn announce(server: &Server) -> Result<(), Failure> {
              server.public_url to the https address of such a proxy"
         );
     }
-    Ok(())
 }
 
 /// The admin token that a start has just made.
@@ -233,26 +226,4 @@ pub(super) fn raise_open_files() -> u64 {
         log::warn!("the limit on open files stays as it is; many streams may need a higher one");
     }
     limit.rlim_cur
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_others_reach_without_encryption_is_told_of() {
-        let https = Some("https://events.example.org");
-        for (listen, is_tls, public_url, is_open) in [
-            ("0.0.0.0:8080", false, None, true),
-            ("[::]:8080", false, Some("http://events.example.org"), true),
-            ("192.0.2.1:80", false, None, true),
-            ("0.0.0.0:8080", true, None, false),
-            ("0.0.0.0:8080", false, https, false),
-            ("127.0.0.1:8080", false, None, false),
-            ("[::1]:8080", false, None, false),
-            ("localhost:8080", false, None, false),
-        ] {
-            assert_eq!(in_the_open(listen, is_tls, public_url).is_some(), is_open, "{listen} {is_tls} {public_url:?}");
-        }
-    }
 }

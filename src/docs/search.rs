@@ -16,6 +16,8 @@ const OF_A_PAGE_MAX: usize = 3;
 const COMPLETIONS_MAX: usize = 20;
 /// From so many letters on.
 const COMPLETED_FROM: usize = 3;
+/// What a word that the heading has counts where the line to show is chosen.
+const IN_HEADING: f64 = 0.25;
 /// Length of what is shown of a section, in characters.
 const EXCERPT_CHARS: usize = 240;
 
@@ -134,24 +136,31 @@ impl Index {
             let of_word = words::terms(word);
             wanted.iter().any(|wanted| of_word.contains(&wanted.term))
         };
-        // the line with most of the words: a paragraph, or a row of a table
         let marks = |line: &str| -> Vec<(usize, usize)> {
             words::places(line).into_iter().filter(|(from, to)| is_wanted(&line[*from..*to])).collect()
         };
-        let distinct = |line: &str, marks: &[(usize, usize)]| {
-            let mut said: Vec<String> =
-                marks.iter().map(|(from, to)| words::stem(&line[*from..*to].to_lowercase())).collect();
-            said.sort();
-            said.dedup();
-            said.len()
+        // how much a line says: rare words tell more, what the heading says already tells less, and each counts once
+        let heading: Vec<String> = words::places(section.heading)
+            .into_iter()
+            .flat_map(|(a, b)| words::terms(&section.heading[a..b]))
+            .collect();
+        let told = |line: &str, marks: &[(usize, usize)]| -> f64 {
+            let said: Vec<String> = marks.iter().flat_map(|(from, to)| words::terms(&line[*from..*to])).collect();
+            let sections = self.sections.len() as f64;
+            let rarity = |wanted: &Wanted| {
+                let share = if heading.contains(&wanted.term) { IN_HEADING } else { 1.0 };
+                share * (1.0 + sections / wanted.weights.len() as f64).ln()
+            };
+            wanted.iter().filter(|wanted| said.contains(&wanted.term)).map(rarity).sum()
         };
-        let mut best: (usize, &str, Vec<(usize, usize)>) =
-            (0, section.text.lines().next().unwrap_or_default(), Vec::new());
+        // a paragraph, or a row of a table
+        let mut best: (f64, &str, Vec<(usize, usize)>) =
+            (0.0, section.text.lines().next().unwrap_or_default(), Vec::new());
         for line in section.text.lines() {
             let marks = marks(line);
-            let count = distinct(line, &marks);
-            if count > best.0 {
-                best = (count, line, marks);
+            let told = told(line, &marks);
+            if told > best.0 {
+                best = (told, line, marks);
             }
         }
         let (_, line, marks) = best;
@@ -204,7 +213,7 @@ mod tests {
     use super::*;
 
     /// What a newcomer asks, and where the answer is: among the first results, as `page#anchor`, with a word that its excerpt has.
-    const QUESTIONS: [(&str, &str, &str); 20] = [
+    const QUESTIONS: [(&str, &str, &str); 39] = [
         ("where does X-Wanderer come from", "which-api#where-do-x-wanderer-and-the-other-names-come-from", "Wanderer"),
         ("how do I raise the limit of streams", "errors#raise-a-limit", "streams"),
         ("what does 4408 mean", "errors#websockets-that-are-closed", "4408"),
@@ -225,6 +234,30 @@ mod tests {
         ("test webhooks locally", "laptop", "locally"),
         ("is every event delivered exactly once", "concepts#what-is-promised", "once"),
         ("alert when a disk is full", "operations#metrics-and-alerts", "disk"),
+        // the same and others in other words
+        (
+            "why are the headers called X-Wanderer",
+            "which-api#where-do-x-wanderer-and-the-other-names-come-from",
+            "Wanderer",
+        ),
+        ("too many streams, 429", "errors", "streams"),
+        ("websocket closed with code 4408", "errors#websockets-that-are-closed", "4408"),
+        ("check the signature of a webhook in PHP", "receivers#php", "PHP"),
+        ("send chat messages, which api", "which-api", "chat"),
+        ("change the admin token", "rotate-keys#the-admin-token", "admin"),
+        ("receiver gets nothing", "errors#a-webhook-does-not-arrive", "receiver"),
+        ("a reverse proxy with nginx", "operations/nginx", "proxy"),
+        ("upgrade without downtime", "upgrade#in-short", "upgrade"),
+        ("retry a failed delivery", "cli#stentor-webhook-retry", "failed"),
+        ("who is connected", "api#connections", "connected"),
+        ("resume where I left off", "concepts#cursors", "left off"),
+        ("401", "errors#by-status", "401"),
+        ("socket activation", "operations#install", "socket activation"),
+        ("replace the secret key", "rotate-keys#the-secret-key-of-the-data-folder", "secret key"),
+        ("report a vulnerability", "report-a-vulnerability", "vulnerability"),
+        ("limit on the size of an event", "errors#raise-a-limit", "size"),
+        ("install with helm", "operations#install", "Helm"),
+        ("forward webhooks to localhost", "cli#stentor-listen", "localhost"),
     ];
 
     #[test]

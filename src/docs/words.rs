@@ -11,8 +11,9 @@ const COMMON: [&str; 76] = [
 ];
 
 /// Words that people use for one another, as they stand after [`stem`].
-const SAME: [(&str, &str); 10] = [
+const SAME: [(&str, &str); 11] = [
     ("c#", "csharp"),
+    ("connection", "connect"),
     ("dotnet", "csharp"),
     ("golang", "go"),
     ("js", "javascript"),

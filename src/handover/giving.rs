@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::guard::{self, Successor};
 use super::passing::{self, Peer, SocketPath};
 use super::{Answer, Ask, FolderId, PROTOCOL, SOCKET};
+use crate::http::long_answers::LongAnswers;
 use crate::listeners::Listeners;
 
 /// By when somebody who has connected has said what it wants.
@@ -55,6 +56,8 @@ struct State {
     folder: FolderId,
     program: PathBuf,
     patience: Duration,
+    long_answers: LongAnswers,
+    drain: Duration,
     /// The process that takes over, from its question to its end.
     taking: Cell<Option<u32>>,
     /// The process that was started by `stentor reload`, and who waits for it.
@@ -73,6 +76,10 @@ pub struct Server {
     pub program: PathBuf,
     /// For attempts of webhooks that are under way.
     pub patience: Duration,
+    /// Exports and backups, which are served to their end before anything is handed over.
+    pub long_answers: LongAnswers,
+    /// For those at most.
+    pub drain: Duration,
 }
 
 impl Giving {
@@ -81,7 +88,7 @@ impl Giving {
     /// # Errors
     /// The folder cannot have a socket.
     pub fn start(server: Server, data_dir: &Path) -> io::Result<(Giving, mpsc::Receiver<Successor>)> {
-        let Server { hub, listeners, is_given, program, patience } = server;
+        let Server { hub, listeners, is_given, program, patience, long_answers, drain } = server;
         let path = data_dir.join(SOCKET);
         match fs::remove_file(&path) {
             // of a server that was killed; the folder is ours
@@ -99,6 +106,8 @@ impl Giving {
             folder: FolderId::of(data_dir)?,
             program,
             patience,
+            long_answers,
+            drain,
             taking: Cell::new(None),
             started: RefCell::new(None),
             decided,
@@ -222,6 +231,13 @@ impl State {
         }
         log::info!(process = peer.pid, version:display = version; "another process takes over");
         // while requests and streams go on
+        match self.long_answers.end(self.drain).await {
+            0 => {}
+            cut => log::warn!(
+                count = cut;
+                "exports and backups that are still under way after server.takeover_drain_s will be cut"
+            ),
+        }
         self.hub.end_deliveries(self.patience).await;
         let successor = self.successor(stream, peer);
         match successor {

@@ -17,6 +17,7 @@ pub async fn take(context: web::Data<Context>, Admin(principal): Admin) -> Resul
     let under_way = || Problem::new(Code::Conflict, "Another backup is under way; try again when it has ended");
     let backup = context.hub.backup(env!("CARGO_PKG_VERSION")).await?.ok_or_else(under_way)?;
     context.hub.audit(&principal.id, Deed::BackupTaken);
+    let long_answers = context.long_answers.clone();
     let pieces = backup.map(move |piece| match context.stopping() {
         true => Err(io::Error::other("the server is stopping")),
         false => piece,
@@ -26,5 +27,5 @@ pub async fn take(context: web::Data<Context>, Admin(principal): Admin) -> Resul
         .insert_header((CONTENT_DISPOSITION, "attachment; filename=\"stentor-backup.tar\""))
         // it holds secrets, and its bytes are counted
         .insert_header((CACHE_CONTROL, "no-store, no-transform"))
-        .streaming(pieces))
+        .streaming(long_answers.counting(pieces)))
 }

@@ -70,6 +70,7 @@ pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: Ht
 /// `GET .../events`: a page of a channel, or all of it as lines.
 pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequest, pairs: Pairs) -> Answer {
     let (selection, family) = (of.target.selection(), ApiFamily::of(&request));
+    let envelope = reading::envelope(&request, &pairs)?;
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
     let limit = pairs.page_limit(if all { PAGE_MAX } else { PAGE_DEFAULT })?;
@@ -86,10 +87,11 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
         },
     };
     if all {
-        let lines = context.hub.export(of.principal, selection, family.envelope(), query);
+        let lines = context.hub.export(of.principal, selection, envelope, query);
+        let lines = context.long_answers.counting(lines);
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines));
     }
-    let page = context.hub.history(&of.principal, selection, family.envelope(), query).await?;
+    let page = context.hub.history(&of.principal, selection, envelope, query).await?;
     let mut text = b"{\"data\":[".to_vec();
     for (n, event) in page.events.iter().enumerate() {
         if n > 0 {
@@ -97,7 +99,7 @@ pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequ
         }
         text.extend_from_slice(event);
     }
-    let next = page.next.map_or("null".into(), |id| format!("\"{}\"", family.envelope().shown_id(id)));
+    let next = page.next.map_or("null".into(), |id| format!("\"{}\"", envelope.shown_id(id)));
     text.extend_from_slice(format!("],\"next\":{next}").as_bytes());
     if family == ApiFamily::Organizations {
         // the name that lists of this family have

@@ -8,7 +8,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError, web};
 
 use super::problem::Problem;
-use super::{Context, bodies, compression, forwarded, guard, head, problem};
+use super::{Context, bodies, compression, forwarded, guard, head, peers, problem};
 
 /// Takes a request to its handler and the answer back.
 ///
@@ -25,10 +25,19 @@ pub async fn around(
     let is_head = request.method() == Method::HEAD;
     let coding = compression::Asked::by(&request);
     let bounds = bodies::bound(&mut request);
-    let mut response = match forwarded::has_bad_host(&request) {
-        false => next.call(request).await?.map_into_boxed_body(),
-        true => request.into_response(Problem::bad_host().error_response()),
+    let context = request.app_data::<web::Data<Context>>().filter(|context| peers::may_be_elsewhere(context)).cloned();
+    let elsewhere = match &context {
+        _ if forwarded::has_bad_host(&request) => Some(Problem::bad_host().error_response()),
+        Some(context) => peers::ask_elsewhere(context, &mut request).await,
+        None => None,
     };
+    let mut response = match elsewhere {
+        Some(answer) => request.into_response(answer),
+        None => next.call(request).await?.map_into_boxed_body(),
+    };
+    if let Some(context) = &context {
+        peers::name_node(context, &mut response);
+    }
     if let Some(bounds) = bounds {
         response = bounds.judge(response);
     }

@@ -62,12 +62,15 @@ pub struct CreateMap {
     slug: Option<String>,
     /// A UUID; absent: made by chance.
     id: Option<String>,
+    /// Of its first token; absent: made of the map's name.
+    #[serde(alias = "tokenName")]
+    token_name: Option<String>,
 }
 
 /// `POST /api/maps`
 pub async fn create(context: web::Data<Context>, _: Admin, request: HttpRequest, body: web::Bytes) -> Answer {
-    let CreateMap { name, slug, id } = query::json(&request, &body)?;
-    let (map, token) = context.hub.create_map(NewMap { name, slug, id }).await?;
+    let CreateMap { name, slug, id, token_name } = query::json(&request, &body)?;
+    let (map, token) = context.hub.create_map(NewMap { name, slug, id, token_name }).await?;
     let shown = MapView { token: Some(token), ..MapView::of(&map) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }

@@ -2,7 +2,9 @@
 
 mod asyncapi;
 mod backup;
+mod blame;
 pub mod bodies;
+mod cluster;
 pub mod compression;
 mod connections;
 pub mod credential;
@@ -16,6 +18,7 @@ pub mod head;
 pub mod ingest;
 pub mod layer;
 mod login;
+pub mod long_answers;
 mod maps;
 mod names;
 pub mod openapi;
@@ -23,6 +26,8 @@ mod ops;
 mod organizations;
 mod overview;
 mod pages;
+#[cfg_attr(not(feature = "nats"), path = "no_peers.rs")]
+pub mod peers;
 mod per_minute;
 mod preview;
 pub mod problem;
@@ -90,6 +95,7 @@ pub struct Context {
     pub api_limit: guard::ApiLimit,
     pub draft_limits: draft::Limits,
     pub bodies: ingest::Bodies,
+    pub long_answers: long_answers::LongAnswers,
     pub stopping: AtomicBool,
 }
 
@@ -140,6 +146,7 @@ pub fn table() -> Table {
     table.at("/api/v1/connections").get(connections::list, about::streams::connections);
     table.at("/api/v1/connections/{id}").delete(connections::end, about::streams::end_connection);
     table.at("/api/v1/overview").get(overview::overview, about::overview::overview);
+    table.at("/api/v1/cluster").get(cluster::cluster, about::operations::cluster);
     table.at("/api/event-types").get(events::event_types, about::events::event_types);
     table.at("/api/v1/backup").post(backup::take, about::operations::backup);
     table.at("/health/live").any_query().get(ops::live, about::operations::live);

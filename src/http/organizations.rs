@@ -52,12 +52,15 @@ pub struct CreateOrganization {
     /// Absent: `org_` and a ULID.
     id: Option<String>,
     name: String,
+    /// Of its first token; absent: made of the organization's name.
+    #[serde(rename = "tokenName", alias = "token_name")]
+    token_name: Option<String>,
 }
 
 /// `POST /api/v1/organizations`
 pub async fn create(context: web::Data<Context>, _: Admin, request: HttpRequest, body: web::Bytes) -> Answer {
-    let CreateOrganization { id, name } = query::json(&request, &body)?;
-    let (organization, token) = context.hub.create_organization(NewOrganization { name, id }).await?;
+    let CreateOrganization { id, name, token_name } = query::json(&request, &body)?;
+    let (organization, token) = context.hub.create_organization(NewOrganization { name, id, token_name }).await?;
     let shown = OrganizationView { token: Some(token), ..OrganizationView::of(&organization) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }

@@ -8,19 +8,23 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::{FromRequest, HttpRequest, web};
 use actors::model::draft::BodyForm;
+use actors::model::percent;
 use actors::model::timestamp;
 use actors::model::unpack::{self, UnpackError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::bodies;
 use super::problem::{Code, Problem};
 use super::query_names::QueryNames;
+use super::{blame, bodies};
 
 /// Most entries of a page of a list, and how many it has unless the request says otherwise.
 pub const PAGE_MAX: usize = 1000;
 /// See [`PAGE_MAX`].
 pub const PAGE_DEFAULT: usize = 100;
+
+/// What is said of a query that is no text (RFC 3986, 2.5).
+const UNREADABLE: &str = "The query is not percent-encoded UTF-8";
 
 /// The pairs of the query, in order.
 pub struct Pairs(Vec<(String, String)>);
@@ -44,9 +48,12 @@ impl Pairs {
             return Ok(Pairs(Vec::new()));
         }
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-        let unreadable = |_| Problem::new(Code::BadRequest, "The query is not percent-encoded UTF-8");
-        let pairs = pairs.map_err(unreadable)?.into_inner();
+        let pairs = pairs.map_err(|_| Problem::new(Code::BadRequest, UNREADABLE))?.into_inner();
         match request.app_data::<Arc<QueryNames>>() {
+            // it was read all the same, with U+FFFD in the place of what is none
+            Some(_) if str::from_utf8(&percent::decode(request.query_string().as_bytes())).is_err() => {
+                Err(Problem::new(Code::BadRequest, UNREADABLE))
+            }
             Some(names) => Ok(Pairs(names.understand(request.method(), pairs)?)),
             // others than clients of the API send here, and put into a query what they like
             None => Ok(Pairs(pairs)),
@@ -199,9 +206,9 @@ pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) ->
 /// does not fit the type.
 pub fn json<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Problem> {
     with_text(request, body, |text| {
-        let is_list = text.trim_start().starts_with('[');
-        if is_list && read_json::<serde::de::IgnoredAny>(text).is_ok() {
-            // it could be read as the fields of an object in their order, which nobody means
+        let is_object = text.trim_start().starts_with('{');
+        if !is_object && read_json::<serde::de::IgnoredAny>(text).is_ok() {
+            // a list could be read as the fields of an object in their order, which nobody means
             return Err(Problem::invalid("body", "a JSON object is expected"));
         }
         read_json(text)
@@ -233,7 +240,10 @@ fn with_text<T>(
 
 fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     serde_json::from_str(text).map_err(|e| match e.classify() {
-        serde_json::error::Category::Data => Problem::invalid("body", e),
+        serde_json::error::Category::Data => {
+            let field = blame::field_of(text, &e);
+            Problem::invalid(field.as_deref().unwrap_or("body"), e)
+        }
         _ => not_json(&e),
     })
 }

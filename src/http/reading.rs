@@ -6,12 +6,24 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actors::model::access::{Principal, Reach, Refusal, Scope};
+use actors::model::envelope::Envelope;
 use actors::model::selection::{CHANNELS_MAX, ChannelSet, Selection, Selector};
 use actors::streams::session::StreamTarget;
 
+use super::family::ApiFamily;
 use super::guard;
 use super::problem::Problem;
 use super::query::Pairs;
+
+/// The envelope in which events are read by this address.
+///
+/// # Errors
+/// `with_channel` is neither true nor false.
+pub fn envelope(request: &HttpRequest, pairs: &Pairs) -> Result<Envelope, Problem> {
+    let envelope = ApiFamily::of(request).envelope();
+    let names_channel = envelope == Envelope::Feed && pairs.flag("with_channel")? == Some(true);
+    Ok(if names_channel { Envelope::FeedWithChannel } else { envelope })
+}
 
 /// What the caller may read and asks for.
 pub struct Reading {

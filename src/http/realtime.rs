@@ -3,7 +3,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::model::access::Scope;
-use actors::model::filter::{FilterSpec, optional_names};
+use actors::model::filter::{FilterSpec, optional_names, prefixes};
 use actors::model::selection::Selection;
 use serde::Deserialize;
 use serde_json::json;
@@ -21,6 +21,7 @@ pub struct RealtimeTicketRequest {
     /// `session`, `organization` (the default), or `firehose`, for which the admin token is needed.
     scope: Option<String>,
     /// Required for the scope `session`.
+    #[serde(alias = "sessionId")]
     session: Option<String>,
     /// Wanted types, as a list or between commas; absent, or `*` among them: all; an empty list: none.
     #[serde(default, deserialize_with = "optional_names")]
@@ -28,7 +29,12 @@ pub struct RealtimeTicketRequest {
     events: Option<Vec<String>>,
     /// Resume after this event.
     since: Option<String>,
-    #[serde(default, alias = "pathPrefix")]
+    /// The same.
+    #[serde(alias = "lastEventId")]
+    last_event_id: Option<String>,
+    /// One, or a list.
+    #[serde(default, deserialize_with = "prefixes", alias = "pathPrefix")]
+    #[schema(value_type = serde_json::Value)]
     path_prefix: Vec<String>,
     filter: Option<String>,
 }
@@ -55,9 +61,10 @@ pub async fn ticket(
         }
         Some(_) => return Err(Problem::parameter_text("scope must be one of session|organization|firehose")),
     };
-    let RealtimeTicketRequest { events, path_prefix, filter, since, .. } = asked;
+    let RealtimeTicketRequest { events, path_prefix, filter, since, last_event_id, .. } = asked;
     let spec = FilterSpec { events, path_prefix, session, filter, source: None };
-    let ticket = streams::mint_bound(&context, principal, selection, Some(spec), since.as_deref()).await?;
+    let cursor = streams::given(since).or(last_event_id);
+    let ticket = streams::mint_bound(&context, principal, selection, Some(spec), cursor.as_deref()).await?;
     let base = context.base_url(&request);
     // http becomes ws, and https wss
     let url = format!("ws{}/api/v1/realtime?ticket={ticket}", base.strip_prefix("http").unwrap_or(&base));

@@ -45,8 +45,8 @@ impl<A: Act> FromRequest for OnSource<A> {
     }
 }
 
-fn audit(context: &Context, principal: &Principal, channel: &Channel, source: &str, change: Change) {
-    context.hub.audit(&principal.id, Deed::SourceChanged { channel, source, change });
+fn audit(context: &Context, principal: &Principal, channel: &Channel, live: &ActiveSource, change: Change) {
+    context.hub.audit(&principal.id, Deed::SourceChanged { channel, source: &live.source, change });
 }
 
 /// A source as the answer to its creation shows it. Its key is never in it.
@@ -131,7 +131,7 @@ pub async fn create(
         },
     };
     let (live, made) = hub.create_source(&channel, Asked::read(body)?.new).await?;
-    audit(&context, &principal, &channel, &live.source.id, Change::Created);
+    audit(&context, &principal, &channel, &live, Change::Created);
     let mut answer = json!({ "endpoint": shown(&context, &request, &live) });
     if let Some(secret) = made.key {
         answer["secret"] = secret.as_str().into();
@@ -179,14 +179,14 @@ pub async fn change(
 ) -> Answer {
     let change = read_change(&context, &on.live, query::json(&request, &body)?)?;
     let live = context.hub.change_source(&on.live.source.id, change).await?;
-    audit(&context, &on.principal, &on.channel, &live.source.id, Change::Updated);
+    audit(&context, &on.principal, &on.channel, &live, Change::Updated);
     Ok(HttpResponse::Ok().json(json!({ "endpoint": shown_whole(&context, &request, &live) })))
 }
 
 /// `DELETE /api/webhooks/{source}`
 pub async fn delete(context: web::Data<Context>, on: OnSource<Manages>) -> Answer {
     context.hub.delete_source(&on.live.source.id).await?;
-    audit(&context, &on.principal, &on.channel, &on.live.source.id, Change::Deleted);
+    audit(&context, &on.principal, &on.channel, &on.live, Change::Deleted);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -227,7 +227,7 @@ pub async fn rotate_secret(
     }
     let until_ms = now_ms() + overlap_s as i64 * 1_000;
     let (live, made) = context.hub.rotate_source_key(&source.id, given.map(Zeroizing::new), overlap_s).await?;
-    audit(&context, &on.principal, &on.channel, &live.source.id, Change::SecretRotated);
+    audit(&context, &on.principal, &on.channel, &live, Change::SecretRotated);
     let mut answer = json!({
         "id": live.source.id,
         "graceSeconds": overlap_s,

@@ -10,7 +10,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use actors::feed::frame::{Carrier, Encoding};
 use actors::model::access::Principal;
 use actors::model::catalogue;
-use actors::model::filter::{Filter, FilterSpec, optional_names};
+use actors::model::filter::{Filter, FilterSpec, optional_names, prefixes};
 use actors::model::id::{EventId, MalformedId};
 use actors::model::selection::Selection;
 use actors::streams::connections::{ClientInfo, USER_AGENT_BYTES_MAX};
@@ -41,7 +41,7 @@ async fn visitor(request: &HttpRequest, pairs: &Pairs) -> Result<Visitor, Proble
     if let Some(ticket) = pairs.get("ticket") {
         let grant = credential::grant(request, ticket).await?;
         let principal = grant.principal.clone();
-        if principal.expired(super::now_ms()) || !context.hub.holds(&principal) {
+        if !context.hub.holds(&principal, super::now_ms()) {
             return Err(Problem::bad_ticket());
         }
         return Ok(Visitor { principal, ticket: Some((ticket.to_string(), grant)) });
@@ -92,7 +92,7 @@ async fn wanted(
     // a ticket that was made for a cursor goes on from there and from nowhere else
     let asked = cursor(request.headers(), pairs)?;
     let cursor = grant.and_then(|grant| grant.cursor).or(asked);
-    let encoding = Encoding { envelope: ApiFamily::of(request).envelope(), carrier: carrier(&target)? };
+    let encoding = Encoding { envelope: reading::envelope(request, pairs)?, carrier: carrier(&target)? };
     let unknown_events = spec.unknown_events(catalogue::knows);
     Ok(Wanted { visitor, target, filter, unknown_events, cursor, encoding })
 }
@@ -242,14 +242,18 @@ pub struct TicketRequest {
     #[serde(default, deserialize_with = "optional_names")]
     #[schema(value_type = serde_json::Value)]
     events: Option<Vec<String>>,
-    #[serde(default)]
+    /// One, or a list.
+    #[serde(default, deserialize_with = "prefixes", alias = "pathPrefix")]
+    #[schema(value_type = serde_json::Value)]
     path_prefix: Vec<String>,
+    #[serde(alias = "sessionId")]
     session: Option<String>,
     /// A CEL expression.
     filter: Option<String>,
     /// Resume after this event.
     since: Option<String>,
     /// The same.
+    #[serde(alias = "lastEventId")]
     last_event_id: Option<String>,
     /// Where the path names no channel: these, 1 to 100 of `map:<id or slug>`, `organization:<id>`, `map:*` and `organization:*`, in one
     /// order.
@@ -272,8 +276,13 @@ pub async fn mint(
     let narrowed = events.is_some() || !path_prefix.is_empty() || session.is_some() || filter.is_some();
     let bound = narrowed || source.is_some();
     let spec = FilterSpec { events, path_prefix, session, filter, source: source.map(str::to_owned) };
-    let cursor = since.or(last_event_id);
+    let cursor = given(since).or(last_event_id);
     mint_bound(context, principal, selection, bound.then_some(spec), cursor.as_deref()).await
+}
+
+/// A text that is not empty.
+pub fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// Mints a ticket; `spec` none: what is read is said by the request that uses it. An empty cursor is none.

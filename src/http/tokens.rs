@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::audit::Deed;
-use actors::hub::{NewToken, TokenOf};
+use actors::hub::{Hub, NewToken, TokenChange, TokenOf};
 use actors::model::access::{Principal, Reach, Scope, TokenRecord};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::selection::Selector;
@@ -37,6 +37,9 @@ pub struct TokenView {
     expires_at: Option<String>,
     #[schema(format = DateTime)]
     inserted_at: String,
+    /// When it was last used, to the second; null where that is not known.
+    #[schema(format = DateTime)]
+    last_used_at: Option<String>,
     /// Who made it: `admin`, the id of a token, or `jwt:<sub>`; null where an older version made it.
     created_by: Option<String>,
     /// What to send as `Authorization: Bearer`. Only in the answer to its creation.
@@ -46,7 +49,7 @@ pub struct TokenView {
 }
 
 impl TokenView {
-    fn of(token: &TokenRecord, of: TokenOf) -> TokenView {
+    fn of(hub: &Hub, token: &TokenRecord, of: TokenOf) -> TokenView {
         let (channel, channels) = match of {
             TokenOf::Channel(channel) => (Some(channel), None),
             TokenOf::Several(channels) => (None, Some(channels)),
@@ -59,6 +62,7 @@ impl TokenView {
             name: token.name.clone(),
             expires_at: token.expires_ms.map(timestamp::to_iso),
             inserted_at: timestamp::to_iso(token.inserted_ms),
+            last_used_at: hub.last_use_ms(&token.id).map(timestamp::to_iso),
             created_by: token.created_by.clone(),
             token: None,
         }
@@ -134,11 +138,7 @@ pub async fn create(
         }
     };
     may_give(&principal, &asked.scopes)?;
-    let iso = |text: &String| {
-        timestamp::from_iso(text)
-            .ok_or_else(|| Problem::invalid("expires_at", "an ISO-8601 time with offset is expected"))
-    };
-    let expires_ms = asked.expires_at.as_ref().map(iso).transpose()?;
+    let expires_ms = asked.expires_at.as_deref().map(expiry).transpose()?;
     let created_by = Some(principal.id.to_string());
     let new = NewToken { scopes: asked.scopes, name: asked.name, expires_ms, created_by };
     let (token, text) = match of {
@@ -147,14 +147,15 @@ pub async fn create(
     };
     let of = hub.token_of(&token).ok_or_else(|| Problem::new(Code::NotFound, "The channel does not exist any more"))?;
     hub.audit(&principal.id, Deed::TokenCreated { token: &token, of: &of });
-    let shown = TokenView { token: Some(text), ..TokenView::of(&token, of) };
+    let shown = TokenView { token: Some(text), ..TokenView::of(hub, &token, of) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
 
 /// `GET /api/v1/tokens`
 pub async fn list(context: web::Data<Context>, request: HttpRequest, Caller(principal): Caller) -> Answer {
     let channel = guard::channel_or_all(&request, &principal, Scope::Manage)?.map(|channel| channel.no());
-    let data: Vec<_> = context.hub.tokens(channel).into_iter().map(|(token, of)| TokenView::of(&token, of)).collect();
+    let view = |(token, of): (Arc<TokenRecord>, TokenOf)| TokenView::of(&context.hub, &token, of);
+    let data: Vec<_> = context.hub.tokens(channel).into_iter().map(view).collect();
     Ok(HttpResponse::Ok().json(json!({ "data": data, "nextCursor": null })))
 }
 
@@ -218,7 +219,7 @@ fn absent(id: &str) -> Problem {
 
 fn shown(context: &Context, token: &TokenRecord) -> Answer {
     let of = context.hub.token_of(token).ok_or_else(|| absent(&token.id))?;
-    Ok(HttpResponse::Ok().json(json!({ "data": TokenView::of(token, of) })))
+    Ok(HttpResponse::Ok().json(json!({ "data": TokenView::of(&context.hub, token, of) })))
 }
 
 /// `GET /api/v1/tokens/{id}`
@@ -226,14 +227,18 @@ pub async fn get(context: web::Data<Context>, Caller(principal): Caller, id: web
     shown(&context, &*managed(&context, &principal, &id)?)
 }
 
-/// What may be changed of a token.
+/// What is to change of a token. What is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PatchToken {
-    /// `null` takes the name away.
+pub struct ChangeToken {
+    /// Null: none.
     #[serde(default, deserialize_with = "query::given")]
     #[schema(value_type = Option<String>)]
     name: Option<Option<String>>,
+    /// ISO-8601 with offset, in the future; null: never.
+    #[serde(default, deserialize_with = "query::given")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Option<String>>,
 }
 
 /// `PATCH /api/v1/tokens/{id}`
@@ -244,13 +249,24 @@ pub async fn change(
     request: HttpRequest,
     body: web::Bytes,
 ) -> Answer {
-    let token = managed(&context, &principal, &id)?;
-    let asked: PatchToken = query::json(&request, &body)?;
-    let token = match asked.name {
-        Some(name) => context.hub.rename_token(&id, name).await?.ok_or_else(|| absent(&id))?,
-        None => token,
+    let old = managed(&context, &principal, &id)?;
+    let asked: ChangeToken = query::json(&request, &body)?;
+    let expires_ms = match asked.expires_at {
+        None => None,
+        Some(None) => Some(None),
+        Some(Some(text)) => Some(Some(expiry(&text)?)),
     };
+    let token = context.hub.change_token(&id, TokenChange { name: asked.name, expires_ms }).await?;
+    if token != *old {
+        let of = context.hub.token_of(&token);
+        context.hub.audit(&principal.id, Deed::TokenChanged { token: &token, of: of.as_ref() });
+    }
     shown(&context, &token)
+}
+
+/// When a token ends, in Unix milliseconds.
+fn expiry(text: &str) -> Result<i64, Problem> {
+    timestamp::from_iso(text).ok_or_else(|| Problem::invalid("expires_at", "an ISO-8601 time with offset is expected"))
 }
 
 /// `DELETE /api/v1/tokens/{id}`

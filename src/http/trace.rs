@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::webhooks::{
     AttemptRecord, Delivery, DeliveryId, DeliveryStatus, EventOutcome, EventStatus, Format, Health, Trigger,
 };
@@ -14,12 +14,12 @@ use actors::model::event::Event;
 use actors::model::id::EventId;
 use actors::model::timestamp::to_iso;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use utoipa::ToSchema;
 
-use super::Context;
 use super::guard::Caller;
 use super::problem::{Code, Problem};
+use super::{Context, peers};
 
 fn iso(ms: u64) -> String {
     to_iso(i64::try_from(ms).unwrap_or(i64::MAX))
@@ -72,6 +72,8 @@ struct OriginView {
 #[schema(as = TraceWebhook)]
 struct PassageView {
     id: Arc<str>,
+    /// What its owner calls it; null where it has no name, and to those who may not manage the channel.
+    name: Option<String>,
     /// Null to those who may not manage the channel: where webhooks lead, some keep a secret.
     url: Option<String>,
     #[schema(value_type = String)]
@@ -145,6 +147,7 @@ impl PassageView {
     fn of(event_outcome: EventOutcome, manages: bool) -> PassageView {
         PassageView {
             id: event_outcome.webhook.id.clone().into(),
+            name: event_outcome.webhook.name.clone().filter(|_| manages),
             url: manages.then(|| event_outcome.webhook.url.clone()),
             format: event_outcome.webhook.format,
             health: event_outcome.health,
@@ -176,6 +179,7 @@ impl TraceView {
 pub async fn trace(
     context: web::Data<Context>,
     Caller(principal): Caller,
+    request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let absent = || Problem::new(Code::NotFound, "Event not found");
@@ -188,5 +192,76 @@ pub async fn trace(
         return Err(absent());
     }
     let trace = context.hub.trace(&event, &channel).await?;
-    Ok(HttpResponse::Ok().json(json!({ "data": TraceView::of(&event, &channel, trace, manages) })))
+    let own = TraceView::of(&event, &channel, trace, manages);
+    let others = peers::ask_all(&context, &request).await;
+    if others.is_empty() {
+        return Ok(HttpResponse::Ok().json(json!({ "data": own })));
+    }
+    let own = serde_json::to_value(&own).map_err(|e| Problem::new(Code::Internal, e.to_string()))?;
+    let owner_of = |webhook: &str| owner_of(&context, webhook);
+    Ok(HttpResponse::Ok().json(json!({ "data": joined(own, &others, owner_of) })))
+}
+
+#[cfg(feature = "nats")]
+fn owner_of(context: &Context, webhook: &str) -> Option<Arc<str>> {
+    context.hub.webhook_is_of(webhook)
+}
+
+#[cfg(not(feature = "nats"))]
+fn owner_of(_: &Context, _: &str) -> Option<Arc<str>> {
+    None
+}
+
+/// The trace as all nodes know it: each knows its own streams, and has the delivery log of the webhooks that it delivers for.
+fn joined(mut own: Json, others: &[(Arc<str>, Json)], owner_of: impl Fn(&str) -> Option<Arc<str>>) -> Json {
+    for (_, other) in others {
+        let other = &other["data"];
+        if own["durableAt"].is_null() {
+            own["durableAt"] = other["durableAt"].clone();
+        }
+        if let Some(more) = other["sessions"].as_u64() {
+            own["sessions"] = (own["sessions"].as_u64().unwrap_or(0) + more).into();
+        }
+    }
+    for webhook in own["webhooks"].as_array_mut().into_iter().flatten() {
+        let Some(owner) = webhook["id"].as_str().and_then(&owner_of) else { continue };
+        let told = others.iter().find(|(node, _)| *node == owner).and_then(|(_, other)| {
+            other["data"]["webhooks"].as_array()?.iter().find(|theirs| theirs["id"] == webhook["id"])
+        });
+        match told {
+            Some(theirs) => *webhook = theirs.clone(),
+            // what this node does not know the owner may
+            None if webhook["status"] == "not_kept" => webhook["status"] = "unknown".into(),
+            None => {}
+        }
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_nodes_each_tells_of_its_own_webhooks_and_streams() {
+        let hook = |id: &str, status: &str| json!({ "id": id, "status": status });
+        let trace =
+            |sessions: Json, webhooks: Json| json!({ "durableAt": null, "sessions": sessions, "webhooks": webhooks });
+        let own = trace(
+            json!(2),
+            json!([
+                hook("mine", "delivered"),
+                hook("of_b", "not_kept"),
+                hook("of_c", "not_kept"),
+                hook("of_d", "retrying")
+            ]),
+        );
+        let mut of_b = trace(json!(3), json!([hook("mine", "not_kept"), hook("of_b", "dead")]));
+        of_b["durableAt"] = "2025-06-21T12:35:00.000Z".into();
+        let others = [("b".into(), json!({ "data": of_b })), ("c".into(), Json::Null)];
+        let all = joined(own, &others, |webhook| webhook.strip_prefix("of_").map(Arc::from));
+        let webhooks =
+            [hook("mine", "delivered"), hook("of_b", "dead"), hook("of_c", "unknown"), hook("of_d", "retrying")];
+        assert_eq!(all, json!({ "durableAt": "2025-06-21T12:35:00.000Z", "sessions": 5, "webhooks": webhooks }));
+    }
 }

@@ -29,11 +29,15 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("server.body_timeout_s",          1,        600),
     ("server.keep_alive_s",            1,        3_600),
     ("server.shutdown_timeout_s",      1,        600),
+    ("server.takeover_drain_s",        0,        300),
     ("storage.flush_interval_ms",      1,        60_000),
     ("storage.segment_max_bytes",      MIB,      GIB),
     ("storage.segment_max_age_s",      1,        AGES_S),
     ("storage.open_segments",          1,        1_024),
     ("storage.min_free_bytes",         0,        TIB),
+    ("nats.replicas",                  1,        5),
+    ("cluster.silent_after_ms",        500,      60_000),
+    ("cluster.isolated_after_s",       0,        86_400),
     ("retention.max_age_s",            0,        AGES_S),
     ("retention.max_bytes",            0,        1_024 * TIB),
     ("retention.max_events",           0,        i64::MAX),
@@ -77,7 +81,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
     ("streams.channel_idle_s",         1,        DAY_S),
     ("webhooks.attempt_timeout_s",     1,        300),
     ("webhooks.connect_timeout_s",     1,        300),
-    ("webhooks.disable_after_s",       60,       AGES_S),
+    ("webhooks.disable_after_s",       1,        AGES_S),
     ("webhooks.max_in_flight",         1,        256),
     ("webhooks.threads",               1,        64),
     ("webhooks.manual_attempts",       1,        100_000),
@@ -94,6 +98,7 @@ pub(super) const RANGES: &[(&str, i64, i64)] = &[
 
 /// Key and the words that it allows.
 pub(super) const CHOICES: &[(&str, &[&str])] = &[
+    ("engine", &["local", "nats"]),
     ("storage.durability", &["fsync", "flush", "interval"]),
     ("auth.jwt.algorithm", &["HS256", "EdDSA", "ES256", "RS256"]),
     ("log.level", &["off", "error", "warn", "info", "debug", "trace"]),
@@ -134,6 +139,13 @@ pub(super) fn values(stack: &Stack) -> Result<(), SettingsError> {
     }
     if stack.text("storage.data_dir").is_empty() {
         return Err(stack.refuse("storage.data_dir", "the path of a folder"));
+    }
+    if stack.list("nats.servers").iter().any(|server| !is_nats_address(server)) {
+        return Err(stack.refuse("nats.servers", "nats://HOST:PORT or tls://HOST:PORT"));
+    }
+    let prefix = stack.text("nats.prefix");
+    if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        return Err(stack.refuse("nats.prefix", "some of the characters A-Z a-z 0-9 - _"));
     }
     if !is_host_and_port(stack.text("server.listen")) {
         return Err(stack.refuse("server.listen", "ADDRESS:PORT, for example 127.0.0.1:8080 or [::]:8080"));
@@ -196,6 +208,22 @@ pub(super) fn relations(stack: &mut Stack) -> Result<(), SettingsError> {
         let advice = "receivers are asked for the host of server.public_url: set it, or switch the handshake off";
         return Err(SettingsError::Together { reason, advice });
     }
+    if stack.text("engine") == "nats" && cfg!(not(feature = "nats")) {
+        let reason = "engine is \"nats\", and this program was built without the feature nats".to_owned();
+        return Err(SettingsError::Together { reason, advice: "take a build with it, or set engine to \"local\"" });
+    }
+    if stack.text("engine") == "nats" && stack.list("nats.servers").is_empty() {
+        let reason = "engine is \"nats\", and nats.servers is empty".to_owned();
+        return Err(SettingsError::Together { reason, advice: "name the NATS servers, or set engine to \"local\"" });
+    }
+    let batch_events = stack.integer("journal.batch_events");
+    if stack.text("engine") == "nats" && batch_events > BATCH_EVENTS_OF_NODES {
+        let reason = format!(
+            "journal.batch_events is {batch_events}, and a commit to NATS has at most {BATCH_EVENTS_OF_NODES} events that were published \
+             one by one"
+        );
+        return Err(SettingsError::Together { reason, advice: "leave it out, or set it to less" });
+    }
     let sources: Vec<&str> = ["auth.jwt.key", "auth.jwt.key_file", "auth.jwt.jwks_file"]
         .into_iter()
         .filter(|key| !stack.text(key).is_empty())
@@ -207,12 +235,22 @@ pub(super) fn relations(stack: &mut Stack) -> Result<(), SettingsError> {
     Ok(())
 }
 
+/// The default; of that a node takes what fits into one commit, see `BATCH_EVENTS_MAX` in `actors/src/cluster/worker.rs`.
+const BATCH_EVENTS_OF_NODES: i64 = 1_024;
+
 fn is_host_and_port(text: &str) -> bool {
     if text.parse::<std::net::SocketAddr>().is_ok() {
         return true;
     }
     // A name, which is resolved when the server binds. An address that did not parse above is not one.
     text.rsplit_once(':').is_some_and(|(host, port)| is_host_name(host) && port.parse::<u16>().is_ok())
+}
+
+/// `nats://[user[:password]@]host[:port]`, or with `tls` as the scheme.
+fn is_nats_address(text: &str) -> bool {
+    let rest = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
+    let host = rest.map(|rest| rest.rsplit('@').next().unwrap_or(rest).trim_end_matches('/'));
+    host.is_some_and(|host| is_host_and_port(host) || is_host_name(host) || host.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
 fn is_host_name(host: &str) -> bool {

@@ -40,7 +40,10 @@ fn sections() -> (Vec<String>, Vec<Section>) {
             let (name, about) = (name.trim_end_matches(']').into(), std::mem::take(&mut comment));
             sections.push(Section { name, about, groups: Vec::new() });
         } else if let Some((key, value)) = line.split_once(" = ") {
-            let Section { groups, .. } = sections.last_mut().expect("each key stands in a section");
+            if sections.is_empty() {
+                sections.push(Section { name: String::new(), about: String::new(), groups: Vec::new() });
+            }
+            let Section { groups, .. } = sections.last_mut().expect("there is one");
             if !in_keys {
                 groups.push(Group { comment: std::mem::take(&mut comment), keys: Vec::new() });
                 in_keys = true;
@@ -76,13 +79,15 @@ fn rendered() -> String {
         writeln!(page, "{paragraph}\n").expect("a text grows");
     }
     for Section { name, about, groups } in sections {
-        writeln!(page, "## {name}\n").expect("a text grows");
+        if !name.is_empty() {
+            writeln!(page, "## {name}\n").expect("a text grows");
+        }
         if !about.trim().is_empty() {
             writeln!(page, "{}\n", about.trim()).expect("a text grows");
         }
         for Group { comment, keys } in groups {
             for (key, value) in keys {
-                let key = format!("{name}.{key}");
+                let key = if name.is_empty() { key } else { format!("{name}.{key}") };
                 writeln!(page, "- `{key}` = `{value}`{}", allowed(&key)).expect("a text grows");
             }
             writeln!(page, "\n  {}\n", comment.trim()).expect("a text grows");

@@ -74,8 +74,8 @@ async function all(path) {
 
 export const getChannel = async (kind, id) => channel(kind, (await call("GET", channelBase({ kind, id }))).data);
 
-export async function createChannel(kind, { name, id, slug }) {
-  const body = kind === "map" ? { name, slug } : { name, id };
+export async function createChannel(kind, { name, id, slug, tokenName }) {
+  const body = kind === "map" ? { name, slug, token_name: tokenName } : { name, id, tokenName };
   const { data } = await call("POST", kind === "map" ? "/api/maps" : "/api/v1/organizations", body);
   return { channel: channel(kind, data), token: data.token };
 }
@@ -116,9 +116,14 @@ export async function findEvent(of, id) {
 
 export const bare = (id) => id.replace(/^evt_/, "");
 
-/** The id just before an id: both are 26 characters of Crockford's base32. */
+/** Crockford's base32, of which ids are 26 characters. */
+const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/** When an event with this id was stored, in Unix milliseconds. */
+export const timeOf = (id) => [...bare(id).toUpperCase().slice(0, 10)].reduce((ms, digit) => ms * 32 + alphabet.indexOf(digit), 0);
+
+/** The id just before an id. */
 function before(id) {
-  const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
   const digits = [...bare(id).toUpperCase()];
   for (let at = digits.length - 1; at >= 0; at -= 1) {
     const value = alphabet.indexOf(digits[at]);
@@ -130,7 +135,7 @@ function before(id) {
 
 export async function history(of, { events, filter, session: name, limit, after, since, until, order = "desc" } = {}) {
   const path = of.kind === "feed" ? "/events" : `${channelBase(of)}/${of.kind === "source" ? "events/history" : "events"}`;
-  const page = await call("GET", `${path}${query({ order, limit, after, since, until, events, filter, session: name, channel: of.channels?.join(",") })}`);
+  const page = await call("GET", `${path}${query({ order, limit, after, since, until, events, filter, session: name, channel: of.channels?.join(","), with_channel: of.kind === "feed" ? "true" : undefined })}`);
   return { events: page.data.map(event), next: page.next ?? null };
 }
 
@@ -160,6 +165,16 @@ export async function typesOf({ kind, id }) {
 export const tokens = () => all("/api/v1/tokens");
 export const createToken = async (body) => (await call("POST", "/api/v1/tokens", body)).data;
 export const changeToken = async (id, change) => (await call("PATCH", `/api/v1/tokens/${encodeURIComponent(id)}`, change)).data;
+
+/** The id of the token with this text, `admin` for the admin's, null when it is nobody's. It is asked for with the token itself: the
+ *  server keeps no texts. */
+export async function whoseToken(text) {
+  const answer = await ask("/api/v1/tokens/current", { headers: { Authorization: `Bearer ${text}`, Accept: "application/json" } });
+  if (answer.ok) return (await answer.json()).data.id;
+  if (answer.status === 401) return null;
+  throw await StentorError.of(answer);
+}
+
 export const revokeToken = (id) => call("DELETE", `/api/v1/tokens/${encodeURIComponent(id)}`);
 
 // ---- the server ------------------------------------------------------------------------------------------------
@@ -172,6 +187,9 @@ export async function health() {
 /** Figures over a window (`1h`, `24h`, `7d`) and what needs attention, of the server or of what `of` names.
  * @param of `{ channel, webhook }`, each as the server names it */
 export const overview = async (window, of = {}) => (await call("GET", `/api/v1/overview${query({ window, ...of })}`)).data;
+
+/** The cluster as the node that answers sees it; null: the server is alone. */
+export const cluster = async () => (await call("GET", "/api/v1/cluster")).data;
 
 /** What a trouble says would help. Its path begins at the host. */
 export const act = ({ method, href, body }) => call(method, href.slice(new URL(server).pathname.replace(/\/$/, "").length), body);

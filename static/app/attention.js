@@ -1,7 +1,7 @@
 // What needs attention: what is wrong, why, since when, and the button that helps.
 import { html } from "./html.js";
 import { act } from "./api.js";
-import { dateTime, plural } from "./format.js";
+import { answered, dateTime, plural } from "./format.js";
 import { useAction } from "./store.js";
 import { Ago, Badge, Icon, Trouble, toast } from "./ui.js";
 
@@ -18,7 +18,7 @@ export function AttentionList({ figures, onActed, all }) {
   const rest = attention.slice(rows.length);
   const untold = count - attention.length;
   return html`<ul class="list card attention">${rows.map((row) => html`<${Row} key=${key(row)} row=${row} onActed=${onActed} />`)}
-    ${rest.length > 0 && html`<li class="more-troubles"><details class="more"><summary>${plural(rest.length, "more")}</summary>
+    ${rest.length > 0 && html`<li class="more-troubles"><details class="more"><summary>${rest.length} more</summary>
       <ul class="list">${rest.map((row) => html`<${Row} key=${key(row)} row=${row} onActed=${onActed} />`)}</ul></details></li>`}
     ${untold > 0 && html`<li class="soft small">And ${plural(untold, "other", "others")}, which are told when these are mended.</li>`}
   </ul>`;
@@ -37,15 +37,15 @@ function Row({ row, onActed }) {
     const answer = await act(row.action);
     const tested = answer?.data;
     if (tested && "delivered" in tested && row.action.href.includes("/test")) {
-      const status = tested.status_code ?? tested.statusCode;
-      toast(tested.delivered ? `It arrived: the receiver answered ${status}` : `It failed: ${status ?? tested.error_code ?? tested.errorCode}`, tested.delivered ? "" : "bad");
+      const how = answered({ statusCode: tested.status_code ?? tested.statusCode, errorCode: tested.error_code ?? tested.errorCode });
+      toast(tested.delivered ? `It arrived: the receiver ${how}` : `It failed: ${how}`, tested.delivered ? "" : "bad");
     } else toast("Done");
     onActed();
   });
   return html`<li class="trouble-row">
     <${Badge} kind=${kind}>${word}<//>
     <div class="what"><a class="title anywhere" href=${row.link.slice(row.link.indexOf("#"))}><bdi>${row.title}</bdi></a>
-      <span class="soft small anywhere"><bdi>${readable(row.cause)}</bdi>${row.since && html`<span>, since <${Ago} iso=${row.since} plain /></span>`}</span>
+      <span class="soft small anywhere"><bdi>${readable(row.cause)}</bdi>${row.since && html`<span>, for <${Ago} iso=${row.since} plain /></span>`}</span>
       ${help.error && html`<${Trouble} error=${help.error} />`}</div>
     ${row.action && html`<button type="button" class="button small" disabled=${help.busy} onClick=${help.run}>${row.action.label}</button>`}
   </li>`;

@@ -1,5 +1,5 @@
 // One channel: its live events and those of a time or of one id, its figures, who is connected; and several channels together.
-import { html, useEffect, useState } from "./html.js";
+import { html, useEffect, useMemo, useState } from "./html.js";
 import { FEED, bare, channelName, channels, findEvent, getChannel, may } from "./api.js";
 import { Charts, WindowChoice } from "./charts.js";
 import { channelAddress } from "./channels.js";
@@ -9,11 +9,14 @@ import { Connections } from "./connections.js";
 import { isWindow, useFigures } from "./figures.js";
 import { Histogram } from "./histogram.js";
 import { Live, Row } from "./live.js";
+import { useNames } from "./names.js";
+import { SYSTEM, placeOf, sayNotice } from "./notices.js";
 import { replace, to } from "./route.js";
 import { useResource } from "./store.js";
 import { Badge, Bones, Empty, Head, Loaded, Trouble, usePicker } from "./ui.js";
 
 const CHANNELS_MAX = 100; // that one stream follows
+const OF_SYSTEM = channelName(SYSTEM);
 
 export function Channel({ kind, id, view, query }) {
   const found = useResource(() => getChannel(kind, id), [kind, id]);
@@ -70,17 +73,18 @@ function ChannelLive({ of, query }) {
   const empty = html`<${Empty} icon="channels"
     title="Listening">The next event appears here the moment it is stored. ${may("publish") && html`<a href=${channelAddress(of, "publish")}>Publish one</a> to see it.`}<//>`;
   const channel = { kind: of.kind, id: of.id };
+  const own = channelName(of) === OF_SYSTEM;
   const jump = (until) => onFilter({ ...filter, until });
   return html`<div class="stack tight">
     ${one && html`<${OneEvent} key=${one} channel=${channel} id=${one} path=${path} onTime=${jump} />`}
     <${Histogram} of=${channel} onChoose=${jump} />
     <${Jump} onJump=${jump} />
-    <${Live} channel=${channel} filter=${filter} onFilter=${onFilter} empty=${empty} place=${path} />
+    <${Live} channel=${channel} filter=${filter} onFilter=${onFilter} empty=${empty} place=${path} describe=${own ? sayNotice : undefined} leads=${own ? placeOf : undefined} />
   </div>`;
 }
 
 /** A field that leads to a time. */
-function Jump({ onJump }) {
+export function Jump({ onJump }) {
   const [at, setAt] = useState("");
   const submit = (event) => {
     event.preventDefault();
@@ -112,19 +116,22 @@ export function Feed({ query }) {
   const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "", until: query.get("until") ?? "" };
   const chosen = query.get("channels")?.split(",").filter(Boolean) ?? [];
   const at = ({ events, expression, until }, names) => replace(["feed"], { channels: names.join(","), events: events?.join(","), filter: expression, until });
+  const list = useResource(channels, []);
+  const names = useNames();
+  const describe = useMemo(() => (row) => (row.channel === OF_SYSTEM ? sayNotice(row, (id) => names.get(id) ?? id) : undefined), [names]);
   const below = chosen.length ? "The events of the chosen channels, in the one order that the log has." : "Every event that this token may read, in the one order that the log has.";
   return html`
     <${Head} title=${chosen.length ? "Several channels" : "All channels"} crumbs=${[["Channels", to(["channels"])]]} below=${html`<p>${below}</p>`}>
-      <${ChannelPicker} chosen=${chosen} onChoose=${(names) => at(filter, names)} />
+      <${ChannelPicker} list=${list.data ?? []} chosen=${chosen} onChoose=${(names) => at(filter, names)} />
     <//>
     <${Jump} onJump=${(until) => at({ ...filter, until }, chosen)} />
-    <${Live} channel=${chosen.length ? { ...FEED, channels: chosen } : FEED} filter=${filter} onFilter=${(next) => at(next, chosen)} />`;
+    <${Live} channel=${chosen.length ? { ...FEED, channels: chosen } : FEED} filter=${filter} onFilter=${(next) => at(next, chosen)} names=${names} describe=${describe}
+      leads=${(row) => (row.channel === OF_SYSTEM ? placeOf(row) : null)} />`;
 }
 
 /** Which channels are followed together; none chosen: all. */
-function ChannelPicker({ chosen, onChoose }) {
-  const list = useResource(channels, []);
-  const known = (list.data ?? []).map((of) => [channelName(of), of.name]);
+function ChannelPicker({ list, chosen, onChoose }) {
+  const known = list.map((of) => [channelName(of), of.name]);
   const names = new Map([["map:*", "All maps"], ["organization:*", "All organizations"], ...known]);
   // what the address names and the list does not have can be taken away again
   for (const name of chosen) if (!names.has(name)) names.set(name, name);

@@ -5,9 +5,11 @@ import { count, plural } from "./format.js";
 import { go, to } from "./route.js";
 import { hasSeveral, server } from "./session.js";
 import { useAction, useResource } from "./store.js";
-import { Badge, Code, Dialog, Empty, Head, Icon, Loaded, Secret, SelectField, TextField, Trouble, useForm } from "./ui.js";
+import { Badge, Code, Dialog, Empty, Field, Head, Icon, Loaded, Secret, SelectField, TextField, Trouble, useForm } from "./ui.js";
 
 const SPARKS_MAX = 24; // channels whose counts are asked for
+/** With more channels than this there is a field to search them. */
+const SEARCH_FROM = 12;
 
 export const channelAddress = (of, ...more) => to([of.kind, of.kind === "map" ? of.slug : of.id, ...more]);
 
@@ -22,18 +24,26 @@ export function Channels() {
     ${creating && html`<${CreateChannel} onClose=${() => setCreating(false)} onMade=${list.reload} />`}`;
 }
 
-export function ChannelList({ channels: list }) {
+/** @param most rows that are shown; without it all, with a field to search them when there are many */
+export function ChannelList({ channels: list, most }) {
+  const [find, setFind] = useState("");
   if (!list.length) {
     return html`<div class="card">
       <${Empty} icon="channels" title="No channels yet">${isAdmin() ? "Make the first one; its token is what programs publish and listen with." : "No channel of this token exists any more."}<//></div>`;
   }
-  return html`<ul class="list card">
-    ${list.map((of, n) => html`<li key=${`${of.kind}:${of.id}`} class="channel-row">
-      <div class="who"><a class="title anywhere" href=${channelAddress(of)}>${of.name}</a>
+  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = words.length ? list.filter(({ name, slug, id }) => words.every((word) => `${name} ${slug} ${id}`.toLowerCase().includes(word))) : list;
+  const rest = most ? list.length - most : 0;
+  return html`${!most && list.length > SEARCH_FROM && html`<div class="filter-field"><${Field} label="Search" hint=${find ? `${plural(found.length, "channel")} of ${list.length}` : "By name, slug or id."}>
+    ${(tied) => html`<input ...${tied} type="search" value=${find} onInput=${(event) => setFind(event.target.value)} />`}<//></div>`}
+  ${found.length === 0 ? html`<div class="card"><${Empty} icon="search" title="No channel is like that">Search for a part of its name, its slug or its id.<//></div>` : html`<ul class="list card">
+    ${found.slice(0, most).map((of, n) => html`<li key=${`${of.kind}:${of.id}`} class="channel-row">
+      <div class="who"><a class="title anywhere" href=${channelAddress(of)}><bdi>${of.name}</bdi></a>
         <${Badge}>${of.kind === "map" ? "Map" : "Organization"}<//><span class="soft small mono clip">${of.slug}</span></div>
       <${Day} of=${of} asked=${n < SPARKS_MAX} />
     </li>`)}
-  </ul>`;
+    ${rest > 0 && html`<li class="past"><a class="button small" href=${to(["channels"])}>All ${count(list.length)} channels</a></li>`}
+  </ul>`}`;
 }
 
 /** The last day, hour by hour. */
@@ -58,12 +68,12 @@ function Day({ of, asked }) {
 }
 
 function CreateChannel({ onClose, onMade }) {
-  const form = useForm({ kind: "map", name: "", slug: "", id: "" });
+  const form = useForm({ kind: "map", name: "", slug: "", id: "", token_name: "" });
   const [made, setMade] = useState(null);
   const create = useAction(async () => {
-    const { kind, name, slug, id } = form.values;
+    const { kind, name, slug, id, token_name: tokenName } = form.values;
     try {
-      setMade(await createChannel(kind, { name: name.trim(), slug: slug.trim() || undefined, id: id.trim() || undefined }));
+      setMade(await createChannel(kind, { name: name.trim(), slug: slug.trim() || undefined, id: id.trim() || undefined, tokenName: tokenName.trim() || undefined }));
       onMade();
     } catch (error) {
       form.fail(error);
@@ -85,6 +95,7 @@ function CreateChannel({ onClose, onMade }) {
           hint="Stands in addresses. Left empty, it is made from the name." autocapitalize="off" />`
         : html`<${TextField} form=${form} name="id" label="Id (optional)"
           hint="Stands in addresses. Left empty, the server makes one." autocapitalize="off" />`}
+      <${TextField} form=${form} name="token_name" label="Who gets its first token (optional)" hint="What the token is called. Left empty, that is made from the name." maxlength="200" />
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
       <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
         <button type="submit" class="button main" disabled=${create.busy}>Create</button></footer>

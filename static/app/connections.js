@@ -1,7 +1,8 @@
 // Who is connected: the open streams of a channel, or of all, and the button that ends one.
 import { html, useState } from "./html.js";
-import { channelName, channels, connections, endConnection } from "./api.js";
+import { channelName, connections, endConnection } from "./api.js";
 import { count, plural } from "./format.js";
+import { Holder, useNames } from "./names.js";
 import { useAction, useInterval, useResource } from "./store.js";
 import { Ago, Badge, Confirm, Empty, Head, Loaded, Trouble, toast } from "./ui.js";
 
@@ -15,10 +16,8 @@ export function AllConnections() {
 
 /** @param of one channel, or left out for all */
 export function Connections({ of }) {
-  const found = useResource(async () => {
-    const [page, list] = await Promise.all([connections(of), of ? [of] : channels()]);
-    return { ...page, names: new Map(list.map((channel) => [channelName(channel), channel.name])) };
-  }, [of && channelName(of)]);
+  const found = useResource(() => connections(of), [of && channelName(of)]);
+  const names = useNames();
   const [more, setMore] = useState({ data: [], next: undefined });
   const [ending, setEnding] = useState(null);
   useInterval(found.reload, REFRESH_MS, more.data.length === 0);
@@ -33,7 +32,7 @@ export function Connections({ of }) {
     setMore((before) => ({ ...before, data: before.data.filter(({ id }) => id !== ending.id) }));
     found.reload();
   });
-  return html`<${Loaded} of=${found}>${({ data, next, names }) => {
+  return html`<${Loaded} of=${found}>${({ data, next }) => {
     const seen = new Set();
     const rows = [...data, ...more.data].filter(({ id }) => !seen.has(id) && seen.add(id));
     const rest = more.data.length ? more.next : next;
@@ -42,7 +41,7 @@ export function Connections({ of }) {
       ${rest && html`<li class="past">${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy} onClick=${older.run}>More</button></li>`}</ul>`;
   }}<//>
   ${ending && html`<${Confirm} title="End this stream?" action="End it" busy=${end.busy} error=${end.error} onConfirm=${end.run} onClose=${() => setEnding(null)}>
-    <p>The client is told that somebody ended it, and may come back. To keep it away, revoke the token <code class="anywhere">${ending.token_id}</code>.</p>
+    <p>The client is told that somebody ended it, and may come back. To keep it away, revoke what it uses: <${Holder} id=${ending.token_id} names=${names} />.</p>
   <//>`}`;
 }
 
@@ -53,8 +52,8 @@ function Row({ row, names, onEnd }) {
     <div class="who"><strong class="anywhere" title=${row.user_agent}><bdi>${clientName(row.user_agent)}</bdi></strong>
       <span class="soft small anywhere"><bdi>${of}</bdi>${filter && html` · <span class="mono">${filter}</span>`}</span></div>
     <span><${Badge}>${row.kind === "sse" ? "SSE" : "WebSocket"}<//></span>
-    <span class="soft small anywhere"><code>${row.token_id}</code>${row.client_address && html`<br />from ${row.client_address}`}</span>
-    <span class="soft small tabular">since <${Ago} iso=${row.since} plain />${row.behind_events > 0 ? html`<br /><strong class="behind">${plural(row.behind_events, "event")} behind</strong>` : html`<br />up to date`}</span>
+    <span class="soft small anywhere"><${Holder} id=${row.token_id} names=${names} />${row.client_address && html`<br />from ${row.client_address}`}</span>
+    <span class="soft small tabular">for <${Ago} iso=${row.since} plain />${row.behind_events > 0 ? html`<br /><strong class="behind">${plural(row.behind_events, "event")} behind</strong>` : html`<br />up to date`}</span>
     <button type="button" class="button small bad" aria-label=${`End the stream of ${clientName(row.user_agent)}`} onClick=${onEnd}>End</button>
   </li>`;
 }

@@ -1,7 +1,7 @@
 // The deliveries of a webhook: which arrived, which wait, which were given up, and each attempt with its answer.
 import { html, useEffect, useState } from "./html.js";
-import { bare } from "./api.js";
-import { count, dateTime, duration, plural } from "./format.js";
+import { bare, typesOf } from "./api.js";
+import { answered, capital, count, dateTime, duration, failure, outcome, plural } from "./format.js";
 import { replace, to } from "./route.js";
 import { useAction, useResource } from "./store.js";
 import { Ago, Badge, Bones, Empty, Icon, Segments, Trouble, copy, toast } from "./ui.js";
@@ -10,7 +10,7 @@ import { deliveries, getDelivery, retryDelivery } from "./webhook-api.js";
 const PAGE = 30;
 
 const STATUS = { delivered: "good", retrying: "wait", pending: "", dead: "bad", failed: "bad", dropped: "" };
-const FILTERS = [["", "All"], ["pending", "Pending"], ["retrying", "Retrying"], ["dead", "Dead"], ["delivered", "Delivered"]];
+const FILTERS = [["", "All"], ["pending", "Pending"], ["retrying", "Retrying"], ["dead", "Given up"], ["delivered", "Delivered"]];
 const TRIGGERS = { first: "first attempt", retry: "retry", manual: "sent again by hand", replay: "replay", test: "test" };
 const EMPTY = {
   "": ["Nothing was delivered yet", "The next event that passes the filter is sent at once and shown here."],
@@ -21,34 +21,38 @@ const EMPTY = {
 };
 
 /** What a list may be narrowed by; it stands in the address, so that it can be kept and sent to others. */
-const CONDITIONS = ["status"];
+const CONDITIONS = ["status", "type", "code", "since", "until", "text"];
+const iso = (text) => (text && !Number.isNaN(Date.parse(text)) ? new Date(text).toISOString() : "");
 
 /** @param query of the address: what is shown, and which delivery is open
  *  @param version grows when there may be something new */
 export function Deliveries({ hook, query, version, onChanged, onResend }) {
   const wanted = Object.fromEntries(CONDITIONS.map((name) => [name, query.get(name) ?? ""]));
+  const asked = { ...wanted, since: iso(wanted.since), until: iso(wanted.until) };
   const { status } = wanted;
   const key = JSON.stringify(wanted);
   const put = (change) => replace(["webhook", hook.of.kind, hook.of.id, hook.id], { ...Object.fromEntries(query), ...change });
   const [more, setMore] = useState({ data: [], next: undefined });
   const open = query.get("delivery");
-  const first = useResource(() => deliveries(hook, { ...wanted, limit: PAGE }), [hook.id, key]);
+  const first = useResource(() => deliveries(hook, { ...asked, limit: PAGE }), [hook.id, key]);
   useEffect(() => void (version && first.reload()), [version]);
   useEffect(() => setMore({ data: [], next: undefined }), [hook.id, key]);
   const older = useAction(async () => {
-    const page = await deliveries(hook, { ...wanted, limit: PAGE, after: more.next ?? first.data.next });
+    const page = await deliveries(hook, { ...asked, limit: PAGE, after: more.next ?? first.data.next });
     setMore((before) => ({ data: [...before.data, ...page.data], next: page.next }));
   });
   const shown = new Set();
   const rows = [...(first.data?.data ?? []), ...more.data].filter(({ id }) => !shown.has(id) && shown.add(id));
   const next = more.data.length ? more.next : first.data?.next;
+  const narrowed = CONDITIONS.some((name) => name !== "status" && wanted[name]);
   return html`<section class="card" aria-labelledby="deliveries">
     <header><h2 id="deliveries">Deliveries</h2><${Segments} label="Show" value=${status} options=${FILTERS} onChange=${(next) => put({ status: next })} />
       <button type="button" class="button small" onClick=${onResend}>Retry all that failed…</button></header>
+    <${Narrow} hook=${hook} wanted=${wanted} onChange=${put} />
     ${open && !shown.has(open) && html`<ul class="list deliveries one"><${Linked} key=${open} id=${open} hook=${hook} onClose=${() => put({ delivery: "" })} onChanged=${onChanged} /></ul>`}
     ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
     ${first.data === undefined && !first.error ? html`<${Bones} />` : null}
-    ${first.data && rows.length === 0 && html`<${Empty} icon="webhooks" title=${(EMPTY[status] ?? EMPTY[""])[0]}>${(EMPTY[status] ?? EMPTY[""])[1]}<//>`}
+    ${first.data && rows.length === 0 && (narrowed ? html`<${Empty} icon="search" title="No delivery is like that">Take a condition away to see more.<//>` : html`<${Empty} icon="webhooks" title=${(EMPTY[status] ?? EMPTY[""])[0]}>${(EMPTY[status] ?? EMPTY[""])[1]}<//>`)}
     ${rows.length > 0 && html`<ul class="list deliveries">
       ${rows.map((row) => html`<${Row} key=${row.id} row=${row} hook=${hook} open=${open === row.id}
         onToggle=${(on) => put({ delivery: on ? row.id : "" })} onChanged=${onChanged} />`)}</ul>`}
@@ -58,6 +62,38 @@ export function Deliveries({ hook, query, version, onChanged, onResend }) {
   </section>`;
 }
 
+/** The fields that narrow the list. */
+function Narrow({ hook, wanted, onChange }) {
+  const known = useResource(() => typesOf(hook.of), [hook.of.kind, hook.of.id]);
+  const types = hook.events.includes("*") ? (known.data ?? []).map(({ type }) => type) : hook.events;
+  const [text, setText] = useState(wanted.text);
+  const [code, setCode] = useState(wanted.code);
+  const [type, setType] = useState(wanted.type);
+  useEffect(() => {
+    setText(wanted.text);
+    setCode(wanted.code);
+    setType(wanted.type);
+  }, [wanted.text, wanted.code, wanted.type]);
+  const apply = (event) => {
+    event.preventDefault();
+    onChange({ text: text.trim(), code: code.trim(), type: type.trim() });
+  };
+  const any = CONDITIONS.some((name) => name !== "status" && wanted[name]);
+  return html`<form class="narrow" onSubmit=${apply} role="search" aria-label="Narrow the deliveries">
+    <label><span class="small soft">Text</span><input class="input" type="search" placeholder="an id, a reason, an answer" value=${text} onInput=${(event) => setText(event.target.value)} /></label>
+    <label><span class="small soft">Type</span><input class="input mono" list="delivery-types" autocomplete="off" autocapitalize="off" spellcheck=${false} value=${type} onInput=${(event) => setType(event.target.value)} /></label>
+    <datalist id="delivery-types">${types.map((name) => html`<option key=${name} value=${name} />`)}</datalist>
+    <label><span class="small soft">Code</span><input class="input mono" list="delivery-codes" autocomplete="off" autocapitalize="off" placeholder="500, timeout" value=${code} onInput=${(event) => setCode(event.target.value)} /></label>
+    <datalist id="delivery-codes">${CODES.map((name) => html`<option key=${name} value=${name} label=${/^\d/.test(name) ? undefined : failure(name)} />`)}</datalist>
+    <label><span class="small soft">From</span><input class="input" type="datetime-local" value=${wanted.since} onChange=${(event) => onChange({ since: event.target.value })} /></label>
+    <label><span class="small soft">To</span><input class="input" type="datetime-local" value=${wanted.until} onChange=${(event) => onChange({ until: event.target.value })} /></label>
+    <span class="buttons"><button type="submit" class="button small">Apply</button>
+      ${any && html`<button type="button" class="button small bare" onClick=${() => onChange({ text: "", code: "", type: "", since: "", until: "" })}>Clear</button>`}</span>
+  </form>`;
+}
+
+const CODES = ["200", "400", "401", "404", "429", "500", "502", "503", "timeout", "connection_refused", "connection_reset", "dns_error", "tls_error", "render_error"];
+
 /** A delivery that the address names and the list does not show. */
 function Linked({ id, hook, onClose, onChanged }) {
   const found = useResource(() => getDelivery(hook, id), [id]);
@@ -66,13 +102,15 @@ function Linked({ id, hook, onClose, onChanged }) {
   return html`<${Row} row=${found.data} hook=${hook} open onToggle=${(on) => on || onClose()} onChanged=${onChanged} />`;
 }
 
+const MARKS = { replay: "replay", manual: "by hand", test: "test" };
+
 function Row({ row, hook, open, onToggle, onChanged }) {
   const types = [...new Set(row.eventTypes ?? [])];
-  const answer = row.statusCode ?? row.errorCode?.replaceAll("_", " ") ?? "";
+  const answer = answered(row);
   return html`<li class="delivery">
     <details open=${open} onToggle=${(event) => event.target.open !== open && onToggle(event.target.open)}>
       <summary>
-        <${Badge} kind=${STATUS[row.status]}>${row.status}<//>
+        <span class="marks"><${Badge} kind=${STATUS[row.status]}>${outcome(row.status)}<//>${MARKS[row.trigger] && html`<${Badge} kind="accent">${MARKS[row.trigger]}<//>`}</span>
         <span class="clip mono small">${types.join(", ") || "no events"}${(row.eventIds?.length ?? 0) > 1 ? ` (${plural(row.eventIds.length, "event")})` : ""}</span>
         <span class="small tabular">${answer}</span>
         <span class="soft small tabular">
@@ -128,7 +166,7 @@ function Attempt({ attempt, url, longest, last }) {
     <header>
       <span class=${`mark ${good ? "good" : "bad"}`}><${Icon} name=${good ? "done" : "close"} /></span>
       <strong>${attempt.number}</strong>
-      <span>${attempt.statusCode ? `Answered ${attempt.statusCode}` : (attempt.errorCode ?? "failed").replaceAll("_", " ")}</span>
+      <span>${capital(answered(attempt) || "failed")}</span>
       <span class="soft small">${TRIGGERS[attempt.trigger] ?? attempt.trigger}</span>
       <time class="soft small" datetime=${attempt.startedAt}>${dateTime(attempt.startedAt)}</time>
       <span class="took small tabular"><svg viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">

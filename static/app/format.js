@@ -22,9 +22,9 @@ export function bytes(n) {
   return `${unit && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[unit]}`;
 }
 
-/** 340 ms, 2.4 s, 5 min, 3 h, 2 d. */
+/** 0.5 ms, 340 ms, 2.4 s, 5 min, 3 h, 2 d. */
 export function duration(ms) {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 1000) return `${ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)} ms`;
   const s = ms / 1000;
   if (s < 60) return `${s < 9.95 ? Math.round(s * 10) / 10 : Math.round(s)} s`;
   if (s < 5400) return `${Math.round(s / 60)} min`;
@@ -74,3 +74,19 @@ export function hue(name) {
   for (const char of name.split(/[._:-]/)[0].replace(/s$/, "")) hash = Math.imul(hash ^ char.codePointAt(0), 16777619);
   return ((hash >>> 0) % 24) * 15;
 }
+
+const FAILURES = { timeout: "no answer in time", dns_error: "DNS error", tls_error: "TLS error" };
+
+/** What went wrong with an attempt, as the server names it (`http_status 404`, `timeout`), in words. */
+export function failure(code) {
+  const status = /^http_status (\d+)$/.exec(code)?.[1];
+  return status ? `answered ${status}` : (FAILURES[code] ?? code.replaceAll("_", " "));
+}
+
+/** How an attempt ended; empty while it has not. */
+export const answered = ({ statusCode, errorCode }) => (statusCode ? `answered ${statusCode}` : errorCode ? failure(errorCode) : "");
+
+/** What became of a delivery, in words. */
+export const outcome = (status) => ({ dead: "given up" })[status] ?? status;
+
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

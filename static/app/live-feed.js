@@ -4,12 +4,14 @@
 // bring is dropped by its id. While somebody reads, new events are held back and counted.
 import { EventStream } from "../stentor.js";
 import { whileLookedAt } from "./looked-at.js";
-import { event as read, followed, history } from "./api.js";
+import { event as read, followed, history, timeOf } from "./api.js";
 import { logout, server, session } from "./session.js";
+import { expressionOf } from "./words.js";
 
 const PAGE = 50;
 const SHOWN_MAX = 300; // rows while nobody scrolls into the past
 const OLD_MAX = 3000; // rows in all
+const PAGES_MAX = 40; // asked for at once where little passes the filter: the server looks at so many events a page
 const HELD_MAX = 1000; // events kept while the list stands still
 const TYPES_MAX = 500; // types that are counted
 const FLUSH_MS = 250; // events that come close together are shown in one go
@@ -37,6 +39,9 @@ export class LiveFeed {
   olderError = null;
   /** Where the next page of the past begins; null at the beginning of the log. */
   next = null;
+  /** How far back what passes the filter was looked for, in Unix milliseconds; null: to the beginning, or not yet. */
+  searchedTo = null;
+  #closed = false;
   #seen = new Set();
   #fresh = [];
   #came = 0;
@@ -49,7 +54,8 @@ export class LiveFeed {
   #filter;
   #tell;
 
-  /** @param filter with `until` (ISO 8601) it is the past up to a time, and nothing comes
+  /** @param filter `{ events, within, expression, named, session, until }`: with `until` (ISO 8601) it is the past up to a time, and
+   *  nothing comes; `within` are the types that count while none are chosen, `named` ids by the names that may be typed for them
    *  @param tell called after every change */
   constructor(channel, filter, tell) {
     this.#channel = channel;
@@ -70,9 +76,10 @@ export class LiveFeed {
       server,
       token: session.value.token,
       ...followed(this.#channel),
-      events: filter.events?.length ? filter.events : undefined,
-      filter: filter.expression || undefined,
+      events: filter.events?.length ? filter.events : filter.within,
+      filter: expressionOf(filter.expression, filter.named) || undefined,
       session: filter.session || undefined,
+      withChannel: this.#channel.kind === "feed",
       lastEventId: this.#stream?.lastEventId,
     });
     this.#stream.addEventListener("open", ({ detail }) => {
@@ -99,6 +106,7 @@ export class LiveFeed {
 
   close() {
     clearTimeout(this.#timer);
+    this.#closed = true;
     this.#end();
     this.#tell = () => {};
   }
@@ -123,12 +131,21 @@ export class LiveFeed {
     this.loadingOlder = true;
     this.#tell();
     try {
-      const { events, expression, session: name, until } = this.#filter;
-      const page = await history(this.#channel, { events: events?.join(","), filter: expression, session: name, until, limit: PAGE, after });
-      this.rows = [...this.rows, ...page.events.filter((row) => this.#isNew(row))];
-      this.next = page.next;
-      this.loadedPast = true;
-      this.olderError = null;
+      const { events, within, expression, named, session: name, until } = this.#filter;
+      const types = (events?.length ? events : within)?.join(",");
+      const filter = expressionOf(expression, named);
+      let found = 0;
+      for (let pages = 0; pages < PAGES_MAX && !this.#closed; pages += 1) {
+        const page = await history(this.#channel, { events: types, filter, session: name, until, limit: PAGE, after: pages ? this.next : after });
+        this.rows = [...this.rows, ...page.events.filter((row) => this.#isNew(row))];
+        this.next = page.next;
+        this.searchedTo = page.next === null ? null : timeOf(page.next);
+        this.loadedPast = true;
+        this.olderError = null;
+        found += page.events.length;
+        if (page.next === null || found >= PAGE) break;
+        this.#tell();
+      }
     } catch (error) {
       this.olderError = error;
     }

@@ -9,19 +9,23 @@ import { Tree } from "./tree.js";
 import { Bones, Empty, Icon, StreamState, Trouble, copy, usePicker } from "./ui.js";
 import { to } from "./route.js";
 import { useInterval, useResource } from "./store.js";
+import { isExpression } from "./words.js";
 
 const SCROLLED_PX = 160;
 const FACTS_MAX = 6;
+const CAME_MS = 1000;
 
 /**
  * @param channel `{ kind, id }`
  * @param filter `{ events, expression, session, until }`, as the address has it; `until` shows the past up to a time
  * @param onFilter called with the filter that somebody chose
  * @param describe makes a sentence of an event, where there is one
+ * @param leads says for an event where what it tells of can be seen: `[text, address]`, or nothing
+ * @param onCame called now and then while events come
  * @param place where one event has an address of its own: the parts of the address of this view
  * @param names of channels, by how tokens name them, where rows say theirs
  */
-export function Live({ channel, filter, onFilter, describe, empty, place, names }) {
+export function Live({ channel, filter, onFilter, describe, leads, onCame, empty, place, names }) {
   const [, changed] = useReducer((n) => n + 1, 0);
   const [feed, setFeed] = useState(null);
   const [paused, setPaused] = useState(false);
@@ -46,6 +50,17 @@ export function Live({ channel, filter, onFilter, describe, empty, place, names 
   // whoever reads something, or looks at the past, does not have it pushed away
   const reading = paused || away || open.size > 0;
   useEffect(() => feed?.hold(reading), [feed, reading]);
+
+  // not for each of many
+  const came = useRef(0);
+  useEffect(() => {
+    if (!feed?.received || !onCame) return;
+    came.current ||= setTimeout(() => {
+      came.current = 0;
+      onCame();
+    }, CAME_MS);
+  }, [feed?.received]);
+  useEffect(() => () => clearTimeout(came.current), []);
 
   if (!feed) return html`<div class="card"><${Bones} /></div>`;
   const toggle = (id, on) => setOpen((before) => {
@@ -79,7 +94,7 @@ export function Live({ channel, filter, onFilter, describe, empty, place, names 
     ${feed.rate !== null && !reading && html`<p class="hintbox" role="status">About ${brief(Math.round(feed.rate))} events a second, too fast to read: the newest are shown, once a second. Filter or pause to read them.</p>`}
     ${feed.held.length > 0 && html`<div class="held"><button type="button" class="button main small" onClick=${showHeld}>
       <${Icon} name="up" />${plural(feed.held.length, "new event")}</button></div>`}
-    <${Rows} feed=${feed} open=${open} onToggle=${toggle} describe=${describe}
+    <${Rows} feed=${feed} open=${open} onToggle=${toggle} describe=${describe} leads=${leads}
       empty=${empty} refused=${refused} channel=${channel} place=${place} names=${names} filtered=${Boolean(filter.events?.length || filter.expression || filter.session)} />
   </section>`;
 }
@@ -105,6 +120,7 @@ function Filters({ channel, filter, feed, onFilter }) {
   const counted = day.data?.types ?? {};
   const hasOwn = Object.keys(counted).length > 0;
   const [expression, setExpression] = useState(filter.expression ?? "");
+  const search = filter.expression && !isExpression(filter.expression);
   useEffect(() => setExpression(filter.expression ?? ""), [filter.expression]);
   const chosen = new Set(filter.events ?? []);
   const options = useMemo(() => {
@@ -132,29 +148,33 @@ function Filters({ channel, filter, feed, onFilter }) {
       </div>
     </details>
     <form class="expression" onSubmit=${apply}>
-      <label class="unseen" for="expression">Filter expression (CEL)</label>
+      <label class="unseen" for="expression">Search, or filter expression (CEL)</label>
       <input id="expression" class="input mono" type="search" enterkeyhint="search" autocomplete="off" autocapitalize="off"
         spellcheck=${false} aria-invalid=${refused ? "true" : undefined}
-        placeholder="Filter, such as event.payload.value > 1000.0" value=${expression} onInput=${(event) => setExpression(event.target.value)} />
-      <button type="submit" class="button small">Apply</button>
+        placeholder="Words of a payload, or event.payload.value > 1000.0" value=${expression} onInput=${(event) => setExpression(event.target.value)} />
+      <button type="submit" class="button small">Find</button>
     </form>
     ${(chosen.size > 0 || filter.expression || filter.session) && html`<p class="chips">
       ${[...chosen].map((type) => html`<button key=${type} type="button" class="button small" aria-label=${`Stop showing only ${type}`}
         onClick=${() => choose(type)}><span class="mono">${type}</span><${Icon} name="close" /></button>`)}
-      <button type="button" class="button small bare" onClick=${() => onFilter({})}>Clear filters</button>
+      ${search && html`<span class="soft small">Events with ${filter.expression.includes(" ") ? "all these words" : "this word"} in their payload, type or id.</span>`}
+      <button type="button" class="button small bare" onClick=${() => onFilter({ until: filter.until })}>Clear filters</button>
     </p>`}
   </div>`;
 }
 
 // ---- rows ------------------------------------------------------------------------------------------------------
 
-function Rows({ feed, open, onToggle, describe, empty, refused, channel, filtered, place, names }) {
+function Rows({ feed, open, onToggle, describe, leads, empty, refused, channel, filtered, place, names }) {
   if (!feed.loadedPast && feed.rows.length === 0) {
     if (refused) return null;
     if (feed.olderError) return html`<${Trouble} error=${feed.olderError} onRetry=${() => feed.past()} />`;
     return html`<div class="card"><${Bones} label="Loading events" /></div>`;
   }
   if (feed.rows.length === 0) {
+    if (feed.loadingOlder) return html`<div class="card"><${Bones} label="Searching" /><p class="soft small padded-row" role="status">${feed.searchedTo ? html`Nothing found back to ${time(feed.searchedTo)}; searching on…` : "Searching…"}</p></div>`;
+    if (feed.next !== null) return html`<div class="card"><${Empty} icon="search" title=${`Nothing found back to ${time(feed.searchedTo)}`}><button type="button" class="button small" onClick=${() => feed.older()}>Search further back</button></${Empty}></div>`;
+    if (feed.state === "past" && filtered) return html`<div class="card"><${Empty} icon="search" title="Nothing before that passes the filter">Take a condition away, or go to a later time.</${Empty}></div>`;
     if (feed.state === "past") return html`<div class="card"><${Empty} icon="search" title="Nothing happened before that">The log begins later, or what was there is removed by retention.</${Empty}></div>`;
     if (filtered) return html`<div class="card">
       <${Empty} icon="search" title="Nothing passes the filter yet">New events that do appear here at once.</${Empty}></div>`;
@@ -163,13 +183,13 @@ function Rows({ feed, open, onToggle, describe, empty, refused, channel, filtere
   }
   return html`
     <ol class="events card" aria-label="Events, newest first">
-      ${feed.rows.map((row) => (row.gap ? html`<${Gap} key=${row.id} gap=${row.gap} />` : html`<${Row} key=${row.id} row=${row} open=${open.has(row.id)} onToggle=${onToggle} describe=${describe} channel=${channel} place=${place} names=${names} />`))}
+      ${feed.rows.map((row) => (row.gap ? html`<${Gap} key=${row.id} gap=${row.gap} />` : html`<${Row} key=${row.id} row=${row} open=${open.has(row.id)} onToggle=${onToggle} describe=${describe} leads=${leads} channel=${channel} place=${place} names=${names} />`))}
     </ol>
-    <${Past} feed=${feed} />`;
+    <${Past} feed=${feed} filtered=${filtered} />`;
 }
 
 /** The way into the past: by scrolling, or by the button where nothing scrolls. */
-function Past({ feed }) {
+function Past({ feed, filtered }) {
   const mark = useRef(null);
   useEffect(() => {
     const seen = new IntersectionObserver(([entry]) => entry.isIntersecting && scrollY > 0 && feed.older(), { rootMargin: "300px" });
@@ -183,7 +203,8 @@ function Past({ feed }) {
       : feed.next === null
         ? html`<p class="soft small">That is where the log begins.</p>`
         : html`<button type="button" class="button small" disabled=${feed.loadingOlder}
-          onClick=${() => feed.older()}>${feed.loadingOlder ? "Loading…" : "Older events"}</button>`}
+          onClick=${() => feed.older()}>${feed.loadingOlder ? "Loading…" : "Older events"}</button>
+          ${feed.searchedTo && filtered ? html`<p class="soft small">Searched back to ${time(feed.searchedTo)}.</p>` : null}`}
   </div>`;
 }
 
@@ -197,10 +218,11 @@ const Gap = ({ gap }) => html`<li class="gap" title=${`after ${gap.requested}`}>
 /** One event. It changes only by opening and closing. */
 export class Row extends Component {
   shouldComponentUpdate(next) {
-    return next.open !== this.props.open || next.row !== this.props.row || next.names !== this.props.names;
+    return next.open !== this.props.open || next.row !== this.props.row || next.names !== this.props.names || next.describe !== this.props.describe;
   }
 
-  render({ row, open, onToggle, describe, channel, place, names }) {
+  render({ row, open, onToggle, describe, leads, channel, place, names }) {
+    const lead = open ? leads?.(row) : null;
     const said = describe?.(row);
     return html`<li class=${`event ${row.live ? "new" : ""}`} data-id=${row.id} data-type=${row.type}>
       <details open=${open} onToggle=${(event) => onToggle(row.id, event.target.open)}>
@@ -219,7 +241,8 @@ export class Row extends Component {
           <footer>
             <code class="soft anywhere">${row.id}</code>
             <span class="buttons">
-              ${place && html`<a class="button small" href=${to(place, { event: bare(row.id) })}>Link to it</a>`}
+              ${lead && html`<a class="button small" href=${lead[1]}>${lead[0]}</a>`}
+              ${(place ?? row.channel) && html`<a class="button small" href=${to(place ?? row.channel.split(/:(.*)/, 2), { event: bare(row.id) })}>Link to it</a>`}
               <button type="button" class="button small" onClick=${() => copy(row.id, "Id copied")}>Copy id</button>
               <button type="button" class="button small" onClick=${() => copy(JSON.stringify(row.payload, null, 2), "Payload copied")}>Copy payload</button>
             </span>
@@ -242,7 +265,7 @@ function Facts({ payload, type }) {
   const told = flat.filter(([name, value]) => value !== null && !/_id$|^id$/.test(name) && !/^wh_/.test(value)).map(([name, value]) => [name, isTime(name, value) ? shortTime(name, value) : fact(value), typeof value === "object"]);
   const shown = [...told.filter(([, , deep]) => !deep), ...told.filter(([, , deep]) => deep)].slice(0, FACTS_MAX);
   return html`<span class="row-facts">${shown.map(([name, text]) => html`<span key=${name}>
-    <i>${name.replaceAll("_", " ")}</i>${text}</span>`)}</span>`;
+    <i><bdi>${name.replaceAll("_", " ")}</bdi></i><bdi>${text}</bdi></span>`)}</span>`;
 }
 
 function fact(value) {

@@ -1,7 +1,7 @@
 // The frame: who is logged in, where they are, and the view that belongs there.
 import { html, render, useEffect, useRef, useState } from "./html.js";
 import { StentorError } from "../stentor.js";
-import { channels, isAdmin, may } from "./api.js";
+import { channelName, channels, isAdmin, may } from "./api.js";
 import { Channel, Feed } from "./channel.js";
 import { Channels } from "./channels.js";
 import { AllConnections } from "./connections.js";
@@ -102,7 +102,8 @@ function Shell({ who }) {
   const { parts, query } = useRoute();
   const { unseen } = useStore(notices);
   const main = useRef(null);
-  const own = useResource(async () => (who.admin ? null : (await channels())[0]), [who.id]);
+  const own = useResource(async () => (who.admin ? [] : await channels()), [who.id]);
+  const called = (name) => own.data?.find((of) => channelName(of) === name)?.name ?? { "map:*": "all maps", "organization:*": "all organizations" }[name] ?? name;
   const name = parts[0] ?? "overview";
   const views = VIEWS.filter((view) => view.shown());
   const deeper = DEEPER[name]?.shown?.() === false ? undefined : DEEPER[name];
@@ -129,7 +130,7 @@ function Shell({ who }) {
         </a>`)}
       </nav>
       <div class="whoami">
-        <p class="anywhere"><strong>${who.admin ? "Admin" : (who.name ?? who.id)}</strong>${who.admin ? "every channel" : who.channels ? who.channels.join(", ") : (own.data?.name ?? who.channel)}</p>
+        <p class="anywhere"><strong>${who.admin ? "Admin" : html`<bdi>${who.name ?? who.id}</bdi>`}</strong>${who.admin ? "every channel" : html`<bdi>${(who.channels ?? [who.channel]).map(called).join(", ")}</bdi>`}</p>
         <a class="reference" href="docs">Documentation</a>
         <div class="buttons"><${Theme} /><button type="button" class="button small" onClick=${() => logout()}>
           <${Icon} name="leave" />Log out</button></div>

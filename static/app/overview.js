@@ -4,9 +4,10 @@ import { channels, health, isAdmin, may } from "./api.js";
 import { AttentionList } from "./attention.js";
 import { ChannelList } from "./channels.js";
 import { Charts, WindowChoice } from "./charts.js";
+import { Cluster } from "./cluster.js";
 import { arrived, isWindow, latest, percent, total, useFigures } from "./figures.js";
 import { brief, bytes, count, duration, plural } from "./format.js";
-import { notices, sayNotice } from "./notices.js";
+import { notices, placeOf, sayNotice } from "./notices.js";
 import { replace, to } from "./route.js";
 import { hasSeveral } from "./session.js";
 import { useInterval, useResource, useStore } from "./store.js";
@@ -14,6 +15,7 @@ import { Ago, Badge, Head, Loaded } from "./ui.js";
 
 const HEALTH_MS = 10_000;
 const NOTICES_SHOWN = 5;
+const CHANNELS_SHOWN = 12;
 const SPANS = { "1h": "in the last hour", "24h": "in the last 24 hours", "7d": "in the last 7 days" };
 
 export function Overview({ query }) {
@@ -35,10 +37,11 @@ export function Overview({ query }) {
           <${Tiles} figures=${figures} channels=${list.data} />
           <${Charts} figures=${figures} of="server" group="overview" />
         </section>`}<//>
+      ${isAdmin() && html`<${Cluster} node=${state.data?.cluster} />`}
       ${isAdmin() && html`<${Recent} />`}
       <section aria-labelledby="overview-channels">
         <h2 id="overview-channels" class="section">Channels</h2>
-        <${Loaded} of=${list}>${(data) => html`<${ChannelList} channels=${data} />`}<//>
+        <${Loaded} of=${list}>${(data) => html`<${ChannelList} channels=${data} most=${CHANNELS_SHOWN} />`}<//>
       </section>
     </div>`;
 }
@@ -77,9 +80,27 @@ function Recent() {
   return html`<section aria-labelledby="overview-notices">
     <h2 id="overview-notices" class="section">From the server <a class="small" href=${to(["system"])}>all</a></h2>
     <ul class="list card">
-      ${rows.slice(0, NOTICES_SHOWN).map((row) => html`<li key=${row.id} class="notice-row"><span>
-        ${sayNotice(row) ?? html`<code>${row.type}</code>`}</span><span class="soft small"><${Ago} iso=${new Date(row.ms).toISOString()} />
+      ${folded(rows).map(({ row, said, times }) => html`<li key=${row.id} class="notice-row"><span>
+        <${Told} row=${row} said=${said} />${times > 1 && html` <span class="soft small">${count(times)} times</span>`}</span><span class="soft small"><${Ago} iso=${new Date(row.ms).toISOString()} />
         </span></li>`)}
     </ul>
   </section>`;
+}
+
+/** The latest notices; those that say the same one after the other are one. */
+function folded(rows) {
+  const shown = [];
+  for (const row of rows) {
+    const said = sayNotice(row) ?? row.type;
+    if (shown.at(-1)?.said === said) shown.at(-1).times += 1;
+    else if (shown.length === NOTICES_SHOWN) break;
+    else shown.push({ row, said, times: 1 });
+  }
+  return shown;
+}
+
+/** What a notice says, leading to what it tells of. */
+function Told({ row, said }) {
+  const [, address] = placeOf(row) ?? [];
+  return address ? html`<a class="plain" href=${address}>${said}</a>` : said;
 }

@@ -37,6 +37,16 @@ function onColours(redraw) {
   };
 }
 
+/** The points that no line goes to, because nothing is known beside them: they are drawn even where points stand too close to be. */
+function alone(u, series, shown) {
+  if (shown) return null;
+  const values = u.data[series];
+  const known = (at) => values[at] !== null && values[at] !== undefined;
+  const found = [];
+  for (let [at, last] = u.series[0].idxs ?? [0, values.length - 1]; at <= last; at += 1) if (known(at) && !known(at - 1) && !known(at + 1)) found.push(at);
+  return found.length ? found : null;
+}
+
 /** How the scale is cut: whole things have no fractions, bytes go by powers of two. */
 function splits(whole, binary) {
   return (u, axis, min, max) => {
@@ -79,7 +89,7 @@ export function Plot({ title, note, lines, times, group, zoom, onZoom, axis = br
       const font = `11px ${getComputedStyle(document.body).fontFamily}`;
       const top = (u, min, max) => [0, latest.current.most ?? Math.max(latest.current.least, (max ?? 0) * 1.08)];
       plot.current = new uPlot({
-        width: Math.max(120, frame.current.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+        width: Math.max(120, frame.current.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 18, 0, 0],
         cursor: {
           sync: { key: group }, drag: { x: true, y: false, setScale: false }, points: { size: 6 },
           bind: { dblclick: () => () => (latest.current.onZoom(null), null) },
@@ -92,7 +102,7 @@ export function Plot({ title, note, lines, times, group, zoom, onZoom, axis = br
         ],
         series: [{}, ...latest.current.lines.map((line) => {
           const stroke = colour(frame.current, TONES[line.tone ?? "accent"]);
-          return { label: line.name, stroke, width: 1.75, fill: line.area ? faded(stroke, 0.1) : undefined, points: { size: 4, fill: stroke } };
+          return { label: line.name, stroke, width: 1.75, fill: line.area ? faded(stroke, 0.1) : undefined, points: { size: 4, fill: stroke, filter: alone } };
         })],
         hooks: {
           setCursor: [(u) => setAt(u.cursor.idx ?? null)],

@@ -1,5 +1,5 @@
 // Sends events of the past again: count first, then start, then watch.
-import { html, useEffect, useState } from "./html.js";
+import { html, useEffect, useRef, useState } from "./html.js";
 import { count, plural } from "./format.js";
 import { useAction } from "./store.js";
 import { Check, Dialog, SelectField, TextField, Trouble, useForm } from "./ui.js";
@@ -17,6 +17,7 @@ export function Replay({ hook, failed, onClose, onDone }) {
   const [counted, setCounted] = useState(null);
   const [job, setJob] = useState(null);
   const { values } = form;
+  const title = failed ? "Send again what failed" : "Replay";
 
   const range = () => ({
     ...(values.from === "id" ? { after: values.after.trim() } : values.since ? { since: new Date(values.since).toISOString() } : {}),
@@ -24,18 +25,25 @@ export function Replay({ hook, failed, onClose, onDone }) {
     ...(values.events.trim() ? { events: values.events.split(/[,\s]+/).filter(Boolean) } : {}),
     ...(values.dead || values.from === "dead" ? { status: "dead" } : {}),
   });
+  const newest = useRef(0);
   const ask = useAction(async (dryRun) => {
+    const mine = ++newest.current;
     try {
       const answer = await replay(hook, { ...range(), dryRun });
       form.fail(null);
+      if (mine !== newest.current) return;
       if (dryRun) setCounted(answer.count);
       else setJob(answer);
     } catch (error) {
       form.fail(error);
     }
   });
-  // what was counted belongs to what was asked for
-  useEffect(() => setCounted(null), [JSON.stringify(values)]);
+  const givenUp = values.from === "dead";
+  // what was counted belongs to what was asked for; what was given up is counted quickly, so that nobody has to ask for it
+  useEffect(() => {
+    setCounted(null);
+    if (givenUp && !job) ask.run(true);
+  }, [JSON.stringify(values)]);
 
   useEffect(() => {
     if (!job || job.state === "done") return undefined;
@@ -48,7 +56,7 @@ export function Replay({ hook, failed, onClose, onDone }) {
 
   if (job) {
     const sent = job.delivered + job.failed;
-    return html`<${Dialog} title="Replay" onClose=${onClose}>
+    return html`<${Dialog} title=${title} onClose=${onClose}>
       <div role="status" class="form">
         <p><strong>${job.state === "done" ? "Done." : "Running…"}</strong> ${count(job.delivered)} delivered, ${count(job.failed)} failed${job.skipped ? `, ${count(job.skipped)} skipped` : ""}${job.lost ? `, ${count(job.lost)} lost to retention` : ""}.</p>
         <progress class="progress" aria-label="Replay" ...${counted ? { value: Math.min(sent, counted), max: counted } : job.state === "done" ? { value: 1, max: 1 } : {}} />
@@ -60,9 +68,9 @@ export function Replay({ hook, failed, onClose, onDone }) {
   }
   const submit = (event) => {
     event.preventDefault();
-    ask.run(true);
+    ask.run(!(givenUp && counted));
   };
-  return html`<${Dialog} title="Replay" onClose=${onClose}>
+  return html`<${Dialog} title=${title} onClose=${onClose}>
     <form class="form" onSubmit=${submit}>
       <p class="soft">${values.from === "dead" ? "Sends again what was given up after its last attempt." : "Sends events of the past again, within the filter of the webhook. Receivers that drop what they have seen take each only once."}</p>
       <${SelectField} form=${form} name="from" label="Which"
@@ -74,15 +82,15 @@ export function Replay({ hook, failed, onClose, onDone }) {
         <${TextField} form=${form} name="until" label="Until (optional)" type="datetime-local" />
       </div>
       ${values.from !== "dead" && html`<${TextField} form=${form} name="events" label="Only these types (optional)" hint="Separated by commas" />
-        <${Check} checked=${values.dead} onChange=${(on) => form.set("dead", on)}>Only dead deliveries<//>`}
+        <${Check} checked=${values.dead} onChange=${(on) => form.set("dead", on)}>Only deliveries that were given up<//>`}
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
       <p role="status" class="counted">
-        ${counted !== null && (counted === 0 ? (values.from === "dead" ? "Nothing to send: nothing was given up since then." : "Nothing to send: no event is in that range.") : html`<strong>${values.from === "dead" ? plural(counted, "delivery", "deliveries") : plural(counted, "event")}</strong> would be sent.`)}</p>
+        ${givenUp && counted === null && ask.busy && "Counting…"}${counted !== null && (counted === 0 ? (values.from === "dead" ? "Nothing to send: nothing was given up since then." : "Nothing to send: no event is in that range.") : html`<strong>${values.from === "dead" ? plural(counted, "delivery", "deliveries") : plural(counted, "event")}</strong> would be sent.`)}</p>
       <footer>
         <button type="button" class="button" onClick=${onClose}>Cancel</button>
-        <button type="submit" class="button" disabled=${ask.busy}>Count</button>
+        ${!givenUp && html`<button type="submit" class="button" disabled=${ask.busy}>Count</button>`}
         <button type="button" class="button main" disabled=${ask.busy || !counted}
-          onClick=${() => ask.run(false)}>Send${counted ? ` ${plural(counted, "event")}` : ""}</button>
+          onClick=${() => ask.run(false)}>Send${counted ? ` ${givenUp ? plural(counted, "delivery", "deliveries") : plural(counted, "event")}` : ""}</button>
       </footer>
     </form>
   <//>`;

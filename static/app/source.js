@@ -40,7 +40,7 @@ function Shown({ source, view, query, reload }) {
   const letters = refused.data?.data.length ?? 0;
   const tabs = [["live", "Live events"], ["send", "How to send"], ["refused", "Dead letters", letters > 0 && (refused.data.next ? `${letters}+` : letters)], ["settings", "Settings"]];
   return html`<div>
-    <${Head} title=${title} crumbs=${[["Sources", to(["sources"])]]}
+    <${Head} title=${html`<bdi>${title}</bdi>`} crumbs=${[["Sources", to(["sources"])]]}
       below=${html`<p class="badges">
         ${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<${Badge}>${authenticationName(source.authentication)}<//></p>`}>
       <button type="button" class="button" disabled=${pause.busy} onClick=${pause.run}>${source.status === "paused" ? "Go on" : "Pause"}</button>
@@ -50,7 +50,7 @@ function Shown({ source, view, query, reload }) {
     ${pause.error && html`<${Trouble} error=${pause.error} />`}
     <dl class="facts card padded source-facts">
       <dt>Address</dt><dd><code>${source.url}</code></dd>
-      <dt>Events go to</dt><dd><a href=${to([kind, rest.join(":")])}>${channelTitle(list.data ?? [], source.channel)}</a></dd>
+      <dt>Events go to</dt><dd><a href=${to([kind, rest.join(":")])}><bdi>${channelTitle(list.data ?? [], source.channel)}</bdi></a></dd>
       <dt>Received</dt><dd>${plural(source.eventsReceived, "event")}${source.lastEventAt && html`<span
         class="soft">, the last one <${Ago} iso=${source.lastEventAt} /></span>`}</dd>
     </dl>
@@ -60,21 +60,21 @@ function Shown({ source, view, query, reload }) {
     ${view === "send" ? html`<div class="card padded"><${HowToSend} source=${source} /></div>`
     : view === "refused" ? html`<${Letters} source=${source} onChanged=${() => { reload(); refused.reload(); }} />`
     : view === "settings" ? html`<${Settings} source=${source} onSaved=${reload} />`
-    : html`<${Tail} source=${source} query=${query} />`}
+    : html`<${Tail} source=${source} query=${query} onCame=${reload} />`}
     ${dialog === "rotate" && html`<${Rotate} source=${source} onClose=${close} />`}
     ${dialog === "delete" && html`<${Delete} source=${source} onClose=${close} />`}
   </div>`;
 }
 
 /** What it takes in, as listeners get it. */
-function Tail({ source, query }) {
+function Tail({ source, query, onCame }) {
   const filter = { events: query.get("events")?.split(",").filter(Boolean) ?? [], expression: query.get("filter") ?? "", session: "", until: query.get("until") ?? "" };
   const onFilter = ({ events, expression, until }) => replace(["source", source.id], { events: events?.join(","), filter: expression, until });
   if (!may("subscribe")) return html`<div class="card">
     <${Empty} icon="sources" title="This token may not read events">It lacks the scope <code>subscribe</code>.<//></div>`;
   const empty = html`<${Empty} icon="sources"
     title="Nothing has come in yet">What senders post appears here the moment it is stored. <a href=${to(["source", source.id, "send"])}>How to send</a><//>`;
-  return html`<${Live} channel=${{ kind: "source", id: source.id, schema: Boolean(source.schema) }} filter=${filter} onFilter=${onFilter} empty=${empty} />`;
+  return html`<${Live} channel=${{ kind: "source", id: source.id, schema: Boolean(source.schema) }} filter=${filter} onFilter=${onFilter} onCame=${onCame} empty=${empty} />`;
 }
 
 // ---- settings --------------------------------------------------------------------------------------------------

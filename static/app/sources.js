@@ -62,7 +62,7 @@ export const channelTitle = (list, name) => list.find((of) => channelName(of) ==
 function Row({ source, channels: list }) {
   return html`<li class="hook-row">
     <div class="who"><a class="title anywhere" href=${sourceAddress(source)}><bdi>${source.name ?? source.id}</bdi></a>
-      <span class="soft small clip">${authenticationName(source.authentication)} · into ${channelTitle(list, source.channel)}</span></div>
+      <span class="soft small clip">${authenticationName(source.authentication)} · into <bdi>${channelTitle(list, source.channel)}</bdi></span></div>
     <div class="how">${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<span
       class="soft small">${plural(source.eventsReceived, "event")}</span></div>
     <span class="soft small when"><${Ago} iso=${source.lastEventAt} none="nothing yet" /></span>
@@ -143,7 +143,7 @@ function Create({ channels: list, onClose, onMade }) {
     <form class="form" onSubmit=${(event) => { event.preventDefault(); create.run(); }}>
       <${TextField} form=${form} name="name" label="Name" required hint="Such as Game server, or GitHub." />
       <${SelectField} form=${form} name="channel" label="Events go to" options=${list.map((of) => [channelName(of), of.name])} />
-      <${SelectField} form=${form} name="authentication" label="Senders prove themselves by" options=${choices}
+      <${SelectField} form=${form} name="authentication" label="Senders prove themselves by" hint="GitHub, Stripe, Slack and others stand in this list by their names." options=${choices}
         hint=${values.authentication === "none" ? "Anybody who learns the address can make events." : preset?.setup} />
       ${values.authentication === "hmac" && html`<${SelectField} form=${form} name="hmacAlgorithm" label="Algorithm"
         options=${[["sha256", "SHA-256"], ["sha512", "SHA-512"]]} />`}

@@ -1,7 +1,8 @@
 // Tokens of channels: who may do what, for how long.
 import { html, useState } from "./html.js";
-import { changeToken, channelName, channels, createToken, isAdmin, revokeToken, tokens } from "./api.js";
+import { changeToken, channelName, channels, createToken, isAdmin, revokeToken, tokens, whoseToken } from "./api.js";
 import { dateTime, plural } from "./format.js";
+import { Holder } from "./names.js";
 import { replace } from "./route.js";
 import { session } from "./session.js";
 import { useAction, useResource } from "./store.js";
@@ -17,7 +18,9 @@ const KINDS = new Map([["map:*", "All maps"], ["organization:*", "All organizati
 /** A longer word is looked for in ids as well. */
 const ID_PART = 5;
 /** With more tokens than this there is a field to search them. */
-const SEARCH_FROM = 5;
+const SEARCH_FROM = 1;
+/** What looks like a token itself, and not like what it is called. */
+const TOKEN_TEXT = /^st_[\w-]{20,}$/;
 /** The choice of more than one channel. */
 const SEVERAL = "several";
 
@@ -36,8 +39,23 @@ export function Tokens({ query }) {
     await revokeToken(revoking.id);
     toast("The token is revoked; its streams end within a second");
     setRevoking(null);
+    // what was looked for is gone
+    if (find && matching(list.data ?? [], find).length <= 1) replace(["tokens"], {});
     list.reload();
   });
+  const lookup = useAction(async (text) => {
+    const id = await whoseToken(text);
+    const known = list.data?.some((token) => token.id === id);
+    if (known) replace(["tokens"], { find: id });
+    else toast(id === "admin" ? "That is the admin token, which the server's settings hold" : "No token has this text; it may be revoked already", "bad");
+  });
+  const search = ({ target }) => {
+    if (!TOKEN_TEXT.test(target.value.trim())) return replace(["tokens"], { find: target.value });
+    // a secret must not stand in an address
+    lookup.run(target.value.trim());
+    target.value = find;
+    return undefined;
+  };
   const own = session.value.who?.id;
   return html`
     <${Head} title="Tokens" below=${html`<p>Each belongs to one channel, or to several, and may do what its scopes say.</p>`}>
@@ -48,8 +66,8 @@ export function Tokens({ query }) {
       return all.length === 0
       ? html`<div class="card">
         <${Empty} icon="tokens" title="No tokens yet">A channel's first token is made with it. Others can be made here, with fewer scopes and an end.<//></div>`
-      : html`${(all.length > SEARCH_FROM || find) && html`<div class="filter-field"><${Field} label="Search" hint=${find ? `${plural(data.length, "token")} of ${all.length}` : "By name, channel, scope or id."}>
-        ${(tied) => html`<input ...${tied} type="search" value=${find} onInput=${(event) => replace(["tokens"], { find: event.target.value })} />`}<//></div>`}
+      : html`${(all.length > SEARCH_FROM || find) && html`<div class="filter-field"><${Field} label="Search" hint=${find ? `${plural(data.length, "token")} of ${all.length}` : "By name, channel, scope or id. Paste a token that has leaked to find out which it is."} problem=${lookup.error?.message}>
+        ${(tied) => html`<input ...${tied} type="search" value=${find} onInput=${search} />`}<//></div>`}
       ${data.length === 0 ? html`<div class="card"><${Empty} icon="search" title="No token is like that">Search for a part of its name, its channel, a scope or its id.<//></div>` : html`<ul class="list card">${data.map((token) => html`<li key=${token.id} class="token-row">
           <div class="who"><strong class="anywhere"><bdi>${token.name ?? "Without a name"}</bdi></strong>
             ${token.id === own && html` <${Badge} kind="accent">yours<//>`}<code class="soft small clip">${token.id}</code></div>
@@ -57,12 +75,12 @@ export function Tokens({ query }) {
           <span class="scopes">${token.scopes.map((scope) => html`<${Badge} key=${scope}>${scope}<//>`)}</span>
           <span class="soft small">
             ${token.expires_at ? html`<span title=${dateTime(token.expires_at)}>expires <${Ago} iso=${token.expires_at} />
-            </span>` : "no end"}<br />made <${Ago} iso=${token.inserted_at} /></span>
+            </span>` : "no end"}<br />${token.last_used_at ? html`used <${Ago} iso=${token.last_used_at} />` : html`not used yet`}</span>
           <span class="buttons"><button type="button" class="button small" aria-label=${`Change ${token.name ?? token.id}`} onClick=${() => setChanging(token)}>Change</button>
           <button type="button" class="button small bad" aria-label=${`Revoke ${token.name ?? token.id}`} onClick=${() => setRevoking(token)}>Revoke</button></span>
         </li>`)}</ul>`}`;
     }}<//>
-    ${changing && html`<${ChangeToken} token=${changing} onClose=${() => setChanging(null)} onDone=${() => { setChanging(null); list.reload(); }} />`}
+    ${changing && html`<${ChangeToken} token=${changing} names=${new Map(list.data.map(({ id, name }) => [id, name]))} onClose=${() => setChanging(null)} onDone=${() => { setChanging(null); list.reload(); }} />`}
     ${creating && html`<${CreateToken} onClose=${() => setCreating(false)} onMade=${list.reload} />`}
     ${revoking && html`<${Confirm} title=${`Revoke ${revoking.name ?? revoking.id}?`} action="Revoke" busy=${revoke.busy} error=${revoke.error}
       onConfirm=${revoke.run} onClose=${() => setRevoking(null)}>
@@ -79,12 +97,15 @@ function matching(all, find) {
   return words.length ? all.filter((token) => words.every((word) => has(token, word))) : all;
 }
 
-/** Another name. What a token may do cannot be changed. */
-function ChangeToken({ token, onClose, onDone }) {
-  const form = useForm({ name: token.name ?? "" });
+const local = (iso) => (iso ? new Date(Date.parse(iso) - new Date(iso).getTimezoneOffset() * 60_000).toISOString().slice(0, 16) : "");
+
+/** Another name, or another end. What a token may do cannot be changed. */
+function ChangeToken({ token, names, onClose, onDone }) {
+  const form = useForm({ name: token.name ?? "", expires_at: local(token.expires_at) });
   const save = useAction(async () => {
+    const { name, expires_at } = form.values;
     try {
-      await changeToken(token.id, { name: form.values.name.trim() || null });
+      await changeToken(token.id, { name: name.trim() || null, ...(expires_at === local(token.expires_at) ? {} : { expires_at: expires_at ? new Date(expires_at).toISOString() : null }) });
       toast("Saved");
       onDone();
     } catch (error) {
@@ -94,7 +115,9 @@ function ChangeToken({ token, onClose, onDone }) {
   return html`<${Dialog} title="Change the token" onClose=${onClose}>
     <form class="form" onSubmit=${(event) => { event.preventDefault(); save.run(); }}>
       <${TextField} form=${form} name="name" label="Name" hint="So that you know later who has it." maxlength="200" />
-      <p class="soft small">Made ${dateTime(token.inserted_at)}${token.created_by ? html` by <code>${token.created_by}</code>` : ""}.</p>
+      <${Field} label="Expires" hint="Left empty, it has no end. The streams that it has opened go by it." problem=${form.problems.expires_at}>
+        ${(tied) => html`<input ...${tied} type="datetime-local" value=${form.values.expires_at} onInput=${(event) => form.set("expires_at", event.target.value)} />`}<//>
+      <p class="soft small">Made ${dateTime(token.inserted_at)}${token.created_by ? html` by <${Holder} id=${token.created_by} names=${names} />` : ""}.</p>
       ${form.trouble && html`<${Trouble} error=${form.trouble} />`}
       <footer><button type="button" class="button" onClick=${onClose}>Cancel</button>
         <button type="submit" class="button main" disabled=${save.busy}>Save</button></footer>

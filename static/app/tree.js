@@ -11,7 +11,7 @@ export const Tree = ({ value, label }) => html`<div class="tree" role="group" ar
   </div>`;
 
 function Node({ name, value, depth }) {
-  const before = name === undefined ? null : html`<span class="name">${name}</span>`;
+  const before = name === undefined ? null : html`<span class="name"><bdi>${name}</bdi></span>`;
   if (value === null || typeof value !== "object") return html`${before}<${Plain} value=${value} />${isTime(name ?? "", value) && html` <span class="soft">${shortTime(name, value)}</span>`}`;
   const list = Array.isArray(value);
   const size = list ? value.length : Object.keys(value).length;
@@ -38,7 +38,7 @@ function Plain({ value }) {
   const [whole, setWhole] = useState(false);
   const text = JSON.stringify(value);
   const kind = typeof value === "string" ? "string" : typeof value === "number" ? "number" : "word";
-  if (whole || text.length <= TEXT_FIRST) return html`<span class=${kind}>${text}</span>`;
-  return html`<span class=${kind}>${text.slice(0, TEXT_FIRST)}…</span> <button type="button" class="button small"
+  if (whole || text.length <= TEXT_FIRST) return html`<span class=${kind}><bdi>${text}</bdi></span>`;
+  return html`<span class=${kind}><bdi>${text.slice(0, TEXT_FIRST)}…</bdi></span> <button type="button" class="button small"
     onClick=${() => setWhole(true)}>Show all ${count(text.length)} characters</button>`;
 }

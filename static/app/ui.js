@@ -215,12 +215,12 @@ export function Head({ title, crumbs, children, below }) {
   </header>`;
 }
 
-/** "3 min ago", kept right while it stands there; with `plain` only how long, as after "since". */
+/** "3 min ago", kept right while it stands there; with `plain` only how long, as after "for". */
 export function Ago({ iso, none = "never", plain }) {
   const [, tick] = useState(0);
   useInterval(() => tick((n) => n + 1), 10_000, Boolean(iso));
   if (!iso) return html`<span class="soft">${none}</span>`;
-  return html`<time datetime=${iso} title=${dateTime(iso)}>${plain ? ago(iso).replace(/ ago$/, "") : ago(iso)}</time>`;
+  return html`<time datetime=${iso} title=${dateTime(iso)}>${plain ? ago(iso).replace(/ ago$/, "").replace("just now", "a moment") : ago(iso)}</time>`;
 }
 
 export async function copy(text, what = "Copied") {

@@ -61,14 +61,14 @@ function plain(data) {
 }
 
 export const rotateSecret = async (hook, graceSeconds) => plain((await call("POST", at(hook, "/rotate-secret"), written(hook.of, { graceSeconds }))).data);
-export const testWebhook = async (hook) => plain((await call("POST", at(hook, "/test"), {})).data);
+export const testWebhook = async (hook, eventType) => plain((await call("POST", at(hook, "/test"), written(hook.of, eventType ? { eventType } : {}))).data);
 
 function delivery(data) {
   const made = plain(data);
   return made.attempts ? { ...made, attempts: made.attempts.map(plain) } : made;
 }
 
-/** @param wanted `{ status, limit, after }`; what is absent is no condition */
+/** @param wanted `{ status, type, code, since, until, text, limit, after }`; what is absent is no condition */
 export async function deliveries(hook, wanted = {}) {
   const page = await call("GET", at(hook, "/deliveries", wanted));
   return { data: page.data.map(delivery), next: page.next ?? page.nextCursor ?? null };

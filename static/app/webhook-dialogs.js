@@ -1,26 +1,34 @@
-// What is done to a webhook in dialogs: a test, a new secret, the end.
+// What is done to a webhook in dialogs: a test with a choice of event, a new secret, the end.
 import { html, useEffect, useState } from "./html.js";
-import { dateTime, duration } from "./format.js";
+import { typesOf } from "./api.js";
+import { capital, dateTime, duration, failure } from "./format.js";
 import { Headers } from "./deliveries.js";
 import { go } from "./route.js";
-import { useAction } from "./store.js";
-import { Badge, Confirm, Dialog, Secret, SelectField, Trouble, toast, useForm } from "./ui.js";
+import { useAction, useResource } from "./store.js";
+import { Badge, Confirm, Dialog, Field, Secret, SelectField, Trouble, toast, useForm } from "./ui.js";
 import { deleteWebhook, rotateSecret, testWebhook } from "./webhook-api.js";
 
 export function Test({ hook, onClose, onDone }) {
   const [outcome, setOutcome] = useState(null);
+  const [type, setType] = useState("");
+  const known = useResource(() => typesOf(hook.of), [hook.of.kind, hook.of.id]);
+  const own = hook.events.includes("*") ? [] : hook.events;
+  const types = own.length ? own : (known.data ?? []).map((info) => info.type);
   const send = useAction(async () => {
     setOutcome(null);
-    setOutcome(await testWebhook(hook));
+    setOutcome(await testWebhook(hook, type));
     onDone();
   });
   useEffect(() => void send.run(), []);
   return html`<${Dialog} title="Send a test" wide onClose=${onClose}>
+    ${types.length > 0 && hook.format !== "raw" && html`<${Field} label="Type of the event" hint="Its example from the catalogue is sent. It is in no log.">
+      ${(tied) => html`<select ...${tied} onChange=${(event) => setType(event.target.value)}><option value="">One that this webhook gets</option>
+        ${types.map((name) => html`<option key=${name} value=${name} selected=${name === type}>${name}</option>`)}</select>`}<//>`}
     <div role="status">
       ${send.busy && html`<p class="soft">Sending a sample event and waiting for the answer…</p>`}
       ${outcome && html`<p class="outcome">
         ${outcome.delivered ? html`<${Badge} kind="good">Delivered<//>` : html`<${Badge} kind="bad">Failed<//>`}
-        ${outcome.statusCode ? html`The receiver answered <strong>${outcome.statusCode}</strong> in ${duration(outcome.durationMs)}.` : html`<strong>${outcome.errorCode}</strong> after ${duration(outcome.durationMs)}: ${outcome.error}`}</p>`}
+        ${outcome.statusCode ? html`The receiver answered <strong>${outcome.statusCode}</strong> in ${duration(outcome.durationMs)}.` : html`<strong>${capital(failure(outcome.errorCode))}</strong> after ${duration(outcome.durationMs)}: ${outcome.error}`}</p>`}
     </div>
     ${send.error && html`<${Trouble} error=${send.error} />`}
     ${outcome && html`<${Headers} attempt=${outcome} open />`}

@@ -27,6 +27,7 @@ const TEMPLATE = '{"text": {{ event.type }}, "at": {{ event.ts }}}';
 function start(of, hook) {
   const retry = hook?.retryPolicy ?? null;
   return {
+    name: hook?.name ?? "",
     url: hook?.url ?? "",
     format: hook?.format ?? (of.kind === "map" ? "map" : "gateway"),
     template: hook?.template ?? TEMPLATE,
@@ -69,6 +70,7 @@ const randomSecret = () => btoa(String.fromCharCode(...crypto.getRandomValues(ne
  * the server; those of organizations are the owner's to choose, or to do without. */
 function spec(of, values, hook) {
   const made = {
+    name: values.name.trim() || null,
     url: values.url.trim(),
     format: values.format,
     events: values.all ? ["*"] : list(values.events),
@@ -113,6 +115,7 @@ export function WebhookForm({ of, hook, onDone, onClose }) {
   return html`<form class="form" onSubmit=${submit}>
     <${TextField} form=${form} name="url" label="Address" type="url" required placeholder="https://your-server.com/webhook" autocapitalize="off"
       hint="For Discord and Slack, the URL of their incoming webhook." />
+    <${TextField} form=${form} name="name" label="Name (optional)" maxlength="200" hint="What you call it, so that it is found among others." />
     <${SelectField} form=${form} name="format" label="Format" options=${formats} />
     ${values.format === "template" && html`<${Field} label="Template" problem=${form.problems.template}
       hint="MiniJinja over event; what it renders must be JSON.">

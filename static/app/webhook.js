@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "./html.js";
 import { channelName, getChannel } from "./api.js";
 import { Charts, WindowChoice } from "./charts.js";
 import { arrived, isWindow, latest, percent, total, useFigures } from "./figures.js";
-import { count, dateTime, duration, plural } from "./format.js";
+import { count, dateTime, duration, failure, plural } from "./format.js";
 import { Deliveries } from "./deliveries.js";
 import { replace, to } from "./route.js";
 import { Replay } from "./replay.js";
@@ -38,7 +38,7 @@ function Shown({ hook, query, reload, reloadChannel }) {
     reload();
     setVersion((n) => n + 1);
   };
-  const title = hostOf(hook.url);
+  const title = hook.name ?? hostOf(hook.url);
   useEffect(() => void (document.title = `${title} · Stentor`), [title]);
   // an event of the channel means a delivery; what waits for its time is looked at now and then
   usePulse(hook.of, { events: hook.events.includes("*") ? undefined : hook.events, filter: hook.filter ?? undefined }, refresh);
@@ -50,8 +50,8 @@ function Shown({ hook, query, reload, reloadChannel }) {
   });
   const off = hook.health === "disabled";
   return html`<div>
-    <${Head} title=${html`<${Target} url=${hook.url} />`} crumbs=${[["Webhooks", to(["webhooks"])], [hook.of.name, to(["webhooks"], { channel: `${hook.of.kind}:${hook.of.id}` })]]}
-      below=${html`<p class="badges"><${Health} hook=${hook} /><${Badge}>${hook.format}<//>
+    <${Head} title=${hook.name ? html`<bdi>${hook.name}</bdi>` : html`<${Target} url=${hook.url} />`} crumbs=${[["Webhooks", to(["webhooks"])], [hook.of.name, to(["webhooks"], { channel: `${hook.of.kind}:${hook.of.id}` })]]}
+      below=${html`${hook.name && html`<p class="small anywhere"><${Target} url=${hook.url} /></p>`}<p class="badges"><${Health} hook=${hook} /><${Badge}>${hook.format} format<//>
         ${hook.ordered && html`<${Badge}>in order<//>`}${hook.batch && html`<${Badge}>batches of ${hook.batch.maxEvents}<//>`}</p>`}>
       <button type="button" class="button main" onClick=${() => setDialog("test")}>Send a test</button>
       <button type="button" class="button" onClick=${() => setDialog("replay")}>Replay</button>
@@ -82,11 +82,13 @@ const hostOf = (url) => /^https?:\/\/([^/?#]+)/.exec(url)?.[1] ?? url;
 
 /** What its health means, since when, and what happens next. */
 function Condition({ hook }) {
-  const last = hook.lastError && html` The last failure: <code>${hook.lastError}</code>, <${Ago} iso=${hook.lastErrorAt} />.`;
-  if (hook.health === "probing") return html`<div class="trouble condition" role="status"><p><strong>Probing:</strong> every attempt has failed for long, so events wait in the log and one delivery at a time is tried. When one arrives, all that waits is sent.${last}</p></div>`;
-  if (hook.health === "degraded") return html`<div class="trouble condition" role="status"><p><strong>Failing:</strong> ${plural(hook.consecutiveFailures, "attempt")} in a row failed. Deliveries go on as ever, and each is tried again by its schedule.${last}</p></div>`;
+  const since = hook.healthSince && html`<${Ago} iso=${hook.healthSince} plain />`;
+  const next = hook.nextAttemptAt && html`The next one is due <strong><${Ago} iso=${hook.nextAttemptAt} /></strong>.`;
+  const last = hook.lastError && html` The last failure: <strong>${failure(hook.lastError)}</strong>, <${Ago} iso=${hook.lastErrorAt} />.`;
+  if (hook.health === "probing") return html`<div class="trouble condition" role="status"><p><strong>Probing for ${since}:</strong> every attempt has failed for long, so events wait in the log and one delivery at a time is tried. ${next} When one arrives, all that waits is sent.${last}</p></div>`;
+  if (hook.health === "degraded") return html`<div class="trouble condition" role="status"><p><strong>Failing:</strong> ${plural(hook.consecutiveFailures, "attempt")} in a row failed. Deliveries go on as ever, and each is tried again by its schedule. ${next}${last}</p></div>`;
   if (hook.health === "unavailable") return html`<div class="trouble condition" role="status"><p><strong>It cannot run:</strong> its secret or its filter cannot be read. Rotate the secret, or change it; the server's log says more.</p></div>`;
-  if (hook.health === "paused") return html`<p class="hintbox">Paused. Events wait in the log, and are sent when it goes on.</p>`;
+  if (hook.health === "paused") return html`<p class="hintbox">Paused for ${since}. Events wait in the log, and are sent when it goes on.</p>`;
   return null;
 }
 
@@ -104,13 +106,15 @@ function Figures({ hook, query, version, onResend }) {
     <div class="section-head"><h2 id="webhook-figures">How it fares</h2><${WindowChoice} window=${window} onChange=${choose} /></div>
     <${Loaded} of=${found}>${(figures) => {
       const [failed, attempts, lost] = ["failed", "attempts", "gave_up"].map((name) => total(figures, name) ?? 0);
+      // what was given up once may have been sent again since
+      const isLeft = figures.attention.some(({ kind }) => kind === "webhook_gave_up");
       const p95 = latest(figures, "latency_p95_ms");
       return html`<ul class="tiles">
         <li class=${`tile card ${failed ? "bad" : ""}`}><span class="small">Attempts that arrive</span><strong class="tabular">${percent(arrived(figures))}</strong><span class="soft small">${failed ? `${count(failed)} of ${count(attempts)} failed` : plural(attempts, "attempt")} ${span}</span></li>
         <li class="tile card"><span class="small">Last success</span><strong><${Ago} iso=${hook.lastDeliveryAt} none="never" /></strong><span class="soft small">${hook.lastDeliveryAt ? dateTime(hook.lastDeliveryAt) : "no attempt has arrived yet"}</span></li>
         <li class="tile card"><span class="small">Time of an attempt</span><strong class="tabular">${p95 === null ? "–" : duration(p95)}</strong><span class="soft small">95 of 100 take no longer</span></li>
-        <li class=${`tile card ${lost ? "bad" : ""}`}><span class="small">Given up</span><strong class="tabular">${count(lost)}</strong>
-          ${lost > 0 ? html`<button type="button" class="button small" onClick=${onResend}>Send again</button>` : html`<span class="soft small">${plural(latest(figures, "retrying") ?? 0, "delivery waits", "deliveries wait")} for a retry</span>`}</li>
+        <li class=${`tile card ${isLeft ? "bad" : ""}`}><span class="small">Given up</span><strong class="tabular">${count(lost)}</strong>
+          ${isLeft ? html`<button type="button" class="button small" onClick=${onResend}>Send again</button>` : lost > 0 ? html`<span class="soft small">all sent again since</span>` : html`<span class="soft small">${plural(latest(figures, "retrying") ?? 0, "delivery waits", "deliveries wait")} for a retry</span>`}</li>
       </ul>
       <${Charts} figures=${figures} of="webhook" group=${`webhook-${hook.id}`} />`;
     }}<//>
@@ -124,7 +128,7 @@ function Facts({ hook }) {
     ${hook.sessionId && html`<dt>Session</dt><dd><code>${hook.sessionId}</code></dd>`}
     <dt>Events</dt><dd>${hook.events.includes("*") ? "all types" : html`<code>${hook.events.join(", ")}</code>`}${hook.filter && html` where <code>${hook.filter}</code>`}${hook.pathPrefix.length > 0 && html` below <code>${hook.pathPrefix.join(", ")}</code>`}</dd>
     <dt>Channel</dt><dd><a href=${to([hook.of.kind, hook.of.kind === "map" ? hook.of.slug : hook.of.id])}>${hook.of.name}</a></dd>
-    ${(failing || hook.lastError) && html`<dt>Last failure</dt><dd>${hook.lastError} <span class="soft"><${Ago} iso=${hook.lastErrorAt} />
+    ${(failing || hook.lastError) && html`<dt>Last failure</dt><dd>${failure(hook.lastError)} <span class="soft"><${Ago} iso=${hook.lastErrorAt} />
       ${failing && html`, ${plural(hook.consecutiveFailures, "failure")} in a row`}</span></dd>`}
     <dt>Retries</dt><dd>${retryWords(retry)}</dd>
     ${Object.keys(hook.customHeaders).length > 0 && html`<dt>Own headers</dt><dd><code>${Object.keys(hook.customHeaders).join(", ")}</code>
@@ -137,7 +141,10 @@ function retryWords(retry) {
   if (!retry) return "as the server's settings say";
   const schedule = retry.scheduleSeconds ?? retry.schedule_seconds;
   if (schedule) return `after ${schedule.map((s) => duration(s * 1000)).join(", ")}`;
-  return `${retry.policy}, first after ${duration(retry.delaySeconds * 1000)}, ${plural(retry.attempts, "attempt")} in all`;
+  if (retry.attempts === 1) return "none: one attempt";
+  const first = duration(retry.delaySeconds * 1000);
+  const waits = { constant: `${first} apart`, linear: `the first after ${first}, each wait ${first} longer`, exponential: `the first after ${first}, each wait twice as long` }[retry.policy];
+  return `${plural(retry.attempts, "attempt")} in all, ${waits ?? `the first retry after ${first}`}`;
 }
 
 // ---- what the server switched off ------------------------------------------------------------------------------
@@ -156,7 +163,7 @@ function SwitchedOff({ hook, onChanged }) {
     <p><strong>Switched off:</strong> ${readable(hook.disabledReason)}</p>
     <form onSubmit=${(event) => { event.preventDefault(); on.run(); }}>
       <${SelectField} form=${form} name="resume" label="What waited meanwhile"
-        options=${[["pending", "Deliver it"], ["all", "Deliver it, dead ones too"], ["skip", "Forget it"]]} />
+        options=${[["pending", "Deliver it"], ["all", "Deliver it, and what was given up"], ["skip", "Forget it"]]} />
       <button type="submit" class="button" disabled=${on.busy}>Switch on again</button>
     </form>
     ${on.error && html`<p>${on.error.message}</p>`}

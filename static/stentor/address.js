@@ -22,6 +22,7 @@ import { overWebSocket } from "./websocket.js";
  * @property {string | string[]} [pathPrefix] only events with a path that begins so
  * @property {string} [filter] a CEL expression over `event`
  * @property {string} [session] only events of this session
+ * @property {boolean} [withChannel] of several channels: each envelope has the `channel` of its event, such as `map:<id>`
  * @property {string} [lastEventId] go on after this event
  * @property {"sse" | "websocket"} [transport] `sse` unless it is given; `websocket` where something in between passes no
  *   server-sent events
@@ -47,13 +48,14 @@ export function base(server) {
 
 /** @param {Token} token */
 export async function authorization(token) {
-  return { Authorization: `Bearer ${typeof token === "function" ? await token() : token}` };
+  return { Authorization: `Bearer ${bare(typeof token === "function" ? await token() : token)}` };
 }
 
 /** @param {Token | undefined} token
  * @returns {Token} */
 export function needed(token) {
   if (!token) throw new TypeError("token is missing: give a token with the scope 'subscribe', or a function that gives one");
+  if (typeof token !== "function") bare(token);
   return token;
 }
 
@@ -112,12 +114,23 @@ function address({ channel, channels }) {
 
 /** @param {StreamOptions} options
  * @returns {[string, string][]} */
-function query({ events, pathPrefix, filter, session }) {
+function query({ events, pathPrefix, filter, session, withChannel }) {
   /** @type {[string, string][]} */
   const pairs = [];
   if (events !== undefined) pairs.push(["events", [events].flat().join(",")]);
   for (const prefix of [pathPrefix ?? []].flat()) pairs.push(["path_prefix", prefix]);
   if (filter) pairs.push(["filter", filter]);
   if (session) pairs.push(["session", session]);
+  if (withChannel) pairs.push(["with_channel", "true"]);
   return pairs;
+}
+
+/** A token as a header takes it: one that was read from a file may end with a line break.
+ * @param {unknown} token
+ * @returns {string} */
+export function bare(token) {
+  const text = typeof token === "string" ? token.trim() : "";
+  if (!text) throw new TypeError("token is empty; is the variable or the file that it comes from set?");
+  if (!/^[!-~]+$/.test(text)) throw new TypeError("token has characters that no token has; was something else read?");
+  return text;
 }

@@ -33,7 +33,8 @@ export class StentorError extends Error {
     const body = await answer.json().catch(() => null);
     const said = body?.error;
     const inner = typeof said === "object" && said !== null ? said : { message: said, code: body?.code, details: body?.details };
-    return new StentorError(typeof inner.message === "string" ? inner.message : `The server answered ${answer.status}`, {
+    const sentence = typeof inner.message === "string" ? inner.message : `The server answered ${answer.status}`;
+    return new StentorError(sentence + fieldsOf(inner.details), {
       status: answer.status,
       code: inner.code,
       details: inner.details,
@@ -45,6 +46,14 @@ export class StentorError extends Error {
 
 /** Answers that pass: a timeout, too early, too many. The rest of 4xx does not change by asking again. */
 const PASSING = new Set([408, 425, 429]);
+
+/** What is wrong with which field, where the server says so.
+ * @param {unknown} details */
+function fieldsOf(details) {
+  if (!Array.isArray(details) || details.length === 0) return "";
+  const each = details.map(({ index, field, message }) => `${index === undefined ? "" : `event ${index}: `}${field} ${message}`);
+  return ` (${each.join("; ")})`;
+}
 
 /** `Retry-After` is a number of seconds or a date (RFC 9110, 10.2.3).
  * @param {string | null} text */

@@ -143,7 +143,7 @@ test("an expression filters live events and the past alike, and a bad one is exp
   const { page } = dashboard;
   await page.locator(".event").nth(2).waitFor();
   await page.getByLabel("Filter expression").fill("event.payload.value >");
-  await dashboard.button("Apply").click();
+  await dashboard.button("Find").click();
   await page.getByRole("alert").filter({ hasText: /filter/i }).waitFor();
   await dashboard.look("live-bad-filter");
   await page.getByLabel("Filter expression").fill("event.payload.value > 10");
@@ -369,7 +369,7 @@ test("a webhook is made with a preview, tested, fails, says why, and is sent aga
 
   receives.status = 500;
   await server.publish(map, { type: "map_kill", payload: { value: 1 } });
-  const dead = page.locator(".delivery", { hasText: "dead" });
+  const dead = page.locator(".delivery", { hasText: "given up" });
   await dead.waitFor();
   await dead.locator("summary").first().click();
   await page.getByText("the database is away").first().waitFor();
@@ -377,7 +377,7 @@ test("a webhook is made with a preview, tested, fails, says why, and is sent aga
   receives.status = 200;
   await dashboard.button("Send again now").click();
   await page.locator(".attempt", { hasText: "sent again by hand" }).waitFor();
-  await page.locator(".delivery", { hasText: "dead" }).waitFor({ state: "detached" });
+  await page.locator(".delivery", { hasText: "given up" }).waitFor({ state: "detached" });
 
   await dashboard.button("Replay").click();
   await dashboard.button("Count").click();
@@ -450,7 +450,7 @@ test("a webhook of an organization is made with a secret of its owner, delivers,
   const secret = (await page.getByRole("region", { name: "Secret" }).textContent()).trim();
   await page.getByRole("link", { name: "Open it and send a test" }).click();
   await server.call("POST", "/api/v1/organizations/gateway/events", organization.token, [{ type: "message", session: "s2", payload: {} }, { type: "message", session: "s1", payload: { text: "hello" } }]);
-  await page.locator(".delivery", { hasText: "dead" }).locator("summary").first().click();
+  await page.locator(".delivery", { hasText: "given up" }).locator("summary").first().click();
   await page.getByText("the database is away").first().waitFor();
   await dashboard.look("webhook-organization", { fullPage: true });
   const [{ headers, body }] = receives.requests;

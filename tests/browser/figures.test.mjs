@@ -27,28 +27,27 @@ const webhookOf = async (map, spec) => {
 test("the overview names the webhook that fails, leads to it, and what failed is sent again from there", async (t) => {
   const map = await server.map("culprit");
   const receives = await receiver(t, 500);
-  await webhookOf(map, { url: receives.url });
+  await webhookOf(map, { url: receives.url, name: "The wall in the office" });
   await server.publish(map, Array.from({ length: 7 }, (_, n) => ({ type: "map_kill", payload: { n } })));
   const dashboard = await open(t, { token: map.token });
   const { page } = dashboard;
   const trouble = page.locator(".trouble-row", { hasText: "were given up" });
   await trouble.waitFor();
-  await page.locator(".trouble-row", { hasText: "fail" }).filter({ hasText: "http_status 500" }).first().waitFor();
+  await page.locator(".trouble-row", { hasText: "fail" }).filter({ hasText: "answered 500" }).first().waitFor();
   await page.locator(".tile.bad", { hasText: "Deliveries that arrive" }).filter({ hasText: "0 %" }).waitFor();
   await dashboard.look("overview-attention");
   await trouble.locator("a.title").click();
-  await dashboard.heading(/^127/);
+  await dashboard.heading("The wall in the office");
   await page.locator(".tile.bad", { hasText: "Given up" }).filter({ hasText: "7" }).waitFor();
-  await page.locator(".condition", { hasText: "Failing" }).filter({ hasText: "http_status 500" }).waitFor();
+  await page.locator(".condition", { hasText: "Failing" }).filter({ hasText: "answered 500" }).waitFor();
   await dashboard.look("webhook-figures", { fullPage: true });
   receives.status = 200;
   await dashboard.button("Retry all that failed…").click();
-  await dashboard.button("Count").click();
   await page.getByText("7 deliveries would be sent.").waitFor();
   await page.getByRole("dialog").getByRole("button", { name: /^Send 7/ }).click();
   await page.getByRole("status").filter({ hasText: "7 delivered" }).waitFor();
   await dashboard.button("Close", { exact: true }).last().click();
-  await page.locator(".delivery", { hasText: "delivered" }).first().waitFor();
+  await page.locator(".delivery", { hasText: "delivered" }).filter({ hasText: "replay" }).first().waitFor();
   await dashboard.go("#/overview", "Overview");
   await page.getByText("Nothing needs attention.").waitFor();
   dashboard.calm();
@@ -91,21 +90,37 @@ test("charts go over an hour, a day and a week, are read by keyboard, and are zo
   dashboard.calm();
 });
 
-test("the address of a delivery leads to it alone, to its event, and to the same as curl", async (t) => {
+test("deliveries are found by text, type and code, an address leads to one of them, and to its event", async (t) => {
   const map = await server.map("narrow");
-  const receives = await receiver(t, 503);
+  const receives = await receiver(t);
   const hook = await webhookOf(map, { url: receives.url });
   const at = `#/webhook/map/${map.id}/${hook.id}`;
+  await server.publish(map, [{ type: "map_kill", payload: { value: 1 } }, { type: "add_system", payload: { name: "J1" } }]);
+  await until("they arrive", () => receives.requests.length === 2);
+  receives.status = 503;
   const [failed] = await server.publish(map, { type: "map_kill", payload: { value: 2 } });
   const dashboard = await open(t, { token: map.token, at });
   const { page } = dashboard;
-  await page.locator(".delivery", { hasText: "dead" }).locator("summary").first().click();
+  const rows = page.locator(".delivery");
+  await page.locator(".delivery", { hasText: "given up" }).waitFor();
+  await page.getByLabel("Code").fill("503");
+  await dashboard.button("Apply").click();
+  await until("one is left", async () => (await rows.count()) === 1);
+  assert.match(page.url(), /code=503/);
+  await rows.locator("summary").first().click();
   await page.locator(".attempt", { hasText: "Answered 503" }).waitFor();
   await dashboard.button("Copy as curl").click();
   const curl = await page.evaluate(() => navigator.clipboard.readText());
   assert.match(curl, /^curl -X POST 'http:[\s\S]+map_kill/);
   assert.match(page.url(), /delivery=dlv_/);
+  await dashboard.look("webhook-narrowed", { fullPage: true });
+  await dashboard.button("Clear").click();
+  await page.getByLabel("Type").fill("add_system");
+  await page.getByLabel("Text").fill("no such text");
+  await dashboard.button("Apply").click();
+  await page.getByRole("heading", { name: "No delivery is like that" }).waitFor();
 
+  // the address alone opens the delivery, and its event is one click away
   const other = await open(t, { token: map.token, at: page.url().split("/").slice(3).join("/") });
   await other.page.locator(".attempt", { hasText: "Answered 503" }).waitFor();
   await other.page.locator(".detail a", { hasText: failed }).click();
@@ -136,6 +151,10 @@ test("a filter and a template are rehearsed on events that are there, and shown 
   await page.locator(".rehearsal .trouble").waitFor();
   await dashboard.button("Cancel").click();
   assert.equal(receives.requests.length, 0, "nothing was sent");
+  await dashboard.button("Send a test").click();
+  await page.getByLabel("Type of the event").selectOption("rally_point_added");
+  await dashboard.button("Send again").click();
+  await until("the chosen type is sent", () => receives.requests.some(({ body }) => body.includes("rally_point_added")));
   dashboard.calm(REFUSED);
 });
 
@@ -202,19 +221,21 @@ test("a dead letter is shown with its headers, corrected and taken in", async (t
   dashboard.calm();
 });
 
-test("tokens are searched and renamed", async (t) => {
+test("tokens say when they were used, are searched, renamed and given an end", async (t) => {
   const map = await server.map("many-tokens");
   for (let n = 0; n < 6; n += 1) await server.call("POST", "/api/v1/tokens", map.token, { scopes: ["publish"], name: `bot ${n}` });
   const dashboard = await open(t, { token: map.token, at: "#/tokens" });
   const { page } = dashboard;
-  await page.locator(".token-row", { hasText: "bot 3" }).waitFor();
+  await page.locator(".token-row", { hasText: "first token" }).filter({ hasText: "used just now" }).waitFor();
+  await page.locator(".token-row", { hasText: "bot 3" }).filter({ hasText: "not used yet" }).waitFor();
   await page.getByLabel("Search").fill("bot 3");
   await until("one is left", async () => (await page.locator(".token-row").count()) === 1);
   await dashboard.button("Change bot 3").click();
   await page.getByRole("dialog").getByLabel("Name").fill("the \u202egnp.exe bot");
+  await page.getByRole("dialog").getByLabel("Expires").fill("2999-01-01T00:00");
   await dashboard.button("Save").click();
   await page.getByLabel("Search").fill("gnp");
-  await until("it is found by its new name", async () => (await page.locator(".token-row").count()) === 1);
+  await page.locator(".token-row", { hasText: "expires in" }).waitFor();
   await dashboard.look("tokens-searched");
   await page.getByLabel("Search").fill("nothing of the kind");
   await page.getByRole("heading", { name: "No token is like that" }).waitFor();
@@ -261,7 +282,7 @@ test("hostile and endless names do no harm, in the dark and on a phone", async (
   const name = `\u202e<img src=x onerror=alert(1)> ${"W".repeat(120)}`;
   await own.call("PATCH", `/api/maps/${map.id}`, ADMIN, { name });
   await own.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, ADMIN, { enabled: true });
-  const { data: hook } = await own.call("POST", `/api/maps/${map.id}/webhooks`, ADMIN, { url: `${receives.url}/${"x".repeat(300)}`, retry_policy: { policy: "constant", delaySeconds: 1, attempts: 1 } });
+  const { data: hook } = await own.call("POST", `/api/maps/${map.id}/webhooks`, ADMIN, { url: `${receives.url}/${"x".repeat(300)}`, name, retry_policy: { policy: "constant", delaySeconds: 1, attempts: 1 } });
   await own.publish(map, Array.from({ length: 6 }, () => ({ type: "x".repeat(64), payload: { [`\u202e${"k".repeat(90)}`]: "<script>alert(1)</script>" } })));
   for (const [kind, options] of [["phone", PHONE], ["dark", DARK]]) {
     const dashboard = await Dashboard.open(t, browser, own, { ...options, token: ADMIN });

@@ -56,6 +56,12 @@ class Driver {
     return this.of("event").map(({ n }) => n);
   }
 
+  /** What it complained of before it ended, which must not be a good end. */
+  async complaint() {
+    assert.notEqual(await this.ended, 0, JSON.stringify(this.said));
+    return this.#errors;
+  }
+
   /** Waits for its end, which has to be a good one. */
   async end() {
     const code = await Promise.race([this.ended, new Promise((resolve) => setTimeout(resolve, 60_000, "late"))]);
@@ -104,6 +110,7 @@ async function losing(t, server, times) {
   });
   proxy.on("upgrade", (request, socket, head) => {
     const upstream = pass(request);
+    socket.on("error", () => upstream.destroy());
     const write = (answer) => {
       const headers = Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}`);
       socket.write([`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}`, ...headers, "", ""].join("\r\n"));
@@ -269,12 +276,14 @@ describe("clients", { concurrency: 4 }, () => {
         const map = await full.map("full");
         const [start] = await full.publish(map, batch(-1, 1));
         const held = new AbortController();
-        await fetch(map.stream, { headers: { Authorization: `Bearer ${map.token}` }, signal: held.signal });
+        // kept, because an answer that nobody refers to may be collected, and its connection with it
+        const stream = await fetch(map.stream, { headers: { Authorization: `Bearer ${map.token}` }, signal: held.signal });
         const driver = drive(t, { do: "follow", server: full.url, token: map.token, channel: "map:full", after: start, count: 1 });
         await until("it is refused", () => driver.of("error").length > 0);
         const [refused] = driver.of("error");
         assert.deepEqual([refused.status, refused.code], [429, "API_KEY_CONNECTION_LIMIT"]);
         assert.ok(refused.wait_ms >= 500, `it waits ${refused.wait_ms} ms`);
+        assert.equal(stream.status, 200);
         held.abort();
         await driver.end();
         assert.deepEqual(driver.numbers, [0]);
@@ -285,6 +294,14 @@ describe("clients", { concurrency: 4 }, () => {
         const driver = await drive(t, { do: "follow", token: "st_wrong", channel: `map:${map.slug}` }).end();
         const [fatal] = driver.of("fatal");
         assert.deepEqual([fatal.status, fatal.passing], [401, false]);
+      });
+
+      test("takes a token with the line break of the file that it was in, and refuses one that is empty at once", async (t) => {
+        const map = await newMap();
+        const task = { do: "publish", channel: `map:${map.slug}`, from: 0, to: 1 };
+        const driver = await drive(t, { ...task, token: `${map.token}\n` }).end();
+        assert.equal(driver.of("id").length, 1);
+        assert.match(await drive(t, { ...task, token: " \n" }).complaint(), /token is empty/);
       });
 
       test("manages maps, organizations, tokens, webhooks and sources", async (t) => {

@@ -1,6 +1,7 @@
 // The real server as a child process, and publishers for it. Used by the tests of clients and of the browser.
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { createSocket } from "node:dgram";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,19 +23,41 @@ export async function until(what, condition, timeoutMs = 20_000) {
   }
 }
 
-/** A free port below the range from which the kernel gives ports to outgoing connections: those of clients that come
- * back while the server is down could otherwise take it. */
+// A socket for datagrams on each port that was given out: as long as this process runs, no other test gets the same one.
+const claims = [];
+
+/** Whether this port, free or not, is this process's from now on. */
+const claim = (port) =>
+  new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    socket.once("error", () => resolve(false));
+    socket.bind({ address: "127.0.0.1", port, exclusive: true }, () => {
+      claims.push(socket.unref());
+      resolve(true);
+    });
+  });
+
+const isFree = (port) =>
+  new Promise((resolve) => {
+    const probe = createServer();
+    probe.once("error", () => resolve(false));
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)));
+  });
+
+/** A free port that stays free while the server that uses it is down: below the range from which the kernel gives ports
+ * to outgoing connections, and given out once among all tests that run. */
 export async function freePort() {
   for (let tries = 0; tries < 100; tries += 1) {
     const port = 15_000 + Math.floor(Math.random() * 15_000);
-    const free = await new Promise((resolve) => {
-      const probe = createServer();
-      probe.once("error", () => resolve(false));
-      probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)));
-    });
-    if (free) return port;
+    if ((await claim(port)) && (await isFree(port))) return port;
   }
   throw new Error("no free port found");
+}
+
+/** The kernel's list of sockets at a port, to see from whom a server could not get it. */
+function socketsAt(port) {
+  const shown = `:${port.toString(16).toUpperCase().padStart(4, "0")} `;
+  return readFileSync("/proc/net/tcp", "utf8").split("\n").filter((line) => line.includes(shown)).join("\n");
 }
 
 export class Stentor {
@@ -69,7 +92,8 @@ export class Stentor {
     this.ended = new Promise((resolve) => this.child.once("exit", (code, signal) => resolve({ code, signal })));
     const started = () => output.includes("listening on ") || this.child.exitCode !== null;
     await until(() => `the server listens; it said: ${errors}`, started, START_TIMEOUT_MS);
-    if (this.child.exitCode !== null) throw new Error(`the server ended with ${this.child.exitCode}: ${errors}`);
+    if (this.child.exitCode !== null)
+      throw new Error(`the server ended with ${this.child.exitCode}: ${errors}${socketsAt(this.port)}`);
   }
 
   async restart(signal) {

@@ -2,16 +2,19 @@
 
 import os
 import queue
-import random
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import httpx
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from ports import free_port  # noqa: E402
 
 ADMIN = "admin-token-of-the-client-tests-0123456789"
 START_TIMEOUT_S = 15
@@ -25,19 +28,6 @@ def until(what, condition, timeout_s=20):
             raise TimeoutError(f"not within {timeout_s} s: {what}")
         time.sleep(0.01)
     return value
-
-
-def free_port():
-    """Below the range of outgoing connections, which could otherwise take the port while the server is down."""
-    for _ in range(100):
-        port = random.randrange(15_000, 30_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port found")
 
 
 class Stentor:

@@ -31,7 +31,7 @@ def steps_before(root: Path, page: pages.Page, seen: tuple[str, ...] = ()) -> li
     return steps_before(root, before, (*seen, page.after)) + before.steps
 
 
-def run(root: Path, name: str, binary: Path, taken: set[int]) -> str | None:
+def run(root: Path, name: str, binary: Path) -> str | None:
     """Runs one page; returns what is wrong with it."""
     began = time.monotonic()
     session = None
@@ -42,7 +42,7 @@ def run(root: Path, name: str, binary: Path, taken: set[int]) -> str | None:
             return None
         steps = steps_before(root, page) + page.steps
         with LOCK:
-            session = Session(binary, root, taken)
+            session = Session(binary, root)
             session.learn_ports(steps)
         for step in steps:
             session.take(step)
@@ -60,9 +60,8 @@ def main() -> int:
     binary = Path(os.environ["STENTOR_BIN"]).resolve()
     found = sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("docs/**/*.md"), *ROOT.glob("clients/*/README.md")])
     names = sys.argv[1:] or ["README.md", "clients/README.md", *found]
-    taken: set[int] = set()
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
-        complaints = [said for said in pool.map(lambda name: run(ROOT, name, binary, taken), names) if said]
+        complaints = [said for said in pool.map(lambda name: run(ROOT, name, binary), names) if said]
     if not sys.argv[1:]:
         try:
             links.check_index(ROOT, names)

@@ -5,13 +5,16 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from page import Mistake, Step
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from ports import free_port  # noqa: E402
 
 # Longest that a block, or the output that a page waits for, may take.
 PATIENCE_S = 30
@@ -44,20 +47,6 @@ class Failure(Exception):
     """A step did not do what the page promises."""
 
 
-def free_port(taken: set[int]) -> int:
-    # Below the range from which the kernel gives ports to outgoing connections.
-    for port in range(15_000 + os.getpid() * 7 % 10_000, 32_000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in taken:
-            taken.add(port)
-            return port
-    raise Failure("no free port")
-
-
 def has_ended(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
@@ -79,8 +68,8 @@ def lives(group: int) -> bool:
 class Session:
     """Runs the steps of a page, and before them those of the pages that it builds on."""
 
-    def __init__(self, binary: Path, root: Path, taken: set[int]):
-        self.root, self.taken = root, taken
+    def __init__(self, binary: Path, root: Path):
+        self.root = root
         self.folder = Path(tempfile.mkdtemp(prefix="stentor-docs-"))
         self.here, self.own = self.folder / "here", self.folder / "own"
         self.ports: dict[str, str] = {}
@@ -150,7 +139,7 @@ class Session:
 
     def _port(self, shown: str) -> str:
         if shown not in self.ports:
-            self.ports[shown] = str(free_port(self.taken))
+            self.ports[shown] = str(free_port())
         return self.ports[shown]
 
     def learn_ports(self, steps: list[Step]) -> None:

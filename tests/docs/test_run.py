@@ -6,6 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import page as pages
 import run
 
 
@@ -15,7 +16,7 @@ class Pages(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             for name, text in pages.items():
                 (Path(folder) / f"{name}.md").write_text(text)
-            return run.run(Path(folder), "page.md", Path("/bin/true"), set())
+            return run.run(Path(folder), "page.md", Path("/bin/true"))
 
     def test_blocks_share_the_state_of_the_shell(self):
         self.assertIsNone(self.said(page="```sh\nx=5\n```\ntext\n```sh\ntest $x = 5\n```\n"))
@@ -73,6 +74,13 @@ class Pages(unittest.TestCase):
     def test_an_instruction_that_nobody_knows_is_refused(self):
         self.assertIn("nobody knows", self.said(page="<!-- docs: print x -->\n```sh\ntrue\n```\n"))
         self.assertIn("above no block", self.said(page="<!-- docs: run -->\n\ntext\n"))
+
+    def test_a_consumer_that_resumes_takes_less_than_ten_lines_in_each_client(self):
+        for name in ("go", "python", "typescript"):
+            page = pages.read(run.ROOT / f"clients/{name}/README.md", Path("README.md"))
+            consumer = next(step for step in page.steps if "home.cursor" in step.code)
+            lines = [line for line in consumer.code.splitlines() if line.strip()]
+            self.assertLess(len(lines), 10, f"{name}: {lines}")
 
     def test_links_lead_somewhere(self):
         self.assertIn("leads nowhere", self.said(page="[x](missing.md)\n"))

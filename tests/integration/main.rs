@@ -4,6 +4,7 @@
 //! - [`wire`]: what the API promises to those who use it rightly
 //! - [`hostile`]: what it says to those who do not
 //! - [`sources`]: events that come in from outside
+//! - [`cluster`]: several servers on NATS
 //! - [`cli`]: the commands of the command line
 //! - [`bad_days`]: damage, full disks, clocks that jump, starts that must fail, folders of older versions
 //! - [`bounds`]: what one tenant may cost the others
@@ -17,6 +18,7 @@ mod backup;
 mod bad_days;
 mod bounds;
 mod cli;
+mod cluster;
 mod crash;
 mod deliveries;
 mod hostile;

@@ -2,14 +2,16 @@
 
     scripts/report --quick          some minutes
     scripts/report                  hours
-    scripts/report cuts kills       these parts alone
+    scripts/report cuts kills=200   these parts alone, the second with 200 kills
 
 A part notes how far it is after each piece of work, under target/report, and goes on from there when it is started again on the same
-commit. The page is written from what the parts have noted. STENTOR_BIN names another program to be tried, and STENTOR_COMMIT what it
-was built of.
+commit. The page is written from what the parts have noted. STENTOR_BIN names another program to be tried, STENTOR_TESTS a folder with
+the test programs `actors` and `stentor` (its integration tests), so that nothing is built, and STENTOR_COMMIT what they were built of.
+STENTOR_OLDER_BIN is a program of an earlier format, which the part upgrade tries on a folder of this one.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -32,19 +34,26 @@ def run(command, **environment):
     return done.returncode == 0, done.stdout + done.stderr
 
 
-def test(package, name, **environment):
-    """Runs tests by a part of their name, so that they show what they print."""
-    where = ["--lib"] if package == "actors" else ["--test", "integration"]
-    command = ["cargo", "test", "--locked", "--quiet", "-p", package, *where, "--", name, "--nocapture", "--test-threads", "2"]
-    well, said = run(command, **environment)
+def test(package, *names, **environment):
+    """Runs tests by parts of their names, so that they show what they print."""
+    # what is simulated is worth an optimised build: a seed takes a fiftieth of the time
+    where = ["--profile", "simulation", "--lib"] if package == "actors" else ["--test", "integration"]
+    built = os.environ.get("STENTOR_TESTS")
+    command = [Path(built) / package] if built else ["cargo", "test", "--locked", "--quiet", "-p", package, *where, "--"]
+    command += [*names, "--nocapture", "--test-threads", "2"]
+    # panics that tests ask for would fill the page with where they came from
+    well, said = run(command, RUST_BACKTRACE=0, **environment)
     return well and any(int(passed) for passed in re.findall(r"test result: ok\. (\d+) passed", said)), said
 
 
 def python(script, *arguments):
-    out = ROOT / "target/report/piece.json"
+    # parts may run side by side
+    out = ROOT / f"target/report/{os.getpid()}.json"
     out.unlink(missing_ok=True)
     well, said = run([sys.executable, "-B", HERE / script, *arguments, "--out", out])
-    return well, said, json.loads(out.read_text()) if out.exists() else {}
+    figures = json.loads(out.read_text()) if out.exists() else {}
+    out.unlink(missing_ok=True)
+    return well, said, figures
 
 
 def numbers(said, pattern):
@@ -61,9 +70,44 @@ class Part:
         self.name, self.goals, self.counted, self.piece = name, {"quick": quick, "full": full}, counted, piece
 
 
+def seeds_of(name, most, done, goal):
+    seeds = min(most, goal - done)
+    well, said = test("actors", name, STENTOR_SEEDS=seeds, STENTOR_SEEDS_FROM=done + 1)
+    reached = re.search(r"^(?:test .* \.\.\. )?(\d+) seeds: \w+ (.*)$", said, re.M)
+    if not well or not reached or int(reached[1]) != seeds:
+        return False, {}, said
+    return True, {"seeds": seeds} | {what: int(count) for what, count in re.findall(r"(\w+): (\d+)", reached[2])}, said
+
+
 def simulation(done, goal):
-    well, said = test("actors", "journal::simulation::nothing_acknowledged", STENTOR_SEEDS=goal)
-    return well, {"seeds": goal}, said
+    return seeds_of("hub::simulation::whatever_happens", 1_000, done, goal)
+
+
+def store(done, goal):
+    return seeds_of("journal::simulation::nothing_acknowledged", 1_000, done, goal)
+
+
+def deliveries(done, goal):
+    return seeds_of("delivery::simulation::no_event_is_lost", 10_000, done, goal)
+
+
+def relay(done, goal):
+    return seeds_of("relay::simulation::nothing_acknowledged", 10_000, done, goal)
+
+
+def flips(done, goal):
+    count = min(1_000, goal - done)
+    # of one folder there are fifty
+    well, said = test("actors", "hub::simulation::flips::one_spoilt_place", STENTOR_FLIPS=count, STENTOR_SEEDS_FROM=done // 50 + 1)
+    places, whole, announced, refused = numbers(said, r"(\d+) places: (\d+) whole, (\d+) announced, (\d+) refused") or (0, 0, 0, 0)
+    return well, {"places": places, "whole": whole, "announced": announced, "refused": refused}, said
+
+
+def fuzz(done, goal):
+    seconds = min(60, goal - done)
+    well, said = test("actors", "that_nobody_meant", "that_nobody_wrote", "that_nobody_took", STENTOR_FUZZ_SECONDS=seconds)
+    inputs = [int(count) for count in re.findall(r": (\d+) inputs with STENTOR_FUZZ_SEED", said)]
+    return well and bool(inputs), {"seconds": seconds, "inputs": sum(inputs)}, said
 
 
 def cuts(done, goal):
@@ -97,6 +141,12 @@ def stalls(done, goal):
     return well, {"stalls": count, "kills": figures.get("kills", 0), "acknowledged": figures.get("acknowledged", 0)}, said
 
 
+def cluster(done, goal):
+    well, said, figures = python("cluster.py", "--seconds", goal, "--seed", int(time.time()))
+    kept = {name: figures.get(name) for name in ("kills", "acknowledged", "shown", "resumed", "posts", "posted_again")}
+    return well, {"seconds": goal} | kept, said
+
+
 def clocks(done, goal):
     well, said = test("stentor", "bad_days::clock")
     passed, *_ = numbers(said, r"test result: ok\. (\d+) passed") or (0,)
@@ -110,7 +160,11 @@ def upgrade(done, goal):
         passed, said = passed + (numbers(more, r"test result: ok\. (\d+) passed") or [0])[0], said + more
         if not well:
             return False, {}, said
-    return passed > 0, {"rounds": 1, "tests": passed}, said
+    counts = {"rounds": 1, "tests": passed}
+    if older := os.environ.get("STENTOR_OLDER_BIN"):
+        well, more, _ = python("older.py", older)
+        counts, said = counts | {"older_programs": 1}, said + more
+    return well and passed > 0, counts, said
 
 
 def soak(done, goal):
@@ -121,17 +175,29 @@ def soak(done, goal):
 
 def bites(done, goal):
     """What is taken out must be missed."""
-    well, said, _ = python("cuts.py", "--cuts", 8, "--without-sync")
-    return well, {"rounds": 1, "missed": 1}, said
+    missed, said = 0, ""
+    for name in ("hub::simulation::a_promise_that_is_taken_out", "hub::simulation::flips::a_checksum_that_nobody"):
+        well, more = test("actors", name)
+        missed, said = missed + len(re.findall(r"^\w+: seed Some", more, re.M)), said + more
+        if not well:
+            return False, {}, said
+    well, more, _ = python("cuts.py", "--cuts", 8, "--without-sync")
+    return well, {"rounds": 1, "taken_out": missed + 1}, said + more
 
 
 PARTS = [
     Part("simulation", 250, 20_000, "seeds", simulation),
+    Part("store", 250, 20_000, "seeds", store),
+    Part("deliveries", 2_000, 100_000, "seeds", deliveries),
+    Part("relay", 2_000, 100_000, "seeds", relay),
+    Part("flips", 500, 10_000, "places", flips),
+    Part("fuzz", 10, 600, "seconds", fuzz),
     Part("cuts", 40, 1_000, "cuts", cuts),
     Part("boots", 20, 120, "bits", boots),
     Part("kills", 50, 1_000, "kills", kills),
     Part("full", 12, 200, "disks", full),
     Part("stalls", 10, 200, "stalls", stalls),
+    Part("cluster", 90, 600, "seconds", cluster),
     Part("clocks", 1, 1, "rounds", clocks),
     Part("upgrade", 1, 1, "rounds", upgrade),
     Part("soak", 150, 3_600, "seconds", soak),
@@ -139,13 +205,14 @@ PARTS = [
 ]
 
 
-def go_on(part, mode, notes, commit):
+def go_on(part, goal, notes, commit):
     """Does what is left of a part. Gives whether it holds."""
     file = notes / f"{part.name}.json"
     state = json.loads(file.read_text()) if file.exists() else {}
-    goal = part.goals[mode]
-    if state.get("commit") != commit or state.get("failed") or (part.name == "soak" and state.get("counts", {}).get("seconds", 0) < goal):
+    if state.get("commit") != commit or (part.name == "soak" and state.get("counts", {}).get("seconds", 0) < goal):
         state = {"commit": commit, "counts": {}, "seconds": 0.0}
+    # what failed is tried again, and stays on the page
+    state.pop("failed", None)
     while (done := state["counts"].get(part.counted, 0)) < goal:
         began = time.monotonic()
         well, counts, said = part.piece(done, goal)
@@ -153,6 +220,7 @@ def go_on(part, mode, notes, commit):
         state["date"] = time.strftime("%Y-%m-%d", time.gmtime())
         if not well:
             state["failed"] = "\n".join(said.splitlines()[-60:])
+            state["failures"] = state.get("failures", 0) + 1
             file.write_text(json.dumps(state))
             print(f"{part.name}: FAILED after {done} {part.counted}\n{state['failed']}")
             return False
@@ -166,6 +234,19 @@ def go_on(part, mode, notes, commit):
     return True
 
 
+def head():
+    """The commit. When something else is tried than it holds, a plus and what tells that from other changes."""
+    tree = ["--", ".", ":!docs/reliability.*"]
+    changed = run(["git", "status", "--porcelain", *tree])[1].strip()
+    commit = run(["git", "rev-parse", "--short", "HEAD"])[1].strip()
+    if not changed:
+        return commit
+    digest = hashlib.sha256(run(["git", "diff", "HEAD", *tree])[1].encode())
+    for path in run(["git", "ls-files", "--others", "--exclude-standard", *tree])[1].splitlines():
+        digest.update(path.encode() + (ROOT / path).read_bytes())
+    return f"{commit}+{digest.hexdigest()[:8]}"
+
+
 def machine():
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
     return f"{os.cpu_count()} cores of {cpu}, Linux {platform.release()}"
@@ -173,17 +254,20 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(part.name for part in PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART[=COUNT]", help=", ".join(part.name for part in PARTS))
     parser.add_argument("--quick", action="store_true", help="less of everything")
     options = parser.parse_args()
     known = {part.name: part for part in PARTS}
-    if unknown := [name for name in options.parts if name not in known]:
-        parser.error(f"there is no part {unknown[0]}; there are {', '.join(known)}")
-    chosen = [known[name] for name in options.parts] or PARTS
     mode = "quick" if options.quick else "full"
+    chosen = {}
+    for asked in options.parts or known:
+        name, _, count = asked.partition("=")
+        if name not in known or not (count or "1").isdecimal():
+            parser.error(f"{asked} is no part; there are {', '.join(known)}, each alone or with a count")
+        chosen[known[name]] = int(count) if count else known[name].goals[mode]
     notes = ROOT / "target/report" / mode
     notes.mkdir(parents=True, exist_ok=True)
-    commit = os.environ.get("STENTOR_COMMIT") or run(["git", "rev-parse", "--short", "HEAD"])[1].strip()
+    commit = os.environ.get("STENTOR_COMMIT") or head()
     if "STENTOR_BIN" not in os.environ:
         well, said = run(["cargo", "build", "--locked", "--quiet", "--bins"])
         if not well:
@@ -191,7 +275,7 @@ def main():
         target = json.loads(run(["cargo", "metadata", "--format-version", "1", "--no-deps", "--offline"])[1])["target_directory"]
         os.environ["STENTOR_BIN"] = f"{target}/debug/stentor"
     # all of them, so that one that fails does not hide what the others find
-    failed = [part.name for part in chosen if not go_on(part, mode, notes, commit)]
+    failed = [part.name for part, goal in chosen.items() if not go_on(part, goal, notes, commit)]
     states = {part.name: json.loads(file.read_text()) for part in PARTS if (file := notes / f"{part.name}.json").exists()}
     page.write(ROOT, states, machine())
     sys.exit(f"these parts failed: {', '.join(failed)}" if failed else 0)

@@ -20,7 +20,7 @@ const IGNORED: [&str; 2] = ["lost+found", "lock"];
 pub struct Folder {
     pub disk: Disk,
     pub data_dir: PathBuf,
-    log_id: LogId,
+    pub log_id: LogId,
     wal: wal::Options,
     documents: Vec<Change>,
     notes: Notes,
@@ -138,8 +138,8 @@ impl Folder {
     }
 
     pub fn document(&mut self, change: Change) {
-        // what was lost is told by `finish`, which knows all of it
-        if change.table() != Table::Losses {
+        // what was lost is told by `finish`, which knows all of it; of a cluster nothing is taken over
+        if !matches!(change.table(), Table::Losses | Table::Slots | Table::Tickets | Table::Copy) {
             self.documents.push(change);
         }
     }

@@ -21,7 +21,7 @@ use crate::disk::database::VALUE_BYTES;
 use crate::documents::Table;
 use crate::documents::migrate::{Format1, MIGRATED_SEQUENCE};
 use crate::documents::notes::{NoteChange, NoteTable};
-use crate::log::{LogSurvey, LossDocument, adopt_format_1, import_format_1, restored_losses};
+use crate::log::{LogLook, LogSurvey, LossDocument, adopt_format_1, import_format_1, restored_losses};
 
 pub const FORMAT: u32 = 1;
 const STATE: &str = "state";
@@ -82,14 +82,14 @@ fn finish(mut folder: Folder, about: &About, lost: &[u8]) -> Result<(), BackupEr
     folder.disk.create_dir_all(&log_dir)?;
     folder.disk.sync_dir(&folder.data_dir)?;
     folder.disk.replace(Point::BackupWrite, &log_dir.join(LOST), lost)?;
-    let losses = adopt_format_1(&folder.disk, &folder.data_dir, about.taken_at_ms.max(0) as u64)?;
+    let losses = adopt_format_1(&folder.disk, &folder.data_dir, folder.log_id, about.taken_at_ms.max(0) as u64)?;
     folder.disk.remove_file(&log_dir.join(LOST))?;
     let dropped = losses.iter().find_map(|loss| match loss {
         LossDocument::Dropped { segment, .. } => Some(*segment),
         _ => None,
     });
     let losses = restored_losses(losses, dropped.unwrap_or(0), about.head);
-    let segments = LogSurvey::of(&folder.disk, &folder.data_dir)?.segments;
+    let segments = LogSurvey::of(&folder.disk, &folder.data_dir, LogLook::default())?.segments;
     let highest_channel = segments.iter().flat_map(|segment| &segment.channels).map(|(channel, _)| *channel).max();
     folder.finish(losses, MIGRATED_SEQUENCE, highest_channel.unwrap_or(0))
 }

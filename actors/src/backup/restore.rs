@@ -84,7 +84,7 @@ impl Reading {
     fn new(about: About, into: Option<Folder>) -> Result<Reading, BackupError> {
         let into = match into {
             Some(folder) => {
-                let log = LogImport::new(&folder.disk, &folder.data_dir)?;
+                let log = LogImport::new(&folder.disk, &folder.data_dir, folder.log_id)?;
                 Some(Target { folder, log, keys: Vec::new() })
             }
             None => None,

@@ -2,6 +2,7 @@
 //! many events that concerns, and what to do. Nothing is changed, no database is opened, and of a folder that a running server
 //! holds only that is read which the server does not change in place.
 
+mod access;
 mod found;
 mod log;
 mod words;
@@ -9,6 +10,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use self::access::unwritable;
 use self::found::Found;
 use super::{BackupError, MARK};
 use crate::disk::{DataFormat, Disk, DiskError, FORMAT, Open, Point};
@@ -65,6 +67,8 @@ pub struct SurveyOptions {
     pub secret_key: Option<String>,
     /// `retention.max_bytes`; 0 = no limit.
     pub max_bytes: u64,
+    /// Everything that is stored is read through, which takes as long as the disk needs for that.
+    pub is_deep: bool,
 }
 
 /// Events by the numbers of their channels.
@@ -76,16 +80,20 @@ type Counts = BTreeMap<u32, u64>;
 /// What cannot be read at all.
 pub fn survey(disk: &Disk, data_dir: &Path, options: &SurveyOptions) -> Result<Vec<Finding>, BackupError> {
     let mut findings = Vec::new();
-    let is_held = match is_held(disk, data_dir)? {
-        Some(true) => {
+    let is_held = match is_held(disk, data_dir) {
+        Err(e) => {
+            findings.push(Finding::bad("lock", format!("{e}; no server starts; {}", e.cure())));
+            false
+        }
+        Ok(Some(true)) => {
             findings.push(Finding::fine("lock", "a running server holds the folder"));
             true
         }
-        Some(false) => {
+        Ok(Some(false)) => {
             findings.push(Finding::fine("lock", "no server is running on the folder"));
             false
         }
-        None => {
+        Ok(None) => {
             findings.push(Finding::doubtful("lock", "no server has ever run on the folder; check --data"));
             false
         }
@@ -134,14 +142,23 @@ pub fn survey(disk: &Disk, data_dir: &Path, options: &SurveyOptions) -> Result<V
             findings.push(Finding::bad("format", text));
         }
     }
-    findings.extend(found.format_2()?);
+    let refused = access::access(disk, data_dir)?;
+    let is_refused = refused.is_some();
+    findings.extend(refused);
+    match found.format_2() {
+        Ok(more) => findings.extend(more),
+        // that was told just now
+        Err(BackupError::Disk(_) | BackupError::Log(_) | BackupError::Generation(_)) if is_refused => {}
+        Err(e) => return Err(e),
+    }
     Ok(findings)
 }
 
 /// Whether a server holds the folder; none when none ever did. Asks without keeping it, so that a server that starts in this moment
 /// may be refused.
 fn is_held(disk: &Disk, data_dir: &Path) -> Result<Option<bool>, DiskError> {
-    let file = match disk.open(Point::LockOpen, &data_dir.join("lock"), Open::Read) {
+    // as a server opens it, which changes nothing
+    let file = match disk.open(Point::LockOpen, &data_dir.join("lock"), Open::ReadWrite) {
         Err(e) if e.is_missing() => return Ok(None),
         file => file?,
     };

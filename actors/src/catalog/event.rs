@@ -12,6 +12,7 @@ use crate::model::channel::Channel;
 pub enum CatalogEvent {
     ChannelChanged { old: Arc<Channel>, new: Arc<Channel> },
     ChannelRemoved { channel: Arc<Channel> },
+    TokenChanged { old: Arc<TokenRecord>, new: Arc<TokenRecord> },
     TokenRevoked { token: Arc<TokenRecord> },
     WebhookMade { webhook: Arc<Webhook> },
     WebhookChanged { old: Arc<Webhook>, new: Arc<Webhook> },

@@ -11,10 +11,12 @@
 //! - `change`: how something is changed; [`tables`]: one copy; [`record`]: records as documents; [`event`]: what has happened
 //! - [`webhook`], [`webhook_validate`], [`source`]: what is stored of webhooks and sources, and what may be;
 //!   `sealed_keys`: their keys at rest
+//! - [`last_use`]: when tokens were last used
 //! - [`reader`]: the log as frames; [`system`]: the server's own events
 
 mod change;
 pub mod event;
+pub mod last_use;
 pub mod reader;
 pub mod record;
 mod sealed_keys;
@@ -44,7 +46,7 @@ use crate::journal::{DocumentChanges, Journal, Urgency};
 use crate::model::access::{Principal, Reach, TokenHash, TokenRecord};
 use crate::model::channel::{Channel, ChannelKind, is_uuid};
 use crate::model::event::ChannelNo;
-use crate::model::seal::Sealed;
+use crate::model::seal::{SealKey, Sealed};
 
 /// The id under which the admin token's requests and streams are counted.
 pub const ADMIN: &str = "admin";
@@ -132,22 +134,39 @@ impl Catalog {
         self.read(Tables::count_channels)
     }
 
-    /// Whose token this is. The text is hashed first, so what is compared tells nothing about tokens that exist.
-    pub fn principal(&self, token: &str) -> Option<Arc<Principal>> {
+    /// Whose token this is, which is noted as its use now. The text is hashed first, so what is compared tells nothing about
+    /// tokens that exist.
+    pub fn principal(&self, token: &str, now_ms: i64) -> Option<Arc<Principal>> {
         let hash = TokenHash::of(token);
         if self.admin.is(&hash) {
             return Some(self.admin_principal.clone());
         }
-        self.read(|tables| tables.principal(&hash).cloned())
+        self.read(|tables| {
+            let known = tables.known(&hash)?;
+            if !known.principal.expired(now_ms) {
+                known.last_use.note(now_ms / 1_000);
+            }
+            Some(known.principal.clone())
+        })
+    }
+
+    /// Until when a principal that was authenticated before is valid as things are now, in Unix milliseconds; without end
+    /// `i64::MAX`. None where its token was revoked.
+    pub fn valid_until_ms(&self, principal: &Principal) -> Option<i64> {
+        let expires_ms = match principal.is_stored_token() {
+            true => self.read(|tables| tables.token(&principal.id).map(|token| token.expires_ms))?,
+            // the admin token and JWTs cannot be revoked or changed one by one
+            false => principal.expires_ms,
+        };
+        Some(expires_ms.unwrap_or(i64::MAX))
     }
 
     /// Whether a principal that was authenticated before is still valid.
-    pub fn holds(&self, principal: &Principal) -> bool {
-        // the admin token and JWTs cannot be revoked one by one
-        !principal.is_stored_token() || self.read(|tables| tables.token(&principal.id).is_some())
+    pub fn holds(&self, principal: &Principal, now_ms: i64) -> bool {
+        self.valid_until_ms(principal).is_some_and(|until_ms| until_ms > now_ms)
     }
 
-    /// Grows with every revocation, so that sessions look again only when there was one.
+    /// Grows when a token is revoked or gets another end, so that sessions look again only then.
     pub fn revocations(&self) -> u64 {
         self.revocations.load(Ordering::Acquire)
     }
@@ -203,8 +222,11 @@ impl Catalog {
         }
         for event in events {
             match &event {
-                // after the token is gone, so that whoever looks because of it does not find it
+                // after the token is gone or changed, so that whoever looks because of it does not find it as it was
                 CatalogEvent::TokenRevoked { .. } => drop(self.revocations.fetch_add(1, Ordering::Release)),
+                CatalogEvent::TokenChanged { old, new } if old.expires_ms != new.expires_ms => {
+                    self.revocations.fetch_add(1, Ordering::Release);
+                }
                 CatalogEvent::WebhookRemoved { webhook } => self.sweep(&webhook.id),
                 _ => {}
             }
@@ -231,9 +253,32 @@ impl Catalog {
         }
     }
 
-    /// The deletion of what belongs to webhooks that do not exist any more: left behind by a crash shortly after a
-    /// deletion. To be committed at the start.
+    /// What is sealed with a secret key that was replaced, sealed with the one in its place; to be committed at the start. What opens
+    /// with neither stays as it is, and the log says so.
     ///
+    /// # Errors
+    /// A document is too large.
+    pub fn resealed(&self, before: &SealKey, key: &SealKey) -> Result<Vec<Change>, DocumentError> {
+        let applied = self.applied.read();
+        let mut changes = Vec::new();
+        for webhook in applied.webhooks(None) {
+            let Some(secrets) = &webhook.secrets else { continue };
+            match secrets.resealed(before, key, &webhook::place(&webhook.id)) {
+                Ok(None) => {}
+                Ok(secrets) => changes.push(record::put_webhook(&Webhook { secrets, ..Webhook::clone(&webhook) })?),
+                Err(e) => log::warn!(webhook:display = webhook.id; "the secret of a webhook stays as it is: {e}"),
+            }
+        }
+        for source in applied.sources() {
+            match source.resealed(before, key) {
+                Ok(None) => {}
+                Ok(Some(source)) => changes.push(record::put_source(&source)?),
+                Err(e) => log::warn!(source:display = source.id; "the key of a source stays as it is: {e}"),
+            }
+        }
+        Ok(changes)
+    }
+
     /// Something that is sealed, with the place it is sealed for: it proves a secret key. None where nothing is.
     pub fn sealed_example(&self) -> Option<(Sealed, String)> {
         let applied = self.applied.read();
@@ -248,6 +293,9 @@ impl Catalog {
         of_webhook.or_else(of_source)
     }
 
+    /// The deletion of what belongs to webhooks that do not exist any more: left behind by a crash shortly after a
+    /// deletion. To be committed at the start.
+    ///
     /// # Errors
     /// A document is damaged.
     pub fn orphans(&self) -> Result<Vec<Change>, DocumentError> {

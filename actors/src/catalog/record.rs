@@ -63,7 +63,14 @@ impl Record {
                 fits(source.as_ref().is_none_or(|source| source.id == id), misplaced)?;
                 Record::Source(id, source.map(Arc::new))
             }
-            Table::Numbers | Table::Endpoints | Table::Rows | Table::Replays | Table::Losses => return Ok(None),
+            Table::Numbers
+            | Table::Endpoints
+            | Table::Rows
+            | Table::Replays
+            | Table::Losses
+            | Table::Slots
+            | Table::Tickets
+            | Table::Copy => return Ok(None),
         }))
     }
 

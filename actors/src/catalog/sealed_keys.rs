@@ -27,6 +27,24 @@ impl SealedKeys {
         SealedKeys { previous, ..SealedKeys::seal(seal, place, key, None) }
     }
 
+    /// The same keys sealed with another key; none when that one opens them already.
+    ///
+    /// # Errors
+    /// They open with neither.
+    pub(super) fn resealed(
+        &self,
+        before: &SealKey,
+        key: &SealKey,
+        place: &str,
+    ) -> Result<Option<SealedKeys>, Unsealable> {
+        if self.open(key, place).is_ok() {
+            return Ok(None);
+        }
+        let open = self.open(before, place)?;
+        let previous = open.previous.as_ref().map(|(text, until_ms)| (text.as_str(), *until_ms));
+        Ok(Some(SealedKeys::seal(key, place, &open.current, previous)))
+    }
+
     /// The texts of the keys, and until when the previous one counts.
     ///
     /// # Errors

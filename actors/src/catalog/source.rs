@@ -87,6 +87,26 @@ impl Source {
         preset.is_some_and(|preset| preset.handshake == Some(Handshake::Meta))
     }
 
+    /// The same source with what it keeps sealed with another key; none when that one opens all of it already.
+    ///
+    /// # Errors
+    /// Something opens with neither.
+    pub(super) fn resealed(&self, before: &SealKey, key: &SealKey) -> Result<Option<Source>, Unsealable> {
+        let mut source = self.clone();
+        let keys = self.keys.as_ref().map(|keys| keys.resealed(before, key, &place(&self.id))).transpose()?.flatten();
+        let token_place = token_place(&self.id);
+        let token = self.verify_token.as_ref().filter(|token| key.open(token, &token_place).is_err());
+        if keys.is_none() && token.is_none() {
+            return Ok(None);
+        }
+        if let Some(token) = token {
+            let text = before.open(token, &token_place)?;
+            source.verify_token = Some(seal_verify_token(key, &self.id, &text));
+        }
+        source.keys = keys.or(source.keys);
+        Ok(Some(source))
+    }
+
     /// The hash of the token that a provider shows when it asks; none where there is none, or it does not open.
     pub fn verify_token(&self, seal: &SealKey) -> Option<TokenHash> {
         let sealed = self.verify_token.as_ref()?;

@@ -10,6 +10,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::catalog::event::CatalogEvent;
+use crate::catalog::last_use::LastUse;
 use crate::catalog::record::Record;
 use crate::catalog::source::Source;
 use crate::catalog::webhook::Webhook;
@@ -26,11 +27,19 @@ pub struct Tables {
     maps: HashMap<Arc<str>, ChannelNo>,
     organizations: HashMap<Arc<str>, ChannelNo>,
     tokens: Owned<TokenRecord>,
-    principals: HashMap<TokenHash, Arc<Principal>>,
+    principals: HashMap<TokenHash, Known>,
     webhooks: Owned<Webhook>,
     sources: Owned<Source>,
     /// See [`Tables::version`].
     version: u64,
+}
+
+/// What a token is worth to whoever sends it.
+#[derive(Clone)]
+pub struct Known {
+    pub principal: Arc<Principal>,
+    /// Stays when the token is changed. Only that of the applied copy is noted and read.
+    pub last_use: Arc<LastUse>,
 }
 
 impl Tables {
@@ -73,8 +82,18 @@ impl Tables {
     // ---- tokens --------------------------------------------------------------------------------------------------
 
     /// Whose token has this hash.
-    pub fn principal(&self, hash: &TokenHash) -> Option<&Arc<Principal>> {
+    pub fn known(&self, hash: &TokenHash) -> Option<&Known> {
         self.principals.get(hash)
+    }
+
+    pub fn last_use(&self, id: &str) -> Option<&Arc<LastUse>> {
+        self.known(&self.token(id)?.hash).map(|known| &known.last_use)
+    }
+
+    /// The tokens whose last use is not written yet, in no order.
+    pub fn unwritten_uses(&self) -> Vec<(TokenId, Arc<LastUse>)> {
+        let unwritten = self.principals.values().filter(|known| known.last_use.unwritten_s().is_some());
+        unwritten.map(|known| (TokenId::from(&*known.principal.id), known.last_use.clone())).collect()
     }
 
     pub fn token(&self, id: &str) -> Option<&Arc<TokenRecord>> {
@@ -144,10 +163,7 @@ impl Tables {
         let event = match record {
             Record::Channel(no, Some(channel)) => return self.put_channel(no, channel),
             Record::Channel(no, None) => self.remove_channel(no)?,
-            Record::Token(_, Some(token)) => {
-                self.put_token(token);
-                return None;
-            }
+            Record::Token(_, Some(token)) => return self.put_token(token),
             Record::Token(id, None) => {
                 let token = self.tokens.remove(&id)?;
                 self.principals.remove(&token.hash);
@@ -193,16 +209,16 @@ impl Tables {
         Some(CatalogEvent::ChannelRemoved { channel })
     }
 
-    fn put_token(&mut self, token: Arc<TokenRecord>) {
-        let old = self.tokens.put(token.clone());
-        if old.as_ref() == Some(&token) {
-            return;
+    fn put_token(&mut self, new: Arc<TokenRecord>) -> Option<CatalogEvent> {
+        let old = self.tokens.put(new.clone());
+        if old.as_ref() == Some(&new) {
+            return None;
         }
         self.version += 1;
-        if let Some(old) = old {
-            self.principals.remove(&old.hash);
-        }
-        self.principals.insert(token.hash, Arc::new(token.principal()));
+        let known = old.as_ref().and_then(|old| self.principals.remove(&old.hash));
+        let last_use = known.map(|known| known.last_use).unwrap_or_default();
+        self.principals.insert(new.hash, Known { principal: Arc::new(new.principal()), last_use });
+        old.map(|old| CatalogEvent::TokenChanged { old, new })
     }
 
     /// Takes over the allocation of a record that is in here with the same content, so that it is in memory once.

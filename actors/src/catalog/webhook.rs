@@ -65,6 +65,9 @@ pub struct Webhook {
     /// For those of [`ApiFamily::Feed`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<DocumentEntry>,
+    /// What its owner calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub url: String,
     /// The owner's switch; that of the map counts as well, see [`Webhook::is_on`].
     pub active: bool,
@@ -96,6 +99,7 @@ impl Webhook {
             channel: channel.no,
             family,
             entry: None,
+            name: None,
             url: String::new(),
             active: true,
             format: family.default_format(),

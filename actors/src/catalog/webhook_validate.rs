@@ -8,7 +8,7 @@ use crate::catalog::webhook::Webhook;
 use crate::clock;
 use crate::feed::frame::Frame;
 use crate::model::catalogue;
-use crate::model::channel::{Channel, ChannelKind};
+use crate::model::channel::{Channel, ChannelKind, check_name};
 use crate::model::delivery::{Batch, EndpointConfig, PolicyChange, RateLimit, RetryPolicy};
 use crate::model::event::{Event, EventType, Origin};
 use crate::model::filter::{Filter, FilterSpec};
@@ -41,6 +41,7 @@ const SIGNATURE_HEADERS: [&str; 13] = [
 /// `Some(None)` takes the default again.
 #[derive(Clone, Default)]
 pub struct WebhookSpec {
+    pub name: Option<Option<String>>,
     pub url: Option<String>,
     pub active: Option<bool>,
     pub format: Option<Format>,
@@ -120,6 +121,12 @@ pub fn apply(spec: WebhookSpec, webhook: &mut Webhook, basis: Basis<'_>) -> Judg
         refuse("url", "is missing: say where the events go".into());
     } else if let Err(e) = policy.judge_url(&webhook.url) {
         refuse("url", e.to_string());
+    }
+    if let Some(name) = spec.name {
+        webhook.name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    }
+    if let Some(Err(e)) = webhook.name.as_deref().map(check_name) {
+        refuse("name", e.to_string());
     }
     if let Some(active) = spec.active {
         webhook.active = active;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -51,12 +51,19 @@ pub async fn make(
     attempt: &Attempt,
     frames: Vec<Option<Arc<Frame>>>,
 ) -> Done {
-    let (started, started_ms) = (Instant::now(), clock::now_ms());
-    let record =
-        |outcome: outcome::Outcome, headers| record_of(attempt, started_ms, started.elapsed(), outcome, headers);
+    let (started, started_ms) = (clock::instant(), clock::now_ms());
+    let record = |outcome: outcome::Outcome, headers| {
+        record_of(attempt, started_ms, clock::instant().duration_since(started), outcome, headers)
+    };
     let frames = match complete(handles, ready, attempt, frames).await {
         Ok(frames) => frames,
-        Err(reason) => return not_sent(record(refused(reason), Shown::default()), started.elapsed(), UNSENT),
+        Err(reason) => {
+            return not_sent(
+                record(refused(reason), Shown::default()),
+                clock::instant().duration_since(started),
+                UNSENT,
+            );
+        }
     };
     let event_types = frames.iter().map(|frame| frame.event.kind.to_string()).collect();
     let batch = ready.webhook.batch.is_some() && !attempt.events.is_empty() || frames.len() > 1;
@@ -68,17 +75,21 @@ pub async fn make(
             handles.metrics.shed(Shed::Template);
             let code = FailureCode::RenderError;
             let failed = outcome::Outcome { error: Some(code), detail: e.to_string(), ..outcome::Outcome::default() };
-            return not_sent(record(failed, Shown::default()), started.elapsed(), code);
+            return not_sent(record(failed, Shown::default()), clock::instant().duration_since(started), code);
         }
         Err(Unrendered::Ended(e)) => {
-            return not_sent(record(refused(e.to_string()), Shown::default()), started.elapsed(), UNSENT);
+            return not_sent(
+                record(refused(e.to_string()), Shown::default()),
+                clock::instant().duration_since(started),
+                UNSENT,
+            );
         }
     };
     let origin = handshake::origin(&handles.settings, ready.webhook.format);
     if let (Some(origin), Ok(target)) = (origin, &ready.target) {
         let id = &ready.webhook.id;
         if let Err(refused) = handles.handshakes.permission(id, target, origin, client, &handles.settings).await {
-            let (outcome, took) = (judge(&refused, ready.webhook.format), started.elapsed());
+            let (outcome, took) = (judge(&refused, ready.webhook.format), clock::instant().duration_since(started));
             return Done {
                 outcome,
                 record: record(*refused, Shown::default()),
@@ -100,7 +111,7 @@ pub async fn make(
                 let code = FailureCode::RenderError;
                 let failed =
                     outcome::Outcome { error: Some(code), detail: e.to_string(), ..outcome::Outcome::default() };
-                return not_sent(record(failed, Shown::default()), started.elapsed(), code);
+                return not_sent(record(failed, Shown::default()), clock::instant().duration_since(started), code);
             }
         },
         _ => None,
@@ -121,7 +132,7 @@ pub async fn make(
         Err(reason) => refused(reason.clone()),
     };
     let outcome = judge(&answered, ready.webhook.format);
-    let took = started.elapsed();
+    let took = clock::instant().duration_since(started);
     Done { outcome, record: record(answered, shown), event_types, took, body: rendered.body }
 }
 
@@ -138,13 +149,13 @@ async fn complete(
     let mut tries = 0;
     loop {
         tries += 1;
-        let (handles, channel) = (handles.clone(), ready.channel.clone());
+        let (on_thread, channel) = (handles.clone(), ready.channel.clone());
         let (ids, frames) = (attempt.events.clone(), frames.clone());
-        let read = actix_rt::task::spawn_blocking(move || {
+        let read = handles.readers.read(Tenant::of_channel(channel.no()), move || {
             let pairs = ids.into_iter().zip(frames);
             let frame = |(id, frame): (EventId, Option<Arc<Frame>>)| match frame {
                 Some(frame) => Ok(Some(frame)),
-                None => pages::read_one(&handles, &channel, id),
+                None => pages::read_one(&on_thread, &channel, id),
             };
             pairs.map(frame).filter_map(Result::transpose).collect::<Result<Vec<_>, ReadError>>()
         });
@@ -154,7 +165,7 @@ async fn complete(
             Err(e) if tries == READS_MAX => return Err(format!("the log cannot be read: {e}")),
             Err(e) => {
                 log::error!("the events of a delivery cannot be read, which is tried again: {e}");
-                actix_rt::time::sleep(READ_AGAIN).await;
+                clock::sleep(READ_AGAIN).await;
             }
         }
     }

@@ -1,15 +1,24 @@
 //! The delivery log on disk: notes, which may be lost and cost nothing else. A log that cannot be read is an empty one; what
 //! cannot be written is left out.
+//!
+//! One write is under way at a time, and what comes meanwhile is written together: with a write, a sync and a thread for each
+//! of a thousand busy webhooks the disk would do nothing else, and sled keeps for each thread what it has replaced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+
 use crate::catalog::WEBHOOK_ID_BYTES;
-use crate::delivery::handles::Settings;
+use crate::compute;
+use crate::delivery::handles::{Handles, Settings};
 use crate::delivery::history::{Delivery, UnwrittenBytes};
 use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError, PageFrom};
 use crate::model::delivery::DeliveryId;
+
+/// Webhooks whose logs are written together; more of them take several writes.
+pub const WRITTEN_TOGETHER: usize = 128;
 
 /// The logs of all webhooks.
 pub struct DeliveryLog {
@@ -19,6 +28,10 @@ pub struct DeliveryLog {
     max_age_ms: u64,
     /// What is noted and not written yet.
     pub held: Arc<UnwrittenBytes>,
+    /// What is to be written: one of each webhook at most, the oldest first.
+    waiting: parking_lot::Mutex<VecDeque<Share>>,
+    /// Held by the one who writes.
+    pub turn: Mutex<()>,
     is_failing: AtomicBool,
 }
 
@@ -33,8 +46,16 @@ impl DeliveryLog {
             most: settings.log_deliveries,
             max_age_ms: settings.log_max_age.as_millis() as u64,
             held: Arc::default(),
+            waiting: parking_lot::Mutex::default(),
+            turn: Mutex::default(),
             is_failing: AtomicBool::new(false),
         }
+    }
+
+    /// Webhooks that wait to be written.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting.lock().len()
     }
 
     /// The whole log of a webhook, the oldest delivery first. Blocks.
@@ -61,6 +82,21 @@ impl DeliveryLog {
     pub fn sweep(&self, exists: impl Fn(&str) -> bool) {
         let owners = self.or_nothing(self.notes.owners(NoteTable::Deliveries, WEBHOOK_ID_BYTES));
         owners.iter().filter(|webhook| !exists(webhook)).for_each(|webhook| self.clear(webhook));
+    }
+
+    /// Blocks.
+    fn write(&self, mut shares: Vec<Share>, now_ms: u64) {
+        let mut changes = Vec::new();
+        let changed: Result<(), NotesError> = shares.iter_mut().try_for_each(|share| {
+            changes.append(&mut share.writer.changes(self, std::mem::take(&mut share.fresh), now_ms)?);
+            Ok(())
+        });
+        let written = changed.and_then(|()| self.notes.write(&changes));
+        if written.is_err() {
+            // what is on disk is looked at again
+            shares.iter_mut().for_each(|share| share.writer.known = None);
+        }
+        self.note(written);
     }
 
     fn is_old(&self, delivery: DeliveryId, now_ms: u64) -> bool {
@@ -90,6 +126,42 @@ impl DeliveryLog {
     }
 }
 
+/// What one webhook has to write.
+struct Share {
+    writer: OwnedMutexGuard<LogWriter>,
+    fresh: Vec<Delivery>,
+    /// Its end tells that this is over.
+    _over: oneshot::Sender<()>,
+}
+
+/// Writes deliveries into the log of a webhook and forgets those that are too old or too many; returns when that is durable
+/// or has failed. `now_ms`: when it was asked for.
+pub async fn write(handles: &Arc<Handles>, writer: OwnedMutexGuard<LogWriter>, fresh: Vec<Delivery>, now_ms: u64) {
+    let log = &handles.delivery_log;
+    let (over, mut is_over) = oneshot::channel();
+    log.waiting.lock().push_back(Share { writer, fresh, _over: over });
+    loop {
+        let _turn = log.turn.lock().await;
+        if is_over.try_recv() == Err(oneshot::error::TryRecvError::Closed) {
+            return;
+        }
+        let shares: Vec<Share> = {
+            let mut waiting = log.waiting.lock();
+            let together = waiting.len().min(WRITTEN_TOGETHER);
+            waiting.drain(..together).collect()
+        };
+        if shares.is_empty() {
+            // it is in a write whose asker has gone
+            drop(is_over.await);
+            return;
+        }
+        let handles = handles.clone();
+        if let Err(e) = compute::blocking(move || handles.delivery_log.write(shares, now_ms)).await {
+            log::error!("the delivery logs of some webhooks could not be written: {e}");
+        }
+    }
+}
+
 /// Writes the log of one webhook and keeps it within its bounds.
 pub struct LogWriter {
     webhook: Arc<str>,
@@ -108,19 +180,11 @@ impl LogWriter {
         self.is_over = true;
     }
 
-    /// Writes deliveries and forgets those that are too old or too many. Blocks.
-    pub fn write(&mut self, log: &DeliveryLog, fresh: Vec<Delivery>, now_ms: u64) {
+    /// The changes that write deliveries and forget those that are too old or too many. Blocks.
+    fn changes(&mut self, log: &DeliveryLog, fresh: Vec<Delivery>, now_ms: u64) -> Result<Vec<NoteChange>, NotesError> {
         if self.is_over {
-            return;
+            return Ok(Vec::new());
         }
-        let written = self.try_write(log, fresh, now_ms);
-        if written.is_err() {
-            self.known = None;
-        }
-        log.note(written);
-    }
-
-    fn try_write(&mut self, log: &DeliveryLog, fresh: Vec<Delivery>, now_ms: u64) -> Result<(), NotesError> {
         let known = match &mut self.known {
             Some(known) => known,
             None => self.known.insert(ids(&log.notes, &self.webhook)?),
@@ -151,7 +215,7 @@ impl LogWriter {
                 Err(e) => log::error!("a delivery is missing in the delivery log: {e}"),
             }
         }
-        log.notes.write(&changes)
+        Ok(changes)
     }
 }
 
@@ -163,7 +227,7 @@ fn ids(notes: &Notes, webhook: &str) -> Result<BTreeSet<DeliveryId>, NotesError>
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use tempfile::TempDir;
 
     use super::*;
@@ -181,15 +245,23 @@ mod tests {
             most,
             max_age_ms,
             held: Arc::default(),
+            waiting: parking_lot::Mutex::default(),
+            turn: Mutex::default(),
             is_failing: AtomicBool::new(false),
         }
+    }
+
+    /// Writes for one webhook alone.
+    fn write(writer: &mut LogWriter, log: &DeliveryLog, fresh: Vec<Delivery>, now_ms: u64) {
+        let changes = writer.changes(log, fresh, now_ms).expect("the notes are read");
+        log.notes.write(&changes).expect("the notes are written");
     }
 
     fn id(n: u64) -> DeliveryId {
         DeliveryId::fresh(n, 1)
     }
 
-    fn delivery(n: u64, attempt: u32) -> Delivery {
+    pub fn delivery(n: u64, attempt: u32) -> Delivery {
         let attempt = AttemptRecord {
             number: attempt,
             trigger: Trigger::First,
@@ -227,14 +299,14 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let log = log(&folder, 3, 100_000);
         let mut writer = LogWriter::new("w".into());
-        writer.write(&log, vec![delivery(1, 1), delivery(2, 1)], 10);
+        write(&mut writer, &log, vec![delivery(1, 1), delivery(2, 1)], 10);
         // another life of the actor knows what the one before has written
         let mut writer = LogWriter::new("w".into());
-        writer.write(&log, (3..=6).map(|n| delivery(n, 1)).collect(), 50_000);
+        write(&mut writer, &log, (3..=6).map(|n| delivery(n, 1)).collect(), 50_000);
         assert_eq!(kept(&log, 50_000), [id(4), id(5), id(6)]);
         // what is too old is not shown, and gone with the next write
         assert_eq!(kept(&log, 100_005), [id(5), id(6)]);
-        writer.write(&log, Vec::new(), 100_005);
+        write(&mut writer, &log, Vec::new(), 100_005);
         assert_eq!(log.find("w", id(4)), None);
         assert_eq!(ids(&log.notes, "w").expect("keys"), [id(5), id(6)].into());
     }
@@ -244,8 +316,8 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let log = log(&folder, 3, 100_000);
         let mut writer = LogWriter::new("w".into());
-        writer.write(&log, vec![delivery(1, 1)], 10);
-        writer.write(&log, vec![delivery(1, 2)], 20);
+        write(&mut writer, &log, vec![delivery(1, 1)], 10);
+        write(&mut writer, &log, vec![delivery(1, 2)], 20);
         let found = log.find("w", id(1)).expect("it is kept");
         assert_eq!(found.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2]);
     }
@@ -255,10 +327,10 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let log = log(&folder, 3, 100_000);
         let mut writers = ["w1", "w2"].map(|webhook| LogWriter::new(webhook.into()));
-        writers.iter_mut().for_each(|writer| writer.write(&log, vec![delivery(1, 1)], 10));
+        writers.iter_mut().for_each(|writer| write(writer, &log, vec![delivery(1, 1)], 10));
         writers[0].end();
         log.clear("w1");
-        writers[0].write(&log, vec![delivery(2, 1)], 20);
+        write(&mut writers[0], &log, vec![delivery(2, 1)], 20);
         assert_eq!(log.read("w1", 20), []);
         assert_eq!(log.read("w2", 20).len(), 1);
     }
@@ -269,7 +341,7 @@ mod tests {
         let log = log(&folder, 3, 100_000);
         let webhooks: Vec<String> = (1..=3).map(|n| format!("6f1d8a52-94c3-4f0e-8d27-b35a1c9e704{n}")).collect();
         for webhook in &webhooks {
-            LogWriter::new(webhook.as_str().into()).write(&log, vec![delivery(1, 1), delivery(2, 1)], 10);
+            write(&mut LogWriter::new(webhook.as_str().into()), &log, vec![delivery(1, 1), delivery(2, 1)], 10);
         }
         log.sweep(|webhook| webhook == webhooks[1]);
         let kept: Vec<_> = webhooks.iter().map(|webhook| log.read(webhook, 10).len()).collect();

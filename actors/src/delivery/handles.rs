@@ -14,6 +14,7 @@ use crate::compute::Compute;
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handshake::Handshakes;
 use crate::delivery::http::target::TargetCheck;
+use crate::delivery::ownership::Ownership;
 use crate::disk::Faults;
 use crate::documents::Documents;
 use crate::feed::Feed;
@@ -46,6 +47,8 @@ pub struct Settings {
     /// Deliveries of one webhook that are kept for people, and for how long.
     pub log_deliveries: usize,
     pub log_max_age: Duration,
+    /// How long a cursor may have moved before it is made durable: what was delivered since is delivered again after a crash.
+    pub unsaved: Duration,
     /// Threads that deliver.
     pub threads: usize,
 }
@@ -56,6 +59,7 @@ impl Settings {
             disable_after_ms: self.disable_after.as_millis() as u64,
             requested_max: self.manual_attempts,
             jobs_max: self.replays,
+            unsaved_max_ms: self.unsaved.as_millis() as u64,
             ..Limits::default()
         }
     }
@@ -82,9 +86,13 @@ pub struct Handles {
     pub page_bytes: usize,
     /// Where filters and templates are worked through.
     pub compute: Compute,
+    /// Where the log is read.
+    pub readers: Compute,
     /// How long somebody who asks an actor for something waits until that is durable.
     pub answer_timeout: Duration,
     pub late_writes: LateWrites,
+    /// For which webhooks actors run here.
+    pub ownership: Arc<Ownership>,
     /// What tests let fail.
     pub faults: Faults,
 }

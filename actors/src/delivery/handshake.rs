@@ -89,7 +89,7 @@ impl Handshakes {
         settings: &Settings,
     ) -> Result<(), Box<Outcome>> {
         let asked = self.of(webhook, &target.url);
-        let began = Instant::now();
+        let began = clock::instant();
         let ask = || async {
             // somebody else has asked while this one waited
             let refused = asked.refused.lock().clone().filter(|(at, _)| *at >= began);
@@ -114,7 +114,7 @@ impl Handshakes {
                 Ok(rate) => Standing::Granted { at_ms, rate: rate.clone() },
                 Err(outcome) => Standing::Refused { at_ms, reason: outcome.detail.clone() },
             };
-            *asked.refused.lock() = judged.as_ref().err().map(|outcome| (Instant::now(), outcome.clone()));
+            *asked.refused.lock() = judged.as_ref().err().map(|outcome| (clock::instant(), outcome.clone()));
             judged.map(drop)
         };
         asked.granted.get_or_try_init(ask).await.copied()

@@ -10,6 +10,7 @@
 pub mod actor;
 pub mod attempt;
 pub mod delivery_log;
+pub mod elsewhere;
 mod gauges;
 pub mod handles;
 pub mod handshake;
@@ -17,6 +18,7 @@ pub mod history;
 pub mod http;
 mod notices;
 pub mod outcome;
+pub mod ownership;
 pub(crate) mod pages;
 pub mod registry;
 pub(crate) mod storage;

@@ -43,6 +43,8 @@ pub fn announce(ready: &Ready, notice: &Notice) {
 struct About<'a> {
     webhook_id: &'a str,
     channel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     host: &'a str,
 }
@@ -88,7 +90,12 @@ struct Missed<'a> {
 /// The event for the organization `system`, with a dedupe id made of `key`, so that a crash repeats none. None for the
 /// dead letters of a webhook of that organization: each would become another event for it to fail on.
 pub fn event(ready: &Ready, key: NoticeKey, notice: &Notice) -> Option<Draft> {
-    let about = About { webhook_id: &ready.webhook.id, channel: ready.channel.name_on_tokens(), host: host(ready) };
+    let about = About {
+        webhook_id: &ready.webhook.id,
+        channel: ready.channel.name_on_tokens(),
+        name: ready.webhook.name.as_deref(),
+        host: host(ready),
+    };
     let (payload, ts_ms) = match notice {
         Notice::Disabled(off) => (disabled(about, off), off.since_ms),
         Notice::Enabled { at_ms } => (json(&Enabled { about, enabled_at: iso(*at_ms) }), *at_ms),

@@ -54,7 +54,8 @@ const PAGE_STEPS_MAX: u64 = 5_000_000;
 pub async fn read(handles: &Arc<Handles>, ready: &Arc<Ready>, wanted: Wanted) -> Result<Page, ReadError> {
     let (on_thread, for_webhook) = (handles.clone(), ready.clone());
     let judged_at_once = !ready.filter.has_expression();
-    let read = actix_rt::task::spawn_blocking(move || {
+    let tenant = Tenant::of_channel(ready.channel.no());
+    let read = handles.readers.read(tenant, move || {
         let mut judging = Judging::read(&on_thread, for_webhook, wanted)?;
         let page = if judged_at_once { judging.step(&on_thread, &mut Slice::endless()) } else { None };
         Ok((judging, page))
@@ -63,7 +64,7 @@ pub async fn read(handles: &Arc<Handles>, ready: &Arc<Ready>, wanted: Wanted) ->
     if let Some(page) = page {
         return Ok(page);
     }
-    let (tenant, handles) = (Tenant::of_channel(ready.channel.no()), handles.clone());
+    let handles = handles.clone();
     let judged = handles.compute.clone().slices(tenant, move |slice| judging.step(&handles, slice)).await;
     judged.map_err(|e| ReadError::Panicked(e.to_string()))
 }

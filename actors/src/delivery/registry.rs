@@ -5,7 +5,7 @@
 //! panic, before it had begun, or with its thread. What an actor needs to go on is in the documents.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,9 +19,11 @@ use parking_lot::Mutex;
 use crate::delivery::actor::{Ask, Discard, Shutdown, WebhookActor};
 use crate::delivery::handles::Handles;
 use crate::delivery::http::client::DeliveryClient;
+use crate::delivery::ownership::slot_of;
 use crate::journal::AppendError;
 use crate::model::delivery::{JobId, Refusal};
 use crate::model::record_id::WebhookId;
+use crate::{clock, compute};
 
 /// Why nothing came of what an actor was asked.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +56,8 @@ pub struct WebhookActors {
     next_thread: AtomicUsize,
     /// Held over the start of an actor, so that no webhook gets two.
     starting: Mutex<Starting>,
-    running: Mutex<HashMap<WebhookId, Running>>,
+    /// Ordered, so that a simulation repeats itself.
+    running: Mutex<BTreeMap<WebhookId, Running>>,
     is_stopping: AtomicBool,
 }
 
@@ -111,8 +114,8 @@ impl WebhookActors {
         self.running.lock().get(webhook)?.addr.clone().filter(Addr::connected)
     }
 
-    /// The actor of a webhook, started where it is missing. None: there is no such webhook, it cannot deliver as it is, or
-    /// the server stops.
+    /// The actor of a webhook, started where it is missing. None: there is no such webhook, it cannot deliver as it is, it is
+    /// another node's, or the server stops.
     pub fn get(self: &Arc<Self>, webhook: &str) -> Option<Addr<WebhookActor>> {
         if let Some(running) = self.find(webhook) {
             return Some(running);
@@ -125,6 +128,8 @@ impl WebhookActors {
         if let Some(running) = self.find(webhook) {
             return Some(running);
         }
+        // whoever takes a slot away ends its actors afterwards, under the lock as well
+        let fence = self.handles.ownership.fence(webhook).ok()?;
         // read under the lock, so that who changes it from here on finds the actor that is started with it
         let handles = &self.handles;
         let record = handles.catalog.webhook(webhook)?;
@@ -140,7 +145,7 @@ impl WebhookActors {
         let handles = handles.clone();
         let addr = WebhookActor::start_in_arbiter(thread, move |_| {
             let client = client(&handles);
-            WebhookActor::new(handles, ready, life, client)
+            WebhookActor::new(handles, ready, life, fence, client)
         });
         let mut running = self.running.lock();
         // none: it has ended already
@@ -178,7 +183,7 @@ impl WebhookActors {
         actor: &Addr<WebhookActor>,
         ask: Ask,
     ) -> impl Future<Output = Result<Option<JobId>, AskError>> + use<> {
-        let asked = tokio::time::timeout(self.handles.answer_timeout, actor.send(ask));
+        let asked = clock::timeout(self.handles.answer_timeout, actor.send(ask));
         async {
             let answer = asked.await.map_err(|_| AppendError::OutcomeUnknown)?;
             Ok(answer.map_err(|_| AskError::NotRunning)??)
@@ -201,7 +206,7 @@ impl WebhookActors {
             actors.discard(&webhook).await;
             actors.handles.handshakes.forget(&webhook);
             let (handles, id) = (actors.handles.clone(), webhook.clone());
-            let cleared = actix_rt::task::spawn_blocking(move || handles.delivery_log.clear(&id));
+            let cleared = compute::blocking(move || handles.delivery_log.clear(&id));
             if let Err(e) = cleared.await {
                 log::error!(webhook = &*webhook; "the delivery log of a webhook that was deleted stays: {e}");
             }
@@ -220,7 +225,7 @@ impl WebhookActors {
         let actors = self.clone();
         let Some(thread) = self.thread() else { return };
         thread.spawn(async move {
-            actix_rt::time::sleep(RESTART).await;
+            clock::sleep(RESTART).await;
             actors.start(webhook);
         });
     }
@@ -254,6 +259,27 @@ impl WebhookActors {
             // an actor that has died writes nothing either
             let _ = addr.send(Discard).await;
         }
+    }
+
+    /// Ends the actors of a slot that is not owned any more: at once, or in order, when attempts in flight have ended and
+    /// everything is durable.
+    pub async fn end_slot(&self, slot: u8, in_order: bool) {
+        let running: Vec<_> = {
+            let _nobody_starts = self.starting.lock();
+            let mut running = self.running.lock();
+            let of_slot: Vec<_> = running.keys().filter(|webhook| slot_of(webhook) == slot).cloned().collect();
+            of_slot.iter().filter_map(|webhook| running.remove(webhook)?.addr).collect()
+        };
+        // an actor that has died has nothing in flight
+        match in_order {
+            true => drop(futures_util::future::join_all(running.iter().map(|addr| addr.send(Shutdown))).await),
+            false => drop(futures_util::future::join_all(running.iter().map(|addr| addr.send(Discard))).await),
+        }
+    }
+
+    /// Starts the actors of these webhooks, as far as they are in this slot, soon.
+    pub fn start_slot<'a>(self: &Arc<Self>, slot: u8, webhooks: impl Iterator<Item = &'a WebhookId>) {
+        webhooks.filter(|webhook| slot_of(webhook) == slot).for_each(|webhook| self.start_soon(webhook.clone()));
     }
 
     /// Ends all actors: no new attempts, and returns when those in flight have ended and everything is durable.

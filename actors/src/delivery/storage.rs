@@ -3,9 +3,15 @@
 
 use std::collections::HashSet;
 
+#[cfg(test)]
+use crate::clock;
 use crate::delivery::unsaved::{Batch, Stored};
+#[cfg(test)]
+use crate::disk::mutant::{self, Mutant};
 use crate::documents::{Change, DocumentError, Documents, Table};
 use crate::model::delivery::{DeliveryId, EndpointState, Job, JobId, Row};
+#[cfg(test)]
+use crate::model::id::EventId;
 
 /// What was kept of a webhook's deliveries.
 pub struct Kept {
@@ -40,7 +46,14 @@ pub fn load(documents: &Documents, webhook: &str) -> Result<Option<Kept>, Docume
 /// # Errors
 /// A document is too large.
 pub fn changes(webhook: &str, batch: &Batch) -> Result<Vec<Change>, DocumentError> {
-    let state = batch.state.iter().map(|state| Change::put(Table::Endpoints, webhook, state));
+    let state = batch.state.iter().map(|state| {
+        #[cfg(test)]
+        if mutant::is_here(Mutant::Cursor) {
+            let cursor = EventId::at_time(clock::now_ms().max(0) as u64);
+            return Change::put(Table::Endpoints, webhook, &EndpointState { cursor, ..EndpointState::clone(state) });
+        }
+        Change::put(Table::Endpoints, webhook, state)
+    });
     let rows = batch.rows.iter().map(|(delivery, row)| {
         let key = row_key(webhook, *delivery);
         row.as_ref().map_or_else(|| Ok(Change::delete(Table::Rows, &key)), |row| Change::put(Table::Rows, &key, row))

@@ -39,10 +39,14 @@ impl DiskError {
     }
 }
 
-/// Whether an error says that there was no room, or that the quota was used up.
+/// Whether an error says that there was no room, or that a quota or a limit was used up.
 pub(super) fn is_full(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || e.raw_os_error() == Some(libc::EFBIG)
 }
+
+/// Something else stands where a file or folder was.
+const NO_FILE: &str = "put back what was there, or restore a backup (stentor restore)";
 
 pub(super) fn cure(e: &io::Error) -> &'static str {
     match e.raw_os_error() {
@@ -52,11 +56,14 @@ pub(super) fn cure(e: &io::Error) -> &'static str {
         Some(libc::EROFS) => "the file system is read-only: look into the system log (dmesg) and mount it writable",
         Some(libc::ENOMEM) => "give the process more memory",
         Some(libc::EWOULDBLOCK) => "another process holds it: stop that process first",
+        Some(libc::ELOOP | libc::ENXIO) => NO_FILE,
+        Some(libc::EFBIG) => "raise the limit on the size of files (ulimit -f, LimitFSIZE=)",
         _ => match e.kind() {
             io::ErrorKind::StorageFull => "make room on the file system",
             io::ErrorKind::QuotaExceeded => "raise the quota of the user that runs the server, or make room",
             io::ErrorKind::PermissionDenied => "give the data folder to the user that runs the server (chown -R)",
             io::ErrorKind::NotFound => "put the file back, or restore a backup (stentor restore)",
+            io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory | io::ErrorKind::NotSeekable => NO_FILE,
             io::ErrorKind::OutOfMemory => "give the process more memory",
             io::ErrorKind::ResourceBusy => "another process uses it: stop that process first",
             _ => "look into the system log (dmesg) and check the data folder (stentor doctor --data DIR)",

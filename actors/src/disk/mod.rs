@@ -9,11 +9,15 @@
 //!
 //! Nothing here retries or hides an error: each one names the path and the reason.
 
+#[cfg(test)]
+pub mod chance;
 pub mod database;
 mod error;
 pub mod failure;
 mod format;
 pub mod lock;
+#[cfg(test)]
+pub mod mutant;
 mod real;
 pub mod simulated;
 #[cfg(test)]
@@ -100,6 +104,13 @@ impl Disk {
     /// goes on. None for a real one.
     pub fn after_crash(&self, seed: u64) -> Option<Disk> {
         let disk = self.simulation()?.after_crash(seed);
+        Some(Disk { files: Files::Simulated(disk), faults: Faults::default() })
+    }
+
+    /// A copy of a simulated disk as it is now, without faults. None for a real one.
+    #[cfg(test)]
+    pub fn copied(&self, seed: u64) -> Option<Disk> {
+        let disk = self.simulation()?.copied(seed);
         Some(Disk { files: Files::Simulated(disk), faults: Faults::default() })
     }
 
@@ -317,6 +328,18 @@ impl Disk {
             bytes += if entry.is_dir { self.bytes_below(&path)? } else { self.len(&path)?.unwrap_or(0) };
         }
         Ok(bytes)
+    }
+
+    /// Makes sure that names can be made and removed in a folder. Blocks.
+    ///
+    /// # Errors
+    /// What keeps this process from that.
+    pub fn expect_writable(&self, folder: &Path) -> Result<(), DiskError> {
+        match &self.files {
+            Files::Real => real::expect_writable(folder),
+            Files::Simulated(_) => Ok(()),
+        }
+        .map_err(failed("write into the folder", folder))
     }
 
     /// Bytes that are free for a folder; none when the system does not say. Blocks.

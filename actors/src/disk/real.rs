@@ -16,20 +16,31 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
-/// Opens a file; one that is made is for the server's user alone. Blocks.
+/// Opens a regular file; one that is made is for the server's user alone. Blocks.
 ///
 /// # Errors
-/// As open(2).
+/// As open(2), and for whatever is no regular file.
 pub fn open(path: &Path, how: Open) -> io::Result<File> {
     let mut options = File::options();
-    options.read(true).mode(FILE_MODE);
+    // a pipe would wait for somebody at its other end
+    options.read(true).mode(FILE_MODE).custom_flags(libc::O_NONBLOCK);
     match how {
         Open::Read => &mut options,
         Open::ReadWrite => options.write(true),
         Open::CreateNew => options.write(true).create_new(true),
         Open::CreateOrOpen => options.write(true).create(true).truncate(false),
     };
-    options.open(path)
+    let file = options.open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    // what a pipe or a device holds is nothing that was stored
+    Err(if kind.is_dir() {
+        io::ErrorKind::IsADirectory.into()
+    } else {
+        io::Error::new(io::ErrorKind::NotSeekable, "it is no regular file")
+    })
 }
 
 /// What is in a folder, sorted by name. Blocks.
@@ -69,6 +80,23 @@ pub fn restrict(path: &Path) -> io::Result<()> {
 /// As chmod(2).
 pub fn restrict_folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
+}
+
+/// Whether this process may make and remove names in a folder. Blocks.
+///
+/// # Errors
+/// As access(2); what is no folder is an error.
+pub fn expect_writable(folder: &Path) -> io::Result<()> {
+    // of a file it would say that nobody may search it
+    if !fs::metadata(folder)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: the path ends in NUL
+    match unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 pub fn free_bytes(folder: &Path) -> Option<u64> {

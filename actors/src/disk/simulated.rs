@@ -14,6 +14,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+#[cfg(test)]
+use std::path::PathBuf;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -222,6 +224,46 @@ impl SimulatedDisk {
         SimulatedDisk { state: Arc::new(Mutex::new(state)) }
     }
 
+    /// A copy with everything that is there, as after the end of the process that had it open.
+    #[cfg(test)]
+    pub(super) fn copied(&self, seed: u64) -> SimulatedDisk {
+        let mut state = self.state.lock().clone();
+        (state.random, state.capacity_bytes) = (Random(seed), None);
+        state.locks.clear();
+        SimulatedDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// All files with their lengths.
+    #[cfg(test)]
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let state = self.state.lock();
+        let (mut found, mut open) = (Vec::new(), vec![(PathBuf::from("/"), ROOT)]);
+        while let Some((path, inode)) = open.pop() {
+            for (name, below) in state.folders.get(&inode).into_iter().flat_map(|folder| &folder.names) {
+                match state.files.get(below) {
+                    Some(contents) => found.push((path.join(name), contents.len)),
+                    None => open.push((path.join(name), *below)),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Cuts a file, in what is durable as well as in what is not.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    #[cfg(test)]
+    pub fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let inode = state.find(path)?;
+        let contents = state.files.get_mut(&inode).ok_or_else(|| errno(libc::EISDIR))?;
+        contents.set_len(len);
+        contents.sync();
+        Ok(())
+    }
+
     /// Bounds what all files together may hold; none = no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity_bytes = bytes;
@@ -405,6 +447,10 @@ impl SimulatedFile {
     }
 
     pub(super) fn sync_data(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if super::mutant::is_here(super::mutant::Mutant::Sync) {
+            return Ok(());
+        }
         self.with_contents(Contents::sync)
     }
 

@@ -142,6 +142,10 @@ fn an_error_is_one_line_with_the_path_the_reason_and_a_cure() {
         (libc::ENFILE, "fs.file-max"),
         (libc::ENOSPC, "room"),
         (libc::EDQUOT, "quota"),
+        (libc::EFBIG, "ulimit -f"),
+        (libc::ELOOP, "put back"),
+        (libc::ENOTDIR, "put back"),
+        (libc::EISDIR, "put back"),
         (libc::EIO, "dmesg"),
         (libc::EROFS, "read-only"),
         (libc::ENOMEM, "memory"),
@@ -195,4 +199,33 @@ fn a_folder_that_was_made_outlives_a_power_cut_with_those_above_it() {
         let after = disk.after_crash(seed).expect("a simulated disk");
         assert!(after.exists(folder).expect("a look"), "seed {seed}");
     }
+}
+
+/// A pipe would hold up the start for good, and a device swallows what is written to it.
+#[test]
+fn what_is_no_regular_file_is_not_opened_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("db");
+    let make: [(&str, &dyn Fn()); 4] = [
+        ("a folder", &|| fs::create_dir(&path).expect("made")),
+        ("a pipe", &|| {
+            let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+            assert!(made.success());
+        }),
+        ("a device", &|| std::os::unix::fs::symlink("/dev/null", &path).expect("made")),
+        ("a link to itself", &|| std::os::unix::fs::symlink(&path, &path).expect("made")),
+    ];
+    for (what, make) in make {
+        make();
+        for how in [Open::Read, Open::ReadWrite, Open::CreateOrOpen] {
+            let e = Disk::real().open(POINT, &path, how).expect_err(what);
+            assert!(e.cure().contains("put back") && !e.is_missing(), "{what}: {e}; {}", e.cure());
+        }
+        fs::remove_dir(&path).or_else(|_| fs::remove_file(&path)).expect("removed");
+    }
+    // where the operator keeps a file elsewhere
+    let other = folder.path().join("other");
+    fs::write(&other, "text").expect("written");
+    std::os::unix::fs::symlink(&other, &path).expect("made");
+    assert_eq!(Disk::real().read(POINT, &path).expect("read"), b"text");
 }

@@ -40,7 +40,7 @@ pub use self::generation::{
     CHANGE_AGE_MS, GenerationError, GenerationSurvey, Generations, LOG_BYTES, LogId, LostGeneration, STATE, Step,
 };
 pub use self::guard::refuse_older_versions;
-pub use self::secret_key::{KeyChance, SecretKeyError, is_right_key, secret_key};
+pub use self::secret_key::{KeyChance, OwnKeys, ProvedKey, SecretKeyError, is_right_key, secret_key};
 pub use self::table::Table;
 use self::table::{ShownKey, full_key};
 

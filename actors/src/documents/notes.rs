@@ -20,8 +20,8 @@ mod tests;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
@@ -38,6 +38,8 @@ const NOTES: &str = "notes";
 const FRESH: &str = "notes.new";
 /// Within the folder: what the notes were when they were closed in order; gone while they are open.
 const CLOSED: &str = "closed";
+/// Beside the folder: how often the notes were opened, so that an older copy in their place is noticed.
+const OPENED: &str = "notes-opened";
 /// Room that has to be free before a database is opened again: opening one writes up to 20 MB.
 const ROOM_BYTES: u64 = 32 * 1024 * 1024;
 /// What follows in a key after the id of whom the note belongs to, at most.
@@ -63,6 +65,16 @@ pub enum NotesError {
 }
 
 impl NotesError {
+    /// Whether there is no room, so that they are written later.
+    pub fn is_full(&self) -> bool {
+        match self {
+            NotesError::Disk(e) => e.is_full(),
+            NotesError::Database(e) => e.is_full(),
+            NotesError::Full { .. } | NotesError::Closed { .. } => true,
+            NotesError::Unwritable { .. } | NotesError::TooLarge { .. } => false,
+        }
+    }
+
     /// What the operator can do, as a sentence without a capital and a full stop.
     pub fn cure(&self) -> &'static str {
         match self {
@@ -104,6 +116,12 @@ struct About {
     numbered_from: u64,
     /// A loss that nobody was told of.
     is_loss_unannounced: bool,
+    /// Which log they stand beside, in hexadecimal; none where an earlier version wrote it.
+    #[serde(default)]
+    log: Option<String>,
+    /// How often they were opened.
+    #[serde(default)]
+    opened: u64,
 }
 
 pub struct Notes {
@@ -115,6 +133,8 @@ pub struct Notes {
     integrity: Mutex<Integrity>,
     synced: Mutex<Synced>,
     was_lost: AtomicBool,
+    /// The log that they stand beside, once that is known.
+    own: OnceLock<String>,
 }
 
 /// The database, or why it is closed.

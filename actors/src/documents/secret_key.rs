@@ -1,7 +1,8 @@
 //! The key that seals secrets: the operator's own, or the file `secret-key` in the data folder, made by the first start.
 //!
 //! A document that only the right key opens proves at each start that the key is still the same one. Another key would
-//! make every stored secret unreadable, and new ones unreadable for the old key.
+//! make every stored secret unreadable, and new ones unreadable for the old key. A key is replaced by giving the one before it
+//! as well: then everything that is stored has to be sealed anew.
 
 use std::path::{Path, PathBuf};
 
@@ -37,10 +38,28 @@ impl SecretKeyError {
             SecretKeyError::Bad { .. } => "put the right key there",
             SecretKeyError::Missing { .. } | SecretKeyError::Wrong { .. } => {
                 "put the file secret-key of this data folder back, from a backup if need be, or set STENTOR_SECRET_KEY to \
-                 the key that was in use"
+                 the key that was in use; to replace that key, give it as STENTOR_PREVIOUS_SECRET_KEY"
             }
         }
     }
+}
+
+/// The operator's own keys as texts, which are kept nowhere.
+#[derive(Clone, Copy, Default)]
+pub struct OwnKeys<'a> {
+    /// None: the key in the data folder counts.
+    pub current: Option<&'a str>,
+    /// The key before it, while it is replaced.
+    pub previous: Option<&'a str>,
+}
+
+/// The key of a data folder.
+pub struct ProvedKey {
+    pub key: SealKey,
+    /// What has to be committed when nothing has proved this key before: last, where anything is to be sealed anew.
+    pub check: Option<Change>,
+    /// The key with which everything that is stored is still sealed, where another one takes its place.
+    pub replaced: Option<SealKey>,
 }
 
 /// Random bytes for a new key and for what is sealed with it.
@@ -49,30 +68,37 @@ pub struct KeyChance {
     pub nonce: [u8; NONCE_BYTES],
 }
 
-/// The key, and the change that has to be committed when nothing has proved it before.
+/// The key, made where there is none yet.
 ///
-/// `own`: the text of the operator's key, which is then kept nowhere. `sealed`: something that is stored, with its place; it
-/// proves the key of a folder that has no document for that yet. Blocks.
+/// `sealed`: something that is stored, with its place; it proves the key of a folder that has no document for that yet. Blocks.
 ///
 /// # Errors
 /// The key is missing or another one, or what the disk says.
 pub fn secret_key(
     disk: &Disk,
     data_dir: &Path,
-    own: Option<&str>,
+    own: OwnKeys<'_>,
     documents: &Documents,
     sealed: Option<(&Sealed, &str)>,
     chance: KeyChance,
-) -> Result<(SealKey, Option<Change>), SecretKeyError> {
+) -> Result<ProvedKey, SecretKeyError> {
     let check: Option<Sealed> = documents.get(Table::Numbers, CHECK)?;
     let proof = check.as_ref().map(|check| (check, CHECK)).or(sealed);
+    let bad = |whence: &str, source| SecretKeyError::Bad { whence: whence.to_owned(), source };
+    let previous =
+        own.previous.map(SealKey::from_text).transpose().map_err(|e| bad("STENTOR_PREVIOUS_SECRET_KEY", e))?;
+    let opens = |key: &SealKey| proof.is_none_or(|(sealed, place)| key.open(sealed, place).is_ok());
+    // only where it is proved that it was the key
+    let previous = previous.filter(|key| proof.is_some() && opens(key));
     let path = data_dir.join(NAME);
-    let (key, whence) = match own {
+    let (key, whence) = match own.current {
         Some(own) => (SealKey::from_text(own), "STENTOR_SECRET_KEY".to_owned()),
         None => {
             let text = match disk.read(Point::SecretKeyRead, &path) {
                 Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
-                Err(e) if e.is_missing() && proof.is_some() => return Err(SecretKeyError::Missing { path }),
+                Err(e) if e.is_missing() && proof.is_some() && previous.is_none() => {
+                    return Err(SecretKeyError::Missing { path });
+                }
                 Err(e) if e.is_missing() => {
                     let text = SealKey::text_of(chance.key);
                     disk.replace(Point::SecretKeyWrite, &path, text.as_bytes())?;
@@ -83,15 +109,17 @@ pub fn secret_key(
             (SealKey::from_text(&zeroize::Zeroizing::new(text)), format!("the file {}", path.display()))
         }
     };
-    let key = key.map_err(|source| SecretKeyError::Bad { whence: whence.clone(), source })?;
-    if proof.is_some_and(|(sealed, place)| key.open(sealed, place).is_err()) {
-        return Err(SecretKeyError::Wrong { whence });
-    }
-    let change = match check {
-        Some(_) => None,
-        None => Some(Change::put(Table::Numbers, CHECK, &key.seal(CHECK_TEXT, CHECK, chance.nonce))?),
+    let key = key.map_err(|source| bad(&whence, source))?;
+    let replaced = match (opens(&key), previous) {
+        (true, _) => None,
+        (false, Some(previous)) => Some(previous),
+        (false, None) => return Err(SecretKeyError::Wrong { whence }),
     };
-    Ok((key, change))
+    let check = match check {
+        Some(_) if replaced.is_none() => None,
+        _ => Some(Change::put(Table::Numbers, CHECK, &key.seal(CHECK_TEXT, CHECK, chance.nonce))?),
+    };
+    Ok(ProvedKey { key, check, replaced })
 }
 
 /// Whether a key is the one that has sealed the stored secrets; none when no document tells.
@@ -124,11 +152,24 @@ mod tests {
 
         fn key_with(&self, own: Option<&str>, sealed: Option<(&Sealed, &str)>) -> Result<SealKey, SecretKeyError> {
             let chance = KeyChance { key: [5; KEY_BYTES], nonce: [6; NONCE_BYTES] };
-            let (key, change) = secret_key(&self.disk, self.dir.path(), own, &self.documents, sealed, chance)?;
-            if let Some(change) = change {
-                self.documents.apply(&[change], self.documents.sequence() + 1);
+            let own = OwnKeys { current: own, previous: None };
+            let proved = secret_key(&self.disk, self.dir.path(), own, &self.documents, sealed, chance)?;
+            assert!(proved.replaced.is_none());
+            self.commit(proved.check);
+            Ok(proved.key)
+        }
+
+        /// With the key before the current one.
+        fn replaced(&self, own: Option<&str>, previous: &str) -> Result<ProvedKey, SecretKeyError> {
+            let chance = KeyChance { key: [8; KEY_BYTES], nonce: [7; NONCE_BYTES] };
+            let own = OwnKeys { current: own, previous: Some(previous) };
+            secret_key(&self.disk, self.dir.path(), own, &self.documents, None, chance)
+        }
+
+        fn commit(&self, check: Option<Change>) {
+            if let Some(check) = check {
+                self.documents.apply(&[check], self.documents.sequence() + 1);
             }
-            Ok(key)
         }
 
         fn key(&self, own: Option<&str>) -> Result<SealKey, SecretKeyError> {
@@ -197,6 +238,42 @@ mod tests {
         let right = SealKey::text_of([5; KEY_BYTES]);
         room.key_with(Some(&right), proof).expect("the right key");
         assert!(room.documents.contains(Table::Numbers, CHECK));
+    }
+
+    #[test]
+    fn a_key_takes_the_place_of_the_one_before_only_with_that_one_and_until_it_is_committed() {
+        let (first, second) = (SealKey::text_of([1; KEY_BYTES]), SealKey::text_of([2; KEY_BYTES]));
+        let room = Room::new();
+        room.key(Some(&first)).expect("a key");
+        let other = SealKey::text_of([3; KEY_BYTES]);
+        let wrong = room.replaced(Some(&second), &other).err().expect("neither is the key");
+        assert!(matches!(wrong, SecretKeyError::Wrong { .. }));
+        let bad = room.replaced(Some(&second), "no key").err().expect("no key").to_string();
+        assert!(bad.contains("STENTOR_PREVIOUS_SECRET_KEY"), "{bad}");
+        // a crash before the commit leaves it as it was
+        for _ in 0..2 {
+            let proved = room.replaced(Some(&second), &first).expect("the key before is the right one");
+            assert!(proved.replaced.is_some() && proved.check.is_some());
+        }
+        assert!(room.key(Some(&first)).is_ok());
+        room.commit(room.replaced(Some(&second), &first).expect("the same").check);
+        let again = room.replaced(Some(&second), &first).expect("both are still given");
+        assert!(again.replaced.is_none() && again.check.is_none());
+        assert!(room.key(Some(&second)).is_ok() && room.key(Some(&first)).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_taken_away_is_made_anew_only_beside_the_key_that_it_held() {
+        let room = Room::new();
+        room.key(None).expect("a key");
+        let text = std::fs::read_to_string(room.file()).expect("a key");
+        std::fs::remove_file(room.file()).expect("a file");
+        let other = SealKey::text_of([3; KEY_BYTES]);
+        assert!(matches!(room.replaced(None, &other).err(), Some(SecretKeyError::Missing { .. })));
+        let proved = room.replaced(None, &text).expect("the key before");
+        assert!(proved.replaced.is_some() && room.file().exists());
+        room.commit(proved.check);
+        assert!(room.key(None).is_ok() && room.key(Some(&text)).is_err());
     }
 
     #[test]

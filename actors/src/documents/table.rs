@@ -26,10 +26,16 @@ pub enum Table {
     Sources = b's',
     /// What retention or damage took from the log, by channel.
     Losses = b'x',
+    /// Which node of a cluster delivers for which part of the webhooks, by the number of the part.
+    Slots = b'o',
+    /// Tickets that all nodes of a cluster share, by their hashes.
+    Tickets = b'i',
+    /// How far this node's copy of a cluster's log goes. Of this folder alone.
+    Copy = b'y',
 }
 
 impl Table {
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 12] = [
         Table::Channels,
         Table::Tokens,
         Table::Numbers,
@@ -39,6 +45,9 @@ impl Table {
         Table::Replays,
         Table::Sources,
         Table::Losses,
+        Table::Slots,
+        Table::Tickets,
+        Table::Copy,
     ];
 
     pub fn letter(self) -> u8 {
@@ -60,6 +69,9 @@ impl Table {
             Table::Replays => "replays",
             Table::Sources => "sources",
             Table::Losses => "losses",
+            Table::Slots => "slots",
+            Table::Tickets => "tickets",
+            Table::Copy => "copy",
         }
     }
 }

@@ -138,3 +138,18 @@ proptest! {
         prop_assert_eq!(documents.bytes(), bytes as u64);
     }
 }
+
+#[test]
+fn changes_that_nobody_wrote_are_refused_or_read_as_they_would_be_written() {
+    let changes = [
+        Change::put(Table::Tokens, "one", &1).expect("a document"),
+        Change::delete(Table::Channels, 7u32.to_be_bytes()),
+        Change::put(Table::Numbers, "channels", &u32::MAX).expect("a document"),
+    ];
+    crate::fuzz::run("changes", [encode_changes(&changes)], &[], |bytes| {
+        if let Ok(read) = decode_changes(bytes) {
+            let again = decode_changes(&encode_changes(&read)).expect("what was written can be read");
+            assert!(again == read);
+        }
+    });
+}

@@ -248,7 +248,8 @@ mod tests {
             assert_eq!(budget.used_bytes_by(Part::Frames), frame.held_bytes(), "{what}");
         };
         assert!((10_000..11_000).contains(&frame.held_bytes()));
-        for envelope in [Envelope::Map, Envelope::Gateway, Envelope::Feed, Envelope::Listener] {
+        let feeds = [Envelope::Feed, Envelope::FeedWithChannel];
+        for envelope in [Envelope::Map, Envelope::Gateway, Envelope::Listener].into_iter().chain(feeds) {
             let encode = |carrier| drop(frame.bytes(Encoding { envelope, carrier }));
             grows_by_about(10_000, "SSE", &|| encode(Carrier::Sse));
             grows_by_about(0, "slices of it", &|| {

@@ -7,7 +7,7 @@
 pub mod frame;
 pub mod trace;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -165,7 +165,7 @@ impl Announcer {
     pub fn announce(&mut self, events: Vec<Event>, owner: impl Fn(ChannelNo) -> Option<Owner>, now_ms: i64) {
         let Some(newest) = events.last().map(|event| event.id) else { return };
         // Noted before anything is sent: if this panics half way, the next batch tells its recipients that they missed one.
-        let mut previous: HashMap<ChannelNo, EventId> = HashMap::new();
+        let mut previous: BTreeMap<ChannelNo, EventId> = BTreeMap::new();
         for event in &events {
             let before = self.note(event.channel, event.id);
             previous.entry(event.channel).or_insert(before);
@@ -178,7 +178,7 @@ impl Announcer {
 
         let marks = self.trace.extend(events.iter().map(|event| event.id), now_ms);
         let follows_all = self.feed.recipient(ChannelNo::ALL).is_some();
-        let mut by_channel: HashMap<ChannelNo, Vec<Arc<Frame>>> = HashMap::new();
+        let mut by_channel: BTreeMap<ChannelNo, Vec<Arc<Frame>>> = BTreeMap::new();
         for no in previous.keys() {
             if self.feed.recipient(*no).is_some() {
                 by_channel.insert(*no, Vec::new());

@@ -7,9 +7,12 @@ use std::sync::atomic::Ordering;
 
 pub use self::kinds::{KINDS, Kind, LAG_MS, Severity, TOKEN_DAYS};
 use super::Hub;
+use super::data_folder::COPY_CURE;
 use super::rooms::Rooms;
 use super::webhooks::OffReason;
 use crate::catalog::webhook::Webhook;
+#[cfg(feature = "nats")]
+use crate::cluster::picture::Trouble;
 use crate::ingest::registry::ActiveSource;
 use crate::metrics::tallies::WebhookTally;
 use crate::model::access::{Principal, Scope, TokenRecord};
@@ -97,8 +100,9 @@ pub(super) fn of_server(rooms: &Rooms) -> Vec<(&'static Kind, String)> {
     }
     let damaged = rooms.log.damaged_ranges();
     if damaged > 0 {
+        let cure = if rooms.is_alone() { String::new() } else { format!("; {COPY_CURE}") };
         let cause = format!(
-            "damage on the disk has taken events in {damaged} places of the log; /health/ready lists the newest"
+            "damage on the disk has taken events in {damaged} places of the log; /health/ready lists the newest{cure}"
         );
         troubles.push((&kinds::EVENTS_DAMAGED, cause));
     }
@@ -112,7 +116,25 @@ pub(super) fn of_server(rooms: &Rooms) -> Vec<(&'static Kind, String)> {
         let cause = format!("{} of {} are used (limits.memory_bytes)", mib(used), mib(limit));
         troubles.push((&kinds::MEMORY_SHORT, cause));
     }
+    #[cfg(feature = "nats")]
+    if let Some(cluster) = &rooms.cluster {
+        troubles.extend(cluster.picture().troubles().into_iter().map(|(trouble, cause)| (kind_of(trouble), cause)));
+    }
     troubles
+}
+
+/// As what a trouble of the cluster is told.
+#[cfg(feature = "nats")]
+pub fn kind_of(trouble: Trouble) -> &'static Kind {
+    match trouble {
+        Trouble::SlotsUnowned => &kinds::CLUSTER_SLOTS_UNOWNED,
+        Trouble::NatsUnsynced => &kinds::NATS_UNSYNCED,
+        Trouble::ReplicasMissing => &kinds::NATS_REPLICAS_MISSING,
+        Trouble::NodeLost => &kinds::CLUSTER_NODE_LOST,
+        Trouble::NodeBehind => &kinds::CLUSTER_NODE_BEHIND,
+        Trouble::NodeVersions => &kinds::CLUSTER_VERSIONS,
+        Trouble::NatsVersions => &kinds::NATS_VERSIONS,
+    }
 }
 
 fn mib(bytes: u64) -> String {
@@ -194,7 +216,7 @@ impl Hub {
 
     /// What is wrong with a webhook whose actor lives.
     async fn of_webhook(&self, channel: &Arc<Channel>, webhook: &Arc<Webhook>, tally: &WebhookTally) -> Vec<Attention> {
-        let host = host(&webhook.url);
+        let (called, to) = (called(webhook), host(&webhook.url));
         let subject = Subject::Webhook(channel.clone(), webhook.clone());
         let told = |kind: &'static Kind, title: String, cause: String, since_ms: Option<u64>, remedy| Attention {
             kind,
@@ -207,7 +229,7 @@ impl Hub {
         let mut found = Vec::new();
         // one that has ended since has nothing to say
         let Ok(status) = self.webhook_status(channel, &webhook.id).await else { return found };
-        let last = status.last_error.as_deref().unwrap_or("no attempt yet");
+        let last = status.last_error.as_deref().map_or_else(|| "no attempt yet".into(), in_words);
         let failures = status.consecutive_failures;
         match status.health {
             Health::Disabled => {
@@ -215,7 +237,7 @@ impl Hub {
                     Some(OffReason::Gone) => "the receiver answered 410 Gone".to_owned(),
                     _ => format!("every delivery had failed for too long; the last one: {last}"),
                 };
-                let title = format!("The webhook to {host} was switched off");
+                let title = format!("{called} was switched off");
                 found.push(told(&kinds::WEBHOOK_DISABLED, title, why, Some(status.since_ms), Some(Remedy::Enable)));
             }
             Health::Probing | Health::Degraded => {
@@ -227,7 +249,10 @@ impl Hub {
                     format!("{failures} attempts in a row failed")
                 };
                 let cause = format!("{times}: {last}");
-                let title = format!("Deliveries to {host} fail");
+                let title = match &webhook.name {
+                    Some(name) => format!("Deliveries of “{name}” fail"),
+                    None => format!("Deliveries to {to} fail"),
+                };
                 let since_ms = status.failing_since_ms.or(Some(status.since_ms));
                 found.push(told(kind, title, cause, since_ms, Some(Remedy::Test)));
             }
@@ -238,19 +263,20 @@ impl Hub {
             let deliveries =
                 if standing.dead == 1 { "A delivery".into() } else { format!("{} deliveries", standing.dead) };
             let were = if standing.dead == 1 { "was" } else { "were" };
-            let title = format!("{deliveries} to {host} {were} given up");
+            let title = match &webhook.name {
+                Some(name) => format!("{deliveries} of “{name}” {were} given up"),
+                None => format!("{deliveries} to {to} {were} given up"),
+            };
             let cause = match &status.last_error {
-                Some(last) => format!("no attempt was left; the last failure: {last}"),
+                Some(last) => format!("no attempt was left; the last failure: {}", in_words(last)),
                 None => "no attempt was left".to_owned(),
             };
             found.push(told(&kinds::WEBHOOK_GAVE_UP, title, cause, status.last_error_ms, Some(Remedy::Resend)));
         }
         if standing.lag_ms >= LAG_MS && status.health == Health::Healthy {
-            let cause = format!(
-                "its newest delivery is of {} s before the newest event of the channel",
-                standing.lag_ms / 1_000
-            );
-            let title = format!("The webhook to {host} is behind");
+            let cause =
+                format!("its newest delivery is {} behind the newest event of the channel", lasting(standing.lag_ms));
+            let title = format!("{called} is behind");
             let since_ms = (self.rooms.clock.now_ms().max(0) as u64).checked_sub(standing.lag_ms);
             found.push(told(&kinds::WEBHOOK_LAGGING, title, cause, since_ms, None));
         }
@@ -274,10 +300,13 @@ impl Hub {
             let Some(channel) = seen(webhook.channel_no(), Some(&webhook.id)) else { continue };
             if !webhook.is_on(&channel) {
                 off.entry(channel.no()).or_insert((channel, 0)).1 += 1;
-            } else if !running.contains(&*webhook.id) && webhook.updated_ms < made_before {
+            } else if !running.contains(&*webhook.id)
+                && webhook.updated_ms < made_before
+                && self.rooms.delivery.ownership.is_mine(&webhook.id)
+            {
                 found.push(Attention {
                     kind: &kinds::WEBHOOK_UNAVAILABLE,
-                    title: format!("The webhook to {} cannot run", host(&webhook.url)),
+                    title: format!("{} cannot run", called(&webhook)),
                     cause: "its secret or its filter cannot be read; the server's log says more".into(),
                     since_ms: None,
                     subject: Subject::Webhook(channel, webhook),
@@ -355,8 +384,39 @@ impl Hub {
     }
 }
 
+/// A webhook as people know it, at the beginning of a sentence.
+fn called(webhook: &Webhook) -> String {
+    match &webhook.name {
+        Some(name) => format!("The webhook “{name}”"),
+        None => format!("The webhook to {}", host(&webhook.url)),
+    }
+}
+
+/// What went wrong last, such as `http_status 404`, as a part of a sentence.
+fn in_words(last_error: &str) -> String {
+    match last_error.split_once(' ') {
+        Some((_, status)) => format!("answered {status}"),
+        None => match last_error {
+            "timeout" => "no answer in time".into(),
+            "dns_error" => "DNS error".into(),
+            "tls_error" => "TLS error".into(),
+            code => code.replace('_', " "),
+        },
+    }
+}
+
+/// A span of time as people say it.
+fn lasting(ms: u64) -> String {
+    match ms / 1_000 {
+        s @ ..120 => format!("{s} s"),
+        s @ ..7_200 => format!("{} min", s / 60),
+        s @ ..172_800 => format!("{} h", s / 3_600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
 /// The host of a URL, which is what people know a receiver by; the rest may hold a secret.
-fn host(url: &str) -> &str {
+pub(super) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::attention::host;
 use super::{Hub, TokenOf};
+use crate::catalog::source::Source;
+use crate::catalog::webhook::Webhook;
 use crate::clock;
 use crate::model::access::TokenRecord;
 use crate::model::channel::Channel;
@@ -40,11 +43,16 @@ impl Change {
 }
 
 /// An action that goes into the audit log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Deed<'a> {
     TokenCreated {
         token: &'a TokenRecord,
         of: &'a TokenOf,
+    },
+    /// It has another name, or another end.
+    TokenChanged {
+        token: &'a TokenRecord,
+        of: Option<&'a TokenOf>,
     },
     TokenRevoked {
         token: &'a TokenRecord,
@@ -57,12 +65,12 @@ pub enum Deed<'a> {
     /// `webhook` none: those of the channel's document.
     WebhookChanged {
         channel: &'a Channel,
-        webhook: Option<&'a str>,
+        webhook: Option<&'a Webhook>,
         change: Change,
     },
     SourceChanged {
         channel: &'a Channel,
-        source: &'a str,
+        source: &'a Source,
         change: Change,
     },
     BackupTaken,
@@ -79,20 +87,33 @@ impl Deed<'_> {
                     "name": token.name, "expires_at": expires_at });
                 ("token.created", payload)
             }
+            Deed::TokenChanged { token, of } => {
+                let channel = of.and_then(|of| named(of).0);
+                let expires_at = token.expires_ms.map(timestamp::to_iso);
+                let payload =
+                    json!({ "token_id": token.id, "channel": channel, "name": token.name, "expires_at": expires_at });
+                ("token.changed", payload)
+            }
             Deed::TokenRevoked { token, of } => {
                 let channel = of.and_then(|of| named(of).0);
                 ("token.revoked", json!({ "token_id": token.id, "channel": channel, "name": token.name }))
             }
             Deed::ChannelChanged { channel, change } => {
-                ("channel.changed", json!({ "channel": channel.name_on_tokens(), "change": change.as_str() }))
+                let payload =
+                    json!({ "channel": channel.name_on_tokens(), "name": channel.name, "change": change.as_str() });
+                ("channel.changed", payload)
             }
             Deed::WebhookChanged { channel, webhook, change } => {
                 let channel = channel.name_on_tokens();
-                ("webhook.changed", json!({ "webhook_id": webhook, "channel": channel, "change": change.as_str() }))
+                let (id, host) = (webhook.map(|webhook| &webhook.id), webhook.map(|webhook| host(&webhook.url)));
+                let name = webhook.and_then(|webhook| webhook.name.as_ref());
+                let payload = json!({ "webhook_id": id, "channel": channel, "name": name, "host": host, "change": change.as_str() });
+                ("webhook.changed", payload)
             }
             Deed::SourceChanged { channel, source, change } => {
                 let channel = channel.name_on_tokens();
-                ("source.changed", json!({ "source_id": source, "channel": channel, "change": change.as_str() }))
+                let payload = json!({ "source_id": source.id, "channel": channel, "name": source.name, "change": change.as_str() });
+                ("source.changed", payload)
             }
             Deed::BackupTaken => ("backup.taken", json!({})),
         }

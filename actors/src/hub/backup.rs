@@ -13,6 +13,7 @@ pub use crate::backup::survey::{Finding, SurveyOptions, Verdict};
 use crate::backup::{self, Origin};
 pub use crate::backup::{About, BackupError, Summary, check};
 use crate::clock::Clock;
+use crate::compute;
 use crate::disk::Disk;
 use crate::journal::AppendError;
 
@@ -54,7 +55,7 @@ impl Hub {
         let (pieces, taken) = mpsc::channel(PIECES);
         let rooms = self.rooms.clone();
         let runtime = tokio::runtime::Handle::current();
-        actix_rt::task::spawn_blocking(move || {
+        compute::blocking(move || {
             let _only_one = only_one;
             let mut out = Pieces { pieces, runtime, piece: Vec::with_capacity(PIECE_BYTES) };
             let origin = Origin { disk: &rooms.disk, data_dir: &rooms.data_dir, log: &rooms.log, notes: &rooms.notes };

@@ -19,6 +19,8 @@ pub struct NewMap {
     pub slug: Option<String>,
     /// A UUID; absent: made by chance.
     pub id: Option<String>,
+    /// Of its first token; absent: made of the name.
+    pub token_name: Option<String>,
 }
 
 /// An organization that somebody asks for.
@@ -27,6 +29,8 @@ pub struct NewOrganization {
     pub name: String,
     /// Absent: `org_<ULID>`.
     pub id: Option<String>,
+    /// Of its first token; absent: made of the name.
+    pub token_name: Option<String>,
 }
 
 /// What is to change of a map; absent fields stay.
@@ -102,14 +106,20 @@ fn make_channel(view: &View<'_>, mut channel: Channel) -> Result<(Channel, Vec<C
     Ok((channel, vec![taken, made]))
 }
 
-/// The token that a new channel begins with: it may do everything.
-fn first_token() -> Result<FreshToken, TokenError> {
-    FreshToken::new(NewToken {
-        scopes: Scope::ALL.to_vec(),
-        name: Some("first token".into()),
-        expires_ms: None,
-        created_by: Some(ADMIN.into()),
-    })
+/// The token that a new channel begins with: it may do everything. Unless it is given a name, that tells whose it is among
+/// the first tokens of all channels.
+fn first_token(name: Option<String>, channel_name: &str) -> Result<FreshToken, ChannelError> {
+    let made = || {
+        let mut made = format!("first token of {channel_name}");
+        while made.len() > channel::NAME_BYTES_MAX {
+            made.pop();
+        }
+        made
+    };
+    let name = name.unwrap_or_else(made);
+    channel::check_name(&name).map_err(invalid("token_name"))?;
+    let created_by = Some(ADMIN.into());
+    Ok(FreshToken::new(NewToken { scopes: Scope::ALL.to_vec(), name: Some(name), expires_ms: None, created_by })?)
 }
 
 impl Hub {
@@ -128,7 +138,7 @@ impl Hub {
             None => channel::uuid_from(clock::random()),
         };
         let (name, wanted) = (new.name, new.slug);
-        self.create_channel(|view| {
+        self.create_channel(first_token(new.token_name, &name)?, |view| {
             if view.find(ChannelKind::Map, &id).is_some() {
                 return Err(ChannelError::Taken("id"));
             }
@@ -153,9 +163,11 @@ impl Hub {
             channel::check_organization_id(id).map_err(invalid("id"))?;
         }
         let (name, id) = (new.name, new.id.unwrap_or_else(|| format!("org_{}", clock::fresh_ulid())));
-        self.create_channel(|view| match view.find(ChannelKind::Organization, &id) {
-            Some(_) => Err(ChannelError::Taken("id")),
-            None => Ok(new_channel(ChannelKind::Organization, &id, &id, name.clone())),
+        self.create_channel(first_token(new.token_name, &name)?, |view| {
+            match view.find(ChannelKind::Organization, &id) {
+                Some(_) => Err(ChannelError::Taken("id")),
+                None => Ok(new_channel(ChannelKind::Organization, &id, &id, name.clone())),
+            }
         })
         .await
     }
@@ -163,9 +175,9 @@ impl Hub {
     /// Creates a channel and its first token in one commit. `named` gives it its names, or says which are taken.
     async fn create_channel(
         &self,
+        token: FreshToken,
         named: impl Fn(&View<'_>) -> Result<Channel, ChannelError>,
     ) -> Result<(Arc<Channel>, String), ChannelError> {
-        let token = first_token()?;
         let limits = &self.rooms.limits;
         let channel = self
             .change::<_, ChannelError>(Urgency::Normal, |view| {

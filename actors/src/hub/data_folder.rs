@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use crate::backup::survey::unwritable;
 use crate::backup::{self, BackupError};
 use crate::clock::Clock;
 use crate::disk::{DataFormat, DataLock, Disk, DiskError, FORMAT, FORMAT_FILE, LockError};
@@ -26,6 +27,22 @@ const MIGRATION_BYTES: u64 = 64 * 1024 * 1024;
 pub struct FolderError {
     reason: String,
     cure: String,
+}
+
+/// What helps a node of a cluster whose copy is damaged.
+pub const COPY_CURE: &str = "stop the node, take its data folder away, and start it: the folder is a copy, which the node fills anew \
+                             from NATS; only its own delivery log, dead letters and figures go with it";
+
+#[cfg(feature = "nats")]
+impl FolderError {
+    /// The same of a node of a cluster: where a server alone needs a backup, NATS has it all.
+    pub fn of_node(self) -> FolderError {
+        match self.cure.contains("backup") {
+            true => FolderError { cure: COPY_CURE.into(), ..self },
+            // a lock, rights, room, another version: nothing is damaged
+            false => self,
+        }
+    }
 }
 
 macro_rules! with_cure {
@@ -73,7 +90,7 @@ pub struct DataFolder {
 }
 
 impl DataFolder {
-    /// Opens the notes. Opening them writes, so it comes last, when nothing else can end the start. Blocks.
+    /// Opens the notes of a log. Opening them writes, so it comes last, when nothing else can end the start. Blocks.
     ///
     /// # Errors
     /// Whatever keeps them from being opened and is no damage.
@@ -81,11 +98,14 @@ impl DataFolder {
         &self,
         disk: &Disk,
         data_dir: &Path,
+        log_id: LogId,
         min_free_bytes: u64,
         clock: &Clock,
     ) -> Result<Notes, FolderError> {
         let options = NotesOptions { is_new_folder: self.is_new, now_ms: clock.moment().wall_ms, min_free_bytes };
-        Ok(Notes::open(disk, data_dir, options)?)
+        let notes = Notes::open(disk, data_dir, options)?;
+        notes.recognise(&log_id.0, options.now_ms)?;
+        Ok(notes)
     }
 }
 
@@ -111,6 +131,7 @@ pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Re
             cure: "empty it and restore the backup again".into(),
         },
     })?;
+    unwritable(disk, data_dir).map_or(Ok(()), Err)?;
     let is_new = match has_format(disk, data_dir)? {
         true => false,
         false => {
@@ -211,7 +232,7 @@ fn migrate(disk: &Disk, data_dir: &Path, log_id: LogId, options: &Options, clock
     let now_ms = clock.moment().wall_ms;
     // of an attempt that was interrupted; it holds nothing that the old files do not
     disk.remove_dir_all(&data_dir.join("wal"))?;
-    let lost = log::adopt_format_1(disk, data_dir, now_ms)?;
+    let lost = log::adopt_format_1(disk, data_dir, log_id, now_ms)?;
     let migrated = migrate_documents(disk, data_dir, &log_id.0, now_ms)?;
     let mut wal = Wal::create(disk, &data_dir.join("wal"), log_id, MIGRATED_SEQUENCE + 1, options.wal.clone())?;
     let losses: Result<Vec<Change>, _> = lost.into_iter().map(journal::loss_of_migration).collect();

@@ -14,8 +14,10 @@ use parking_lot::Mutex;
 
 use super::rooms::Rooms;
 use super::{Hub, ScanError, attention, scan};
+use crate::catalog::tables::Tables;
 use crate::catalog::webhook::Webhook;
-use crate::compute::Slice;
+use crate::clock::Rounds;
+use crate::compute::{self, Slice};
 use crate::documents::notes::Notes;
 use crate::metrics::tallies::Taken;
 use crate::model::access::{Principal, Scope as Right};
@@ -59,12 +61,11 @@ impl Figures {
 /// Begins the rounds on an arbiter; they end with it.
 pub(super) fn start(rooms: Arc<Rooms>, arbiter: &actix_rt::ArbiterHandle) {
     arbiter.spawn(async move {
-        let mut timer = actix_rt::time::interval(ROUND);
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut timer = Rounds::every(ROUND);
         // the first round writes, because that makes hours of what was left by the server before
         let mut written_ms = None;
         loop {
-            timer.tick().await;
+            timer.due().await;
             let round = async {
                 sample(&rooms);
                 let now_ms = rooms.clock.moment().elapsed_ms;
@@ -81,11 +82,16 @@ pub(super) fn start(rooms: Arc<Rooms>, arbiter: &actix_rt::ArbiterHandle) {
     });
 }
 
-/// Writes what was sampled.
+/// Writes what was sampled, and when tokens were used.
 pub(super) async fn write(rooms: &Arc<Rooms>) {
     let _only = rooms.figures.writer.lock().await;
     let (rooms, now_s) = (rooms.clone(), now_s(rooms));
-    if let Err(e) = actix_rt::task::spawn_blocking(move || rooms.figures.series.write(now_s)).await {
+    let write = move || {
+        rooms.figures.series.write(now_s);
+        let uses = rooms.catalog.read(Tables::unwritten_uses);
+        rooms.token_uses.write(&uses, |token| rooms.catalog.token(token).is_some());
+    };
+    if let Err(e) = compute::blocking(write).await {
         log::error!("figures were not written, which is tried again: {e}");
     }
 }

@@ -9,7 +9,7 @@ use super::Hub;
 use super::rooms::Rooms;
 use super::scan::{self, ScanBudget, ScanError, ScanLimits};
 use crate::clock;
-use crate::compute::Slice;
+use crate::compute::{Slice, Tenant};
 use crate::feed::frame::Frame;
 use crate::log::{Direction, PageLimit};
 use crate::metrics::Shed;
@@ -226,7 +226,7 @@ impl Hub {
                 return page;
             }
         };
-        let read = actix_rt::task::spawn_blocking(read).await;
+        let read = self.rooms.readers.read(Tenant::of(principal), read).await;
         read.unwrap_or_else(|e| Err(ScanError::Read(crate::catalog::reader::ReadError::Panicked(e.to_string()))))
     }
 
@@ -263,7 +263,7 @@ impl Hub {
         mut query: Option<HistoryQuery>,
     ) -> Result<Option<(Bytes, Option<HistoryQuery>)>, ExportError> {
         while let Some(mut asked) = query.take() {
-            if principal.expired(clock::now_ms()) || !self.holds(principal) {
+            if !self.holds(principal, clock::now_ms()) {
                 return Err(ExportError::Revoked);
             }
             let page = self.page(principal, selection.clone(), envelope, asked.clone(), None).await?;

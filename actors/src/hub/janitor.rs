@@ -11,9 +11,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
+#[cfg(feature = "nats")]
+use super::data_folder::COPY_CURE;
 use super::rooms::Rooms;
 use crate::budget::{Part, Reservation};
-use crate::clock::Moment;
+use crate::clock::{Moment, Rounds};
+use crate::compute;
 use crate::model::event::EventType;
 use crate::model::timestamp;
 
@@ -27,6 +30,12 @@ pub(super) struct Janitor {
     untold: Vec<(&'static str, Value)>,
     /// The disk was low in the round before.
     is_low: bool,
+    /// The node was cut off from its cluster in the round before.
+    #[cfg(feature = "nats")]
+    is_isolated: bool,
+    /// Ranges of the node's copy that were damaged in the round before.
+    #[cfg(feature = "nats")]
+    damaged_ranges: usize,
     clock: Moment,
     /// What is remembered of dedupe keys, in the budget.
     dedupe: Reservation,
@@ -49,10 +58,21 @@ impl Janitor {
             let clock = rooms.clock.moment();
             let dedupe = rooms.budget.hold(Part::Dedupe, 0);
             let caches = rooms.budget.hold(Part::Caches, 0);
-            let mut janitor = Janitor { rooms, untold: Vec::new(), is_low: false, clock, dedupe, caches };
-            let mut timer = actix_rt::time::interval(ROUND);
+            let mut janitor = Janitor {
+                rooms,
+                untold: Vec::new(),
+                is_low: false,
+                #[cfg(feature = "nats")]
+                is_isolated: false,
+                #[cfg(feature = "nats")]
+                damaged_ranges: 0,
+                clock,
+                dedupe,
+                caches,
+            };
+            let mut timer = Rounds::every(ROUND);
             loop {
-                timer.tick().await;
+                timer.due().await;
                 if AssertUnwindSafe(janitor.round()).catch_unwind().await.is_err() {
                     log::error!("a round of the janitor panicked; the next one comes all the same");
                 }
@@ -63,7 +83,7 @@ impl Janitor {
     async fn round(&mut self) {
         let rooms = self.rooms.clone();
         let now = rooms.clock.moment();
-        match actix_rt::task::spawn_blocking(move || look(&rooms, now)).await {
+        match compute::blocking(move || look(&rooms, now)).await {
             Ok(look) => {
                 self.dedupe.resize(look.dedupe_bytes);
                 self.caches.resize(look.cached_bytes);
@@ -75,6 +95,8 @@ impl Janitor {
             Err(e) => log::error!("a look at the disk failed and is tried again: {e}"),
         }
         self.watch_clock(now);
+        #[cfg(feature = "nats")]
+        self.watch_cluster().await;
         self.publish().await;
     }
 
@@ -90,6 +112,34 @@ impl Janitor {
         }
         log::warn!(free_bytes, floor_bytes; "the disk is low; publishes and changes are refused until there is room");
         self.tell("storage.low_disk", json!({ "free_bytes": free_bytes, "floor_bytes": floor_bytes, "at": iso(now) }));
+    }
+
+    /// Ends the streams of a node that cannot know of revocations any more, and deletes tickets whose time is over.
+    #[cfg(feature = "nats")]
+    async fn watch_cluster(&mut self) {
+        let Some(status) = &self.rooms.cluster else { return };
+        let (observed, metrics) = (status.observed(), &self.rooms.metrics);
+        metrics.cluster_writer.set(observed.is_writer.into());
+        metrics.cluster_term.set(observed.term as i64);
+        metrics.cluster_tail_lag_seconds.set(status.behind().1.as_secs_f64());
+        metrics.cluster_slots_owned.set(status.ownership().owned() as i64);
+        metrics.cluster_nodes.set(status.nodes().len() as i64);
+        let damaged = self.rooms.log.damaged_ranges();
+        if damaged > std::mem::replace(&mut self.damaged_ranges, damaged) {
+            log::error!(damaged; "this node's copy of the log is damaged, and readers are told; {COPY_CURE}");
+        }
+        let is_isolated = status.is_isolated();
+        if is_isolated != std::mem::replace(&mut self.is_isolated, is_isolated) {
+            match is_isolated {
+                true => log::error!("the node is cut off from NATS and cannot know of revocations: its streams end"),
+                false => log::info!("the node reaches NATS again"),
+            }
+        }
+        if is_isolated {
+            self.rooms.streams.close_open().await;
+        } else if observed.is_writer {
+            super::shared_tickets::sweep(&self.rooms).await;
+        }
     }
 
     /// Says that somebody has set the wall clock.

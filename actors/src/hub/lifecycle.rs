@@ -1,17 +1,22 @@
-//! Start, stop and health of the engine.
+//! Start and stop of the engine.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::admin_token;
 use super::data_folder::{self, FolderError};
+use super::engine::Engine;
 use super::figures::{self, Figures};
+use super::ground::{Ground, StoreThreads};
 use super::janitor::Janitor;
+use super::reseal::reseal;
 use super::rooms::Rooms;
 use super::scan::Scans;
+use super::token_uses::TokenUses;
 use super::webhooks::Updates;
 use super::{ChannelError, Hub, Limits, effects};
 use crate::budget::Budget;
@@ -19,29 +24,31 @@ use crate::catalog::Catalog;
 use crate::catalog::reader::FrameReader;
 use crate::catalog::source::Source;
 use crate::catalog::system::SystemEvents;
-use crate::clock::Clock;
-use crate::compute::{Compute, Nice};
+use crate::clock;
+#[cfg(feature = "nats")]
+use crate::cluster::{self, ClusterError};
+use crate::compute::{self, Compute, Nice};
 use crate::delivery::delivery_log::DeliveryLog;
 use crate::delivery::handles::{Handles as DeliveryHandles, LateWrites, Settings as DeliverySettings};
 use crate::delivery::handshake::Handshakes;
 use crate::delivery::http::resolver::Resolver;
 use crate::delivery::http::target::TargetCheck;
 use crate::delivery::http::tls::{self, TlsError};
+use crate::delivery::ownership::Ownership;
 use crate::delivery::registry::WebhookActors;
-use crate::disk::{Disk, DiskError, Point};
-use crate::documents::{DocumentError, KeyChance, secret_key};
+use crate::disk::Disk;
+use crate::documents::{DocumentError, KeyChance, OwnKeys, ProvedKey, secret_key};
 use crate::feed::trace::DeliveryTrace;
 use crate::feed::{Announcer, Feed};
 use crate::ingest::counters::{self, SourceCounters};
 use crate::ingest::dead_letters;
 use crate::ingest::registry::{ActiveSource, SourceLimits, SourceRegistry, SourceStats};
 use crate::journal::{
-    self, Committer, CommitterRest, DocumentChanges, Journal, JournalLimits, Rest, Store, Upkeep, Urgency, Worker,
+    AppendError, Committer, CommitterRest, DocumentChanges, Journal, JournalLimits, Store, Upkeep, Urgency,
 };
 use crate::log::LogOptions;
 use crate::metrics::Metrics;
-use crate::model::access::{TokenHash, secret_text};
-use crate::model::id::{EventId, IdSource};
+use crate::model::access::TokenHash;
 use crate::streams::{Handles as StreamHandles, SessionEnd, Streams, View};
 use crate::wal;
 
@@ -57,14 +64,34 @@ pub struct Config {
     pub sources: SourceLimits,
     /// The key that seals secrets, as base64; without it the one in the data folder counts, which the first start makes.
     pub secret_key: Option<Zeroizing<String>>,
+    /// The key before it, while it is replaced.
+    pub previous_secret_key: Option<Zeroizing<String>>,
     /// How webhooks look up names.
     pub resolver: Resolver,
+    /// How this node is one of many; none: it is a server alone.
+    #[cfg(feature = "nats")]
+    pub cluster: Option<cluster::Options>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[cfg(feature = "nats")]
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[cfg(feature = "nats")]
+    #[error(
+        "with engine = \"nats\" all nodes need the same {name}; make one with `openssl rand -base64 32`, and give it to each \
+         of them in the environment"
+    )]
+    SharedSecret { name: &'static str },
+    #[cfg(feature = "nats")]
+    #[error(
+        "the secret key cannot be replaced while other nodes run that know only the one before ({nodes}); nothing was changed: stop \
+         them, start this one, and then the others with the new key"
+    )]
+    OthersRun { nodes: String },
     #[error("cannot start a thread: {0}; raise the limits of processes and memory (ulimit -u, ulimit -v)")]
     Thread(std::io::Error),
     #[error("webhooks cannot be delivered by TLS: {0}")]
@@ -72,15 +99,26 @@ pub enum HubError {
     #[error("the first organizations cannot be made: {0}")]
     FirstChannels(#[from] ChannelError),
     #[error(
-        "the admin token has {chars} characters and needs at least {ADMIN_TOKEN_CHARS_MIN}, because it may do everything; make \
+        "the admin token has {chars} characters and needs at least {}, because it may do everything; make \
          one with `openssl rand -base64 32`, and give it as STENTOR_ADMIN_TOKEN or in the file of STENTOR_ADMIN_TOKEN_FILE, or \
-         take the file admin-token out of the data folder and let the server make one"
+         take the file admin-token out of the data folder and let the server make one",
+        admin_token::CHARS_MIN
     )]
     ShortAdminToken { chars: usize },
+    #[error("not everything could be sealed with the new secret key: {0}; start again with both keys")]
+    Reseal(AppendError),
 }
 
-/// The shortest admin token in characters.
-pub const ADMIN_TOKEN_CHARS_MIN: usize = 20;
+#[cfg(feature = "nats")]
+impl HubError {
+    fn of_node(self) -> HubError {
+        match self {
+            HubError::Folder(e) => HubError::Folder(e.of_node()),
+            HubError::Cluster(ClusterError::Document(e)) => HubError::Folder(FolderError::from(e).of_node()),
+            other => other,
+        }
+    }
+}
 
 impl From<DocumentError> for HubError {
     fn from(e: DocumentError) -> HubError {
@@ -96,35 +134,6 @@ pub struct Started {
     pub made_admin_token: bool,
 }
 
-/// Damaged ranges that readiness lists.
-pub const DAMAGE_SHOWN: usize = 20;
-
-/// The health of the engine, as `/health/ready` shows it.
-#[derive(Clone, Debug)]
-pub struct Health {
-    pub journal_writable: bool,
-    /// Publishes and changes are refused because the disk is full, or nearly.
-    pub storage_full: bool,
-    pub disk_free_bytes: Option<u64>,
-    /// Damaged segments of which something could not be recovered.
-    pub quarantined: Vec<String>,
-    /// Ranges of ids in which events are missing because of damage.
-    pub damaged_ranges: usize,
-    /// The newest of them, at most [`DAMAGE_SHOWN`]: the ids before the first and of the last event that may be missing.
-    pub damage: Vec<(EventId, EventId)>,
-    /// The delivery log, counters and dead letters were lost, and nobody was told yet.
-    pub notes_lost: bool,
-    /// By how much the wall clock was set since the start, in milliseconds; negative: back.
-    pub clock_jumped_ms: i64,
-    pub queue_events: usize,
-}
-
-/// The threads of the store, in the order in which they end.
-pub(super) struct StoreThreads {
-    journal: std::thread::JoinHandle<()>,
-    upkeep: std::thread::JoinHandle<()>,
-}
-
 impl Hub {
     /// Opens the data folder and starts the engine. To be called within a running [`actix::System`]. `admin_token` is the
     /// operator's own; without it the one in the data folder counts, which the first start makes.
@@ -133,33 +142,43 @@ impl Hub {
     /// [`HubError`]: the data folder cannot be used (each case says what to do), the admin token is too short, a thread
     /// cannot be started, the authorities for outgoing TLS cannot be read, or the first organizations cannot be stored.
     pub async fn start(config: Config, admin_token: Option<String>) -> Result<Started, HubError> {
-        if let Some(token) = &admin_token {
-            check_admin_token(token)?;
+        #[cfg(feature = "nats")]
+        if config.cluster.is_some() {
+            return Hub::start_on(Ground::system(), config, admin_token).await.map_err(HubError::of_node);
         }
-        let (disk, clock) = (Disk::real(), Clock::system());
+        Hub::start_on(Ground::system(), config, admin_token).await
+    }
+
+    /// The same on this ground.
+    pub(super) async fn start_on(
+        ground: Ground,
+        config: Config,
+        admin_token: Option<String>,
+    ) -> Result<Started, HubError> {
+        if let Some(token) = &admin_token {
+            admin_token::check(token)?;
+        }
+        #[cfg(feature = "nats")]
+        if config.cluster.is_some() {
+            expect_shared_secrets(&config, admin_token.as_deref())?;
+        }
+        let Ground { disk, clock, piece_bytes, threads } = ground;
         let Config { data_dir, log: log_options, durability, journal: journal_limits, limits, .. } = config.clone();
+        let usual = wal::Options::new(u64::from_le_bytes(clock.random()));
         let options = data_folder::Options {
             log: log_options,
-            wal: wal::Options { durability, ..wal::Options::new(u64::from_le_bytes(clock.random())) },
+            wal: wal::Options { durability, piece_bytes: piece_bytes.unwrap_or(usual.piece_bytes), ..usual },
         };
         let (folder, store) = data_folder::open(&disk, &data_dir, options, &clock)?;
         let Store { wal, log, documents, generations } = store;
+        let log_id = wal.log_id();
         let (log, documents) = (Arc::new(log), Arc::new(documents));
         let (admin, is_new) = match admin_token {
             Some(token) => (token, false),
-            None => admin_token_file(&disk, &data_dir).map_err(FolderError::from)?,
+            None => admin_token::of_folder(&disk, &data_dir).map_err(FolderError::from)?,
         };
-        check_admin_token(&admin)?;
+        admin_token::check(&admin)?;
         let (journal, queue) = Journal::new(&journal_limits);
-        let catalog = Arc::new(Catalog::open(journal.clone(), documents.clone(), TokenHash::of(&admin))?);
-        let own_key = config.secret_key.as_ref().map(|text| text.as_str());
-        let chance = KeyChance { key: clock.random(), nonce: clock.random() };
-        let sealed = catalog.sealed_example();
-        let sealed = sealed.as_ref().map(|(sealed, place)| (sealed, place.as_str()));
-        let key = secret_key(&disk, &data_dir, own_key, &documents, sealed, chance);
-        let (seal_key, key_check) = key.map_err(FolderError::from)?;
-        let notes = Arc::new(folder.open_notes(&disk, &data_dir, limits.min_free_bytes, &clock)?);
-
         let budget = Arc::new(Budget::new(limits.memory_bytes));
         let metrics = Arc::new(Metrics::new(budget.clone()));
         let feed = Arc::new(Feed::default());
@@ -174,47 +193,64 @@ impl Hub {
             journal.clone(),
             clock.clone(),
         );
-        let for_worker = Arc::downgrade(&catalog);
         let announcer = Announcer::new(feed.clone(), trace.clone());
-        let worker = Worker {
-            queue,
-            ids: IdSource::after(log.head()),
-            committer: Committer {
-                wal,
-                log: log.clone(),
-                documents: documents.clone(),
-                announcer: announcer.with_budget(budget.clone()).with_faults(disk.faults().clone()),
-                // held weakly: the catalog holds the queue's other end, by whose loss the worker ends
-                applied: Box::new(move |changes| {
-                    if let Some(catalog) = for_worker.upgrade() {
-                        catalog.apply(changes);
-                    }
-                }),
-                metrics: metrics.clone(),
-                clock: clock.clone(),
-                disk: disk.clone(),
-                data_dir: data_dir.clone(),
-                min_free_bytes: journal_limits.min_free_bytes,
-                upkeep: tasks,
-                rest: CommitterRest::default(),
-            },
-            limits: journal_limits.clone(),
-            rest: Rest::default(),
+        let committer = Committer {
+            wal,
+            log: log.clone(),
+            documents: documents.clone(),
+            announcer: announcer.with_budget(budget.clone()).with_faults(disk.faults().clone()),
+            // the catalog is made of what is stored, which is complete only when the engine is open
+            applied: Box::new(|_| {}),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            disk: disk.clone(),
+            data_dir: data_dir.clone(),
+            min_free_bytes: journal_limits.min_free_bytes,
+            upkeep: tasks,
+            rest: CommitterRest::default(),
         };
-        let threads = StoreThreads {
-            upkeep: upkeep.spawn().map_err(HubError::Thread)?,
-            journal: journal::spawn(worker).map_err(HubError::Thread)?,
+        let arbiter = threads.arbiter();
+        let delivering: Vec<_> = (0..config.delivery.threads.max(1)).map(|_| threads.arbiter()).collect();
+        // an engine that has to fill the folder needs it kept up from the beginning
+        let store_threads = threads.keep_up(upkeep).map_err(HubError::Thread)?;
+        let ownership = Arc::new(ownership_of(&config));
+        let mut engine = Engine::open(&config, committer, &journal, queue, &ownership)?;
+        let catalog = Arc::new(Catalog::open(journal.clone(), documents.clone(), TokenHash::of(&admin))?);
+        let own_keys = OwnKeys {
+            current: config.secret_key.as_deref().map(String::as_str),
+            previous: config.previous_secret_key.as_deref().map(String::as_str),
         };
+        let chance = KeyChance { key: clock.random(), nonce: clock.random() };
+        let sealed = catalog.sealed_example();
+        let sealed = sealed.as_ref().map(|(sealed, place)| (sealed, place.as_str()));
+        let key = secret_key(&disk, &data_dir, own_keys, &documents, sealed, chance);
+        let ProvedKey { key: seal_key, check: key_check, replaced } = key.map_err(FolderError::from)?;
+        let notes = Arc::new(folder.open_notes(&disk, &data_dir, log_id, limits.min_free_bytes, &clock)?);
+        engine.tell(&catalog);
+        #[cfg(feature = "nats")]
+        let cluster = engine.status();
+        let store_threads = store_threads.run(engine).map_err(HubError::Thread)?;
         Hub::first_channels(&catalog, &documents).await?;
+        #[cfg(feature = "nats")]
+        if let (Some(_), Some(cluster), Some(options)) = (&replaced, &cluster, &config.cluster) {
+            // each says that it is there several times in this
+            clock::sleep(options.silent).await;
+            let others = cluster.others(options.silent);
+            if !others.is_empty() {
+                return Err(HubError::OthersRun { nodes: others.join(", ") });
+            }
+        }
+        let key_check = match replaced {
+            None => key_check,
+            Some(before) => reseal(&catalog, &journal, &before, &seal_key, key_check).await.map(|()| None)?,
+        };
         store_at_start(&catalog, &journal, key_check).await?;
 
-        let arbiter = actix_rt::Arbiter::new().handle();
-        let delivering: Vec<_> =
-            (0..config.delivery.threads.max(1)).map(|_| actix_rt::Arbiter::new().handle()).collect();
         let seal_key = Arc::new(seal_key);
         let threads_of = |name, nice| Compute::start(name, compute_threads(limits.compute_threads), nice);
         let compute = threads_of("compute", COMPUTE_NICE).map_err(HubError::Thread)?;
         let scan_threads = threads_of("scan", SCAN_NICE).map_err(HubError::Thread)?;
+        let readers = Compute::start("reader", reader_threads(), READER_NICE).map_err(HubError::Thread)?;
         let handles = StreamHandles {
             view: View::new(log.clone(), catalog.clone()),
             feed: feed.clone(),
@@ -222,6 +258,7 @@ impl Hub {
             metrics: metrics.clone(),
             budget: budget.clone(),
             compute: compute.clone(),
+            readers: readers.clone(),
             faults: disk.faults().clone(),
         };
         let streams = Streams::start(handles, limits.streams.clone(), &arbiter);
@@ -243,8 +280,10 @@ impl Hub {
             seal_key: seal_key.clone(),
             page_bytes: limits.page_bytes,
             compute: compute.clone(),
+            readers: readers.clone(),
             answer_timeout: journal_limits.answer_timeout,
             late_writes: LateWrites::default(),
+            ownership,
             faults: disk.faults().clone(),
         });
         let webhook_actors = WebhookActors::new(delivery.clone(), delivering.clone());
@@ -262,6 +301,7 @@ impl Hub {
             disk,
             log: log.clone(),
             figures: Figures::new(notes.clone()),
+            token_uses: TokenUses::restore(notes.clone(), |id| catalog.read(|tables| tables.last_use(id).cloned())),
             notes,
             journal,
             feed,
@@ -276,12 +316,20 @@ impl Hub {
             budget,
             compute,
             scan_threads,
+            readers,
             scans: Scans::new(scans_per_token),
             trace,
             clock_jumped_ms: AtomicI64::new(0),
             data_dir,
+            #[cfg(feature = "nats")]
+            cluster: cluster.clone(),
             _folder: folder,
         });
+        #[cfg(feature = "nats")]
+        if let Some(cluster) = &cluster {
+            cluster.share_counts(rooms.streams.counted().clone());
+            cluster.set_slots_sink(effects::slots_sink(&rooms, arbiter.clone()));
+        }
         let updates = Updates::new(catalog.clone(), log, webhook_actors, arbiter.clone());
         catalog.set_sink(effects::sink(&rooms, &updates, arbiter.clone()));
         rooms.counters.start(&arbiter);
@@ -294,7 +342,7 @@ impl Hub {
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             arbiter: Arc::new(arbiter),
             delivering: delivering.into(),
-            store_threads: Arc::new(parking_lot::Mutex::new(Some(threads))),
+            store_threads: Arc::new(parking_lot::Mutex::new(store_threads)),
         };
         Ok(Started { hub, admin_token: admin.into(), made_admin_token: is_new })
     }
@@ -304,33 +352,9 @@ impl Hub {
     /// # Errors
     /// A newer version has written the folder, or the admin token is too short.
     pub fn expect_start(data_dir: &Path, admin_token: Option<&str>) -> Result<(), HubError> {
-        admin_token.map_or(Ok(()), check_admin_token)?;
+        admin_token.map_or(Ok(()), admin_token::check)?;
         data_folder::has_format(&Disk::real(), data_dir)?;
         Ok(())
-    }
-
-    pub async fn health(&self) -> Health {
-        let rooms = self.rooms.clone();
-        let free = actix_rt::task::spawn_blocking(move || rooms.disk.free_bytes(&rooms.data_dir)).await;
-        let stats = self.rooms.log.stats();
-        Health {
-            journal_writable: self.rooms.journal.writable(),
-            storage_full: self.rooms.journal.storage_full(),
-            // a system that does not answer is one whose disk is not known
-            disk_free_bytes: free.ok().flatten(),
-            quarantined: stats.quarantined,
-            damaged_ranges: stats.damaged_ranges,
-            damage: self
-                .rooms
-                .log
-                .newest_damage(DAMAGE_SHOWN)
-                .iter()
-                .map(|range| (range.after, range.through))
-                .collect(),
-            notes_lost: self.rooms.notes.was_lost(),
-            clock_jumped_ms: self.rooms.clock_jumped_ms.load(Ordering::Relaxed),
-            queue_events: self.rooms.journal.queued(),
-        }
     }
 
     /// Ends all sessions with a clean close, and opens no more.
@@ -341,7 +365,7 @@ impl Hub {
     /// Lets the attempts in flight end and makes no new ones; gives up waiting after `patience`, and what was in flight is
     /// made again at the next start.
     pub async fn end_deliveries(&self, patience: Duration) {
-        if tokio::time::timeout(patience, self.rooms.webhook_actors.stop()).await.is_err() {
+        if clock::timeout(patience, self.rooms.webhook_actors.stop()).await.is_err() {
             log::warn!("attempts of webhooks were still under way and will be made again");
         }
     }
@@ -355,32 +379,33 @@ impl Hub {
     /// Commits what is queued, writes the documents and ends the engine's threads. To be called when nothing listens any
     /// more; gives up waiting after `patience`.
     pub async fn stop(&self, patience: Duration) {
-        if tokio::time::timeout(patience, self.rooms.counters.write_down()).await.is_err() {
+        if clock::timeout(patience, self.rooms.counters.write_down()).await.is_err() {
             log::error!("the counters of sources of the last second are lost: the disk takes too long");
         }
         figures::sample(&self.rooms);
-        if tokio::time::timeout(patience, figures::write(&self.rooms)).await.is_err() {
+        if clock::timeout(patience, figures::write(&self.rooms)).await.is_err() {
             log::error!("the figures of the last half minute are lost: the disk takes too long");
         }
         self.rooms.journal.stop();
         let threads = self.store_threads.lock().take();
         if let Some(StoreThreads { journal, upkeep }) = threads {
-            let ended = actix_rt::task::spawn_blocking(move || (journal.join(), upkeep.join()));
-            match tokio::time::timeout(patience, ended).await {
+            let ended = compute::blocking(move || (journal.join(), upkeep.join()));
+            match clock::timeout(patience, ended).await {
                 Ok(Ok((Ok(()), Ok(())))) => {}
                 Ok(_) => log::error!("a thread of the store panicked at the end; what was acknowledged is durable"),
                 Err(_) => log::error!("the end of the store takes too long; what was acknowledged is durable"),
             }
         }
         let rooms = self.rooms.clone();
-        let closed = actix_rt::task::spawn_blocking(move || rooms.notes.close());
-        match tokio::time::timeout(patience, closed).await {
+        let closed = compute::blocking(move || rooms.notes.close());
+        match clock::timeout(patience, closed).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(e))) => log::error!("the notes were not closed in order: {e}"),
             Ok(Err(_)) | Err(_) => log::error!("the notes were not closed in order"),
         }
         self.rooms.compute.stop();
         self.rooms.scan_threads.stop();
+        self.rooms.readers.stop();
         for thread in self.delivering.iter() {
             thread.stop();
         }
@@ -388,9 +413,37 @@ impl Hub {
     }
 }
 
+/// What one node would make for itself the others would not know.
+#[cfg(feature = "nats")]
+fn expect_shared_secrets(config: &Config, admin_token: Option<&str>) -> Result<(), HubError> {
+    match (config.secret_key.is_some(), admin_token.is_some()) {
+        (false, _) => Err(HubError::SharedSecret { name: "STENTOR_SECRET_KEY" }),
+        (_, false) => Err(HubError::SharedSecret { name: "STENTOR_ADMIN_TOKEN" }),
+        (true, true) => Ok(()),
+    }
+}
+
+/// A node among many owns only what it has claimed.
+fn ownership_of(config: &Config) -> Ownership {
+    #[cfg(feature = "nats")]
+    if config.cluster.is_some() {
+        return Ownership::of_slots();
+    }
+    #[cfg(not(feature = "nats"))]
+    let _ = config;
+    Ownership::default()
+}
+
 /// Streams and deliveries wait for this work, so it comes before scans; what serves requests comes before both.
 const COMPUTE_NICE: Nice = Nice(5);
 const SCAN_NICE: Nice = Nice(10);
+/// Deliveries are among those who read, and whoever publishes or has an event handed on comes before all of them.
+const READER_NICE: Nice = Nice(4);
+
+/// Reads wait for the disk, so there may be more of them than cores.
+fn reader_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get()).saturating_mul(2).max(4)
+}
 
 /// `asked` 0: half of the cores, so that the other half is always there for those who ask for little.
 fn compute_threads(asked: usize) -> usize {
@@ -421,7 +474,7 @@ async fn store_at_start(
 
 /// Deletes the notes of webhooks and sources that do not exist any more, beside everything else.
 fn sweep_notes(rooms: Arc<Rooms>) {
-    actix_rt::task::spawn_blocking(move || {
+    compute::blocking(move || {
         let catalog = &rooms.catalog;
         rooms.delivery.delivery_log.sweep(|webhook| catalog.webhook(webhook).is_some());
         let swept = dead_letters::sweep(&rooms.notes, |source| catalog.source(source).is_some());
@@ -429,29 +482,4 @@ fn sweep_notes(rooms: Arc<Rooms>) {
             log::warn!("the dead letters of deleted sources are deleted at the next start: {e}");
         }
     });
-}
-
-fn check_admin_token(token: &str) -> Result<(), HubError> {
-    match token.chars().count() {
-        chars if chars < ADMIN_TOKEN_CHARS_MIN => Err(HubError::ShortAdminToken { chars }),
-        _ => Ok(()),
-    }
-}
-
-/// The token in the data folder, made when there is none: (token, made now). Blocks.
-fn admin_token_file(disk: &Disk, data_dir: &Path) -> Result<(String, bool), DiskError> {
-    let path = data_dir.join("admin-token");
-    match disk.read(Point::SecretKeyRead, &path) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-            if !text.is_empty() {
-                return Ok((text, false));
-            }
-        }
-        Err(e) if e.is_missing() => {}
-        Err(e) => return Err(e),
-    }
-    let token = secret_text("sta_", crate::clock::random());
-    disk.replace(Point::SecretKeyWrite, &path, token.as_bytes())?;
-    Ok((token, true))
 }

@@ -1,20 +1,31 @@
 //! What the edge may call: every operation of the engine is a method of [`Hub`].
 
+mod admin_token;
 pub mod attention;
 pub mod audit;
 pub mod backup;
 mod channels;
+#[cfg(feature = "nats")]
+pub mod cluster;
 mod data_folder;
 mod effects;
+mod engine;
 pub mod figures;
+mod ground;
+mod health;
 mod history;
 mod janitor;
 mod lifecycle;
 mod limits;
+mod reseal;
 mod rooms;
 pub mod scan;
+mod shared_tickets;
+#[cfg(test)]
+mod simulation;
 pub mod sources;
 mod stats;
+mod token_uses;
 mod tokens;
 mod trace;
 pub mod webhooks;
@@ -26,24 +37,26 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::Stream;
 
 pub use channels::{ChannelError, MapChange, NewMap, NewOrganization};
-pub use data_folder::FolderError;
+pub use data_folder::{COPY_CURE, FolderError};
+pub use health::Health;
 pub use history::{ExportError, HistoryPage, HistoryQuery, Order};
-pub use lifecycle::{Config, Health, HubError, Started};
+pub use lifecycle::{Config, HubError, Started};
 pub use limits::{Limits, WebhookLimits};
 pub use scan::{ScanError, ScanLimits};
 pub use stats::{Bucket, Stats, StatsQuery};
-pub use tokens::{NewToken, TokenError, TokenOf};
+pub use tokens::{NewToken, TokenChange, TokenError, TokenOf};
 pub use trace::{Publisher, PublisherKind, Trace};
 
 use self::rooms::Rooms;
 use crate::budget::Budget;
 use crate::catalog::reader::ReadError;
 use crate::catalog::{ChangeError, View};
+use crate::compute::Tenant;
 use crate::documents::Change;
 use crate::journal::{AppendError, Receipt, Urgency};
 use crate::log::DedupeKey;
 use crate::metrics::{Metrics, Shed};
-use crate::model::access::Principal;
+use crate::model::access::{Principal, TokenHash};
 use crate::model::channel::{Channel, ChannelKind};
 use crate::model::event::{ChannelNo, Draft, PublishedBy};
 use crate::model::selection::{Selection, Selector};
@@ -65,10 +78,15 @@ pub struct Hub {
     arbiter: Arc<actix_rt::ArbiterHandle>,
     /// The threads that deliver webhooks.
     delivering: Arc<[actix_rt::ArbiterHandle]>,
-    store_threads: Arc<parking_lot::Mutex<Option<lifecycle::StoreThreads>>>,
+    store_threads: Arc<parking_lot::Mutex<Option<ground::StoreThreads>>>,
 }
 
 impl Hub {
+    /// Whether this is a server alone, and no node of a cluster.
+    pub fn is_alone(&self) -> bool {
+        self.rooms.is_alone()
+    }
+
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.rooms.metrics
     }
@@ -86,14 +104,19 @@ impl Hub {
 
     // ---- who calls -----------------------------------------------------------------------------------------------
 
-    /// Whose token this is.
+    /// Whose token this is, which is noted as its use.
     pub fn principal(&self, token: &str) -> Option<Arc<Principal>> {
-        self.rooms.catalog.principal(token)
+        self.rooms.catalog.principal(token, self.rooms.clock.now_ms())
+    }
+
+    /// When a token was last used, in Unix milliseconds; none where that is not known.
+    pub fn last_use_ms(&self, id: &str) -> Option<i64> {
+        self.rooms.catalog.read(|tables| tables.last_use(id)?.at_s()).map(|at_s| at_s * 1_000)
     }
 
     /// Whether a principal that was authenticated before is still valid.
-    pub fn holds(&self, principal: &Principal) -> bool {
-        self.rooms.catalog.holds(principal)
+    pub fn holds(&self, principal: &Principal, now_ms: i64) -> bool {
+        self.rooms.catalog.holds(principal, now_ms)
     }
 
     /// A channel by what clients call it.
@@ -216,23 +239,38 @@ impl Hub {
     /// # Errors
     /// Too many are open, or its filter is too large.
     pub async fn mint(&self, grant: Grant) -> Result<String, MintRefusal> {
-        let minted = self.rooms.streams.mint(grant).await;
-        minted.inspect_err(|_| self.rooms.metrics.shed(Shed::Ticket))
+        let rooms = &self.rooms;
+        let minted = match rooms.is_alone() {
+            true => rooms.streams.mint(grant).await,
+            false => match rooms.streams.mint(grant.clone()).await {
+                Ok(text) => shared_tickets::share(rooms, &text, &grant).await.map(|()| text),
+                Err(refusal) => Err(refusal),
+            },
+        };
+        minted.inspect_err(|_| rooms.metrics.shed(Shed::Ticket))
     }
 
     /// What a ticket is good for, without spending it.
     pub async fn look(&self, ticket: &str) -> Option<Grant> {
-        self.rooms.streams.look(ticket).await
+        match self.rooms.is_alone() {
+            true => self.rooms.streams.look(ticket).await,
+            false => shared_tickets::look(&self.rooms, TokenHash::of(ticket)).await,
+        }
     }
 
     /// Spends a ticket. Some for exactly one caller.
     pub async fn spend(&self, ticket: &str) -> Option<Spent> {
-        self.rooms.streams.spend(ticket).await
+        // among many nodes this one counts what it has minted and was not used
+        let own = self.rooms.streams.spend(ticket).await;
+        if self.rooms.is_alone() { own } else { shared_tickets::spend(&self.rooms, TokenHash::of(ticket)).await }
     }
 
     /// Makes a spent ticket valid again, because its stream did not open.
     pub async fn restore(&self, spent: Spent) {
-        self.rooms.streams.restore(spent).await;
+        match self.rooms.is_alone() {
+            true => self.rooms.streams.restore(spent).await,
+            false => shared_tickets::restore(&self.rooms, spent).await,
+        }
     }
 
     /// Changes what is configured, see [`Catalog::change`](crate::catalog::Catalog::change).
@@ -244,13 +282,14 @@ impl Hub {
         self.rooms.catalog.change(urgency, decide).await.map_err(ChangeError::into_error)
     }
 
-    /// Runs work that blocks on a thread made for it.
-    async fn blocking<T: Send + 'static>(
+    /// Reads for somebody who asks about this channel, in its turn.
+    async fn read<T: Send + 'static>(
         &self,
+        no: ChannelNo,
         work: impl FnOnce(&Rooms) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let rooms = self.rooms.clone();
-        let result = actix_rt::task::spawn_blocking(move || work(&rooms)).await;
+        let result = self.rooms.readers.read(Tenant::of_channel(no), move || work(&rooms)).await;
         result.unwrap_or_else(|e| Err(ReadError::Panicked(e.to_string())))
     }
 }

@@ -8,6 +8,7 @@ use super::Limits;
 use super::data_folder::DataFolder;
 use super::figures::Figures;
 use super::scan::Scans;
+use super::token_uses::TokenUses;
 use crate::budget::Budget;
 use crate::catalog::Catalog;
 use crate::catalog::reader::FrameReader;
@@ -44,17 +45,33 @@ pub(super) struct Rooms {
     pub sources: Arc<SourceRegistry>,
     pub counters: Arc<SourceCounters>,
     pub figures: Figures,
+    pub token_uses: TokenUses,
     pub metrics: Arc<Metrics>,
     pub budget: Arc<Budget>,
     /// For what streams and deliveries need of filters and templates.
     pub compute: Compute,
     /// For what requests need: scans, which also read the log there, and filters and templates that are compiled and tried.
     pub scan_threads: Compute,
+    /// For pages of the log that streams, deliveries and requests read as they are.
+    pub readers: Compute,
     pub scans: Arc<Scans>,
     pub trace: Arc<DeliveryTrace>,
     /// By how much the wall clock was set since the start, in milliseconds.
     pub clock_jumped_ms: AtomicI64,
     pub data_dir: PathBuf,
+    /// How this node is among the others; none: it is a server alone.
+    #[cfg(feature = "nats")]
+    pub cluster: Option<Arc<crate::cluster::Status>>,
     /// Held for as long as anything works on it.
     pub _folder: DataFolder,
+}
+
+impl Rooms {
+    /// Whether this is a server alone, and no node of a cluster.
+    pub fn is_alone(&self) -> bool {
+        #[cfg(feature = "nats")]
+        return self.cluster.is_none();
+        #[cfg(not(feature = "nats"))]
+        true
+    }
 }

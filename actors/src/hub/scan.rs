@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Hub;
 use super::rooms::Rooms;
 use crate::catalog::reader::ReadError;
+use crate::clock;
 use crate::compute::{Ended, Slice, Tenant};
 use crate::feed::frame::Frame;
 use crate::metrics::Shed;
@@ -173,7 +174,7 @@ impl Scans {
             (of_token.free.clone(), Counted { scans: self.clone(), token: token.clone() })
         };
         let permit = match patience {
-            Some(patience) => tokio::time::timeout(patience, free.acquire_owned()).await.map_err(|_| too_many)?,
+            Some(patience) => clock::timeout(patience, free.acquire_owned()).await.map_err(|_| too_many)?,
             None => free.acquire_owned().await,
         };
         // the semaphore is never closed

@@ -23,6 +23,14 @@ pub struct NewToken {
     pub created_by: Option<String>,
 }
 
+/// What is to change of a token; absent: it stays.
+#[derive(Clone, Debug, Default)]
+pub struct TokenChange {
+    pub name: Option<Option<String>>,
+    /// Unix milliseconds; none: never.
+    pub expires_ms: Option<Option<i64>>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error("a token needs at least one scope of subscribe, publish, manage")]
@@ -192,20 +200,22 @@ impl Hub {
         self.rooms.catalog.token(id)
     }
 
-    /// Gives a token another name, or none. Returns it as it is now, or none when there is no such token.
+    /// Gives a token another name or another end; what is absent stays. Its open streams go by the new end.
     ///
     /// # Errors
-    /// The name cannot be one, or the change could not be stored.
-    pub async fn rename_token(&self, id: &str, name: Option<String>) -> Result<Option<Arc<TokenRecord>>, TokenError> {
-        if let Some(name) = &name {
+    /// What was asked for cannot be, the token is gone, or it could not be stored.
+    pub async fn change_token(&self, id: &str, change: TokenChange) -> Result<TokenRecord, TokenError> {
+        if let Some(Some(name)) = &change.name {
             check_name(name).map_err(TokenError::Name)?;
         }
-        self.change::<_, TokenError>(Urgency::Normal, |view| match view.token(id) {
-            None => Ok((Vec::new(), None)),
-            Some(token) => {
-                let renamed = Arc::new(TokenRecord { name: name.clone(), ..TokenRecord::clone(token) });
-                Ok((vec![record::put_token(&renamed)?], Some(renamed)))
-            }
+        if change.expires_ms.flatten().is_some_and(|at| at <= clock::now_ms()) {
+            return Err(TokenError::Expired);
+        }
+        self.change::<_, TokenError>(Urgency::Normal, |view| {
+            let mut token = TokenRecord::clone(view.token(id).ok_or(TokenError::Gone)?);
+            token.name = change.name.clone().unwrap_or(token.name);
+            token.expires_ms = change.expires_ms.unwrap_or(token.expires_ms);
+            Ok((vec![record::put_token(&token)?], token))
         })
         .await
     }

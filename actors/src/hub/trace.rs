@@ -52,7 +52,7 @@ impl Hub {
             let limit = PageLimit { events: 1, bytes: rooms.limits.page_bytes };
             Ok(rooms.log.read(ChannelNo::ALL, id.before(), limit, Direction::Forward)?)
         };
-        let found = self.blocking(read).await?.events.into_iter().find(|event| event.id == id);
+        let found = self.read(ChannelNo::ALL, read).await?.events.into_iter().find(|event| event.id == id);
         // the events of a deleted channel are not read any more
         Ok(found.and_then(|event| self.channel(event.channel).map(|channel| (event, channel))))
     }

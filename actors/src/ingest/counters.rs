@@ -14,7 +14,8 @@ use serde_json::json;
 
 use crate::catalog::Catalog;
 use crate::catalog::system::SystemEvents;
-use crate::clock;
+use crate::clock::{self, Rounds};
+use crate::compute;
 use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError};
 use crate::ingest::registry::{ActiveSource, Counts, SourceRegistry};
 use crate::model::event::EventType;
@@ -55,9 +56,9 @@ impl SourceCounters {
     pub fn start(self: &Arc<Self>, arbiter: &ArbiterHandle) {
         let counters = self.clone();
         arbiter.spawn(async move {
-            let mut timer = actix_rt::time::interval(ROUND);
+            let mut timer = Rounds::every(ROUND);
             loop {
-                timer.tick().await;
+                timer.due().await;
                 let round = async {
                     // first, because a report waits for the journal
                     counters.write_down().await;
@@ -79,7 +80,7 @@ impl SourceCounters {
         }
         let changed = Arc::new(changed);
         let (counters, writing) = (self.clone(), changed.clone());
-        if let Err(e) = actix_rt::task::spawn_blocking(move || counters.write(&writing)).await {
+        if let Err(e) = compute::blocking(move || counters.write(&writing)).await {
             changed.iter().for_each(|(live, _)| live.stats.still_changed());
             log::error!("the counters of sources were not written, which is tried again: {e}");
         }
@@ -148,6 +149,7 @@ mod tests {
 
     use super::*;
     use crate::catalog::source::Source;
+    use crate::clock::until;
     use crate::disk::failure::Fault;
     use crate::disk::{Disk, Point};
     use crate::documents::Documents;
@@ -205,14 +207,13 @@ mod tests {
         for (n, fault) in (1..).zip([Fault::panic().times(2), Fault::errno(libc::EIO).times(1)]) {
             disk.faults().set(Point::DatabaseWrite, fault);
             live.stats.took(3, n);
-            let begun = Instant::now();
-            while stored(&notes, &live.source.id).unwrap_or_default() != (Counts { received: 3 * n as u64, last_ms: n })
-            {
-                assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain for counts number {n}");
+            let (begun, expected) = (Instant::now(), Counts { received: 3 * n as u64, last_ms: n });
+            until(&format!("counts number {n}"), async || {
                 // as the janitor does, which opens again what has failed
                 notes.step(begun.elapsed().as_millis() as u64 + 1_000_000 * n as u64);
-                actix_rt::time::sleep(Duration::from_millis(5)).await;
-            }
+                stored(&notes, &live.source.id).unwrap_or_default() == expected
+            })
+            .await;
         }
         arbiter.stop();
     }

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::letter::{Detail, HEADERS_BYTES_MAX, Letter, RequestLine};
+use crate::compute;
 use crate::documents::notes::{NoteChange, NoteTable, Notes, NotesError, PageFrom};
 
 /// The length of a source's id, with which all keys begin: `wh_` and a ULID.
@@ -252,7 +253,7 @@ impl LockedLetters {
         mut self,
         work: impl FnOnce(&mut DeadLetters, &Notes, &str) -> Result<T, NotesError> + Send + 'static,
     ) -> Result<(LockedLetters, T), LetterError> {
-        let done = actix_rt::task::spawn_blocking(move || {
+        let done = compute::blocking(move || {
             let done = work(&mut self.letters, &self.notes, &self.source)?;
             Ok::<_, NotesError>((self, done))
         });

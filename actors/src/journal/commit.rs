@@ -158,4 +158,19 @@ mod tests {
         unknown[HEADER_BYTES] = 9;
         assert!(read(&unknown).is_err());
     }
+
+    #[test]
+    fn commits_that_nobody_wrote_are_refused_or_have_sections_within_them() {
+        let mut payload = Payload::default();
+        payload.begin(1_700_000_000_000, 7);
+        payload.add_events(b"some events");
+        payload.add_documents(b"documents");
+        payload.add_keys(b"keys");
+        crate::fuzz::run("commits", [payload.bytes().to_vec()], &[], |bytes| {
+            let Ok(sections) = read(bytes) else { return };
+            for (at, section) in sections.events.into_iter().chain(sections.keys) {
+                assert_eq!(&bytes[at..at + section.len()], section);
+            }
+        });
+    }
 }

@@ -111,12 +111,14 @@ impl Committer {
         Snapshot { documents: self.documents.freeze(), log: self.log.view() }
     }
 
-    pub(super) fn succeeded(&mut self, shown: &Shown) {
+    /// A commit succeeded: the disk works and has room.
+    pub fn succeeded(&mut self, shown: &Shown) {
         (self.rest.failing, self.rest.out_of_room) = (false, false);
         shown.failing.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn failed(&mut self, e: &CommitError, shown: &Shown) {
+    /// A commit failed: says so, and that nothing can be written at the moment.
+    pub fn failed(&mut self, e: &CommitError, shown: &Shown) {
         self.metrics.commit_failures.inc();
         ::log::error!("a commit failed: {e}");
         self.rest.failing = true;
@@ -130,7 +132,7 @@ impl Committer {
     // ---- what is owed ----------------------------------------------------------------------------------------------
 
     /// Tells recipients that missed something, syncs what is due, and begins a new active segment when the time has come.
-    pub(super) fn look_after_time(&mut self) {
+    pub fn look_after_time(&mut self) {
         self.announcer.tell_missed();
         if let Err(e) = self.wal.sync_if_due(self.clock.moment().elapsed_ms) {
             ::log::error!("what was answered is not synced yet: {e}");
@@ -156,7 +158,8 @@ impl Committer {
         }
     }
 
-    pub(super) fn write_generation_if_due(&mut self, shown: &Shown) {
+    /// Has the documents written as a generation when upkeep wants them.
+    pub fn write_generation_if_due(&mut self, shown: &Shown) {
         if !shown.generation_due.swap(false, Ordering::AcqRel) {
             return;
         }
@@ -172,7 +175,7 @@ impl Committer {
     }
 
     /// Refuses publishes and changes below the floor, and finds out whether a disk that failed works again.
-    pub(super) fn look_at_the_disk(&mut self, shown: &Shown) {
+    pub fn look_at_the_disk(&mut self, shown: &Shown) {
         let free_bytes = self.disk.free_bytes(&self.data_dir);
         let is_low = free_bytes.is_some_and(|free| free < self.min_free_bytes);
         if self.rest.failing && !is_low {
@@ -197,7 +200,7 @@ impl Committer {
     }
 
     /// Makes changes durable that are in effect already, and what was found to be lost.
-    pub(super) fn pay(&mut self) {
+    pub fn pay(&mut self) {
         let losses = self.log.take_unsaved();
         if self.rest.owed.is_empty() && losses.is_empty() {
             return;
@@ -224,7 +227,7 @@ impl Committer {
     }
 
     /// After the last commit: everything becomes durable, and the log notes its end.
-    pub(super) fn close(mut self) {
+    pub fn close(mut self) {
         self.pay();
         match self.wal.sync() {
             Ok(()) => self.tell_upkeep(Task::Stop(self.documents.freeze())),

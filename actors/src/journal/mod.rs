@@ -26,11 +26,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub(crate) use self::commit::read as read_commit;
-pub use self::committer::{Applied, Committer, CommitterRest};
-use self::plan::Append;
+pub use self::committer::{Applied, Committer, CommitterRest, Content};
+pub use self::plan::{Append, Drafts, Plan, runs};
 pub use self::recovery::{CHANNEL_NUMBERS, RecoveryError, Store, recover};
 pub use self::upkeep::{Upkeep, UpkeepCounts};
+#[cfg(feature = "nats")]
+pub(crate) use self::worker::SEALING_POLL;
 pub use self::worker::{Rest, Round, Worker};
+use crate::clock;
 use crate::documents::{Change, DocumentError, Frozen, Table, encode_changes};
 use crate::log::{DedupeKey, LogView, LossChange, LossDocument};
 use crate::model::channel::Channel;
@@ -98,18 +101,29 @@ pub enum Urgency {
     Reserve,
 }
 
+/// A slot of webhooks, and the claim by which a node of a cluster owned it when it began what it writes. The writer of the log
+/// refuses what comes in the name of a claim that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    pub slot: u8,
+    pub claim: u64,
+}
+
 /// Changes of documents that become durable together.
 #[derive(Debug, Default)]
 pub struct DocumentChanges {
     pub changes: Vec<Change>,
     /// The document without which they must not be made, such as the webhook that rows belong to.
     pub requires: Option<(Table, Vec<u8>)>,
+    /// In whose name a node of a cluster makes them; none where nobody else can.
+    pub fence: Option<Fence>,
     pub urgency: Urgency,
     /// [`Journal::epoch`] when they were computed on what is not durable yet; none where they depend on nothing.
     pub epoch: Option<u64>,
 }
 
-type Answer<T> = oneshot::Sender<Result<T, AppendError>>;
+/// Where the answer of a request goes.
+pub type Answer<T> = oneshot::Sender<Result<T, AppendError>>;
 
 /// All documents and the log of one moment between two commits: everything that was acknowledged before is in it.
 pub struct Snapshot {
@@ -117,11 +131,14 @@ pub struct Snapshot {
     pub log: LogView,
 }
 
-enum Order {
+/// What comes by the queue.
+pub enum Order {
     Append(Append, Load, Answer<Receipt>),
     Change(DocumentChanges, Load, Answer<()>),
     /// Is done between two commits.
     Snapshot(Answer<Snapshot>),
+    /// The worker has something to look at that did not come by the queue.
+    Wake,
     Stop,
 }
 
@@ -129,21 +146,21 @@ impl Order {
     fn load(&self) -> Load {
         match self {
             Order::Append(_, load, _) | Order::Change(_, load, _) => *load,
-            Order::Snapshot(_) | Order::Stop => Load::default(),
+            Order::Snapshot(_) | Order::Wake | Order::Stop => Load::default(),
         }
     }
 }
 
 /// What waits in the queue, or is about to.
 #[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    events: usize,
-    bytes: usize,
+pub struct Load {
+    pub events: usize,
+    pub bytes: usize,
 }
 
 /// What everybody may see of the journal.
 #[derive(Debug, Default)]
-struct Shown {
+pub struct Shown {
     queued: AtomicUsize,
     queued_bytes: AtomicUsize,
     /// The last commit failed.
@@ -160,6 +177,21 @@ struct Shown {
 }
 
 impl Shown {
+    /// Which generation of queued changes is valid, see [`Journal::epoch`].
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// New requests are refused, and the worker is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Changes took effect on which those that are queued were not computed.
+    pub fn move_epoch_on(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Adds to the queue's load; returns what it was before.
     fn add(&self, load: Load) -> Load {
         Load {
@@ -168,7 +200,8 @@ impl Shown {
         }
     }
 
-    fn subtract(&self, load: Load) {
+    /// What was queued waits no longer.
+    pub fn subtract(&self, load: Load) {
         self.queued.fetch_sub(load.events, Ordering::Relaxed);
         self.queued_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
     }
@@ -188,6 +221,48 @@ pub struct Journal {
 pub struct Queue {
     orders: mpsc::Receiver<Order>,
     shown: Arc<Shown>,
+}
+
+impl Queue {
+    /// What everybody sees of the journal.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// The next order, which is waited for. None: not in time. A queue to which nobody holds the other end is stopped.
+    pub fn wait(&self, timeout: Duration) -> Option<Order> {
+        match self.orders.recv_timeout(timeout) {
+            Ok(order) => Some(order),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Some(Order::Stop),
+        }
+    }
+
+    /// The next order, if one waits.
+    pub fn next(&self) -> Option<Order> {
+        self.orders.try_recv().ok()
+    }
+}
+
+/// Wakes a worker that waits at its queue. At most one wake waits there.
+#[derive(Clone)]
+pub struct Waker {
+    orders: mpsc::Sender<Order>,
+    raised: Arc<AtomicBool>,
+}
+
+impl Waker {
+    pub fn wake(&self) {
+        if !self.raised.swap(true, Ordering::AcqRel) {
+            // a worker that has ended looks at nothing
+            let _ = self.orders.send(Order::Wake);
+        }
+    }
+
+    /// The worker looks now: what comes later needs another wake.
+    pub fn lower(&self) {
+        self.raised.store(false, Ordering::Release);
+    }
 }
 
 /// A request that waits for its commit. Resolves when it is durable and in effect.
@@ -317,7 +392,7 @@ impl Journal {
     /// # Errors
     /// [`AppendError::OutcomeUnknown`] after it.
     pub async fn within_timeout<T>(&self, pending: Pending<T>) -> Result<T, AppendError> {
-        tokio::time::timeout(self.answer_timeout, pending).await.unwrap_or(Err(AppendError::OutcomeUnknown))
+        clock::timeout(self.answer_timeout, pending).await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
 
     fn admit(&self, urgency: Urgency) -> Result<(), AppendError> {
@@ -347,6 +422,11 @@ impl Journal {
             self.shown.subtract(refused.0.load());
             AppendError::Stopping
         })
+    }
+
+    /// Wakes the worker behind this queue.
+    pub fn waker(&self) -> Waker {
+        Waker { orders: self.orders.clone(), raised: Arc::default() }
     }
 
     /// How long an answer is waited for.
@@ -384,7 +464,7 @@ impl Journal {
 }
 
 /// A loss of the log as a document.
-fn loss_document(loss: &LossChange) -> Result<Change, DocumentError> {
+pub(crate) fn loss_document(loss: &LossChange) -> Result<Change, DocumentError> {
     match &loss.document {
         Some(document) => Change::put(Table::Losses, &loss.key, document),
         None => Ok(Change::delete(Table::Losses, &loss.key)),

@@ -12,7 +12,7 @@ use crate::model::event::{ChannelNo, Draft, Event, Origin, PublishedBy};
 use crate::model::id::{EventId, IdSource};
 
 /// Events that somebody publishes as one atomic batch.
-pub(super) struct Append {
+pub struct Append {
     pub channel: Arc<Channel>,
     pub drafts: Vec<Draft>,
     /// The idempotency key of the request.
@@ -22,9 +22,17 @@ pub(super) struct Append {
     pub urgency: Urgency,
 }
 
+/// What somebody publishes, without the channel.
+#[derive(Debug)]
+pub struct Drafts {
+    pub drafts: Vec<Draft>,
+    pub key: Option<DedupeKey>,
+    pub by: PublishedBy,
+}
+
 /// A commit that is being put together.
 #[derive(Default)]
-pub(super) struct Plan {
+pub struct Plan {
     /// In the order of their ids, which follow everything before.
     pub events: Vec<Event>,
     pub dedupe: Vec<Dedupe>,
@@ -52,13 +60,25 @@ impl Plan {
         random: impl Fn() -> u128,
     ) -> Receipt {
         let Append { channel, drafts, key, by, .. } = append;
-        let no = channel.no();
+        self.owners.entry(channel.no()).or_insert_with(|| channel.owner());
+        self.append_to(channel.no(), Drafts { drafts, key, by }, log, ids, now_ms, random)
+    }
+
+    /// The same, for a channel of which no more than the number is known.
+    pub fn append_to(
+        &mut self,
+        no: ChannelNo,
+        Drafts { drafts, key, by }: Drafts,
+        log: &Log,
+        ids: &mut IdSource,
+        now_ms: i64,
+        random: impl Fn() -> u128,
+    ) -> Receipt {
         if let Some(key) = key
             && let Some(ids) = self.first_answer(no, key, log, now_ms)
         {
             return Receipt { ids, repeated: true };
         }
-        self.owners.entry(no).or_insert_with(|| channel.owner());
         let mut receipt = Receipt { ids: Vec::with_capacity(drafts.len()), repeated: false };
         // events of one request get consecutive ids, so that a dedupe record is a first id and a count
         let mut stored = 0;
@@ -100,7 +120,7 @@ impl Plan {
         }
         for change in &request.changes {
             // only what others may depend on needs to be known here
-            if change.table() == Table::Webhooks {
+            if matches!(change.table(), Table::Webhooks | Table::Tickets) {
                 self.documents.insert((change.table(), change.own_key().to_vec()), !change.is_deletion());
             }
         }
@@ -131,7 +151,7 @@ impl Plan {
 }
 
 /// Cuts ids into runs of consecutive ones: (first, count). A request whose events were all new is one run.
-pub(super) fn runs(ids: &[EventId]) -> Vec<(EventId, u32)> {
+pub fn runs(ids: &[EventId]) -> Vec<(EventId, u32)> {
     let mut runs: Vec<(EventId, u32)> = Vec::new();
     for id in ids {
         match runs.last_mut() {

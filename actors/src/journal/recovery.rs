@@ -80,7 +80,7 @@ pub fn recover(
     let dir = data_dir.join("wal");
     let begin = wal::begin(disk, &dir)?;
     let (generations, documents) = Generations::open(disk, data_dir, &begin.log_id.0, begin.sequence)?;
-    let log = Log::open(disk, data_dir, log_options, clock.moment())?;
+    let log = Log::open(disk, data_dir, begin.log_id, log_options, clock.moment())?;
     let needed_from = generations.needed_from().min(log.recovers_from(begin.sequence, begin.stored)?);
     let mut replay = Replay {
         documents: &documents,

@@ -28,7 +28,7 @@ impl StandIn {
         while let Ok(order) = self.queue.orders.try_recv() {
             match order {
                 Order::Change(changes, load, answer) => self.waiting.push_back((changes, load, answer)),
-                Order::Append(..) | Order::Snapshot(_) | Order::Stop => {}
+                Order::Append(..) | Order::Snapshot(_) | Order::Wake | Order::Stop => {}
             }
         }
         self.waiting.len()

@@ -14,7 +14,9 @@ use crate::disk::Disk;
 use crate::documents::{Change, Documents, Generations, Table};
 use crate::feed::Announcer;
 use crate::log::{Log, LogOptions, Retention};
+use crate::model::event::{Draft, EventType};
 use crate::model::id::IdSource;
+use crate::model::json::Canonical;
 use crate::wal::{self, Durability, LogId, Options, Wal};
 
 pub const LIMITS: JournalLimits = JournalLimits {
@@ -25,6 +27,19 @@ pub const LIMITS: JournalLimits = JournalLimits {
     answer_timeout: Duration::from_secs(60),
     min_free_bytes: 0,
 };
+/// An event that tells its number, with so many bytes beside it.
+pub fn numbered(number: u64, bytes: usize) -> Draft {
+    let payload = format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(bytes));
+    Draft {
+        kind: EventType::new("test").expect("a type"),
+        ts_ms: None,
+        session: None,
+        payload: Canonical::parse(&payload).expect("JSON"),
+        dedupe_id: None,
+        validated: None,
+    }
+}
+
 /// Channels whose numbers count as given out.
 const CHANNELS: u32 = 1_000;
 

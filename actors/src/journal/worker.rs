@@ -23,6 +23,8 @@ pub(super) const IDLE_TICK: Duration = Duration::from_millis(20);
 const CARE_EVERY_MS: u64 = 200;
 /// How long a commit waits at most for the segment before the active one to be sealed. Changes wait behind it.
 const SEALING_WAIT: Duration = Duration::from_millis(500);
+/// How often it looks meanwhile.
+pub(crate) const SEALING_POLL: Duration = Duration::from_millis(1);
 
 /// Commits by itself: one server owns one data folder.
 pub struct Worker {
@@ -147,6 +149,11 @@ impl Worker {
                     self.rest.held = Some(order);
                     break;
                 }
+                // everything comes to this worker by its queue
+                Order::Wake => {
+                    next = self.queue.orders.try_recv().ok();
+                    continue;
+                }
                 order => order,
             };
             let more = order.load();
@@ -176,7 +183,7 @@ impl Worker {
                 Order::Append(append, _, answer) => appends.push((append, answer)),
                 Order::Change(change, _, answer) => changes.push((change, answer)),
                 // `take` leaves none of these in a batch
-                Order::Snapshot(_) | Order::Stop => {}
+                Order::Snapshot(_) | Order::Wake | Order::Stop => {}
             }
         }
         let has_room = !self.committer.rest.out_of_room && !self.queue.shown.full.load(Ordering::Relaxed);
@@ -216,12 +223,13 @@ impl Worker {
 
     /// Waits until the log may take more events. False: not in time.
     fn wait_for_sealing(&self, bytes: u64) -> bool {
-        let deadline = Instant::now() + SEALING_WAIT;
+        let mut waited = Duration::ZERO;
         while !self.committer.log.may_admit(bytes) {
-            if Instant::now() >= deadline {
+            if waited >= SEALING_WAIT {
                 return false;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.committer.clock.pause(SEALING_POLL);
+            waited += SEALING_POLL;
         }
         true
     }
@@ -235,6 +243,7 @@ impl Worker {
         begun: Instant,
     ) {
         let committer = &self.committer;
+        committer.log.follow_clock(committer.clock.moment());
         let now_ms = committer.clock.now_ms();
         let mut plan = Plan::default();
         let mut requests = Vec::with_capacity(appends.len() + changes.len());

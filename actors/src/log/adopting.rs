@@ -20,6 +20,7 @@ use crate::disk::database::Database;
 use crate::disk::{Disk, Point};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
+use crate::wal::LogId;
 
 /// Present in the folder of a segment that was begun completely; before that it holds nothing.
 pub(super) const BEGUN_FILE: &str = "begun";
@@ -47,11 +48,11 @@ pub fn survey(disk: &Disk, dir: &Path, database: Database, segment: u64) -> Resu
 }
 
 /// Writes manifests for the segments of an older server, also for the one that it was still writing, and returns what it knew
-/// to be lost. The caller stores that before it marks the folder as migrated. Blocks.
+/// to be lost. The caller stores that before it marks the folder as migrated. `id` is that of the new write-ahead log. Blocks.
 ///
 /// # Errors
 /// Whatever keeps a segment from being read and is no damage. It can be called again then.
-pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<LossDocument>, LogError> {
+pub fn adopt_format_1(disk: &Disk, data_dir: &Path, id: LogId, now_ms: u64) -> Result<Vec<LossDocument>, LogError> {
     let dir = data_dir.join("log");
     if !disk.exists(&dir)? {
         return Ok(Vec::new());
@@ -85,7 +86,7 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
             // it holds nothing; the next segment takes its place
             continue;
         }
-        match adopt(disk, &path, segment) {
+        match adopt(disk, &path, id, segment) {
             Ok(None) => {
                 // damaged, noted by an attempt before this one
                 hole.get_or_insert(newest);
@@ -114,7 +115,8 @@ pub fn adopt_format_1(disk: &Disk, data_dir: &Path, now_ms: u64) -> Result<Vec<L
         ranges.push((EventId::ZERO, oldest.unwrap_or(EventId::at_time(now_ms)).before()));
     }
     for segment in empty {
-        segment_writer::write_empty(disk, &dir.join(folder(segment)), Manifest { segment, ..Manifest::default() })?;
+        let manifest = Manifest { segment, log: Some(id), ..Manifest::default() };
+        segment_writer::write_empty(disk, &dir.join(folder(segment)), manifest)?;
     }
     // a last one that holds nothing has no manifest
     let mut newest = first.saturating_sub(1);
@@ -153,18 +155,19 @@ pub fn abandon_format_1(disk: &Disk, data_dir: &Path) -> Result<(), LogError> {
 }
 
 /// Writes the manifest of one segment, unless it has one. None for one that only tells that the segment was damaged.
-fn adopt(disk: &Disk, dir: &Path, segment: u64) -> Result<Option<Manifest>, Trouble> {
+fn adopt(disk: &Disk, dir: &Path, id: LogId, segment: u64) -> Result<Option<Manifest>, Trouble> {
     let path = dir.join(MANIFEST_FILE);
     if disk.exists(&path)? {
         let text = disk.read(Point::ManifestRead, &path)?;
-        match Manifest::decode(&text) {
-            Ok(manifest) if manifest.format != FORMAT_1 => return Ok(None),
-            Ok(manifest) => return Ok(Some(manifest)),
-            Err(_) => {}
+        if let Ok(manifest) = Manifest::decode(&text) {
+            // an attempt that was interrupted had another id
+            let manifest = Manifest { log: Some(id), ..manifest };
+            segment_writer::write_manifest(disk, dir, &manifest)?;
+            return Ok((manifest.format == FORMAT_1).then_some(manifest));
         }
     }
     let database = Database::open(disk, dir, None)?;
-    let manifest = survey(disk, dir, database, segment)?;
+    let manifest = Manifest { log: Some(id), ..survey(disk, dir, database, segment)? };
     segment_writer::write_manifest(disk, dir, &manifest)?;
     Ok(Some(manifest))
 }

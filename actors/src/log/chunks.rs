@@ -56,6 +56,11 @@ impl<T> Chunks<T> {
         self.chunks.get(at / CHUNK)?.get(at % CHUNK)
     }
 
+    /// All items that are left, oldest first.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten().skip(self.first - self.base)
+    }
+
     /// Takes the oldest item away.
     pub fn pop_front(&mut self) -> Option<&T> {
         if self.first == self.end {

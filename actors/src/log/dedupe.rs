@@ -1,5 +1,8 @@
 //! Which dedupe keys were used within the window: all of them in memory, so that no look-up reads the disk.
 //!
+//! A key counts for so much time as has really passed, also when somebody sets the wall clock meanwhile. (After a start the wall
+//! clock counts, because times are stored by it.)
+//!
 //! A key costs its entry in a list by time, and a slot of a hash table: 46 and at most 12 bytes.
 
 use std::hash::{BuildHasher, RandomState};
@@ -8,11 +11,15 @@ use hashbrown::HashTable;
 
 use super::chunks::Chunks;
 use super::{Dedupe, DedupeKey};
+use crate::clock::Moment;
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
 /// What a key costs at most, for the memory budget.
 pub const KEY_BYTES_MAX: usize = 60;
+
+/// The wall clock was set when it went on by so much more or less than the time that passed.
+const SET_MS: u64 = 1_000;
 
 /// Bytes without alignment, so that nothing is left empty between them.
 #[derive(Debug, Clone, Copy)]
@@ -26,16 +33,20 @@ struct Slot {
 
 impl Slot {
     fn new(dedupe: &Dedupe, time_ms: u64) -> Slot {
-        let mut time = [0; 6];
-        // 48 bits of milliseconds are those of an event id
-        time.copy_from_slice(&time_ms.to_be_bytes()[2..]);
-        Slot {
+        let mut slot = Slot {
             key: dedupe.key.0,
             channel: dedupe.channel.0.to_be_bytes(),
             first: dedupe.first.to_bytes(),
             count: dedupe.count.to_be_bytes(),
-            time_ms: time,
-        }
+            time_ms: [0; 6],
+        };
+        slot.set_time(time_ms);
+        slot
+    }
+
+    fn set_time(&mut self, time_ms: u64) {
+        // 48 bits of milliseconds are those of an event id
+        self.time_ms.copy_from_slice(&time_ms.to_be_bytes()[2..]);
     }
 
     fn time_ms(&self) -> u64 {
@@ -63,6 +74,8 @@ pub struct DedupeTable {
     /// Numbers of slots, cut to 32 bits. Of a key that was used again after its window the newer one.
     table: HashTable<u32>,
     hasher: RandomState,
+    /// When the clocks were looked at last.
+    clock: Option<Moment>,
     /// Keys that had to go before their time.
     forgotten: u64,
 }
@@ -76,6 +89,7 @@ impl DedupeTable {
             slots: Chunks::default(),
             table: HashTable::new(),
             hasher: RandomState::new(),
+            clock: None,
             forgotten: 0,
         }
     }
@@ -93,6 +107,16 @@ impl DedupeTable {
             None => drop(self.table.insert_unique(hash, number, hash_of)),
         }
         self.expire(time_ms);
+    }
+
+    /// Looks at the clocks. When somebody has set the wall clock since the last look, all times are set by as much.
+    pub fn follow(&mut self, now: Moment) {
+        let Some(before) = self.clock.replace(now).filter(|before| before.boot == now.boot) else { return };
+        let passed_ms = now.elapsed_ms.saturating_sub(before.elapsed_ms);
+        let set_by_ms = now.wall_ms as i64 - (before.wall_ms + passed_ms) as i64;
+        if set_by_ms.unsigned_abs() >= SET_MS {
+            self.slots.iter_mut().for_each(|slot| slot.set_time(slot.time_ms().saturating_add_signed(set_by_ms)));
+        }
     }
 
     /// Lets go of what is out of the window.
@@ -211,6 +235,33 @@ mod tests {
         assert_eq!((known(&table, 1, "a", 1201), table.len()), (Some(2), 1));
         table.expire(1202);
         assert_eq!((known(&table, 1, "a", 1202), table.len(), table.table.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn a_key_counts_for_the_time_that_has_passed_however_the_wall_clock_is_set() {
+        let mut table = DedupeTable::new(100_000, 10);
+        let mut now = Moment { wall_ms: 1_000_000, boot: 1, elapsed_ms: 5_000 };
+        let pass = |now: &mut Moment, ms: u64, set_by_ms: i64| {
+            now.elapsed_ms += ms;
+            now.wall_ms = (now.wall_ms + ms).saturating_add_signed(set_by_ms);
+        };
+        table.follow(now);
+        table.add(&dedupe(1, "a", 1), now.wall_ms);
+        for set_by_ms in [86_400_000, -3_600_000] {
+            pass(&mut now, 40_000, set_by_ms);
+            table.follow(now);
+            table.add(&dedupe(1, &set_by_ms.to_string(), 2), now.wall_ms);
+            assert_eq!(known(&table, 1, "a", now.wall_ms), Some(1), "set by {set_by_ms} ms");
+        }
+        pass(&mut now, 30_000, 0);
+        table.follow(now);
+        table.expire(now.wall_ms);
+        assert_eq!((known(&table, 1, "a", now.wall_ms), table.len()), (None, 2));
+        // another boot: what has passed is not known
+        let later = Moment { wall_ms: now.wall_ms + 200_000, boot: 2, elapsed_ms: 1 };
+        table.follow(later);
+        table.expire(later.wall_ms);
+        assert_eq!(table.len(), 0);
     }
 
     #[test]

@@ -101,15 +101,41 @@ pub fn check(disk: &Disk, dir: &Path, expected: &FileSum) -> Result<(), Database
 /// What the file system says.
 pub fn heal(disk: &Disk, dir: &Path, expected: &FileSum) -> Result<Healed, DiskError> {
     let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::ReadWrite)?;
-    let found = sum_of(&file, false)?;
-    if found.is(expected) {
+    let Some(flips) = flips(&file, expected)? else { return Ok(Healed::No) };
+    if flips.is_empty() {
         return Ok(Healed::Intact);
     }
+    for (offset, byte) in &flips {
+        file.write_at(Point::DatabaseWrite, &[*byte], *offset)?;
+    }
+    file.sync_data(Point::DatabaseSync)?;
+    Ok(if sum_of(&file, false)?.is(expected) { Healed::Bits(flips.len()) } else { Healed::No })
+}
+
+/// What [`heal`] would do, without doing it. Blocks.
+///
+/// # Errors
+/// What the file system says.
+pub fn look(disk: &Disk, dir: &Path, expected: &FileSum) -> Result<Healed, DiskError> {
+    let file = disk.open(Point::DatabaseOpen, &dir.join("db"), Open::Read)?;
+    Ok(match flips(&file, expected)?.map(|flips| flips.len()) {
+        Some(0) => Healed::Intact,
+        Some(bits) => Healed::Bits(bits),
+        None => Healed::No,
+    })
+}
+
+/// Where single bits were flipped, and the right bytes there; none when more is wrong.
+fn flips(file: &DiskFile, expected: &FileSum) -> Result<Option<Vec<(u64, u8)>>, DiskError> {
+    let found = sum_of(file, false)?;
+    if found.is(expected) {
+        return Ok(Some(Vec::new()));
+    }
     if expected.second_crcs.len() != expected.crcs.len() {
-        return Ok(Healed::No);
+        return Ok(None);
     }
     if found.bytes != expected.bytes || found.crcs.len() != expected.crcs.len() {
-        return Ok(Healed::No);
+        return Ok(None);
     }
     let mut flips = Vec::new();
     for (chunk, (found, right)) in found.crcs.iter().zip(&expected.crcs).enumerate() {
@@ -117,21 +143,17 @@ pub fn heal(disk: &Disk, dir: &Path, expected: &FileSum) -> Result<Healed, DiskE
             continue;
         }
         let start = chunk * CHUNK_BYTES;
-        let len = CHUNK_BYTES.min(expected_len(&file, start)?);
-        let Some((byte, bit)) = flipped(found ^ right, len) else { return Ok(Healed::No) };
+        let len = CHUNK_BYTES.min(expected_len(file, start)?);
+        let Some((byte, bit)) = flipped(found ^ right, len) else { return Ok(None) };
         let mut bytes = vec![0; len];
         file.read_exact_at(Point::DatabaseRead, &mut bytes, start as u64)?;
         bytes[byte] ^= 1 << bit;
         if crc32fast::hash(&bytes) != expected.second_crcs[chunk] {
-            return Ok(Healed::No);
+            return Ok(None);
         }
         flips.push(((start + byte) as u64, bytes[byte]));
     }
-    for (offset, byte) in &flips {
-        file.write_at(Point::DatabaseWrite, &[*byte], *offset)?;
-    }
-    file.sync_data(Point::DatabaseSync)?;
-    Ok(if sum_of(&file, false)?.is(expected) { Healed::Bits(flips.len()) } else { Healed::No })
+    Ok(Some(flips))
 }
 
 fn expected_len(file: &DiskFile, start: usize) -> Result<usize, DiskError> {

@@ -19,6 +19,7 @@ use crate::disk::database::Database;
 use crate::disk::{Disk, Open, Point};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
+use crate::wal::LogId;
 
 /// Records that are held for one segment. What is larger in the backup becomes several segments.
 const SEGMENT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -42,6 +43,7 @@ impl From<MalformedSection> for ImportError {
 pub struct LogImport {
     disk: Disk,
     dir: PathBuf,
+    id: LogId,
     /// The last segment that was written.
     segment: u64,
     /// Parts of the segment that comes next, each of which becomes a stripe.
@@ -63,15 +65,16 @@ pub struct Imported {
 }
 
 impl LogImport {
-    /// Begins the log of a data folder that has none. Blocks.
+    /// Begins the log of a data folder that has none, with the id of its write-ahead log. Blocks.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn new(disk: &Disk, data_dir: &Path) -> Result<LogImport, LogError> {
+    pub fn new(disk: &Disk, data_dir: &Path, id: LogId) -> Result<LogImport, LogError> {
         let dir = make_dir(disk, data_dir)?;
         Ok(LogImport {
             disk: disk.clone(),
             dir,
+            id,
             segment: 0,
             parts: Vec::new(),
             blocks: Vec::new(),
@@ -141,7 +144,7 @@ impl LogImport {
     ) -> Result<Manifest, LogError> {
         self.segment += 1;
         // commits 0: what is in it was never in the write-ahead log of this folder
-        let manifest = Manifest { format: FORMAT, segment: self.segment, ..Manifest::default() };
+        let manifest = Manifest { format: FORMAT, segment: self.segment, log: Some(self.id), ..Manifest::default() };
         let content = Content { runs, stripes, keys, manifest };
         segment_writer::write(&self.disk, &self.dir.join(folder(self.segment)), content)
     }

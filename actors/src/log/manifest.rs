@@ -10,6 +10,7 @@ use super::losses::DamagedRange;
 use super::{Moment, Span};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
+use crate::wal::LogId;
 
 /// The format of a segment that was written by the server before the write-ahead log.
 pub const FORMAT_1: u32 = 1;
@@ -33,6 +34,10 @@ pub struct Manifest {
     pub format: u32,
     /// The number of the segment.
     pub segment: u64,
+    /// Which log it belongs to, so that one of another data folder is never taken for one of this; none where an earlier version
+    /// wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogId>,
     /// Commits of the write-ahead log whose events and keys are in it: the first and the last that has any. Both are 0 for
     /// a segment that is older than the write-ahead log.
     pub from: u64,
@@ -47,6 +52,9 @@ pub struct Manifest {
     /// Dedupe keys, and when the newest was used.
     pub keys: u64,
     pub keys_ms: u64,
+    /// CRC-32C of the file beside the database; none where an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_crc: Option<u32>,
     /// The clocks when its newest event was appended; none for a segment that is older than the write-ahead log.
     pub newest_at: Option<Moment>,
     /// It was not sealed when it was taken over from an older server: what was appended to it last may be missing.
@@ -120,6 +128,23 @@ impl Manifest {
         Manifest::decode(&healed).ok()
     }
 
+    /// Why it is not that of a segment of a log; none when it is.
+    pub fn stranger(&self, log: &LogId, segment: u64) -> Option<String> {
+        if self.segment != segment {
+            return Some(format!("it is segment {}", self.segment));
+        }
+        self.log.is_some_and(|own| own != *log).then(|| "it belongs to another data folder".into())
+    }
+
+    /// Why a manifest that was found in a database is of another segment than `known`; none when it is not.
+    pub fn is_not(&self, known: &Manifest) -> Option<String> {
+        match known.log {
+            Some(_) if self.log.is_none() => Some("it is an older one".into()),
+            Some(log) => self.stranger(&log, known.segment),
+            None => (self.segment != known.segment).then(|| format!("it is segment {}", self.segment)),
+        }
+    }
+
     /// The file of the database as it should be.
     pub fn file(&self) -> FileSum {
         FileSum { bytes: self.db_bytes, crcs: self.db_crcs.clone(), second_crcs: self.db_second_crcs.clone() }
@@ -178,6 +203,17 @@ mod tests {
         assert_eq!(manifest.span(ChannelNo(4)), Some(Span { first: id(2), last: id(9), events: 3 }));
         assert_eq!(manifest.span(ChannelNo::ALL), Some(Span { first: id(1), last: id(9), events: 6 }));
         assert_eq!(manifest.span(ChannelNo(2)), None);
+    }
+
+    #[test]
+    fn one_of_another_log_or_another_place_is_a_stranger_and_one_that_does_not_say_is_not() {
+        let (own, other) = (LogId([1; 16]), LogId([2; 16]));
+        let manifest = Manifest { log: Some(own), ..manifest() };
+        assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest.clone()));
+        assert_eq!(manifest.stranger(&own, 7), None);
+        assert!(manifest.stranger(&own, 8).is_some_and(|why| why.contains("segment 7")));
+        assert!(manifest.stranger(&other, 7).is_some_and(|why| why.contains("another data folder")));
+        assert_eq!(Manifest { log: None, ..manifest }.stranger(&other, 7), None);
     }
 
     #[test]

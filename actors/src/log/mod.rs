@@ -54,10 +54,10 @@ pub use self::import::{ImportError, Imported, LogImport, count_events, import_fo
 pub use self::losses::{DamagedRange, LossChange, LossDocument, restored_losses};
 pub use self::retention::Expiry;
 pub use self::sealing::SealStep;
-pub use self::section::{MalformedSection, encode_events, encode_keys};
+pub use self::section::{MalformedSection, decode_events, encode_events, encode_keys};
 pub use self::several::SomeChannels;
 pub use self::state::{Admission, CommitPart, Log};
-pub use self::survey::{LogSurvey, SegmentState, SegmentSurvey};
+pub use self::survey::{LogLook, LogSurvey, SegmentState, SegmentSurvey};
 pub use self::types::{
     Dedupe, DedupeKey, Direction, LogError, LogOptions, LogPage, LogStats, PageLimit, Retention, Span,
 };

@@ -22,9 +22,10 @@ use super::segment_writer::{self, Checksum, KEYS_FILE, MANIFEST_FILE, decode_key
 use super::state::{Log, LogState, folder};
 use super::{Dedupe, LogError, LogOptions, Moment, adopting, file_check, format_1};
 use crate::disk::database::{Database, DatabaseError};
-use crate::disk::{Disk, Open, Point};
+use crate::disk::{Disk, DiskError, Open, Point};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
+use crate::wal::LogId;
 
 /// Prefix of the folders that retention is removing.
 pub const DROPPED: &str = "dropped-";
@@ -38,15 +39,11 @@ impl Log {
     ///
     /// # Errors
     /// Whatever keeps a segment from being used and is no damage: then nothing was moved, renamed or removed.
-    pub fn open(disk: &Disk, data_dir: &Path, options: LogOptions, now: Moment) -> Result<Log, LogError> {
-        let dir = data_dir.join("log");
-        if !disk.exists(&dir)? {
-            disk.create_dir_all(&dir)?;
-            disk.sync_dir(data_dir)?;
-        }
+    pub fn open(disk: &Disk, data_dir: &Path, id: LogId, options: LogOptions, now: Moment) -> Result<Log, LogError> {
         let log = Log {
             disk: disk.clone(),
-            dir,
+            dir: data_dir.join("log"),
+            id,
             quarantine: data_dir.join("quarantine"),
             state: RwLock::new(LogState {
                 head: EventId::ZERO,
@@ -55,6 +52,7 @@ impl Log {
                 rolled: None,
                 active: Arc::new(Active::default()),
                 next_segment: 1,
+                unnoted: None,
                 newest: None,
                 clock: now,
                 damaged_after: None,
@@ -69,15 +67,21 @@ impl Log {
         let segments = log.find()?;
         log.read_manifests(&segments)?;
         log.read_newest()?;
+        log.keep_unnoted()?;
         log.check_databases()?;
         log.read_keys(now.wall_ms)?;
+        log.follow_clock(now);
         Ok(log)
     }
 
     /// The numbers of the folders that may hold a segment. A rebuilt one that had not taken its place yet takes it now.
     fn find(&self) -> Result<Vec<u64>, LogError> {
-        let names: Vec<String> =
-            self.disk.list(&self.dir)?.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect();
+        let entries = match self.disk.list(&self.dir) {
+            // of a new data folder, or else a segment is missing
+            Err(e) if e.is_missing() => Vec::new(),
+            entries => entries?,
+        };
+        let names: Vec<String> = entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect();
         let mut segments: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let mut leftovers: Vec<PathBuf> = Vec::new();
         for name in &names {
@@ -87,7 +91,9 @@ impl Log {
                 fresh.is_some() || name.ends_with(".old") || name.ends_with(".copy") || name.starts_with(DROPPED);
             match fresh {
                 Some(segment) if !segments.contains(&segment) => {
-                    if let Some(Ok(_)) = self.manifest_in(&path)? {
+                    if let Some(Ok(manifest)) = self.manifest_in(&path)?
+                        && manifest.stranger(&self.id, segment).is_none()
+                    {
                         self.disk.rename(&path, &self.dir_of(segment))?;
                         self.disk.sync_dir(&self.dir)?;
                         segments.push(segment);
@@ -123,8 +129,10 @@ impl Log {
                     continue;
                 }
                 Some(_) if missing.is_some() => break,
-                Some(Ok(manifest)) if manifest.segment == *segment => manifest,
-                Some(Ok(_)) => self.restore_manifest(*segment, "it is that of another segment")?,
+                Some(Ok(manifest)) => match manifest.stranger(&self.id, *segment) {
+                    None => manifest,
+                    Some(why) => self.restore_manifest(*segment, &why)?,
+                },
                 Some(Err(BadManifest::Newer(format))) => return Err(LogError::Newer { path, format }),
                 Some(Err(BadManifest::Damaged(why))) => self.restore_manifest(*segment, &why)?,
             };
@@ -160,17 +168,35 @@ impl Log {
         Ok(())
     }
 
+    /// Makes durable the names in segments that are not noted yet. Sealing may have failed at its last sync, and what others
+    /// build upon now must not go with a power cut.
+    fn keep_unnoted(&self) -> Result<(), DiskError> {
+        let (sealed, newest) = {
+            let state = self.state.read();
+            (state.sealed.clone(), state.newest.map_or(0, |newest| newest.segment))
+        };
+        for sealed in sealed.iter().filter(|sealed| sealed.segment() > newest) {
+            self.disk.sync_dir(&sealed.dir)?;
+            self.disk.sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
+
     /// Makes a damaged manifest again from what the database says.
     fn restore_manifest(&self, segment: u64, why: &str) -> Result<Manifest, LogError> {
         let dir = self.dir_of(segment);
-        ::log::error!(segment:display = dir.display(); "the manifest of a segment is damaged and is made again: {why}");
         let healed = Manifest::heal(&self.disk.read(Point::ManifestRead, &dir.join(MANIFEST_FILE))?);
-        let healed = healed.filter(|manifest| manifest.segment == segment);
+        let healed = healed.filter(|manifest| manifest.stranger(&self.id, segment).is_none());
         let restored = match healed.map_or_else(|| self.manifest_of_database(&dir, segment), Ok) {
             Ok(manifest) => manifest,
             Err(Trouble::Failed(e)) => return Err(e),
             Err(Trouble::Damaged(why)) => return Err(LogError::Beyond { path: dir, why }),
         };
+        // the whole segment is another one
+        if let Some(why) = restored.stranger(&self.id, segment) {
+            return Err(LogError::Stranger { path: dir, why });
+        }
+        ::log::error!(segment:display = dir.display(); "the manifest of a segment is damaged and is made again: {why}");
         segment_writer::write_manifest(&self.disk, &dir, &restored)?;
         Ok(restored)
     }
@@ -178,7 +204,8 @@ impl Log {
     fn manifest_of_database(&self, dir: &Path, segment: u64) -> Result<Manifest, Trouble> {
         let database = Database::open(&self.disk, dir, None)?;
         if format_1::is_begun(&database)? {
-            return adopting::survey(&self.disk, dir, database, segment);
+            let manifest = adopting::survey(&self.disk, dir, database, segment)?;
+            return Ok(Manifest { log: Some(self.id), ..manifest });
         }
         let own = block::manifest_key(0)..=block::manifest_key(u16::MAX);
         let text = match Values::new(database.range(own)).next() {
@@ -225,6 +252,18 @@ impl Log {
             return Database::open(&self.disk, &sealed.dir, Some(expected)).map(drop);
         }
         file.unlock()?;
+        // whatever keeps one of its files from being read is better known now than when somebody asks for an event
+        if self.disk.simulation().is_none() {
+            self.disk.open(Point::DatabaseOpen, &sealed.dir.join("conf"), Open::Read)?;
+        }
+        for entry in self.disk.list(&sealed.dir)? {
+            let path = sealed.dir.join(&entry.name);
+            if entry.name == "blobs" {
+                self.disk.list(&path)?;
+            } else if !entry.is_dir || entry.name.starts_with("snap.") {
+                self.disk.open(Point::DatabaseOpen, &path, Open::Read)?;
+            }
+        }
         let bytes = file.len()?;
         match bytes == expected {
             true => Ok(()),
@@ -277,7 +316,8 @@ impl Log {
             false => Vec::new(),
         };
         let keys = split(&bytes);
-        if keys.len() as u64 == sealed.manifest.keys {
+        let is_right = sealed.manifest.keys_crc.is_none_or(|crc| crc == crc32c::crc32c(&bytes));
+        if is_right && keys.len() as u64 == sealed.manifest.keys {
             return Ok(keys);
         }
         ::log::error!(file:display = path.display(); "dedupe keys are damaged and are read from the database");
@@ -337,7 +377,17 @@ impl Log {
             return Err(LogError::MissingSegment { path: self.dir_of(last + 1) });
         }
         state.sealed = Arc::new(kept);
-        Ok(())
+        drop(state);
+        Ok(self.make_dir()?)
+    }
+
+    /// Makes the folder of the log, if it is missing.
+    pub(super) fn make_dir(&self) -> Result<(), DiskError> {
+        if self.disk.exists(&self.dir)? {
+            return Ok(());
+        }
+        self.disk.create_dir_all(&self.dir)?;
+        self.dir.parent().map_or(Ok(()), |data_dir| self.disk.sync_dir(data_dir))
     }
 }
 

@@ -18,7 +18,7 @@ use super::page::Source;
 use super::sealed::{Sealed, Trouble, last_id};
 use super::segment_writer::{self, Content, KEYS_FILE, Run, STRIPE_BYTES, decode_keys};
 use super::state::{Log, folder};
-use super::{Dedupe, LogError, format_1};
+use super::{Dedupe, LogError, format_1, record};
 use crate::disk::database::{Database, salvage};
 use crate::disk::{Disk, DiskError, Open, Point};
 use crate::model::event::ChannelNo;
@@ -50,12 +50,12 @@ impl Log {
         }
         ::log::error!(segment:display = damaged.dir.display(); "a segment of the log is damaged and is rebuilt: {why}");
         let fresh = self.dir.join(format!("{}.new", folder(segment)));
-        self.disk.remove_dir_all(&fresh)?;
+        self.remove_unsealed(&fresh)?;
         let manifest = match rebuild(&self.disk, &damaged.dir, &fresh, &damaged.manifest) {
             Ok(manifest) => manifest,
             Err(e) => {
                 // what is left there is removed by the next attempt as well
-                let _ = self.disk.remove_dir_all(&fresh);
+                let _ = self.remove_unsealed(&fresh);
                 return Err(e);
             }
         };
@@ -130,7 +130,7 @@ fn rebuild(disk: &Disk, dir: &Path, fresh: &Path, known: &Manifest) -> Result<Ma
     if known.format == FORMAT_1 {
         return rescue(disk, dir, fresh, known);
     }
-    let found = Found::search(disk, dir)?;
+    let found = Found::search(disk, dir, known)?;
     let manifest = Manifest { keys: 0, ..known.clone() };
     if found.blocks.is_empty() && found.keys.is_empty() {
         let lost = known.channels.iter().map(whole);
@@ -139,6 +139,20 @@ fn rebuild(disk: &Disk, dir: &Path, fresh: &Path, known: &Manifest) -> Result<Ma
     }
     let content = Content { runs: found.runs(&known.channels), stripes: found.stripes(), keys: found.keys(), manifest };
     segment_writer::write(disk, fresh, content)
+}
+
+/// How many events of each channel cannot be found any more in a segment; none for a segment that is older than the write-ahead log,
+/// which has to be opened for that. Blocks.
+///
+/// # Errors
+/// What the disk says.
+pub fn count_missing(disk: &Disk, dir: &Path, known: &Manifest) -> Result<Option<Vec<(u32, u64)>>, LogError> {
+    if known.format == FORMAT_1 {
+        return Ok(None);
+    }
+    let found = Found::search(disk, dir, known)?;
+    let missing = known.channels.iter().map(|span| (span.channel, span.events.saturating_sub(found.events(span))));
+    Ok(Some(missing.filter(|(_, events)| *events > 0).collect()))
 }
 
 /// All that a segment holds of a channel, as damage.
@@ -153,6 +167,29 @@ struct FoundBlock {
     parts: Vec<Part>,
 }
 
+/// Parts of values that were found, those of a value together.
+#[derive(Default)]
+struct Parts(BTreeMap<(Kind, u32, EventId), Vec<Part>>);
+
+impl Parts {
+    /// Takes the part that begins here, and says how long it is.
+    fn take(&mut self, bytes: &[u8]) -> Option<usize> {
+        let length = block::length(bytes)?;
+        let part = Part::read(Bytes::copy_from_slice(&bytes[..length]))?;
+        let same = self.0.entry((part.head.kind, part.head.number, part.head.first)).or_default();
+        if let Err(at) = same.binary_search_by_key(&part.part, |part| part.part) {
+            same.insert(at, part);
+        }
+        Some(length)
+    }
+
+    /// The manifest, if it can be read.
+    fn manifest(&self) -> Option<Manifest> {
+        let (_, parts) = self.0.iter().find(|((kind, ..), _)| *kind == Kind::Manifest)?;
+        Manifest::decode(&block::join(parts)?).ok()
+    }
+}
+
 /// What is left of a segment.
 struct Found {
     /// In the order of channels and ids.
@@ -161,29 +198,25 @@ struct Found {
 }
 
 impl Found {
-    /// Searches the raw file of the database, and the copy of the dedupe keys. Blocks.
-    fn search(disk: &Disk, dir: &Path) -> Result<Found, LogError> {
-        let mut parts: BTreeMap<(Kind, u32, EventId), Vec<Part>> = BTreeMap::new();
-        let mut take = |bytes: &[u8]| {
-            let length = block::length(bytes)?;
-            let part = Part::read(Bytes::copy_from_slice(&bytes[..length]))?;
-            let same = parts.entry((part.head.kind, part.head.number, part.head.first)).or_default();
-            if let Err(at) = same.binary_search_by_key(&part.part, |part| part.part) {
-                same.insert(at, part);
-            }
-            Some(length)
-        };
-        salvage(disk, dir, MAGIC, &mut take)?;
+    /// Searches the raw file of the database, and the copy of the dedupe keys. Of a database that is another segment's, or another
+    /// data folder's, nothing counts. Blocks.
+    fn search(disk: &Disk, dir: &Path, known: &Manifest) -> Result<Found, LogError> {
+        let mut parts = Parts::default();
+        salvage(disk, dir, MAGIC, |bytes| parts.take(bytes))?;
+        if let Some(why) = parts.manifest().and_then(|manifest| manifest.is_not(known)) {
+            ::log::error!(segment:display = dir.display(); "nothing in the database of a segment is used: {why}");
+            parts = Parts::default();
+        }
         let copy = dir.join(KEYS_FILE);
         if disk.exists(&copy)? {
             let bytes = disk.read(Point::CopyRead, &copy)?;
             let mut at = 0;
             while at < bytes.len() {
-                at += take(&bytes[at..]).unwrap_or(1);
+                at += parts.take(&bytes[at..]).unwrap_or(1);
             }
         }
         let mut found = Found { blocks: Vec::new(), keys: BTreeMap::new() };
-        for ((kind, number, _), parts) in parts {
+        for ((kind, number, _), parts) in parts.0 {
             let Some(content) = block::join(&parts) else { continue };
             match kind {
                 Kind::Keys => drop(found.keys.insert(number, content)),
@@ -198,15 +231,26 @@ impl Found {
         Ok(found)
     }
 
+    /// The blocks of a channel. What lies beyond what the segment held is not of it.
+    fn of<'a>(&'a self, span: &'a ChannelSpan) -> impl Iterator<Item = &'a FoundBlock> {
+        let from = self.blocks.partition_point(|block| block.head.number < span.channel);
+        let end = self.blocks.partition_point(|block| block.head.number <= span.channel);
+        self.blocks[from..end].iter().filter(|block| span.first <= block.head.first && block.last <= span.last)
+    }
+
+    /// How many events of a channel were found.
+    fn events(&self, span: &ChannelSpan) -> u64 {
+        let records = self.of(span).map(|block| block::join(&block.parts).unwrap_or_default());
+        records.map(|records| record::scan(&records, true).count() as u64).sum()
+    }
+
     /// The blocks, and in the place of those that are missing runs without records.
     fn runs<'a>(&'a self, spans: &'a [ChannelSpan]) -> impl Iterator<Item = Result<Run, LogError>> + 'a {
         spans.iter().flat_map(|span| {
-            let from = self.blocks.partition_point(|block| block.head.number < span.channel);
-            let end = self.blocks.partition_point(|block| block.head.number <= span.channel);
             let channel = ChannelNo(span.channel);
             let (mut before, mut through) = (EventId::ZERO, span.first.before());
             let mut runs = Vec::new();
-            for block in &self.blocks[from..end] {
+            for block in self.of(span) {
                 if block.head.before != before {
                     runs.push(Piece::Hole(hole(channel, through, block.head.first.before())));
                 }

@@ -146,6 +146,8 @@ impl Log {
     }
 
     fn remove_all_but_the_manifest(&self, dir: &Path) -> Result<(), LogError> {
+        // the manifest that says that the rest has gone may not be durable, when a sync failed or the process died before it
+        self.disk.sync_dir(dir)?;
         for entry in self.disk.list(dir)?.into_iter().filter(|entry| entry.name != MANIFEST_FILE) {
             let path = dir.join(&entry.name);
             if entry.is_dir { self.disk.remove_dir_all(&path)? } else { self.disk.remove_file(&path)? }

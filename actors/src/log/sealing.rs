@@ -7,9 +7,10 @@ use super::active::{Active, KeysPlace};
 use super::manifest::{FORMAT, Manifest};
 use super::newest::{self, Newest};
 use super::sealed::Sealed;
-use super::segment_writer::{self, Content, Run, STRIPE_BYTES};
+use super::segment_writer::{self, Content, MANIFEST_FILE, Run, STRIPE_BYTES};
 use super::state::Log;
 use super::{Dedupe, LogError, LogOptions, Moment, Retention, section};
+use crate::disk::DiskError;
 use crate::model::event::ChannelNo;
 
 /// A segment is not sealed before its records have this size, however small retention is.
@@ -105,20 +106,23 @@ impl Log {
             (rolled, state.next_segment)
         };
         let dir = self.dir_of(segment);
-        // what an attempt before this one has left
-        self.disk.remove_dir_all(&dir)?;
-        let manifest = match self.write(&dir, segment, &rolled) {
-            Ok(manifest) => manifest,
+        let whole = self.state.write().unnoted.take();
+        let manifest = match whole {
+            Some(manifest) => manifest,
+            None => self.write(&dir, segment, &rolled)?,
+        };
+        let newest = Newest { segment, through: manifest.through };
+        let noted = || -> Result<u64, DiskError> {
+            newest::write(&self.disk, &self.dir, newest)?;
+            self.disk_bytes(&dir)
+        };
+        let disk_bytes = match noted() {
+            Ok(disk_bytes) => disk_bytes,
             Err(e) => {
-                // room for the next attempt, which says so when this fails as well
-                let _ = self.disk.remove_dir_all(&dir);
-                return Err(e);
+                self.state.write().unnoted = Some(manifest);
+                return Err(e.into());
             }
         };
-        self.note_damage(&manifest.damaged);
-        let newest = Newest { segment, through: manifest.through };
-        newest::write(&self.disk, &self.dir, newest)?;
-        let disk_bytes = self.disk_bytes(&dir)?;
         let step = SealStep::Sealed { segment, events: manifest.events, record_bytes: manifest.bytes, disk_bytes };
         let mut state = self.state.write();
         state.rolled = None;
@@ -128,12 +132,43 @@ impl Log {
         Ok(step)
     }
 
+    /// Removes what an attempt to write a segment has left, which may be all of one whose name could not be made durable. The
+    /// manifest goes first and durably: a power cut that left it without its database would make the folder a segment that
+    /// misses a file.
+    pub(super) fn remove_unsealed(&self, dir: &Path) -> Result<(), LogError> {
+        if self.disk.exists(dir)? {
+            let manifest = dir.join(MANIFEST_FILE);
+            if self.disk.exists(&manifest)? {
+                self.disk.remove_file(&manifest)?;
+            }
+            self.disk.sync_dir(dir)?;
+        }
+        Ok(self.disk.remove_dir_all(dir)?)
+    }
+
+    /// Writes the segment, in place of what an attempt before has left.
     fn write(&self, dir: &Path, segment: u64, rolled: &Active) -> Result<Manifest, LogError> {
+        self.remove_unsealed(dir)?;
+        match self.write_files(dir, segment, rolled) {
+            Ok(manifest) => {
+                self.note_damage(&manifest.damaged);
+                Ok(manifest)
+            }
+            Err(e) => {
+                // room for the next attempt, which says so when this fails as well
+                let _ = self.remove_unsealed(dir);
+                Err(e)
+            }
+        }
+    }
+
+    fn write_files(&self, dir: &Path, segment: u64, rolled: &Active) -> Result<Manifest, LogError> {
         let sums = rolled.sums();
         let (from, through) = sums.sequences.unwrap_or_default();
         let manifest = Manifest {
             format: FORMAT,
             segment,
+            log: Some(self.id),
             from,
             through,
             newest_at: Some(sums.newest_at),

@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use super::record;
 use super::{Dedupe, DedupeKey};
 use crate::model::event::{ChannelNo, Event};
@@ -118,6 +120,24 @@ pub fn blocks(section: &[u8]) -> Result<Vec<SectionBlock>, MalformedSection> {
     Ok(found)
 }
 
+/// The events of a section, in the order of their ids. They share its bytes.
+///
+/// # Errors
+/// When it is not what [`encode_events`] makes.
+pub fn decode_events(section: &Bytes) -> Result<Vec<Event>, MalformedSection> {
+    let mut events: Vec<Event> = Vec::new();
+    for block in blocks(section)? {
+        let records = section.slice(block.offset as usize..(block.offset + block.len) as usize);
+        for record in record::scan(&records, false) {
+            let record = record.map_err(|_| MalformedSection)?;
+            let before = events.last().map(|event| &event.origin.by);
+            events.push(record::event(&records, record, block.channel, before).ok_or(MalformedSection)?);
+        }
+    }
+    events.sort_unstable_by_key(|event| event.id);
+    Ok(events)
+}
+
 /// The dedupe keys of a commit as bytes.
 pub fn encode_keys(keys: &[Dedupe]) -> Vec<u8> {
     let mut out = Vec::with_capacity(keys.len() * KEY_BYTES);
@@ -178,18 +198,12 @@ mod tests {
     use crate::log::tests::{event, id};
 
     fn decode(section: &[u8]) -> Vec<Event> {
-        let section = bytes::Bytes::copy_from_slice(section);
-        let mut events = Vec::new();
-        for block in blocks(&section).unwrap() {
-            let records = section.slice(block.offset as usize..(block.offset + block.len) as usize);
-            let found: Vec<Event> = record::scan(&records, false)
-                .map(|record| record::event(&records, record.unwrap(), block.channel, None).unwrap())
-                .collect();
-            assert_eq!(found.len(), block.count as usize);
-            assert_eq!((found[0].id, found.last().unwrap().id), (block.first, block.last));
-            events.extend(found);
+        let events = decode_events(&Bytes::copy_from_slice(section)).unwrap();
+        for block in blocks(section).unwrap() {
+            let of_block = events.iter().filter(|event| event.channel == block.channel);
+            let of_block = of_block.filter(|event| block.first <= event.id && event.id <= block.last);
+            assert_eq!(of_block.count(), block.count as usize);
         }
-        events.sort_by_key(|event| event.id);
         events
     }
 

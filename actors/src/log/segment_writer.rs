@@ -84,6 +84,7 @@ pub fn write_empty(disk: &Disk, dir: &Path, mut manifest: Manifest) -> Result<Ma
         checksum: 0,
         keys: 0,
         keys_ms: 0,
+        keys_crc: None,
         ..manifest
     };
     manifest.bytes = 0;
@@ -206,6 +207,7 @@ where
             bytes: 0,
             keys: 0,
             keys_ms: 0,
+            keys_crc: None,
             entries: 0,
             checksum: 0,
             db_bytes: 0,
@@ -247,6 +249,7 @@ where
             Phase::Stripes(at) => self.end_stripe(at),
             Phase::Manifest => {
                 self.manifest.sum_up();
+                self.manifest.keys_crc = (self.manifest.keys > 0).then(|| crc32c::crc32c(&self.key_values));
                 (self.manifest.entries, self.manifest.checksum) = (self.sum.entries, self.sum.crc);
                 let head = Head { kind: Kind::Manifest, number: 0, first: EventId::ZERO, before: EventId::ZERO };
                 self.queue.extend(block::entries(head, &self.manifest.encode()));

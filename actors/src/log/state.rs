@@ -8,14 +8,15 @@ use parking_lot::{Mutex, RwLock};
 use super::active::{Active, KeysPlace};
 use super::databases::Databases;
 use super::dedupe::DedupeTable;
-use super::losses::{DamagedRange, LossChange, LossLedger};
+use super::losses::{DamagedRange, LossChange, LossDocument, LossLedger};
+use super::manifest::Manifest;
 use super::newest::{self, Newest};
 use super::sealed::Sealed;
 use super::{DedupeKey, LogError, LogOptions, LogStats, Moment, section};
 use crate::disk::{Disk, DiskError};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
-use crate::wal::Piece;
+use crate::wal::{LogId, Piece};
 
 #[derive(Debug)]
 pub struct Log {
@@ -24,6 +25,8 @@ pub struct Log {
     pub(super) dir: PathBuf,
     /// The folder beside it for damaged segments.
     pub(super) quarantine: PathBuf,
+    /// Which log it is.
+    pub(super) id: LogId,
     pub(super) options: LogOptions,
     // taken in this order, and none of them over I/O
     pub(super) state: RwLock<LogState>,
@@ -46,6 +49,9 @@ pub(super) struct LogState {
     pub rolled: Option<Arc<Active>>,
     pub active: Arc<Active>,
     pub next_segment: u64,
+    /// Of the segment that is being sealed, when it is whole and that could not be written down durably. It must not go any
+    /// more: what is written down may say that it is there.
+    pub unnoted: Option<Manifest>,
     /// What is written down of the segment that was sealed last; none when that cannot be read.
     pub newest: Option<Newest>,
     /// The clocks as they were last read.
@@ -194,6 +200,7 @@ impl Log {
         // where nothing was given up yet, the segments that are there are all that there were
         if begins_at == 1 {
             let newest = Newest { segment: last, through: next - 1 };
+            self.make_dir()?;
             newest::write(&self.disk, &self.dir, newest)?;
             self.state.write().newest = Some(newest);
         }
@@ -239,6 +246,11 @@ impl Log {
         self.losses.read().damaged_between(no, after, through)
     }
 
+    /// Adds what another node knows to be gone, and has stored there.
+    pub fn learn_losses(&self, documents: impl IntoIterator<Item = LossDocument>) {
+        self.losses.write().restore(documents);
+    }
+
     /// Damage that was found and is not stored yet. Who takes it stores it, or gives it back.
     pub fn take_unsaved(&self) -> Vec<LossChange> {
         self.losses.write().take_unsaved()
@@ -247,6 +259,11 @@ impl Log {
     /// Takes back what could not be stored.
     pub fn give_back(&self, changes: Vec<LossChange>) {
         self.losses.write().give_back(changes);
+    }
+
+    /// Looks at the clocks, so that dedupe keys age by the time that passes. To be called before keys are looked up or admitted.
+    pub fn follow_clock(&self, now: Moment) {
+        self.dedupe.lock().follow(now);
     }
 
     /// What a dedupe key stands for, within the window: the first id and the count.

@@ -138,6 +138,8 @@ pub enum LogError {
     MissingSegment { path: std::path::PathBuf },
     #[error("the manifest {path} is missing", path = path.display())]
     MissingManifest { path: std::path::PathBuf },
+    #[error("the segment {path} is not the one that was written there: {why}", path = path.display())]
+    Stranger { path: std::path::PathBuf, why: String },
     #[error("{path} has format {format}, which this version does not know", path = path.display())]
     Newer { path: std::path::PathBuf, format: u32 },
     /// A segment that was just written does not hold what it should.
@@ -167,6 +169,7 @@ impl LogError {
             LogError::MissingSegment { .. } | LogError::MissingManifest { .. } => {
                 "put it back, or restore a backup (stentor restore)"
             }
+            LogError::Stranger { .. } => "put the right one back, or restore a backup (stentor restore)",
             LogError::Unverified { .. } | LogError::Beyond { .. } => {
                 "look into the system log (dmesg) for errors of the disk, or restore a backup (stentor restore)"
             }

@@ -19,6 +19,8 @@ pub enum Envelope {
     Gateway,
     /// `{"event_id","event_type","timestamp","payload"}`
     Feed,
+    /// The same with `"channel"` before the payload, for those who follow many and ask which.
+    FeedWithChannel,
     /// `{"id","timestamp","source","eventType","payload","validated"}`, for those who listen to one source.
     Listener,
 }
@@ -37,7 +39,7 @@ impl Envelope {
     fn id_prefix(self) -> &'static str {
         match self {
             Envelope::Map => "",
-            Envelope::Gateway | Envelope::Feed | Envelope::Listener => ID_PREFIX,
+            Envelope::Gateway | Envelope::Feed | Envelope::FeedWithChannel | Envelope::Listener => ID_PREFIX,
         }
     }
 
@@ -84,13 +86,20 @@ impl Envelope {
                 out.extend_from_slice(b"\",\"timestamp\":");
                 out.extend_from_slice(event.ts_ms.to_string().as_bytes());
             }
-            Envelope::Feed => {
+            Envelope::Feed | Envelope::FeedWithChannel => {
                 out.extend_from_slice(b"{\"event_id\":\"");
                 self.write_id(event.id, out);
                 out.extend_from_slice(b"\",\"event_type\":\"");
                 out.extend_from_slice(event.kind.as_str().as_bytes());
                 out.extend_from_slice(b"\",\"timestamp\":");
                 out.extend_from_slice(event.ts_ms.to_string().as_bytes());
+                if self == Envelope::FeedWithChannel {
+                    out.extend_from_slice(b",\"channel\":\"");
+                    out.extend_from_slice(owner.kind.as_str().as_bytes());
+                    out.push(b':');
+                    out.extend_from_slice(owner.id.as_bytes());
+                    out.push(b'"');
+                }
             }
             Envelope::Listener => {
                 out.extend_from_slice(b"{\"id\":\"");
@@ -130,7 +139,7 @@ impl Envelope {
         out.extend_from_slice(b"id: ");
         self.write_id(event.id, out);
         out.push(b'\n');
-        if self == Envelope::Feed {
+        if matches!(self, Envelope::Feed | Envelope::FeedWithChannel) {
             write_name(out);
         }
         out.extend_from_slice(b"data: ");
@@ -225,6 +234,14 @@ mod tests {
     }
 
     #[test]
+    fn a_feed_event_names_its_channel_where_that_is_asked_for_and_is_else_the_same() {
+        let ((named, _), (plain, _)) =
+            (sse(Envelope::FeedWithChannel, &event(None, "")), sse(Envelope::Feed, &event(None, "")));
+        assert_eq!(named.replace(",\"channel\":\"organization:org_1\"", ""), plain);
+        assert_ne!(named, plain);
+    }
+
+    #[test]
     fn a_listener_gets_unnamed_events_with_their_source_and_the_word_of_its_schema() {
         let (text, _) = sse(Envelope::Listener, &event(None, "source:wh_1"));
         assert_eq!(
@@ -237,7 +254,9 @@ mod tests {
 
     #[test]
     fn every_envelope_is_json_between_its_marks() {
-        for envelope in [Envelope::Map, Envelope::Gateway, Envelope::Feed, Envelope::Listener] {
+        for envelope in
+            [Envelope::Map, Envelope::Gateway, Envelope::Feed, Envelope::FeedWithChannel, Envelope::Listener]
+        {
             let (text, parts) = sse(envelope, &event(None, "tok_1"));
             let json: serde_json::Value = serde_json::from_str(&text[parts.json..parts.end]).expect("JSON");
             assert_eq!(json["payload"]["a"], "\u{2028}é", "{envelope:?}");

@@ -1,7 +1,7 @@
 //! Percent-encoding (RFC 3986, 2.1), for texts that are no forms: a `+` stays a `+`.
 
 /// The bytes that a text stands for. A `%` without two hexadecimal digits behind it stands for itself.
-pub(super) fn decode(text: &[u8]) -> Vec<u8> {
+pub fn decode(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));

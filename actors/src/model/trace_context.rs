@@ -41,7 +41,9 @@ impl TraceContext {
     pub fn child(&self, span: [u8; 8]) -> String {
         // an id of zeros is none
         let span = u64::from_be_bytes(span).max(1);
-        format!("{}{span:016x}{}", &self.parent[..36], &self.parent[52..])
+        // flags that are not known are set to zero (3.2.2.5): known are sampled, and that the trace's id is random (level 2)
+        let flags = u8::from_str_radix(&self.parent[53..], 16).map_or(0, |flags| flags & 0b11);
+        format!("{}{span:016x}-{flags:02x}", &self.parent[..36])
     }
 
     pub fn state(&self) -> Option<&str> {
@@ -78,6 +80,10 @@ mod tests {
         assert_eq!((trace.state(), TraceContext::from_stored(&trace.stored())), (Some("a=1,b=2"), Some(trace.clone())));
         assert_eq!(trace.child([1; 8]), "00-4bf92f3577b34da6a3ce929d0e0e4736-0101010101010101-01");
         assert_eq!(trace.child([0; 8]), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01");
+        for (flags, sent_on) in [("00", "00"), ("ff", "03"), ("fd", "01"), ("03", "03")] {
+            let trace = of(&[("traceparent", &format!("{}{flags}", &PARENT[..53]))]).expect("a trace");
+            assert!(trace.child([1; 8]).ends_with(&format!("-{sent_on}")), "{flags}");
+        }
         let plain = of(&[("traceparent", PARENT)]).expect("a trace");
         assert_eq!((plain.state(), TraceContext::from_stored(&plain.stored())), (None, Some(plain.clone())));
         let later = of(&[("traceparent", &format!("cc{}-more", &PARENT[2..]))]).expect("a trace");

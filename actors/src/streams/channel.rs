@@ -15,6 +15,7 @@ use actix::dev::SendError;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
 
 use crate::budget::Budget;
+use crate::clock;
 use crate::disk::{Faults, Point};
 use crate::feed::Committed;
 use crate::feed::frame::Frame;
@@ -129,7 +130,7 @@ impl ChannelActor {
             Err(SendError::Closed(_)) => false,
         });
         if behind {
-            ctx.run_later(RETRY, |channel, ctx| {
+            clock::later(ctx, RETRY, |channel: &mut ChannelActor, ctx| {
                 if channel.members.iter().any(|member| member.behind) {
                     let here = Arrived { no: channel.setup.no, frames: Arc::new([]), previous: channel.ring.head() };
                     channel.send(&here, ctx);
@@ -142,7 +143,7 @@ impl ChannelActor {
     /// Plans the actor's end if there is nobody to send to.
     fn stop_when_idle(&mut self, ctx: &mut Context<Self>) {
         if self.members.is_empty() && self.idle_timer.is_none() {
-            self.idle_timer = Some(ctx.run_later(self.setup.idle_after, |_, ctx| ctx.stop()));
+            self.idle_timer = Some(clock::later(ctx, self.setup.idle_after, |_, ctx| ctx.stop()));
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use actix::{Handler, Message, MessageResult};
 
+use crate::compute;
 use crate::feed::frame::Carrier;
 use crate::model::event::ChannelNo;
 use crate::model::filter::FilterSpec;
@@ -173,7 +174,7 @@ impl Streams {
         let has_more = found.len() > count;
         found.truncate(count);
         let view = self.handles.view.clone();
-        let counted = actix_rt::task::spawn_blocking(move || {
+        let counted = compute::blocking(move || {
             let count = |Found { mut connection, in_log }: Found| {
                 if let Some((cursor, floor)) = in_log {
                     connection.behind_events += view.count_between(&connection.selection, cursor, floor);

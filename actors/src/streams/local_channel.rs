@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::budget::{Part, Reservation};
+use crate::clock;
 use crate::feed::frame::{Encoding, Frame};
 use crate::model::filter::Filter;
 use crate::model::id::EventId;
@@ -135,7 +136,7 @@ impl LocalChannel {
             is_joined: Cell::new(false),
             sessions: RefCell::default(),
             shared: RefCell::default(),
-            empty_since: Cell::new(Some(Instant::now())),
+            empty_since: Cell::new(Some(clock::instant())),
             last_round: Cell::new(None),
             round_planned: Cell::new(false),
             several: None,
@@ -222,13 +223,17 @@ impl LocalChannel {
         }
         let of_set = || self.sessions.borrow().len();
         let pause = round_pause(self.several.as_ref().map_or_else(of_set, |several| several.sessions.get()));
-        Some(self.last_round.get().map_or(Duration::ZERO, |last| pause.saturating_sub(last.elapsed())))
+        Some(
+            self.last_round
+                .get()
+                .map_or(Duration::ZERO, |last| pause.saturating_sub(clock::instant().duration_since(last))),
+        )
     }
 
     /// Wakes all sessions, which then read up to the head. To be called as well when the timer of a planned round is gone.
     pub(super) fn wake(&self) {
         self.round_planned.set(false);
-        self.last_round.set(Some(Instant::now()));
+        self.last_round.set(Some(clock::instant()));
         self.each_session(&mut |session: &SessionHandle| session.wake());
     }
 
@@ -257,7 +262,7 @@ impl LocalChannel {
 
     /// Whether it has had no session for `long`.
     pub(super) fn is_idle_for(&self, long: Duration) -> bool {
-        self.empty_since.get().is_some_and(|since| since.elapsed() >= long)
+        self.empty_since.get().is_some_and(|since| clock::instant().duration_since(since) >= long)
     }
 
     // ---- what sessions do ----------------------------------------------------------------------------------------
@@ -290,7 +295,7 @@ impl LocalChannel {
         sessions.free.push(key);
         if sessions.free.len() == sessions.entries.len() {
             *sessions = Sessions::default();
-            self.empty_since.set(Some(Instant::now()));
+            self.empty_since.set(Some(clock::instant()));
         }
     }
 

@@ -78,6 +78,8 @@ pub struct Handles {
     pub budget: Arc<Budget>,
     /// Where filters that take long are worked through.
     pub compute: Compute,
+    /// Where pages of the log are read.
+    pub readers: Compute,
     pub faults: Faults,
 }
 
@@ -145,6 +147,16 @@ impl Streams {
     pub async fn close_all(&self, end: SessionEnd) {
         let end = *self.stopping.get_or_init(|| end);
         self.shards.ask(CloseAll(end)).await;
+    }
+
+    /// The counts of open streams.
+    pub fn counted(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Ends the sessions that are open now; new ones may come.
+    pub async fn close_open(&self) {
+        self.shards.ask(CloseAll(SessionEnd::Shutdown)).await;
     }
 
     /// An id for a connection that is being opened, greater than those before it.

@@ -102,7 +102,8 @@ impl PageWork<Frame> {
         if let Some(expired) = view.expired(selection, told) {
             let oldest = view.oldest(selection);
             Gap { requested: after, oldest, reason: GapReason::Expired }.write(wanted.encoding, &mut bytes);
-            told = expired;
+            // what is known to go may still be there, and when it goes it is told of again
+            told = told.max(oldest.map_or(expired, |oldest| expired.min(oldest.before())));
         }
         let ids: Vec<EventId> = page.frames.iter().map(|frame| frame.event.id).collect();
         let last = page.last.unwrap_or(after);

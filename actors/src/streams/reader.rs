@@ -31,8 +31,6 @@ const RING_PAGE_FRAMES: usize = 256;
 enum PageError {
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("the thread that read it panicked: {0}")]
-    Panicked(#[from] tokio::task::JoinError),
     #[error(transparent)]
     Ended(#[from] Ended),
 }
@@ -153,14 +151,14 @@ impl Reader {
         let (streams, tenant) = (self.channel.streams().clone(), self.tenant);
         let (wanted, after) = (self.wanted(), self.cursor);
         let judged_at_once = !self.filter.has_expression();
-        let compute = streams.handles.compute.clone();
-        let blocking = actix_rt::task::spawn_blocking(move || {
+        let (compute, readers) = (streams.handles.compute.clone(), streams.handles.readers.clone());
+        let read = move || {
             let mut work = PageWork::read(streams, wanted, after)?;
             let page = if judged_at_once { work.step(&mut Slice::endless()) } else { None };
             Ok::<_, LogError>((work, page))
-        });
+        };
         let reading = async move {
-            let (mut work, page) = blocking.await??;
+            let (mut work, page) = readers.read(tenant, read).await??;
             match page {
                 Some(page) => Ok(page),
                 None => Ok(compute.slices(tenant, move |slice| work.step(slice)).await?),

@@ -6,12 +6,13 @@
 //! It is supervised. When it dies its channel actors end with it, because nobody could find them any more; the next one
 //! begins with none and asks all shards to join their channels again. Readers notice a detour over the log at most.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture};
 
+use crate::clock;
 use crate::disk::Point;
 use crate::metrics::Shed;
 use crate::model::event::ChannelNo;
@@ -49,7 +50,8 @@ pub struct Registry {
     ring: RingLimits,
     idle_after: Duration,
     shards: Arc<Shards>,
-    running: HashMap<ChannelNo, Running>,
+    /// Ordered, so that a simulation repeats itself.
+    running: BTreeMap<ChannelNo, Running>,
     /// Channel actors that were started.
     starts: u64,
 }
@@ -61,7 +63,7 @@ struct Running {
 
 impl Registry {
     pub(super) fn new(handles: Handles, ring: RingLimits, idle_after: Duration, shards: Arc<Shards>) -> Registry {
-        Registry { handles, ring, idle_after, shards, running: HashMap::new(), starts: 0 }
+        Registry { handles, ring, idle_after, shards, running: BTreeMap::new(), starts: 0 }
     }
 
     /// The channel's actor, started when there is none.
@@ -91,7 +93,7 @@ impl Registry {
 
     /// Rings shrink when a batch comes. In the others there may be most of the memory.
     fn free_memory(&self) {
-        if self.handles.budget.is_under_pressure() {
+        if self.handles.budget.is_under_pressure() && !self.running.is_empty() {
             self.handles.metrics.shed(Shed::Rings);
             for running in self.running.values() {
                 // a full mailbox is one of batches, which shrink the ring as well
@@ -105,7 +107,7 @@ impl Actor for Registry {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(BUDGET_EVERY, |registry, _| registry.free_memory());
+        clock::rounds(ctx, BUDGET_EVERY, |registry, _| registry.free_memory());
         // there are none when the server starts
         self.shards.tell(RejoinAll);
     }

@@ -100,7 +100,7 @@ fn connected_of_sse(opening: &Opening, resumed: bool) -> Map<String, Value> {
     match opening.encoding.envelope {
         Envelope::Map => fields.insert("map_id".into(), opening.target.id().into()),
         Envelope::Gateway => fields.insert("organization".into(), opening.target.id().into()),
-        Envelope::Feed => None,
+        Envelope::Feed | Envelope::FeedWithChannel => None,
         Envelope::Listener => fields.insert("source".into(), opening.filter.spec().source.clone().into()),
     };
     fields.insert("server_time".into(), timestamp::to_iso(clock::now_ms()).into());
@@ -119,7 +119,9 @@ fn connected_of_websocket(streams: &Streams, opening: &Opening, resumed: bool) -
     match opening.encoding.envelope {
         Envelope::Gateway if opening.unknown_events.is_empty() => {}
         Envelope::Gateway => drop(fields.insert("unknown_events".into(), opening.unknown_events.clone().into())),
-        Envelope::Map | Envelope::Feed | Envelope::Listener => fields.extend(connected_of_sse(opening, resumed)),
+        Envelope::Map | Envelope::Feed | Envelope::FeedWithChannel | Envelope::Listener => {
+            fields.extend(connected_of_sse(opening, resumed))
+        }
     }
     fields
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use actix::Recipient;
 
+use crate::clock;
 use crate::compute::Tenant;
 use crate::feed::frame::Carrier;
 use crate::model::access::Principal;
@@ -71,14 +72,16 @@ pub struct SessionHandle {
     taken: Cell<i32>,
     /// Heartbeats come by the clock, whatever was written (WebSocket), or only after silence (SSE).
     heartbeats_always: bool,
-    /// [`View::revocations`] when it was last checked whether the principal is still valid.
+    /// [`View::revocations`] when it was last checked until when the principal is valid.
     checked: Cell<Option<u64>>,
+    /// What came of that, in Unix milliseconds.
+    valid_until_ms: Cell<i64>,
 }
 
 impl SessionHandle {
     /// The handle of what was opened; the rest of the opening is with the session. `cursor`: where it begins.
     pub(super) fn new(id: ConnectionId, opening: Opening, cursor: EventId, heartbeats_always: bool) -> SessionHandle {
-        let now = Instant::now();
+        let now = clock::instant();
         SessionHandle {
             id,
             client: opening.client,
@@ -99,6 +102,7 @@ impl SessionHandle {
             taken: Cell::new(0),
             heartbeats_always,
             checked: Cell::new(None),
+            valid_until_ms: Cell::new(i64::MAX),
         }
     }
 
@@ -142,7 +146,7 @@ impl SessionHandle {
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             if self.owed_since.get().is_none() {
-                self.owed_since.set(Some(Instant::now()));
+                self.owed_since.set(Some(clock::instant()));
             }
             waker.wake_by_ref();
         }
@@ -159,7 +163,7 @@ impl SessionHandle {
 
     /// Bytes were handed to the connection.
     pub fn wrote(&self) {
-        let now = Instant::now();
+        let now = clock::instant();
         self.last_write.set(now);
         self.owed_since.set(Some(now));
     }
@@ -209,23 +213,24 @@ impl SessionHandle {
     }
 
     fn check_principal(&self, view: &View, revocations: u64) {
-        if self.checked.replace(Some(revocations)) != Some(revocations) && !view.still_admits(&self.principal) {
-            self.end(SessionEnd::Revoked);
+        if self.checked.replace(Some(revocations)) == Some(revocations) {
+            return;
+        }
+        match view.valid_until_ms(&self.principal) {
+            Some(until_ms) => self.valid_until_ms.set(until_ms),
+            None => self.end(SessionEnd::Revoked),
         }
     }
 
-    /// Heartbeat, stall and expiry of the session. Called by the shard once a second.
-    pub(super) fn tick(&self, streams: &Streams, now: Instant, now_ms: i64, revocations: u64) {
+    /// Whether the token was revoked or has expired, and whether a heartbeat is due. Called by the shard several times a second, so it
+    /// is a comparison of numbers unless a token was revoked or changed.
+    pub(super) fn look(&self, streams: &Streams, now: Instant, now_ms: i64, revocations: u64) {
         self.check_principal(&streams.handles.view, revocations);
         if self.ending.get().is_some() {
             return;
         }
-        if self.principal.expired(now_ms) {
+        if self.valid_until_ms.get() <= now_ms {
             return self.end(SessionEnd::Revoked);
-        }
-        if self.is_stalled(streams, now) {
-            streams.handles.metrics.stalled_readers.inc();
-            return self.end(SessionEnd::Stalled);
         }
         let (since, every) = match self.heartbeats_always {
             true => (self.last_heartbeat.get(), streams.limits.heartbeat),
@@ -234,6 +239,14 @@ impl SessionHandle {
         if now.duration_since(since) >= every {
             self.last_heartbeat.set(now);
             self.ask(Ask::Heartbeat);
+        }
+    }
+
+    /// Ends the session if its reader takes nothing. Called by the shard once a second, because it asks the kernel.
+    pub(super) fn tick(&self, streams: &Streams, now: Instant) {
+        if self.ending.get().is_none() && self.is_stalled(streams, now) {
+            streams.handles.metrics.stalled_readers.inc();
+            self.end(SessionEnd::Stalled);
         }
     }
 

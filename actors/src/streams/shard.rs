@@ -2,18 +2,18 @@
 //! thread reads, a ring of the latest frames and the sessions that read it. A channel sends a batch here once; the shard
 //! puts it into the ring and wakes its own sessions, without a lock and without a queue per session.
 //!
-//! Once a second it looks at every session for what time brings: heartbeats, stalled readers, revoked or expired tokens,
-//! and channels that were deleted.
+//! It looks at every session for what time brings: four times a second for heartbeats and for tokens that were revoked or have
+//! expired, once a second for stalled readers and for channels that were deleted.
 //!
 //! Its mailbox holds [`MAILBOX`] batches; a full one costs readers a detour over the log and nothing else. It is supervised:
 //! when it dies it is started again on the same local channels, which belong to the thread ([`ShardCore`]) and then join
 //! their channels again.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 
@@ -32,6 +32,9 @@ use crate::supervision::ActorHandle;
 pub const MAILBOX: usize = 4096;
 
 const TICK: Duration = Duration::from_secs(1);
+/// How often it is looked whose token was revoked or has expired, so that their streams end within a second, the way to the client
+/// included, and who is due a heartbeat.
+const LOOK: Duration = Duration::from_millis(250);
 
 // ---- messages ----------------------------------------------------------------------------------------------------
 
@@ -82,10 +85,17 @@ thread_local! {
     static HERE: RefCell<Option<Rc<ShardCore>>> = const { RefCell::new(None) };
 }
 
+/// What this thread had is gone, as with a process that has ended.
+#[cfg(test)]
+pub fn forget_here() {
+    HERE.set(None);
+}
+
 /// What the sessions of one thread share. Lives as long as the thread.
 pub(super) struct ShardCore {
     streams: Arc<Streams>,
-    channels: RefCell<HashMap<ChannelNo, Rc<LocalChannel>>>,
+    /// Ordered, so that a simulation repeats itself.
+    channels: RefCell<BTreeMap<ChannelNo, Rc<LocalChannel>>>,
     selections: RefCell<Selections>,
     shard: OnceCell<ActorHandle<Shard>>,
 }
@@ -231,10 +241,9 @@ impl Shard {
             // a session that was placed after all were told
             self.core.each_session(|session| session.end(end));
         }
-        let (now, now_ms) = (Instant::now(), clock::now_ms());
-        let revocations = streams.handles.view.revocations();
+        let now = clock::instant();
         for channel in self.core.all_read() {
-            channel.each_session(&mut |session: &SessionHandle| session.tick(streams, now, now_ms, revocations));
+            channel.each_session(&mut |session: &SessionHandle| session.tick(streams, now));
             if !streams.handles.view.has_any(&channel.selection) {
                 // the message of the deletion may have been lost with a shard that died
                 channel.each_session(&mut |session: &SessionHandle| session.end(SessionEnd::Deleted));
@@ -244,6 +253,13 @@ impl Shard {
         self.core.leave_idle_channels(&ctx.address());
     }
 
+    fn look(&self) {
+        let streams = &self.core.streams;
+        let (now, now_ms) = (clock::instant(), clock::now_ms());
+        let revocations = streams.handles.view.revocations();
+        self.core.each_session(|session| session.look(streams, now, now_ms, revocations));
+    }
+
     /// Wakes the sessions of a channel after so long; none when that is planned already.
     fn wake_after(channel: Rc<LocalChannel>, wait: Option<Duration>, ctx: &mut Context<Self>) {
         match wait {
@@ -251,7 +267,7 @@ impl Shard {
             // less than the clock of timers can tell
             Some(wait) if wait < Duration::from_millis(1) => channel.wake(),
             Some(wait) => {
-                ctx.run_later(wait, move |_, _| channel.wake());
+                clock::later(ctx, wait, move |_, _| channel.wake());
             }
         }
     }
@@ -262,7 +278,8 @@ impl Actor for Shard {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        ctx.run_interval(TICK, |shard, ctx| shard.tick(ctx));
+        clock::rounds(ctx, TICK, Shard::tick);
+        clock::rounds(ctx, LOOK, |shard, _| shard.look());
         // there are none but when a shard before this one died
         for channel in self.core.all_read() {
             // the timer of a round that was planned has died with that shard
@@ -307,7 +324,7 @@ impl Handler<Rejoin> for Shard {
         ctx.spawn(joining.map(move |joined, _, ctx| {
             if !joined {
                 // without the channel the readers would go on only from keepalives: try again
-                ctx.run_later(TICK, move |_, ctx| ctx.notify(Rejoin { no: msg.no }));
+                clock::later(ctx, TICK, move |_, ctx| ctx.notify(Rejoin { no: msg.no }));
             }
         }));
     }

@@ -7,6 +7,7 @@ use actix::{Handler, Message};
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 
+use crate::clock;
 use crate::streams::shard::Shard;
 use crate::supervision::ActorHandle;
 
@@ -42,7 +43,7 @@ impl Shards {
         M: Message + Clone + Send + 'static,
         M::Result: Send,
     {
-        let within = |asked| actix_rt::time::timeout(ANSWERS_WITHIN, asked);
+        let within = |asked| clock::timeout(ANSWERS_WITHIN, asked);
         let asked: Vec<_> = self.running.read().iter().map(|shard| within(shard.send(message.clone()))).collect();
         // a shard that died over it answers nothing; the next one finds out by itself
         join_all(asked).await.into_iter().flatten().flatten().collect()

@@ -20,7 +20,7 @@ use crate::streams::{SessionEnd, SessionHandle, Streams};
 /// What is written after a silence. Clients of the feed expect another word.
 fn keepalive(envelope: Envelope) -> Bytes {
     match envelope {
-        Envelope::Feed => Bytes::from_static(b": ping\n\n"),
+        Envelope::Feed | Envelope::FeedWithChannel => Bytes::from_static(b": ping\n\n"),
         Envelope::Map | Envelope::Gateway | Envelope::Listener => Bytes::from_static(b": keepalive\n\n"),
     }
 }
@@ -54,7 +54,7 @@ pub async fn stream(
     let envelope = opened.encoding.envelope;
     let id = envelope.shown_id(opened.start.cursor);
     let mut first = match envelope {
-        Envelope::Feed => format!("id: {id}\nevent: connected"),
+        Envelope::Feed | Envelope::FeedWithChannel => format!("id: {id}\nevent: connected"),
         Envelope::Map | Envelope::Gateway | Envelope::Listener => format!("event: connected\nid: {id}"),
     }
     .into_bytes();

@@ -1,9 +1,10 @@
 //! Streams on a real log and journal, read as a client reads them, while actors die and memory is short.
 
 mod sets;
+mod turns;
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::Error;
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::tickets::TicketLimits;
 use super::*;
 use crate::budget::Part;
 use crate::catalog::Catalog;
+use crate::clock::{self, until};
 use crate::compute::{Compute, Nice};
 use crate::disk::Point;
 use crate::disk::failure::Fault;
@@ -81,6 +83,7 @@ impl World {
             metrics: Arc::default(),
             budget: budget.clone(),
             compute: Compute::start("compute", 1, Nice(0)).unwrap(),
+            readers: Compute::start("reader", 1, Nice(0)).unwrap(),
             faults: faults.clone(),
         };
         let arbiter = actix_rt::Arbiter::new();
@@ -104,6 +107,27 @@ impl World {
         self.catalog.channel(ChannelNo(no)).unwrap()
     }
 
+    /// A token of the first channel.
+    fn token(&self, expires_ms: Option<i64>) -> Arc<Principal> {
+        let token = TokenRecord {
+            id: "tok_1".into(),
+            hash: TokenHash::of("st_1"),
+            channel: 1,
+            channels: None,
+            scopes: vec![Scope::Subscribe],
+            name: None,
+            expires_ms,
+            inserted_ms: 0,
+            created_by: None,
+        };
+        self.catalog.apply(&[Change::put(Table::Tokens, "tok_1", &token).unwrap()]);
+        self.catalog.principal("st_1", 0).expect("it is let in")
+    }
+
+    fn revoke(&self) {
+        self.catalog.apply(&[Change::delete(Table::Tokens, "tok_1")]);
+    }
+
     fn delete(&self, channel: &Channel) {
         self.catalog.apply(&[Change::delete(Table::Channels, channel.no.to_be_bytes())]);
     }
@@ -122,18 +146,22 @@ impl World {
     }
 
     async fn open(&self, target: StreamTarget, principal: Arc<Principal>) -> Option<StreamBody> {
-        let opening = Opening {
+        let opening = self.opening(target, principal, None);
+        Some(Box::pin(sse::stream(&self.streams, opening).await?))
+    }
+
+    fn opening(&self, target: StreamTarget, principal: Arc<Principal>, cursor: Option<EventId>) -> Opening {
+        Opening {
             slot: self.streams.slot(&target.selection(), &principal).unwrap(),
             target,
             principal,
             filter: Filter::all(),
             unknown_events: Vec::new(),
-            cursor: None,
+            cursor,
             encoding: Encoding { envelope: Envelope::Map, carrier: Carrier::Sse },
             client: ClientInfo::default(),
             socket: None,
-        };
-        Some(Box::pin(sse::stream(&self.streams, opening).await?))
+        }
     }
 
     async fn follow(&self, channel: &Arc<Channel>) -> Client {
@@ -242,16 +270,6 @@ fn admin() -> Arc<Principal> {
     Arc::new(Principal { id: "admin".into(), reach: Reach::Admin, expires_ms: None })
 }
 
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let waiting = async {
-        let mut looks = actix_rt::time::interval(Duration::from_millis(2));
-        while !is_so() {
-            looks.tick().await;
-        }
-    };
-    actix_rt::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("{what}"));
-}
-
 #[actix::test]
 async fn readers_go_on_after_the_registry_panicked_and_new_ones_are_let_in() {
     let world = World::start();
@@ -277,7 +295,7 @@ async fn readers_go_on_after_the_registry_panicked_and_new_ones_are_let_in() {
         ShardCore::here(&world.streams).forget_idle(channels[2].no());
     }
     assert_eq!(all.ids(10).await.len(), 10);
-    eventually("the channel actors of the registries before have ended", || {
+    until("the channel actors of the registries before have ended", async || {
         world.streams.handles.feed.open_channels() <= 4
     })
     .await;
@@ -350,23 +368,61 @@ async fn a_panic_while_a_commit_is_announced_costs_readers_a_detour_and_no_event
 }
 
 #[actix::test]
+async fn streams_of_a_revoked_token_and_of_one_that_expires_end_well_within_a_second() {
+    let world = World::start();
+    let channel = world.channel(1);
+    let mut waits = Vec::new();
+    // each begins right after the shard has looked; a busy machine may hold one of them up, not all
+    for expires_ms in [None, Some(40), None, Some(40)] {
+        let principal = world.token(expires_ms.map(|in_ms| clock::now_ms() + in_ms));
+        let opened = world.open(StreamTarget::Channel(channel.clone()), principal).await.unwrap();
+        let mut client = Client::read(opened).await;
+        if expires_ms.is_none() {
+            world.revoke();
+        }
+        let since = Instant::now();
+        assert_eq!(client.next().await, None, "the stream ends");
+        waits.push(since.elapsed());
+    }
+    let (revoked, expired) = (waits[0].min(waits[2]), waits[1].min(waits[3]));
+    assert!(revoked.max(expired) < Duration::from_millis(700), "{waits:?}");
+}
+
+#[actix::test]
+async fn streams_go_by_the_end_that_their_token_has_now() {
+    let world = World::start();
+    let channel = world.channel(1);
+    let endless = world.token(None);
+    let mut client = Client::read(world.open(StreamTarget::Channel(channel.clone()), endless).await.unwrap()).await;
+    let end_ms = clock::now_ms() + 300;
+    let principal = world.token(Some(end_ms));
+    let mut other = Client::read(world.open(StreamTarget::Channel(channel.clone()), principal).await.unwrap()).await;
+    assert_eq!((client.next().await, other.next().await), (None, None), "both streams end");
+    assert!(clock::now_ms() >= end_ms);
+
+    let principal = world.token(Some(clock::now_ms() + 300));
+    let opened = world.open(StreamTarget::Channel(channel.clone()), principal.clone()).await.unwrap();
+    let mut client = Client::read(opened).await;
+    world.token(None);
+    // a stream that keeps its first end is over when one that was opened with it is
+    let mut other =
+        Client::read(world.open(StreamTarget::Channel(channel.clone()), jwt(&principal)).await.unwrap()).await;
+    assert_eq!(other.next().await, None);
+    let published = world.publish(&channel, 10).await.unwrap();
+    assert_eq!(client.ids(1).await, [published]);
+}
+
+/// The same principal by a JWT, whose end nobody changes.
+fn jwt(principal: &Principal) -> Arc<Principal> {
+    Arc::new(Principal { id: "jwt:x".into(), ..principal.clone() })
+}
+
+#[actix::test]
 async fn a_token_that_was_revoked_before_its_session_was_placed_gets_no_stream() {
     let world = World::start();
     let channel = world.channel(1);
-    let token = TokenRecord {
-        id: "tok_1".into(),
-        hash: TokenHash::of("st_1"),
-        channel: 1,
-        channels: None,
-        scopes: vec![Scope::Subscribe],
-        name: None,
-        expires_ms: None,
-        inserted_ms: 0,
-        created_by: None,
-    };
-    world.catalog.apply(&[Change::put(Table::Tokens, "tok_1", &token).unwrap()]);
-    let principal = world.catalog.principal("st_1").expect("it is let in");
-    world.catalog.apply(&[Change::delete(Table::Tokens, "tok_1")]);
+    let principal = world.token(None);
+    world.revoke();
     let mut client = Client::read(world.open(StreamTarget::Channel(channel), principal).await.unwrap()).await;
     assert_eq!(client.next().await, None, "the stream ends");
 }
@@ -413,8 +469,8 @@ async fn memory_of_channels_that_nobody_reads_is_given_back_under_pressure() {
     assert!(frames() > 400_000, "the channel's idle time is not over");
     let _others = world.budget.hold(Part::Bodies, MEMORY_BYTES);
     let floor = RingLimits::UNDER_PRESSURE.bytes;
-    eventually("only the channel that is read keeps something", || frames() <= floor + floor / 4).await;
-    eventually("the local channel is left", || ShardCore::here(&world.streams).channels_here() == 1).await;
+    until("only the channel that is read keeps something", async || frames() <= floor + floor / 4).await;
+    until("the local channel is left", async || ShardCore::here(&world.streams).channels_here() == 1).await;
 }
 
 #[actix::test]
@@ -434,5 +490,5 @@ async fn a_reader_gets_every_event_while_memory_is_short() {
     eager.leave().await;
     late.leave().await;
     let frames = || world.budget.used_bytes_by(Part::Frames);
-    eventually("pages and frames are counted down again", || frames() <= RingLimits::UNDER_PRESSURE.bytes).await;
+    until("pages and frames are counted down again", async || frames() <= RingLimits::UNDER_PRESSURE.bytes).await;
 }

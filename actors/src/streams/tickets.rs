@@ -76,6 +76,18 @@ pub struct Spent {
     grant: Grant,
 }
 
+impl Spent {
+    /// A ticket that was spent where all nodes share them.
+    pub fn new(ticket: TokenHash, end: Instant, grant: Grant) -> Spent {
+        Spent { ticket, end, grant }
+    }
+
+    /// The ticket, when it ends, and what it is good for.
+    pub fn into_parts(self) -> (TokenHash, Instant, Grant) {
+        (self.ticket, self.end, self.grant)
+    }
+}
+
 // ---- the tickets -------------------------------------------------------------------------------------------------
 
 /// How many tickets may be open.
@@ -198,7 +210,7 @@ impl Handler<Mint> for Tickets {
     fn handle(&mut self, Mint(grant): Mint, _: &mut Self::Context) -> Self::Result {
         self.faults.check(Point::TicketMessage).map_err(|_| MintRefusal::Unavailable)?;
         let text = secret_text("rt_", clock::random())[..35].to_string();
-        self.table.put(TokenHash::of(&text), grant, Instant::now()).map(|()| text)
+        self.table.put(TokenHash::of(&text), grant, clock::instant()).map(|()| text)
     }
 }
 
@@ -206,7 +218,7 @@ impl Handler<Look> for Tickets {
     type Result = MessageResult<Look>;
 
     fn handle(&mut self, Look(ticket): Look, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.table.look(ticket, Instant::now()))
+        MessageResult(self.table.look(ticket, clock::instant()))
     }
 }
 
@@ -214,7 +226,7 @@ impl Handler<Spend> for Tickets {
     type Result = MessageResult<Spend>;
 
     fn handle(&mut self, Spend(ticket): Spend, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.table.spend(ticket, Instant::now()))
+        MessageResult(self.table.spend(ticket, clock::instant()))
     }
 }
 
@@ -222,7 +234,7 @@ impl Handler<Restore> for Tickets {
     type Result = ();
 
     fn handle(&mut self, Restore(spent): Restore, _: &mut Self::Context) {
-        self.table.restore(spent, Instant::now());
+        self.table.restore(spent, clock::instant());
     }
 }
 

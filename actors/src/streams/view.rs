@@ -90,12 +90,12 @@ impl View {
         }
     }
 
-    /// Whether a principal that was authenticated before is still valid.
-    pub(super) fn still_admits(&self, principal: &Principal) -> bool {
-        self.catalog.holds(principal)
+    /// See [`Catalog::valid_until_ms`].
+    pub(super) fn valid_until_ms(&self, principal: &Principal) -> Option<i64> {
+        self.catalog.valid_until_ms(principal)
     }
 
-    /// Grows with every revocation, so that sessions are checked again only when there was one.
+    /// Grows when a token is revoked or gets another end, so that sessions are checked again only then.
     pub(super) fn revocations(&self) -> u64 {
         self.catalog.revocations()
     }

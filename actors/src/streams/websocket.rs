@@ -20,7 +20,7 @@ use futures_util::Stream;
 
 use crate::clock;
 use crate::streams::body::Body;
-use crate::streams::inspector::{ClientLimits, Inspected, Verdict};
+use crate::streams::inspector::{ClientLimits, Inspected, Verdict, Violation};
 use crate::streams::session::{Opening, open};
 use crate::streams::session_handle::Ask;
 use crate::streams::{SessionEnd, SessionHandle, Streams};
@@ -124,6 +124,9 @@ where
     ctx.stop();
 }
 
+/// What a client is told that has sent data.
+const ONLY_SENDS: &str = "this stream only sends; publish by POST";
+
 /// The name of what is spoken here, for clients that want it said.
 const PROTOCOL: &str = "stentor.v1";
 
@@ -207,11 +210,15 @@ impl Handler<Ask> for WebSocketSession {
 impl StreamHandler<Result<Message, ProtocolError>> for WebSocketSession {
     fn handle(&mut self, item: Result<Message, ProtocolError>, ctx: &mut Self::Context) {
         if data_of(item, ctx).is_some() {
-            close(ctx, CloseCode::Policy, "this stream only sends; publish by POST");
+            close(ctx, CloseCode::Policy, ONLY_SENDS);
         }
     }
 
     fn finished(&mut self, ctx: &mut Self::Context) {
-        close_socket(&self.verdict, ctx);
+        match self.verdict.get() {
+            // only data is ever too large, and data of no size is taken
+            Some(Violation::TooLarge) => close(ctx, CloseCode::Policy, ONLY_SENDS),
+            _ => close_socket(&self.verdict, ctx),
+        }
     }
 }

@@ -94,7 +94,7 @@ async fn a_webhook_whose_actor_panicked_is_started_again_and_goes_on() {
     let mut later: Vec<_> = receiver.got()[1..].iter().map(Got::n).collect();
     later.sort_unstable();
     assert_eq!(later, [2, 3]);
-    let dead = world.hub.deliveries(&world.map, &webhook.id, Some(DeliveryStatus::Dead), 10, None).await;
+    let dead = world.hub.deliveries(&world.map, &webhook.id, Some(DeliveryStatus::Dead).into(), 10, None).await;
     assert_eq!(dead.expect("a list").data.len(), 1);
     World::until("what it was about to say", async || kinds(&world).await == ["webhook.dead_letter"]).await;
 }
@@ -142,7 +142,7 @@ async fn an_attempt_that_panics_counts_as_failed_and_holds_nothing_up() {
     world.publish(1..=40).await;
     let dead = async || {
         let dead = Some(DeliveryStatus::Dead);
-        world.hub.deliveries(&world.map, &webhook.id, dead, 100, None).await.expect("a list").data
+        world.hub.deliveries(&world.map, &webhook.id, dead.into(), 100, None).await.expect("a list").data
     };
     World::until("all are given up", async || dead().await.len() == 40).await;
     let one = world.hub.delivery(&world.map, &webhook.id, dead().await[0].id).await.expect("the delivery");
@@ -231,7 +231,7 @@ async fn a_webhook_on_the_organization_system_does_not_feed_itself_with_its_own_
     world.publish([1]).await;
     let dead = async || {
         let dead = Some(DeliveryStatus::Dead);
-        world.hub.deliveries(&system, &watcher.id, dead, 10, None).await.expect("a list").data.len()
+        world.hub.deliveries(&system, &watcher.id, dead.into(), 10, None).await.expect("a list").data.len()
     };
     World::until("it failed too", async || dead().await == 1).await;
     assert_eq!(kinds(&world).await, ["webhook.dead_letter"]);
@@ -248,7 +248,7 @@ async fn a_delivery_that_waits_for_its_first_attempt_is_found_by_its_id_and_list
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let pending = Some(DeliveryStatus::Pending);
-        let page = world.hub.deliveries(&world.map, &webhook.id, pending, 40, after).await.expect("a page");
+        let page = world.hub.deliveries(&world.map, &webhook.id, pending.into(), 40, after).await.expect("a page");
         all.extend(page.data);
         after = page.next;
         if after.is_none() {

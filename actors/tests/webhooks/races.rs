@@ -14,7 +14,7 @@ use super::receiver::{Got, Receiver};
 use super::world::{World, to};
 
 fn map(slug: String) -> NewMap {
-    NewMap { name: "Race".into(), slug: Some(slug), id: None }
+    NewMap { name: "Race".into(), slug: Some(slug), ..NewMap::default() }
 }
 
 fn subscriber() -> NewToken {

@@ -39,7 +39,7 @@ async fn an_event_arrives_signed_and_shows_in_the_delivery_log() {
     assert_eq!(got.header("authorization"), "Bearer hush");
 
     let list = async || {
-        let page = world.hub.deliveries(&world.map, &webhook.id, None, 10, None).await;
+        let page = world.hub.deliveries(&world.map, &webhook.id, None.into(), 10, None).await;
         page.expect("a list").data
     };
     World::until("the log", async || list().await.len() == 1).await;
@@ -87,8 +87,11 @@ async fn the_answer_410_disables_at_once_and_enabling_delivers_what_waited() {
     assert_eq!(status().await.reason, Some(OffReason::Gone));
     world.publish([2]).await;
     let world = world.restart().await;
-    let pending =
-        world.hub.deliveries(&world.map, &webhook.id, Some(DeliveryStatus::Pending), 10, None).await.expect("a list");
+    let pending = world
+        .hub
+        .deliveries(&world.map, &webhook.id, Some(DeliveryStatus::Pending).into(), 10, None)
+        .await
+        .expect("a list");
     assert_eq!(pending.data.len(), 1);
     assert_eq!(receiver.got().len(), 1);
     let on = WebhookSpec { active: Some(true), ..WebhookSpec::default() };
@@ -131,7 +134,7 @@ async fn a_dead_delivery_is_listed_retried_by_hand_and_replayed() {
     world.publish([1, 2]).await;
     let dead = async || {
         let dead = Some(DeliveryStatus::Dead);
-        world.hub.deliveries(&world.map, &webhook.id, dead, 10, None).await.expect("a list").data
+        world.hub.deliveries(&world.map, &webhook.id, dead.into(), 10, None).await.expect("a list").data
     };
     World::until("two dead", async || dead().await.len() == 2).await;
     receiver.answer_always(None);
@@ -193,10 +196,10 @@ async fn a_test_says_what_came_of_it_and_nothing_is_sent_while_the_channel_is_of
     world.hub.toggle_webhooks(&world.map, false).await.expect("off");
     world.publish([1]).await;
     receiver.answer(&[204, 500]);
-    let tested = world.hub.test_webhook(&world.map, &webhook.id).await.expect("tested");
+    let tested = world.hub.test_webhook(&world.map, &webhook.id, None).await.expect("tested");
     assert!(tested.delivered, "{tested:?}");
     verify(&receiver.got()[0], &secret);
-    let tested = world.hub.test_webhook(&world.map, &webhook.id).await.expect("tested");
+    let tested = world.hub.test_webhook(&world.map, &webhook.id, None).await.expect("tested");
     assert_eq!((tested.delivered, tested.status_code), (false, Some(500)));
     assert_eq!(tested.error_code.as_deref(), Some("http_status"));
     assert_eq!(receiver.got().len(), 2);

@@ -99,10 +99,14 @@ fn config(folder: &Path) -> Config {
             replays: 4,
             log_deliveries: 100,
             log_max_age: 86_400 * second,
+            unsaved: second / 4,
             threads: 1,
         },
         sources: SourceLimits { per_channel: 10, dead_letters: 10, dead_letters_bytes: 1 << 16 },
         secret_key: None,
+        previous_secret_key: None,
+        #[cfg(feature = "nats")]
+        cluster: None,
         resolver: Resolver::system(),
     }
 }
@@ -119,7 +123,7 @@ impl World {
         let mut config = config(folder.path());
         change(&mut config);
         let hub = Hub::start(config.clone(), Some(ADMIN_TOKEN.into())).await.expect("it starts").hub;
-        let new = NewMap { name: "Home".into(), slug: Some("home".into()), id: None };
+        let new = NewMap { name: "Home".into(), slug: Some("home".into()), ..NewMap::default() };
         let (map, _) = hub.create_map(new).await.expect("a map");
         let map = hub.toggle_webhooks(&map, true).await.expect("webhooks on");
         World { hub, map, config, folder }

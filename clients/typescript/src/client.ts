@@ -1,5 +1,5 @@
 import { StentorError, follow } from "./stentor/index.js";
-import type { Token } from "./stentor/address.js";
+import { bare, type Token } from "./stentor/address.js";
 import type { StreamEvent } from "./stentor/index.js";
 import type { FollowOptions } from "./stentor/loop.js";
 
@@ -54,7 +54,7 @@ export class Stentor {
   constructor({ server, token }: StentorOptions) {
     const url = new URL(String(server));
     if (!/^https?:$/.test(url.protocol)) throw new TypeError("server must be an address such as https://events.example.org");
-    if (!token) throw new TypeError("token is missing");
+    if (typeof token !== "function") bare(token);
     this.#server = `${url.origin}${url.pathname.replace(/\/+$/, "")}`;
     this.#token = token;
   }
@@ -64,7 +64,7 @@ export class Stentor {
   // eslint-disable-next-line @typescript-eslint/no-explicit-any
   async request(method: string, path: string, more: RequestMore = {}): Promise<any> {
     const token = typeof this.#token === "function" ? await this.#token() : this.#token;
-    const headers: Record<string, string> = { Authorization: `Bearer ${token}`, ...more.headers };
+    const headers: Record<string, string> = { Authorization: `Bearer ${bare(token)}`, ...more.headers };
     if (more.body !== undefined) headers["Content-Type"] ??= "application/json";
     const query = new URLSearchParams(more.query);
     const timeout = AbortSignal.timeout(TIMEOUT_MS);

@@ -19,6 +19,9 @@ pub struct FanoutArgs {
     /// How they listen: one measurement for each
     #[arg(long, value_enum, value_delimiter = ',', default_value = "sse")]
     transport: Vec<Transport>,
+    /// Channels that each reader follows by one stream: one measurement for each number. The publisher goes round them
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
+    channels: Vec<u32>,
     /// Events a second, or "max": each as soon as the one before is acknowledged
     #[arg(long, default_value = "max", value_parser = rate)]
     rate: Rate,
@@ -39,6 +42,7 @@ const QUIET: Duration = Duration::from_secs(5);
 const COLUMNS: &[Column] = &[
     ("transport", "transport", 0),
     ("readers", "readers", 0),
+    ("channels", "channels", 0),
     ("rate", "rate", 0),
     ("event_bytes", "event bytes", 0),
     ("events_per_second", "events/s", 0),
@@ -60,8 +64,10 @@ const COLUMNS: &[Column] = &[
 pub fn run(args: &FanoutArgs, common: &Common) -> Result<(Report, Result<(), Failure>), Failure> {
     let mut report = Report::new("fanout", COLUMNS);
     let mut verdict = Ok(());
-    for transport in &args.transport {
-        let measured = measure(args, common, *transport)?;
+    let cases =
+        args.transport.iter().flat_map(|transport| args.channels.iter().map(move |channels| (transport, channels)));
+    for (transport, channels) in cases {
+        let measured = measure(args, common, *transport, *channels)?;
         if measured.lost + measured.repeated > 0 {
             let Measured { lost, repeated, .. } = measured;
             verdict = Err(Failure::Failed(format!("{lost} events were lost and {repeated} came twice")));
@@ -77,8 +83,11 @@ struct Measured {
     row: Vec<serde_json::Value>,
 }
 
-fn measure(args: &FanoutArgs, common: &Common, transport: Transport) -> Result<Measured, Failure> {
-    let server = Server::start(common)?;
+fn measure(args: &FanoutArgs, common: &Common, transport: Transport, channels: u32) -> Result<Measured, Failure> {
+    let mut server = Server::start(common)?;
+    if channels > 1 {
+        server.follow_several(channels)?;
+    }
     let mut load = Load::new(&server)?;
     load.open_readers(&server, args.readers as usize, transport)?;
     load.open_publishers(1)?;
@@ -98,6 +107,7 @@ fn measure(args: &FanoutArgs, common: &Common, transport: Transport) -> Result<M
     let row = vec![
         transport.name().into(),
         args.readers.into(),
+        channels.into(),
         match args.rate {
             Rate::Max => "max".into(),
             Rate::Fixed(rate) => rate.into(),
@@ -140,7 +150,8 @@ fn publish(args: &FanoutArgs, server: &Server, load: &mut Load) -> Result<u64, F
         let may = !load.free.is_empty() && (args.rate != Rate::Max || behind < max_lag * readers);
         if may && elapsed >= due {
             let body = load::event(&marker::write(published, due_ns), args.event_bytes as usize);
-            load.publish(load::request(server, &body), due_ns)?;
+            let path = &server.paths[published as usize % server.paths.len()];
+            load.publish(load::request(server, path, &body), due_ns)?;
             published += 1;
         }
         // epoll rounds up to milliseconds: the last one before an event is due is waited out awake

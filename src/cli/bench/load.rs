@@ -200,7 +200,7 @@ impl Load {
 }
 
 fn subscribe(server: &Server, transport: Transport) -> String {
-    let Server { addr, token, path, .. } = server;
+    let Server { addr, token, followed: (path, query), .. } = server;
     let (way, headers) = match transport {
         Transport::Sse => ("stream", "Accept: text/event-stream\r\n"),
         // the key of RFC 6455, 1.3; the server's proof of it is not looked at
@@ -210,12 +210,12 @@ fn subscribe(server: &Server, transport: Transport) -> String {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
         ),
     };
-    format!("GET {path}/{way} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\n{headers}\r\n")
+    format!("GET {path}/{way}{query} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\n{headers}\r\n")
 }
 
-/// The request that publishes `body`.
-pub fn request(server: &Server, body: &str) -> Vec<u8> {
-    let Server { addr, token, path, .. } = server;
+/// The request that publishes `body` at a path.
+pub fn request(server: &Server, path: &str, body: &str) -> Vec<u8> {
+    let Server { addr, token, .. } = server;
     format!(
         "POST {path} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",

@@ -50,5 +50,5 @@ fn measure(
 ) -> Result<Vec<serde_json::Value>, Failure> {
     let server = Server::start(common)?;
     let sending = Sending { connections: publishers, batch, event_bytes: args.event_bytes, seconds: args.seconds };
-    sending.measure(&server, common, load::event, |body| load::request(&server, body))
+    sending.measure(&server, common, load::event, |body| load::request(&server, &server.path, body))
 }

@@ -24,6 +24,10 @@ pub struct Server {
     /// The path of the map, and of its events.
     pub map: String,
     pub path: String,
+    /// The paths of the events of all channels that readers follow.
+    pub paths: Vec<String>,
+    /// What readers follow: the path before `/stream` or `/ws`, and the query behind it.
+    pub followed: (String, String),
 }
 
 impl Server {
@@ -68,8 +72,8 @@ impl Server {
         }
         let child = command.spawn().map_err(failed("the server did not start"))?;
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (token, map, path) = Default::default();
-        let mut server = Server { child, folder, addr, token, map, path };
+        let (token, map, path, paths, followed) = Default::default();
+        let mut server = Server { child, folder, addr, token, map, path, paths, followed };
         server.addr = server.listening()?;
         server.prepare()?;
         Ok(server)
@@ -86,18 +90,45 @@ impl Server {
     }
 
     fn prepare(&mut self) -> Result<(), Failure> {
-        let admin = std::fs::read_to_string(self.folder.join("admin-token"))
-            .map_err(failed("the server's admin token could not be read"))?;
-        let made = self.ask(admin.trim(), "POST", "/api/maps", &json!({ "name": "Bench", "slug": "bench" }))?;
-        match (made["data"]["token"].as_str(), made["data"]["id"].as_str()) {
-            (Some(token), Some(id)) => {
-                self.token = token.to_owned();
-                self.map = format!("/api/maps/{id}");
-                self.path = format!("{}/events", self.map);
-                Ok(())
-            }
+        let (id, token) = self.new_map(&self.admin()?, "bench")?;
+        self.token = token;
+        self.map = format!("/api/maps/{id}");
+        self.path = format!("{}/events", self.map);
+        self.paths = vec![self.path.clone()];
+        self.followed = (self.path.clone(), String::new());
+        Ok(())
+    }
+
+    fn admin(&self) -> Result<String, Failure> {
+        let admin = std::fs::read_to_string(self.folder.join("admin-token"));
+        Ok(admin.map_err(failed("the server's admin token could not be read"))?.trim().to_owned())
+    }
+
+    /// The id and the token of a new map.
+    fn new_map(&self, admin: &str, slug: &str) -> Result<(String, String), Failure> {
+        let made = self.ask(admin, "POST", "/api/maps", &json!({ "name": "Bench", "slug": slug }))?;
+        match (made["data"]["id"].as_str(), made["data"]["token"].as_str()) {
+            (Some(id), Some(token)) => Ok((id.to_owned(), token.to_owned())),
             _ => Err(Failure::Failed("the server made no map".to_owned())),
         }
+    }
+
+    /// Makes so many maps, and a token for all of them, so that readers follow them by one stream each. Blocks.
+    ///
+    /// # Errors
+    /// The server does not make a map or the token.
+    pub fn follow_several(&mut self, count: u32) -> Result<(), Failure> {
+        let admin = self.admin()?;
+        let ids = (0..count).map(|n| Ok(self.new_map(&admin, &format!("bench-{n}"))?.0));
+        let ids = ids.collect::<Result<Vec<_>, Failure>>()?;
+        let names: Vec<String> = ids.iter().map(|id| format!("map:{id}")).collect();
+        let asked = json!({ "channels": names, "scopes": ["subscribe", "publish"] });
+        let made = self.ask(&admin, "POST", "/api/v1/tokens", &asked)?;
+        let token = made["data"]["token"].as_str();
+        self.token = token.ok_or_else(|| Failure::Failed("the server made no token".to_owned()))?.to_owned();
+        self.paths = ids.iter().map(|id| format!("/api/maps/{id}/events")).collect();
+        self.followed = ("/events".to_owned(), format!("?channel={}", names.join(",")));
+        Ok(())
     }
 
     /// One request with the map's token. Returns the body of the answer, which is an error unless it is 2xx. Blocks.

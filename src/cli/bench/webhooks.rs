@@ -274,7 +274,7 @@ fn request(args: &WebhooksArgs, server: &Server, numbers: std::ops::Range<u64>, 
         1 => event(numbers.start),
         _ => format!("{{\"events\":[{}]}}", numbers.map(event).collect::<Vec<_>>().join(",")),
     };
-    load::request(server, &body)
+    load::request(server, &server.path, &body)
 }
 
 /// Looks at the server and the receiver while a measurement runs.

@@ -5,12 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use actors::disk::Disk;
-use actors::hub::backup::{self, Finding, SurveyOptions};
+use actors::hub::COPY_CURE;
+use actors::hub::backup::{self, Finding, SurveyOptions, Verdict};
 
 use super::Report;
 use super::server::disk;
 use crate::cli::Failure;
-use crate::settings::{Flags, Settings};
+use crate::settings::{Engine, Flags, Settings};
 
 /// Permissions of others than the owner.
 const OTHERS: u32 = 0o077;
@@ -21,11 +22,11 @@ const SECRETS: [&str; 2] = ["admin-token", "secret-key"];
 /// The environment variable that stands for the file `secret-key`.
 const SECRET_KEY: &str = "STENTOR_SECRET_KEY";
 
-/// Runs the checks in their order. Blocks.
+/// Runs the checks in their order. `is_deep`: with every byte that is stored. Blocks.
 ///
 /// # Errors
 /// The report cannot be printed. What is wrong with the folder is a finding.
-pub fn examine(folder: &Path, config: Option<&Path>, report: &mut Report) -> Result<(), Failure> {
+pub fn examine(folder: &Path, config: Option<&Path>, is_deep: bool, report: &mut Report) -> Result<(), Failure> {
     let flags = Flags { config: config.map(Into::into), data: Some(folder.into()), ..Flags::default() };
     let settings = match Settings::load(&flags) {
         Ok(settings) => {
@@ -57,9 +58,16 @@ pub fn examine(folder: &Path, config: Option<&Path>, report: &mut Report) -> Res
     if let Some(free) = Disk::real().free_bytes(folder) {
         report.add(disk(free, settings.storage.min_free_bytes))?;
     }
-    let options = SurveyOptions { secret_key: std::env::var(SECRET_KEY).ok(), max_bytes: settings.retention.max_bytes };
+    let max_bytes = settings.retention.max_bytes;
+    let options = SurveyOptions { secret_key: std::env::var(SECRET_KEY).ok(), max_bytes, is_deep };
     match backup::survey(folder, &options) {
-        Ok(findings) => findings.into_iter().try_for_each(|finding| report.add(finding))?,
+        Ok(findings) => {
+            let is_damaged = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+            findings.into_iter().try_for_each(|finding| report.add(finding))?;
+            if is_damaged && settings.engine == Engine::Nats {
+                report.add(Finding::doubtful("copy", format!("no backup is needed: {COPY_CURE}")))?;
+            }
+        }
         Err(error) => {
             let advice = "run this as the user of the server";
             report.add(Finding::bad("folder", format!("{error}; {advice}")))?;
@@ -114,8 +122,6 @@ fn files(limit: Option<u64>, connections: u64) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use actors::hub::backup::Verdict;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,7 @@
 //! `stentor doctor`: looks at a running server from outside, or at a data folder, and says what is not as it should be
 //! and what to do about it.
 
+mod cluster;
 mod data;
 mod server;
 
@@ -18,6 +19,7 @@ use super::{Failure, output};
 #[command(after_help = "Examples:
   stentor doctor --server https://events.example.org
   stentor doctor --data /var/lib/stentor --config /etc/stentor/stentor.toml
+  stentor doctor --data /var/lib/stentor --deep
 
 It changes nothing. It ends with 1 when a check failed; a warning is no failure.")]
 pub struct DoctorArgs {
@@ -29,6 +31,9 @@ pub struct DoctorArgs {
     /// TOML file with the settings of that server
     #[arg(long, value_name = "FILE", requires = "data")]
     config: Option<PathBuf>,
+    /// Read everything that is stored through and compare it with its checksums, which takes as long as the disk needs for that
+    #[arg(long, requires = "data")]
+    deep: bool,
     /// Also wait for a sign of life on a quiet stream, which takes up to a minute and shows proxies that cut it
     #[arg(long, conflicts_with = "data")]
     keepalive: bool,
@@ -73,7 +78,7 @@ fn shown(finding: &Finding) -> String {
 pub fn run(args: DoctorArgs) -> Result<(), Failure> {
     let mut report = Report::default();
     match &args.data {
-        Some(folder) => data::examine(folder, args.config.as_deref(), &mut report)?,
+        Some(folder) => data::examine(folder, args.config.as_deref(), args.deep, &mut report)?,
         None => {
             let examined = server::examine(&args.remote, args.keepalive, &mut report);
             actix_web::rt::System::new().block_on(examined)?;
@@ -81,7 +86,10 @@ pub fn run(args: DoctorArgs) -> Result<(), Failure> {
     }
     match report.bad {
         0 => Ok(()),
-        bad => Err(Failure::Failed(format!("{bad} checks failed, {} gave a warning; see above", report.doubtful))),
+        bad => {
+            let failed = output::count(bad.into(), "check", "checks");
+            Err(Failure::Failed(format!("{failed} failed, {} gave a warning; see above", report.doubtful)))
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use indicatif::HumanBytes;
 use serde_json::Value as Json;
 
-use super::Report;
+use super::{Report, cluster};
 use crate::cli::Failure;
 use crate::cli::health::reasons;
 use crate::cli::remote::{Answer, Remote, RemoteArgs, Request, Trouble};
@@ -51,12 +51,17 @@ pub async fn examine(args: &RemoteArgs, keepalive: bool, report: &mut Report) ->
     report.add(Finding::fine("reachable", format!("{} answers in {took_ms:.1} ms", remote.server())))?;
     report.add(transport(remote.server()))?;
     report.add(version(live["version"].as_str()))?;
-    for finding in readiness(&remote).await {
+    let (findings, ready) = readiness(&remote).await;
+    for finding in findings {
         report.add(finding)?;
     }
     report.add(clock(&headers, answered_ms))?;
-    let (finding, reads) = token(&remote).await;
+    let (finding, given) = token(&remote).await;
+    let reads = matches!(given, Given::Admin | Given::Reader);
     report.add(finding)?;
+    for finding in cluster::examine(&remote, &ready, given == Given::Admin).await {
+        report.add(finding)?;
+    }
     if !reads {
         let text = "left out: streams and addresses need a token with the scope subscribe";
         return report.add(Finding::doubtful("streams", text));
@@ -130,18 +135,22 @@ fn version(theirs: Option<&str>) -> Finding {
     }
 }
 
-async fn readiness(remote: &Remote) -> Vec<Finding> {
+/// What is to be said of the report of readiness, and the report, which is null where there is none.
+async fn readiness(remote: &Remote) -> (Vec<Finding>, Json) {
     let report = match remote.open(&Request::get("/health/ready")).await {
         Ok(answer) => body(answer).await,
         Err(Trouble::Refused(refusal)) => {
-            return vec![Finding::bad("ready", format!("the server is not ready: {}", reasons(&refusal.body)))];
+            let finding = Finding::bad("ready", format!("the server is not ready: {}", reasons(&refusal.body)));
+            return (vec![finding], *refusal.body);
         }
-        Err(trouble) => return vec![Finding::bad("ready", trouble.reason())],
+        Err(trouble) => return (vec![Finding::bad("ready", trouble.reason())], Json::Null),
     };
     let mut findings = vec![Finding::fine("ready", "the journal can be written")];
     if let (Some(free), Some(floor)) = (report["disk_free_bytes"].as_u64(), report["disk_floor_bytes"].as_u64()) {
         findings.push(disk(free, floor));
     }
+    // what a node has lost the others have
+    let cure = report["cluster"]["damage_cure"].as_str().map(|cure| format!("; {cure}")).unwrap_or_default();
     let aside = report["quarantined_segments"].as_array().map_or(&[][..], Vec::as_slice);
     if !aside.is_empty() {
         let text = format!(
@@ -149,12 +158,13 @@ async fn readiness(remote: &Remote) -> Vec<Finding> {
             crate::cli::output::count(aside.len() as u64, "segment", "segments")
         );
         let names = aside.iter().filter_map(Json::as_str).map(str::to_owned).collect();
-        findings.push(Finding::doubtful("quarantine", text).with_details(names));
+        findings.push(Finding::doubtful("quarantine", text + &cure).with_details(names));
     }
     let ranges = report["damaged_ranges"].as_u64().unwrap_or(0);
     if ranges > 0 {
-        let text =
-            format!("{ranges} parts of the log are damaged and events are missing there; readers are told by a gap");
+        let text = format!(
+            "{ranges} parts of the log are damaged and events are missing there; readers are told by a gap{cure}"
+        );
         findings.push(Finding::doubtful("damage", text));
     }
     let jumped_ms = report["clock_jumped_ms"].as_i64().unwrap_or(0);
@@ -166,7 +176,7 @@ async fn readiness(remote: &Remote) -> Vec<Finding> {
         );
         findings.push(Finding::doubtful("clock jump", text));
     }
-    findings
+    (findings, report)
 }
 
 /// Free disk against the floor below which a server is not ready.
@@ -199,25 +209,33 @@ fn clock(headers: &HeaderMap, answered_ms: i64) -> Finding {
     }
 }
 
-/// What the token may do, and whether it may read.
-async fn token(remote: &Remote) -> (Finding, bool) {
+/// What a token is good for.
+#[derive(PartialEq, Eq)]
+enum Given {
+    Admin,
+    Reader,
+    Other,
+}
+
+/// What the token may do.
+async fn token(remote: &Remote) -> (Finding, Given) {
     if !remote.has_token() {
-        return (Finding::doubtful("token", "none is given; set STENTOR_TOKEN to have it looked at"), false);
+        return (Finding::doubtful("token", "none is given; set STENTOR_TOKEN to have it looked at"), Given::Other);
     }
     let answer = match remote.json(&Request::get("/api/v1/tokens/current")).await {
         Ok(answer) => answer,
         Err(trouble) if trouble.status() == Some(401) => {
             let text = "it is not valid: revoked, expired, or of another server; make one with `stentor token create`";
-            return (Finding::bad("token", text), false);
+            return (Finding::bad("token", text), Given::Other);
         }
-        Err(trouble) => return (Finding::bad("token", trouble.reason()), false),
+        Err(trouble) => return (Finding::bad("token", trouble.reason()), Given::Other),
     };
     let data = &answer["data"];
     if data["admin"] == true {
-        return (Finding::fine("token", "the admin token: it may do everything"), true);
+        return (Finding::fine("token", "the admin token: it may do everything"), Given::Admin);
     }
     let scopes: Vec<_> = data["scopes"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
-    let reads = scopes.contains(&"subscribe");
+    let given = if scopes.contains(&"subscribe") { Given::Reader } else { Given::Other };
     let mut text = format!("{} on {}", scopes.join(", "), data["channel"].as_str().unwrap_or("no channel"));
     let expires_at = data["expires_at"].as_str();
     if let Some(expires_at) = expires_at {
@@ -225,8 +243,8 @@ async fn token(remote: &Remote) -> (Finding, bool) {
     }
     let soon = expires_at.and_then(timestamp::from_iso).is_some_and(|ms| ms - now_ms() < EXPIRES_SOON_MS);
     match soon {
-        true => (Finding::doubtful("token", format!("{text}; make another one soon")), reads),
-        false => (Finding::fine("token", text), reads),
+        true => (Finding::doubtful("token", format!("{text}; make another one soon")), given),
+        false => (Finding::fine("token", text), given),
     }
 }
 

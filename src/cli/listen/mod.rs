@@ -15,6 +15,7 @@ use actors::delivery::http::client::{Attempt, DeliveryClient};
 use actors::delivery::http::resolver::Resolver;
 use actors::delivery::http::target::TargetCheck;
 use actors::delivery::outcome::Outcome;
+use actors::model::delivery::FailureCode;
 use actors::model::format::{Form, Format, Template};
 use actors::model::signature::{Keys, Secret};
 use actors::model::target::{Policy, Target, network};
@@ -35,6 +36,8 @@ use crate::http::now_ms;
 /// As `webhooks.attempt_timeout_s` and `webhooks.connect_timeout_s` have it by default.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks for a receiver that is not there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Private networks: a receiver on a colleague's machine or in a container is what this is for.
 const PRIVATE_NETWORKS: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
@@ -46,7 +49,7 @@ const PRIVATE_NETWORKS: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0
   stentor listen organization:acme --forward-to http://127.0.0.1:9000/hook --secret \"$WEBHOOK_SECRET\" --since 1h
 
 Each event is posted once, in order, and nothing is tried again; --since sends events again. With --resume, the next call goes
-on behind the last event that this one posted.")]
+on behind the last event that this one posted, and while nobody listens at the address it waits.")]
 pub struct ListenArgs {
     #[command(flatten)]
     remote: RemoteArgs,
@@ -242,7 +245,7 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
                 continue;
             }
         };
-        let attempt = Attempt {
+        let attempt = || Attempt {
             method: signed_request.request.as_ref().map_or("POST", |request| request.method.as_str()),
             url: &url,
             headers: signed_request.headers.clone(),
@@ -250,7 +253,15 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
             deadline: ATTEMPT_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
         };
-        let outcome = client.send(attempt).await;
+        let mut outcome = client.send(attempt()).await;
+        // what nobody got would be behind the bookmark
+        if bookmark.is_some() && is_nobody_there(&outcome) {
+            output::notice(&format!("{}; waiting for a receiver, Ctrl-C ends it", tame(&outcome.detail)));
+            while is_nobody_there(&outcome) {
+                actix_web::rt::time::sleep(LOOK_EVERY).await;
+                outcome = client.send(attempt()).await;
+            }
+        }
         match outcome.succeeded() {
             true => count.taken += 1,
             false => count.refused += 1,
@@ -267,6 +278,11 @@ async fn deliver(args: &ListenArgs, form: Form, keys: Keys, count: &mut Count) -
             Err(Failure::Failed(format!("{were} not taken; see above")))
         }
     }
+}
+
+/// Whether no program listens at the address.
+fn is_nobody_there(outcome: &Outcome) -> bool {
+    matches!(outcome.error, Some(FailureCode::ConnectionRefused))
 }
 
 /// Type and id of an event, and what became of it.

@@ -53,6 +53,9 @@ enum Action {
         /// Id of your own, a UUID
         #[arg(long, value_name = "UUID")]
         id: Option<String>,
+        /// Name of its first token; without it, made of the name
+        #[arg(long, value_name = "NAME")]
+        token_name: Option<String>,
     },
     /// Change a map: what is not given stays
     Update {
@@ -111,11 +114,12 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let answer = api.ask(Request::get(&path(&map)), Some(&map)).await?;
             api.print_one(&answer, "").await
         }
-        Action::Create { name, slug, id } => {
+        Action::Create { name, slug, id, token_name } => {
             let mut body = serde_json::Map::new();
             put(&mut body, "name", Some(name));
             put(&mut body, "slug", slug);
             put(&mut body, "id", id);
+            put(&mut body, "token_name", token_name);
             let answer = api.ask(with_body(Method::POST, PATH, &body.into()), None).await?;
             api.print_one(&answer, "The token is shown only now; keep it.\n").await
         }

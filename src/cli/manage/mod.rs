@@ -1,13 +1,16 @@
-//! The commands that manage what a server has: `map`, `org`, `token`, `webhook`, `source`, and questions about events.
+//! The commands that manage what a server has: `map`, `org`, `token`, `webhook`, `source`, `connection`, and questions about events
+//! and about how it is.
 //!
 //! Each verb is one request of the API. This file owns what they share: the request, its failure, the list of all pages,
 //! and both forms of output: `table.rs` makes the one for people, JSON is the server's answer.
 
 pub mod api;
 pub mod arguments;
+pub mod connection;
 pub mod events;
 pub mod map;
 pub mod organization;
+pub mod overview;
 pub mod source;
 mod table;
 pub mod token;
@@ -39,6 +42,9 @@ pub struct ManageArgs {
     /// The same as --output json
     #[arg(long, global = true)]
     json: bool,
+    /// Print only this field of the answer, such as id or token; of a list, a line for each row
+    #[arg(long, global = true, value_name = "NAME", conflicts_with_all = ["output", "json"])]
+    field: Option<String>,
 }
 
 /// The form of an answer.
@@ -55,6 +61,7 @@ pub enum Form {
 pub struct Api {
     remote: Remote,
     form: Form,
+    field: Option<String>,
 }
 
 /// Runs one command inside an actix runtime.
@@ -71,7 +78,7 @@ where
 impl Api {
     fn new(args: &ManageArgs) -> Result<Api, Failure> {
         let form = if args.json { Form::Json } else { args.output };
-        Ok(Api { remote: Remote::new(&args.remote)?, form })
+        Ok(Api { remote: Remote::new(&args.remote)?, form, field: args.field.clone() })
     }
 
     pub fn remote(&self) -> &Remote {
@@ -130,6 +137,15 @@ impl Api {
     /// # Errors
     /// When standard output cannot be written.
     pub async fn print_list(&self, rows: Vec<Json>, columns: &[Column]) -> Result<(), Failure> {
+        if let Some(field) = &self.field {
+            // a row may lack what another one has
+            let is_known = rows.iter().any(|row| row.get(field).is_some());
+            let line = |row: &Json| match row.get(field) {
+                None if is_known => Ok("\n".to_owned()),
+                _ => table::field(row, field),
+            };
+            return output::text(&rows.iter().map(line).collect::<Result<String, _>>()?);
+        }
         match self.form {
             Form::Json => self.print_json(&json!({ "data": rows })),
             Form::Table => {
@@ -148,6 +164,9 @@ impl Api {
             return self.print_json(answer);
         }
         self.print_list(answer["data"].as_array().cloned().unwrap_or_default(), columns).await?;
+        if self.field.is_some() {
+            return Ok(());
+        }
         match answer.get("nextCursor").or_else(|| answer.get("next")) {
             None | Some(Json::Null) => Ok(()),
             Some(cursor) => {
@@ -162,6 +181,9 @@ impl Api {
     /// # Errors
     /// When standard output cannot be written.
     pub fn print_document(&self, document: &Json) -> Result<(), Failure> {
+        if let Some(field) = &self.field {
+            return output::text(&table::field(&subject(document), field)?);
+        }
         match self.form {
             Form::Json => self.print_json(document),
             Form::Table => output::text(&format!("{}\n", pretty::json(document))),
@@ -173,6 +195,9 @@ impl Api {
     /// # Errors
     /// When standard output cannot be written.
     pub async fn print_one(&self, answer: &Json, below: &str) -> Result<(), Failure> {
+        if let Some(field) = &self.field {
+            return output::text(&table::field(&subject(answer), field)?);
+        }
         match self.form {
             Form::Json => self.print_json(answer),
             Form::Table => {
@@ -202,17 +227,27 @@ impl Api {
         output::bytes(format!("{answer}\n").as_bytes())
     }
 
-    /// The slugs of maps that are named by their ids in these rows: `map:<uuid>` says nothing to people. Empty where the
-    /// token may not list maps.
+    /// What people call that which is named by its id in these rows: the slugs of maps, and the names of tokens that streams were opened
+    /// with. Empty of what the token may not list.
     async fn names(&self, rows: &[Json]) -> HashMap<String, String> {
-        let of_map = |row: &Json| row["channel"].as_str().is_some_and(|channel| channel.starts_with("map:"));
-        if !rows.iter().any(of_map) {
-            return HashMap::new();
+        let text = |one: &Json, name: &str| one[name].as_str().map(str::to_owned);
+        let is_map = |name: &Json| name.as_str().is_some_and(|name| name.starts_with("map:"));
+        let of_map = |row: &Json| {
+            is_map(&row["channel"]) || row["channels"].as_array().is_some_and(|all| all.iter().any(is_map))
+        };
+        let mut names = HashMap::new();
+        if rows.iter().any(of_map)
+            && let Ok(maps) = self.list(Request::get("/api/maps"), None).await
+        {
+            let pair = |map| Some((format!("map:{}", text(map, "id")?), format!("map:{}", text(map, "slug")?)));
+            names.extend(maps.iter().filter_map(pair));
         }
-        let Ok(maps) = self.list(Request::get("/api/maps"), None).await else { return HashMap::new() };
-        let text = |map: &Json, name: &str| map[name].as_str().map(str::to_owned);
-        let pair = |map| Some((format!("map:{}", text(map, "id")?), format!("map:{}", text(map, "slug")?)));
-        maps.iter().filter_map(pair).collect()
+        if rows.iter().any(|row| row["token_id"].as_str().is_some_and(|id| id.starts_with("tok_")))
+            && let Ok(tokens) = self.list(Request::get("/api/v1/tokens"), None).await
+        {
+            names.extend(tokens.iter().filter_map(|token| Some((text(token, "id")?, text(token, "name")?))));
+        }
+        names
     }
 }
 

@@ -43,6 +43,9 @@ enum Action {
         /// Id of your own; without it, one is made
         #[arg(long)]
         id: Option<String>,
+        /// Name of its first token; without it, made of the name
+        #[arg(long, value_name = "NAME")]
+        token_name: Option<String>,
     },
     /// Change an organization
     Update {
@@ -80,10 +83,11 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
         Action::Show { organization: OrganizationArg { organization } } => {
             api.print_one(&api.ask(Request::get(&path(&organization)), Some(&organization)).await?, "").await
         }
-        Action::Create { name, id } => {
+        Action::Create { name, id, token_name } => {
             let mut body = serde_json::Map::new();
             put(&mut body, "name", Some(name));
             put(&mut body, "id", id);
+            put(&mut body, "tokenName", token_name);
             let answer = api.ask(with_body(Method::POST, PATH, &body.into()), None).await?;
             api.print_one(&answer, "The token is shown only now; keep it.\n").await
         }

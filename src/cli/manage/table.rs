@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
+use crate::cli::Failure;
 use crate::cli::output::tame;
 
 /// The longest cell of a list, in characters; `--output json` has everything.
@@ -55,6 +56,23 @@ pub fn one(object: &Json, names: &HashMap<String, String>) -> String {
     text
 }
 
+/// One field of an object as a line: a text without quotes, anything else as JSON.
+///
+/// # Errors
+/// Wrong usage when the object has no such field; the reason names those that it has.
+pub fn field(object: &Json, name: &str) -> Result<String, Failure> {
+    match object.get(name) {
+        Some(value) => Ok(format!("{}\n", cell(value, &HashMap::new()))),
+        None => {
+            let known: Vec<String> = object.as_object().into_iter().flatten().map(|(name, _)| tame(name)).collect();
+            Err(Failure::Usage(format!(
+                "--field {name}: the answer has no such field; give one of {}",
+                known.join(", ")
+            )))
+        }
+    }
+}
+
 /// One value. Lists of plain values are joined by commas, other values are JSON.
 fn cell(value: &Json, names: &HashMap<String, String>) -> String {
     match value {
@@ -101,6 +119,21 @@ mod tests {
              tok_22  organization:x\n"
         );
         assert_eq!(list(&[], &columns, &names), "none\n");
+    }
+
+    #[test]
+    fn a_field_is_printed_by_itself_and_one_that_is_not_there_is_refused() {
+        let object = json!({"token": "st_1", "scopes": ["subscribe", "publish"], "policy": {"a": 1}, "none": null});
+        for (name, line) in
+            [("token", "st_1\n"), ("scopes", "subscribe,publish\n"), ("policy", "{\"a\":1}\n"), ("none", "\n")]
+        {
+            assert_eq!(field(&object, name).expect(name), line);
+        }
+        let refused = field(&object, "tokn").expect_err("no such field").to_string();
+        assert!(
+            refused.contains("none, policy, scopes, token") || refused.contains("token, scopes, policy, none"),
+            "{refused}"
+        );
     }
 
     #[test]

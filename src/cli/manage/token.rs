@@ -1,8 +1,8 @@
-//! `stentor token`: lists, makes, renames and revokes tokens.
+//! `stentor token`: lists, makes, changes and revokes tokens.
 
 use actix_web::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use super::arguments::{self, put};
 use super::table::Column;
@@ -51,14 +51,17 @@ enum Action {
     },
     /// Make a token; it is shown this once
     Create(CreateArgs),
-    /// Give a token another name
+    /// Give a token another name, or another end
     Update {
         /// Id of the token, as `list` shows it
         #[arg(value_parser = arguments::id)]
         id: String,
         /// Name to recognise it by; empty for none
-        #[arg(long)]
-        name: String,
+        #[arg(long, required_unless_present = "expires_at")]
+        name: Option<String>,
+        /// When it stops to be valid, for example 2027-01-31T12:00:00Z; empty for never
+        #[arg(long, value_name = "ISO-8601")]
+        expires_at: Option<String>,
     },
     /// Revoke a token; its streams are closed at once
     #[command(visible_alias = "revoke")]
@@ -135,10 +138,13 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let answer = api.ask(Request::get(&format!("{PATH}/{id}")), None).await?;
             api.print_one(&answer, "").await
         }
-        Action::Update { id, name } => {
-            let name = Some(name).filter(|name| !name.is_empty());
+        Action::Update { id, name, expires_at } => {
+            let mut body = Map::new();
+            let or_null = |text: Option<String>| text.map(|text| Some(text).filter(|text| !text.is_empty()));
+            put(&mut body, "name", or_null(name));
+            put(&mut body, "expires_at", or_null(expires_at));
             let path = format!("{PATH}/{id}");
-            let answer = api.ask(with_body(Method::PATCH, &path, &json!({ "name": name })), None).await?;
+            let answer = api.ask(with_body(Method::PATCH, &path, &body.into()), None).await?;
             api.print_one(&answer, "").await
         }
         Action::Create(create) => {
@@ -171,6 +177,7 @@ fn request(create: CreateArgs) -> Json {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use serde_json::json;
 
     use super::*;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
+use actors::model::timestamp;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
@@ -12,13 +13,16 @@ use super::webhook_fields::{Resume, WebhookFields};
 use super::{Api, ManageArgs, map, with_body};
 use crate::cli::channel::Channel;
 use crate::cli::remote::Request;
+use crate::cli::since::Since;
 use crate::cli::{Failure, complete, output};
+use crate::http::now_ms;
 
 /// Between two looks at a replay that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     Column("id", &["id"]),
+    Column("name", &["name"]),
     Column("url", &["url"]),
     Column("format", &["format"]),
     Column("events", &["events"]),
@@ -52,8 +56,8 @@ const JOBS: [Column; 7] = [
 #[command(after_help = "Examples:
   stentor webhook create map:home --url https://example.org/hook --events map_kill
   stentor webhook toggle map:home on
-  stentor webhook deliveries map:home ID --status dead
-  stentor webhook replay map:home ID --since 2027-01-31T12:00:00Z --wait")]
+  stentor webhook deliveries map:home ID --status dead --code 5xx --since 24h
+  stentor webhook replay map:home ID --since 2h --wait")]
 pub struct WebhookArgs {
     #[command(flatten)]
     manage: ManageArgs,
@@ -96,6 +100,9 @@ enum Action {
     Test {
         #[command(flatten)]
         one: WebhookArg,
+        /// Type of the event; without it, one that the webhook gets
+        #[arg(long = "type", value_name = "TYPE")]
+        event_type: Option<String>,
     },
     /// Have a webhook deliver again
     Enable {
@@ -139,6 +146,8 @@ enum Action {
         /// Only those that stand so
         #[arg(long, value_enum)]
         status: Option<Status>,
+        #[command(flatten)]
+        narrowed: Narrowed,
         /// List at most so many
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
@@ -218,15 +227,15 @@ struct PreviewArgs {
 struct ReplayArgs {
     #[command(flatten)]
     one: WebhookArg,
-    /// Begin with this event, or at a time such as 2027-01-31T12:00:00Z
-    #[arg(long, value_name = "ID|TIME")]
-    since: Option<String>,
+    /// Begin with this event, at a time such as 2027-01-31T12:00:00Z, or so long ago, such as 2h
+    #[arg(long, value_name = "ID|TIME|AGO")]
+    since: Option<Since>,
     /// Begin behind this event
     #[arg(long, value_name = "ID", conflicts_with = "since")]
     after: Option<String>,
-    /// End with this event, or at this time
-    #[arg(long, value_name = "ID|TIME")]
-    until: Option<String>,
+    /// End with this event, at this time, or so long ago
+    #[arg(long, value_name = "ID|TIME|AGO")]
+    until: Option<Since>,
     /// Only events of these types; repeat it or separate by commas
     #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     events: Option<Vec<String>>,
@@ -244,6 +253,45 @@ struct ReplayArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Dead {
     Dead,
+}
+
+/// What a list of deliveries is narrowed by besides their status.
+#[derive(Debug, Default, Args)]
+struct Narrowed {
+    /// Only those with an event of these types; repeat it or separate by commas
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    types: Vec<String>,
+    /// Only those whose latest attempt ended so: a status such as 503, a class such as 5xx, or an error code such as timeout
+    #[arg(long = "code", value_name = "CODE", value_delimiter = ',')]
+    codes: Vec<String>,
+    /// Only those made since this time, such as 2027-01-31T12:00:00Z, or so long ago, such as 24h
+    #[arg(long, value_name = "TIME|AGO")]
+    since: Option<Since>,
+    /// Only those made before
+    #[arg(long, value_name = "TIME|AGO")]
+    until: Option<Since>,
+    /// Only those with this text in an id, a type, a reason or an answer
+    #[arg(long)]
+    text: Option<String>,
+}
+
+impl Narrowed {
+    fn query(self, now_ms: i64) -> Vec<(&'static str, String)> {
+        // an event stands for its time
+        let time = |since: Since| match since {
+            Since::After(id) => timestamp::to_iso(id.time_ms().try_into().unwrap_or(i64::MAX)),
+            Since::At(_) | Since::Ago(_) => timestamp::to_iso(since.moment(now_ms).unwrap_or(now_ms)),
+        };
+        let list = |all: Vec<String>| Some(all.join(",")).filter(|text| !text.is_empty());
+        let all = [
+            ("type", list(self.types)),
+            ("code", list(self.codes)),
+            ("since", self.since.map(time)),
+            ("until", self.until.map(time)),
+            ("text", self.text),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -326,7 +374,7 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let answer = Place::below(&one, "").ask(&api, Method::DELETE, None).await?;
             api.print_done(&answer, &format!("deleted {}", one.webhook))
         }
-        Action::Test { one } => test(&api, &one).await,
+        Action::Test { one, event_type } => test(&api, &one, event_type).await,
         Action::Enable { one, resume } => {
             change(&api, &one, &json!({ "active": true, "resume": resume.as_str() })).await
         }
@@ -346,10 +394,11 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let place = Place::below(&one, &format!("/deliveries/{delivery}"));
             api.print_one(&place.ask(&api, Method::GET, None).await?, "").await
         }
-        Action::Deliveries { one, delivery: None, status, limit, after } => {
+        Action::Deliveries { one, delivery: None, status, narrowed, limit, after } => {
             let place = Place::below(&one, "/deliveries");
             let mut query = vec![("limit", limit.to_string())];
             query.extend(status.map(|status| ("status", status.as_str().to_owned())));
+            query.extend(narrowed.query(now_ms()));
             query.extend(after.map(|after| ("after", after)));
             let answer = api.ask(place.request(Method::GET, None).query(query), Some(place.channel)).await?;
             api.print_page(&answer, &DELIVERIES).await
@@ -396,8 +445,9 @@ async fn change(api: &Api, one: &WebhookArg, body: &Json) -> Result<(), Failure>
 }
 
 /// A sample that does not arrive ends the command with 1.
-async fn test(api: &Api, one: &WebhookArg) -> Result<(), Failure> {
-    let answer = Place::below(one, "/test").ask(api, Method::POST, None).await?;
+async fn test(api: &Api, one: &WebhookArg, event_type: Option<String>) -> Result<(), Failure> {
+    let body = event_type.map(|kind| json!({ "event_type": kind }));
+    let answer = Place::below(one, "/test").ask(api, Method::POST, body.as_ref()).await?;
     api.print_one(&answer, "").await?;
     match answer["data"]["delivered"] == true {
         true => Ok(()),
@@ -416,9 +466,15 @@ async fn preview(api: &Api, args: PreviewArgs) -> Result<(), Failure> {
 
 async fn replay(api: &Api, args: ReplayArgs) -> Result<(), Failure> {
     let mut body = Map::new();
-    put(&mut body, "since", args.since);
+    let now_ms = now_ms();
+    // an event itself, not what comes behind it
+    let place = |since: Since| match since {
+        Since::After(id) => id.to_string(),
+        at => timestamp::to_iso(at.moment(now_ms).unwrap_or(now_ms)),
+    };
+    put(&mut body, "since", args.since.map(place));
     put(&mut body, "after", args.after);
-    put(&mut body, "until", args.until);
+    put(&mut body, "until", args.until.map(place));
     put(&mut body, "events", args.events);
     put(&mut body, "status", args.status.map(|Dead::Dead| "dead"));
     put(&mut body, "dry_run", args.dry_run.then_some(true));

@@ -10,6 +10,9 @@ use crate::cli::channel::Channel;
 /// The fields of a webhook that may be given when it is made or changed.
 #[derive(Debug, Default, Args)]
 pub struct WebhookFields {
+    /// Name to recognise it by; empty for none
+    #[arg(long)]
+    name: Option<String>,
     /// Where deliveries are posted
     #[arg(long)]
     url: Option<String>,
@@ -99,6 +102,7 @@ impl WebhookFields {
             Channel::Organization(_) => organization,
             Channel::Map(_) | Channel::Feed => map,
         };
+        put(&mut body, "name", self.name.map(|name| Some(name).filter(|name| !name.is_empty())));
         put(&mut body, "url", self.url);
         put(&mut body, "events", self.events);
         put(&mut body, "filter", self.filter.map(|filter| Some(filter).filter(|filter| !filter.is_empty())));

@@ -1,6 +1,7 @@
 //! Which server is meant, and with which token: flags, then the environment, then what `stentor login` keeps.
 
 use std::io::Read;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -130,16 +131,23 @@ fn token_of(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Checks the address of a server and takes the `/` from its end.
+/// Checks the address of a server and takes the `/` from its end. `localhost:8080` and a port by itself mean this machine, without TLS.
 ///
 /// # Errors
 /// What an address looks like.
 pub fn address(text: &str) -> Result<String, String> {
     let base = text.trim_end_matches('/');
+    let is_port = base.parse::<NonZeroU16>().is_ok();
+    let host = base.split_once(':').map_or(base, |(host, _)| host);
+    let base = match host {
+        _ if is_port => format!("http://127.0.0.1:{base}"),
+        "localhost" | "127.0.0.1" => format!("http://{base}"),
+        _ => base.to_owned(),
+    };
     let uri: Uri = base.parse().map_err(|_| "give an address such as https://events.example.org".to_owned())?;
     match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(base.to_owned()),
-        _ => Err("give an address that starts with http:// or https://".to_owned()),
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(base),
+        _ => Err("give an address that starts with http:// or https://, such as https://events.example.org".to_owned()),
     }
 }
 
@@ -156,9 +164,20 @@ mod tests {
     }
 
     #[test]
-    fn an_address_needs_a_scheme_and_loses_its_last_slash() {
-        assert_eq!(address("http://127.0.0.1:8080/").as_deref(), Ok("http://127.0.0.1:8080"));
-        for wrong in ["", "127.0.0.1:8080", "ftp://x", "http://", "http:///x", "a b"] {
+    fn an_address_needs_a_scheme_unless_it_is_of_this_machine_and_loses_its_last_slash() {
+        for (typed, meant) in [
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+            ("https://events.example.org/below", "https://events.example.org/below"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("localhost:9000/", "http://localhost:9000"),
+            ("localhost", "http://localhost"),
+            ("9000", "http://127.0.0.1:9000"),
+        ] {
+            assert_eq!(address(typed).as_deref(), Ok(meant), "{typed:?}");
+        }
+        for wrong in
+            ["", "x", "0", "70000", "example.org:8080", "ftp://x", "http://", "http:///x", "a b", "localhost:a b"]
+        {
             assert!(address(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -130,7 +130,7 @@ fn family(envelope: Envelope) -> Vec<&'static str> {
     match envelope {
         Envelope::Map => vec!["maps"],
         Envelope::Gateway => vec!["organizations", "system"],
-        Envelope::Feed => vec!["feed"],
+        Envelope::Feed | Envelope::FeedWithChannel => vec!["feed"],
         // senders choose their types
         Envelope::Listener => Vec::new(),
     }
@@ -141,7 +141,7 @@ fn kind_member(envelope: Envelope) -> &'static str {
     match envelope {
         Envelope::Map => "type",
         Envelope::Gateway => "event",
-        Envelope::Feed => "event_type",
+        Envelope::Feed | Envelope::FeedWithChannel => "event_type",
         Envelope::Listener => "eventType",
     }
 }
@@ -151,7 +151,7 @@ fn message_name(envelope: Envelope, kind: &str) -> String {
     let family = match envelope {
         Envelope::Map => "map",
         Envelope::Gateway => "gateway",
-        Envelope::Feed => "feed",
+        Envelope::Feed | Envelope::FeedWithChannel => "feed",
         Envelope::Listener => "listener",
     };
     format!("{family}.{kind}")

@@ -41,7 +41,7 @@ fn greeting(envelope: Envelope) -> Value {
         Envelope::Gateway => {
             json!({ "organization": text_or_null("The id of the organization; null where all channels are read.") })
         }
-        Envelope::Feed => json!({}),
+        Envelope::Feed | Envelope::FeedWithChannel => json!({}),
         Envelope::Listener => json!({ "source": text_or_null("The id of the source.") }),
     };
     members["server_time"] = time("The clock of the server.");
@@ -54,7 +54,7 @@ fn greeting_example(envelope: Envelope) -> Value {
     let mut example = match envelope {
         Envelope::Map => json!({ "map_id": "c3e0f0e6-6c7f-4c0c-9d5e-0d8a1f1b7a11" }),
         Envelope::Gateway => json!({ "organization": events::ORGANIZATION }),
-        Envelope::Feed => json!({}),
+        Envelope::Feed | Envelope::FeedWithChannel => json!({}),
         Envelope::Listener => json!({ "source": events::SOURCE }),
     };
     example["server_time"] = "2025-06-21T12:35:00.123Z".into();

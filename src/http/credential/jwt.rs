@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actors::hub::Hub;
 use actors::model::access::{JWT_PREFIX, Principal, Reach, Scope};
-use actors::model::jwt::{HS256_KEY_BYTES_MIN, Judge, JwtAlgorithm, JwtRules, Key, KeySet, NotAKeySet};
+use actors::model::jwt::{HS256_KEY_BYTES_MIN, Judge, JwtAlgorithm, JwtRules, Key, KeySet, NotAKeySet, Refused};
 use parking_lot::RwLock;
 use serde::Deserialize;
 
@@ -35,6 +36,8 @@ pub struct Verifier {
     keys: RwLock<Arc<[Key]>>,
     /// Where the keys come from when they come as a set, and what it held at the start.
     set: Option<(SetFile, String)>,
+    /// It was said in the log that tokens name an audience and none is configured.
+    audience_missed: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -100,13 +103,26 @@ impl Verifier {
             return Err(JwtError::NoKey { algorithm });
         }
         let rules = JwtRules { algorithm, issuer: settings.issuer.clone(), audience: settings.audience.clone() };
-        Ok(Some(Verifier { judge: Judge::new(&rules), keys: RwLock::new(keys.into()), set }))
+        let (judge, keys) = (Judge::new(&rules), RwLock::new(keys.into()));
+        Ok(Some(Verifier { judge, keys, set, audience_missed: AtomicBool::new(false) }))
     }
 
     /// Whoever the token stands for; none when it is not a JWT of ours.
     pub fn principal(&self, token: &str, hub: &Hub, now_ms: i64) -> Option<Arc<Principal>> {
         let keys = self.keys.read().clone();
-        let verified = self.judge.verify::<Claims>(token, &keys, now_ms).ok()?;
+        let verified = match self.judge.verify::<Claims>(token, &keys, now_ms) {
+            Ok(verified) => verified,
+            Err(Refused::Audience) => {
+                if !self.audience_missed.swap(true, Ordering::Relaxed) {
+                    log::warn!(
+                        "a JWT with a right signature is refused, because it names an audience (`aud`) and none is \
+                         configured; set auth.jwt.audience to the name that the issuer has for this server"
+                    );
+                }
+                return None;
+            }
+            Err(Refused::Token | Refused::Time) => return None,
+        };
         let Claims { sub, channel, scopes } = verified.claims;
         let reach = match channel.as_str() {
             "*" => Reach::Admin,

@@ -69,7 +69,7 @@ pub fn name(envelope: Envelope) -> &'static str {
     match envelope {
         Envelope::Map => "MapEvent",
         Envelope::Gateway => "GatewayEvent",
-        Envelope::Feed => "FeedEvent",
+        Envelope::Feed | Envelope::FeedWithChannel => "FeedEvent",
         Envelope::Listener => "ListenerEvent",
     }
 }
@@ -94,10 +94,11 @@ pub fn schema(envelope: Envelope) -> Value {
             "timestamp": unix_ms(),
             "payload": payload(),
         })),
-        Envelope::Feed => object(json!({
+        Envelope::Feed | Envelope::FeedWithChannel => object(json!({
             "event_id": id(),
             "event_type": kind(),
             "timestamp": unix_ms(),
+            "channel?": text("`map:<id>` or `organization:<id>`. Only with `with_channel=true`."),
             "payload": payload(),
         })),
         Envelope::Listener => object(json!({
@@ -116,7 +117,7 @@ pub fn sample_kind(envelope: Envelope) -> &'static str {
     match envelope {
         Envelope::Map => "map_kill",
         Envelope::Gateway => "message",
-        Envelope::Feed => "entries_created",
+        Envelope::Feed | Envelope::FeedWithChannel => "entries_created",
         Envelope::Listener => "player_joined",
     }
 }

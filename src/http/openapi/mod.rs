@@ -52,10 +52,12 @@ impl Place<'_> {
         self.schemas.borrow_mut().body::<T>()
     }
 
-    /// The same, with a second name for one of its members.
-    pub fn body_with_alias<T: utoipa::ToSchema>(&self, member: &str, alias: &str) -> Value {
+    /// The same, with second names for members.
+    pub fn body_with_aliases<T: utoipa::ToSchema>(&self, aliases: &[(&str, &str)]) -> Value {
         let schema = self.body::<T>();
-        self.schemas.borrow_mut().alias(&schema, member, alias);
+        for (member, alias) in aliases {
+            self.schemas.borrow_mut().alias(&schema, member, alias);
+        }
         schema
     }
 

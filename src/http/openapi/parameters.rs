@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::schemas::one_of;
+use crate::http::family::ApiFamily;
 
 const ULID: &str = "^(evt_)?[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}$";
 
@@ -126,6 +127,15 @@ pub fn filter() -> Vec<Value> {
         ),
     ];
     all.into_iter().flat_map(spelled).collect()
+}
+
+/// Whether envelopes of the feed say which channel an event belongs to.
+pub fn with_channel(family: ApiFamily) -> Option<Value> {
+    let flag = || {
+        let description = "Whether each envelope has the `channel` of its event.";
+        query("with_channel", description, json!({ "type": "boolean" }))
+    };
+    (family == ApiFamily::Feed).then(flag)
 }
 
 /// Where a stream begins.

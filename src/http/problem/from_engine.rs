@@ -164,7 +164,9 @@ impl From<Refusal> for Problem {
     fn from(e: Refusal) -> Problem {
         let message = e.to_string();
         let code = match e {
-            Refusal::Off | Refusal::InFlight | Refusal::Expired | Refusal::TestRunning => Code::Conflict,
+            Refusal::Off | Refusal::InFlight | Refusal::Expired | Refusal::TestRunning | Refusal::Test => {
+                Code::Conflict
+            }
             Refusal::TooManyRequests { most } => {
                 return Problem::new(Code::RateLimited, message).by_setting("webhooks.manual_attempts", most as u64);
             }

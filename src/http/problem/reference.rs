@@ -30,6 +30,15 @@ fn every_code_is_explained_with_its_status_and_no_other_is() {
     assert!(unknown.is_empty(), "docs/errors.md explains codes that do not exist: {unknown:?}");
 }
 
+#[test]
+fn every_status_is_explained() {
+    let section = PAGE.split("\n## By status").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the section");
+    for code in Code::ALL {
+        let status = code.status();
+        assert!(section.contains(&format!("`{status}`")), "docs/errors.md does not explain {status} by status");
+    }
+}
+
 fn settings() -> toml::Table {
     SETTINGS.parse().expect("settings.toml is TOML")
 }

@@ -14,7 +14,7 @@ use super::super::names;
 use super::super::problem::Problem;
 
 /// What the server writes into a webhook; a client that sends back what it read does not mean to change it.
-const READ_ONLY: [&str; 16] = [
+const READ_ONLY: [&str; 18] = [
     "id",
     "map_id",
     "organization",
@@ -28,6 +28,8 @@ const READ_ONLY: [&str; 16] = [
     "last_error_at",
     "consecutive_failures",
     "health",
+    "health_since",
+    "next_attempt_at",
     "disabled_reason",
     "inserted_at",
     "updated_at",
@@ -75,6 +77,7 @@ impl Asked {
     fn take(&mut self, name: &str, value: Value) -> Result<(), String> {
         let spec = &mut self.spec;
         match name {
+            "name" => spec.name = Some(typed(value, "must be a text or null")?),
             "url" => spec.url = Some(typed(value, "must be a text")?),
             "active" => spec.active = Some(typed::<Option<bool>>(value, "must be true or false")?.unwrap_or(true)),
             "events" => spec.events = Some(event_types(value)?),

@@ -1,10 +1,13 @@
 //! The deliveries of a webhook: list, look, send again, replay, test. The same handlers for every family.
 
+use std::fmt::Display;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::webhooks::{
-    AttemptRecord, Delivery, DeliveryId, DeliveryStatus, Headers, Job, JobId, ReplayAnswer, ReplayAsk, TestOutcome,
-    Timings,
+    AttemptRecord, DeliveriesQuery, Delivery, DeliveryId, DeliveryStatus, Headers, Job, JobId, ReplayAnswer, ReplayAsk,
+    TestOutcome, Timings,
 };
+use actors::model::event::EventType;
 use actors::model::filter::{Filter, FilterSpec};
 use actors::model::id::EventId;
 use actors::model::timestamp::{self, to_iso};
@@ -57,6 +60,7 @@ fn shown(family: ApiFamily, delivery: &Delivery, webhook: &str) -> Value {
         "attempt_count": delivery.attempt_count,
         "status_code": last.and_then(|attempt| attempt.status_code),
         "error_code": last.and_then(|attempt| attempt.error_code.as_deref()),
+        "trigger": last.map(|attempt| attempt.trigger),
         "next_attempt_at": delivery.next_attempt_ms.map(iso),
         "inserted_at": iso(delivery.id.time_ms()),
         "updated_at": to_iso(delivery.updated_ms),
@@ -100,6 +104,30 @@ fn attempt(family: ApiFamily, attempt: &AttemptRecord) -> Value {
     names::object(family, shown)
 }
 
+/// What a list of deliveries is narrowed by besides their status.
+fn narrowed(pairs: &Pairs) -> Result<DeliveriesQuery, Problem> {
+    let ms = |name| pairs.time(name).map(|ms| ms.map(|ms| u64::try_from(ms).unwrap_or(0)));
+    let (since_ms, until_ms) = (ms("since")?, ms("until")?);
+    if since_ms.zip(until_ms).is_some_and(|(since, until)| since >= until) {
+        return Err(Problem::parameter("until", "a time after `since` is expected"));
+    }
+    Ok(DeliveriesQuery {
+        status: None,
+        types: each(pairs, "type", EventType::new)?,
+        codes: each(pairs, "code", str::parse)?,
+        since_ms,
+        until_ms,
+        text: pairs.get("text").filter(|text| !text.is_empty()).map(str::to_lowercase),
+    })
+}
+
+/// The values of a parameter that is a list with commas.
+fn each<T, E: Display>(pairs: &Pairs, name: &str, read: impl Fn(&str) -> Result<T, E>) -> Result<Vec<T>, Problem> {
+    let values = pairs.get(name).into_iter().flat_map(|text| text.split(',')).map(str::trim);
+    let read = |value: &str| read(value).map_err(|e| Problem::parameter(name, e.to_string()));
+    values.filter(|value| !value.is_empty()).map(read).collect()
+}
+
 /// `GET .../webhooks/{webhook}/deliveries`
 pub async fn list(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, pairs: Pairs) -> Answer {
     on.reads()?;
@@ -115,7 +143,8 @@ pub async fn list(context: web::Data<Context>, on: OnWebhook, request: HttpReque
     let limit = pairs.page_limit(PAGE_DEFAULT)?;
     let after = pairs.get("after").filter(|text| !text.is_empty()).map(str::parse::<DeliveryId>).transpose();
     let after = after.map_err(|e| Problem::new(Code::InvalidCursor, format!("Malformed cursor: {e}")))?;
-    let page = context.hub.deliveries(&on.channel, id, status, limit, after).await?;
+    let query = DeliveriesQuery { status, ..narrowed(&pairs)? };
+    let page = context.hub.deliveries(&on.channel, id, query, limit, after).await?;
     let data: Vec<_> = page.data.iter().map(|delivery| shown(family, delivery, id)).collect();
     let next = if family == ApiFamily::Organizations { "nextCursor" } else { "next" };
     Ok(HttpResponse::Ok().json(json!({ "data": data, next: page.next })))
@@ -167,9 +196,20 @@ fn tested(family: ApiFamily, outcome: &TestOutcome) -> Value {
 }
 
 /// `POST .../webhooks/{webhook}/test`
-pub async fn test(context: web::Data<Context>, on: OnWebhook, request: HttpRequest) -> Answer {
-    let outcome = context.hub.test_webhook(&on.channel, &on.webhook.id).await?;
+pub async fn test(context: web::Data<Context>, on: OnWebhook, request: HttpRequest, body: web::Bytes) -> Answer {
+    let asked = query::optional_json::<TestAsk>(&request, &body)?;
+    let kind = asked.event_type.filter(|name| !name.is_empty()).map(|name| EventType::new(&name)).transpose();
+    let kind = kind.map_err(|e| Problem::invalid("event_type", e))?;
+    let outcome = context.hub.test_webhook(&on.channel, &on.webhook.id, kind).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": tested(ApiFamily::of(&request), &outcome) })))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TestAsk {
+    /// Of the event that is sent; absent: one that the webhook gets.
+    #[serde(alias = "eventType")]
+    event_type: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -33,7 +33,7 @@ async fn data(context: &Context, family: ApiFamily, channel: &Channel, webhook: 
     Ok(HttpResponse::Ok().json(json!({ "data": shown(context, family, channel, webhook).await? })))
 }
 
-fn audit(context: &Context, principal: &Principal, channel: &Channel, webhook: &str, change: Change) {
+fn audit(context: &Context, principal: &Principal, channel: &Channel, webhook: &Webhook, change: Change) {
     context.hub.audit(&principal.id, Deed::WebhookChanged { channel, webhook: Some(webhook), change });
 }
 
@@ -87,7 +87,7 @@ pub async fn create(context: web::Data<Context>, on: On<Manages>, request: HttpR
     let Asked { spec, .. } = Asked::read(family, query::json(&request, &body)?)?;
     let made = context.hub.create_webhook(&on.channel, family.of_webhooks(), spec).await;
     let (webhook, secret) = made.map_err(refused(family))?;
-    audit(&context, &on.principal, &on.channel, &webhook.id, Change::Created);
+    audit(&context, &on.principal, &on.channel, &webhook, Change::Created);
     let mut shown = shown::changed(&context, family, &on.channel, &webhook).await?;
     if let Some(secret) = &secret {
         shown["secret"] = secret.reveal().into();
@@ -106,7 +106,7 @@ pub async fn change(context: web::Data<Context>, on: OnWebhook, request: HttpReq
     let Asked { spec, resume, .. } = Asked::read(family, query::json(&request, &body)?)?;
     let changed = context.hub.change_webhook(&on.channel, &on.webhook.id, spec, resume).await;
     let changed = changed.map_err(refused(family))?;
-    audit(&context, &on.principal, &on.channel, &changed.id, Change::Updated);
+    audit(&context, &on.principal, &on.channel, &changed, Change::Updated);
     let shown = shown::changed(&context, family, &on.channel, &changed).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": shown })))
 }
@@ -114,7 +114,7 @@ pub async fn change(context: web::Data<Context>, on: OnWebhook, request: HttpReq
 /// `DELETE .../webhooks/{webhook}`
 pub async fn delete(context: web::Data<Context>, on: OnWebhook) -> Answer {
     context.hub.delete_webhook(&on.channel, &on.webhook.id).await?;
-    audit(&context, &on.principal, &on.channel, &on.webhook.id, Change::Deleted);
+    audit(&context, &on.principal, &on.channel, &on.webhook, Change::Deleted);
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -166,7 +166,7 @@ pub async fn rotate_secret(
     let until_ms = now_ms() + grace_s as i64 * 1_000;
     let id = &on.webhook.id;
     let secret = context.hub.rotate_secret(&on.channel, id, grace_s, given).await.map_err(refused(family))?;
-    audit(&context, &on.principal, &on.channel, id, Change::SecretRotated);
+    audit(&context, &on.principal, &on.channel, &on.webhook, Change::SecretRotated);
     let mut shown = json!({ "id": id });
     if made {
         shown["secret"] = secret.reveal().into();

@@ -91,6 +91,7 @@ fn choices(family: ApiFamily, webhook: &Webhook) -> Value {
     let headers = webhook.custom_headers.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
     let all = || vec!["*".to_string()];
     json!({
+        "name": webhook.name,
         "url": webhook.url,
         "events": webhook.filter.events.clone().unwrap_or_else(all),
         "active": webhook.active,
@@ -155,6 +156,8 @@ fn condition(context: &Context, channel: &Channel, webhook: &Webhook, status: Op
         "last_error_at": status.and_then(|status| status.last_error_ms).map(iso),
         "consecutive_failures": status.map(|status| status.consecutive_failures),
         "health": status.map_or_else(|| json!("unavailable"), |status| json!(status.health)),
+        "health_since": status.map(|status| iso(status.since_ms)),
+        "next_attempt_at": status.and_then(|status| status.next_attempt_ms).map(iso),
         "disabled_reason": status.and_then(disabled),
         "inserted_at": to_iso(webhook.inserted_ms),
         "updated_at": to_iso(webhook.updated_ms),

@@ -19,6 +19,9 @@ const WAYS_OUT: [&str; 2] = ["stentor restore", "stentor doctor"];
 /// A way to spoil a data folder, and its name.
 type Way = (String, Box<dyn Fn(&Path)>);
 
+/// Files that are taken from another folder: what they are, where they go, where they come from, and their names.
+type Exchange<'a> = (&'static str, &'a PathBuf, &'a PathBuf, &'static [&'static str]);
+
 /// What became of a start on a spoilt folder.
 #[derive(Debug)]
 enum Outcome {
@@ -348,6 +351,41 @@ fn segments_of_the_log_that_are_spoilt_are_never_silent() {
             ways.extend(ways_for(&stopped.data, &segment.join(name)));
         }
     }
+    let first = folder::numbered(&stopped.data.join("log"))[0].join("conf");
+    let conf = first.strip_prefix(&stopped.data).expect("it is below").to_path_buf();
+    ways.push(way("conf removed", move |data| folder::remove(&data.join(&conf))));
+    spoil_each(&stopped, ways, &[], true);
+}
+
+/// Channel numbers and the numbers of segments are the same in both.
+#[test]
+fn what_is_another_data_folders_is_never_shown_and_never_silent() {
+    let mut random = random();
+    let (stopped, other) = (Stopped::new(&mut random), Stopped::new(&mut random));
+    let [own_state, other_state] = [&stopped, &other].map(|one| folder::newest(&one.data.join("state")));
+    let [own_first, other_first] = [&stopped, &other].map(|one| folder::numbered(&one.data.join("log"))[0].clone());
+    let files: [Exchange<'_>; 4] = [
+        ("a segment", &own_first, &other_first, &["db", "manifest"]),
+        ("the database of a segment", &own_first, &other_first, &["db"]),
+        ("the database of a generation", &own_state, &other_state, &["db"]),
+        ("the copy of a generation", &own_state, &other_state, &["copy"]),
+    ];
+    let exchange = |(what, own, other, names): Exchange<'_>| {
+        let own = own.strip_prefix(&stopped.data).expect("it is below").to_path_buf();
+        let other = other.clone();
+        way(format!("{what} of another folder"), move |data| {
+            for name in names {
+                fs::copy(other.join(name), data.join(&own).join(name)).expect("it can be copied");
+            }
+        })
+    };
+    let mut ways: Vec<Way> = files.into_iter().map(exchange).collect();
+    let notes = other.data.join("notes");
+    ways.push(way("the notes of another folder", move |data| {
+        folder::remove(&data.join("notes"));
+        fs::create_dir(data.join("notes")).expect("it can be made");
+        folder::copy_into(&notes, &data.join("notes"));
+    }));
     spoil_each(&stopped, ways, &[], true);
 }
 

@@ -341,7 +341,8 @@ fn a_server_on_a_disk_below_its_floor_starts_serves_readers_and_refuses_writes()
     assert_eq!(map.export().len(), acknowledged.events[&channel].len());
     let mut stream = map.stream("since=00000000000000000000000000");
     assert_eq!(stream.next().id.as_ref(), Some(&acknowledged.events[&channel][0].0));
-    assert_eq!(server.request("GET", "/health/ready").send().status, 503);
+    let readiness = server.request("GET", "/health/ready").send();
+    assert_eq!((readiness.status, readiness.header("retry-after")), (503, Some("1")));
     // revocations count there, too
     let leaked = acknowledged.tokens[0].clone();
     acknowledged.revoke(&server, leaked);

@@ -94,6 +94,11 @@ fn needed(data: &Path) -> Vec<PathBuf> {
     let mut needed: Vec<_> =
         ["format", "secret-key", "wal/manifest", "wal", "log", "state"].map(|name| data.join(name)).into();
     needed.extend([first.join("db"), first.join("manifest"), last.join("db"), last.join("manifest"), first.clone()]);
+    // beside its database, where it is read only when somebody asks for an event
+    let is_snapshot =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.display().to_string().starts_with("snap."));
+    let beside = folder::files(first).into_iter().find(is_snapshot);
+    needed.extend([first.join("conf"), first.join("blobs"), beside.expect("sled has made a snapshot")]);
     needed.extend([piece, generation.join("db"), generation.join("manifest"), generation]);
     needed
 }
@@ -109,6 +114,21 @@ fn a_file_or_folder_that_may_not_be_read_ends_the_start_and_costs_nothing() {
         fs::set_permissions(&path, permissions).expect("it is ours");
         let words: [&[&str]; 3] =
             [&[&name(&path)], &["permission denied"], &["chown", "chmod", "owner", "belong", "user"]];
+        judge_refusal(&stopped.data, &before, &ended, &words);
+    }
+    expect_whole_after_start(&stopped.data, &stopped.acknowledged);
+}
+
+/// Else it would begin to fail when the first segment is sealed.
+#[test]
+fn a_folder_that_may_not_be_written_ends_the_start_and_costs_nothing() {
+    let stopped = stopped();
+    for path in ["wal", "log", "state", "notes"].map(|name| stopped.data.join(name)) {
+        let before = folder::listing(&stopped.data);
+        fs::set_permissions(&path, Permissions::from_mode(0o500)).expect("it is ours");
+        let ended = quiet(&stopped.data, without_override).try_launch().expect_err("it must not start");
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("it is ours");
+        let words: [&[&str]; 3] = [&[&name(&path)], &["permission denied"], &["chown"]];
         judge_refusal(&stopped.data, &before, &ended, &words);
     }
     expect_whole_after_start(&stopped.data, &stopped.acknowledged);

@@ -48,7 +48,7 @@ fn what_is_wrong_with_a_token_or_a_server_is_told() {
     let map = server.new_map("wrong");
     let ended = doctor(&map, "st_wrong");
     assert_eq!((ended.code, finding(&ended, "token").0), (Some(1), "fail"), "{ended:?}");
-    assert!(ended.err.contains("1 checks failed"), "{}", ended.err);
+    assert!(ended.err.contains("1 check failed"), "{}", ended.err);
     let ended = doctor(&map, "");
     assert_eq!((ended.code, finding(&ended, "token").0), (Some(0), "warn"), "no token is no failure: {ended:?}");
     let (_, publisher) = map.new_token(json!({"scopes": ["publish"]}));

@@ -1,5 +1,8 @@
 //! `stentor listen`.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
 use serde_json::json;
 
 use super::{run, start, with_token};
@@ -127,6 +130,51 @@ fn events_are_delivered_as_they_come_until_ctrl_c() {
     let ended = listen.wait();
     assert!(ended.expect(0).lines().count() > 1 && ended.err.contains("delivered, 0 not taken"), "{ended:?}");
     assert!(receiver.received().iter().all(|delivery| delivery.json()["type"] == "a"));
+}
+
+#[test]
+fn with_a_name_to_resume_by_a_receiver_that_is_not_there_is_waited_for() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("waiting");
+    let state = tempfile::tempdir().expect("a folder");
+    map.publish_many(2);
+    // nobody listens there from here on
+    let addr = TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).expect("a port");
+    let (channel, port) = (format!("map:{}", map.id), addr.port().to_string());
+    let line = ["listen", &channel, "--forward-to", &port, "--resume", "desk", "--since", "1h", "--limit", "2"];
+    let mut listen = with_token(&map, &map.token, &line);
+    listen.env("XDG_STATE_HOME", state.path());
+    let listen = Program::start(listen);
+    listen.expect_notice("waiting for a receiver");
+    let receiver = TcpListener::bind(addr).expect("the port is still free");
+    let posted: Vec<String> =
+        receiver.incoming().take(2).map(|stream| answered(stream.expect("a connection"))).collect();
+    let ended = listen.wait();
+    assert!(ended.code == Some(0) && ended.err.contains("2 delivered, 0 not taken"), "{ended:?}");
+    for (n, body) in posted.iter().enumerate() {
+        assert!(body.contains(&format!("\"n\":{n}")), "{body}");
+    }
+}
+
+/// Reads a request with a body, answers 200 and closes; the body.
+fn answered(mut stream: TcpStream) -> String {
+    let mut reader = BufReader::new(stream.try_clone().expect("the same connection"));
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a line");
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().expect("a length");
+            }
+            _ if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).expect("the body");
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").expect("it listens");
+    String::from_utf8(body).expect("UTF-8")
 }
 
 #[test]

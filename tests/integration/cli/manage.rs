@@ -83,6 +83,34 @@ fn a_webhook_is_made_tested_and_sent_to_again_without_curl() {
     eventually("the event is delivered", || {
         rows("delivered").iter().any(|row| row["event_types"] == json!(["map_kill"]))
     });
+    let narrowed = |words: &[&str]| {
+        let fixed = ["webhook", "deliveries", "map:home", id, "--json"];
+        json_of(&run(&map, &[&fixed[..], words].concat()))["data"].as_array().expect("a list").len()
+    };
+    assert_eq!(
+        narrowed(&[
+            "--type",
+            "map_kill,add_system",
+            "--code",
+            "2xx",
+            "--since",
+            "1h",
+            "--until",
+            "2999-01-01T00:00:00Z"
+        ]),
+        2,
+        "the test and the event"
+    );
+    assert_eq!(
+        narrowed(&["--type", "add_system"]) + narrowed(&["--until", "1h"]) + narrowed(&["--text", "nothing"]),
+        0
+    );
+    let wrong = run(&map, &["webhook", "deliveries", "map:home", id, "--code", "time_out"]);
+    assert!(wrong.code == Some(1) && wrong.err.contains("5xx"), "{wrong:?}");
+    run(&map, &["webhook", "update", "map:home", id, "--name", "The wall"]).expect(0);
+    assert!(run(&map, &["webhook", "list", "map:home"]).expect(0).contains("The wall"));
+    run(&map, &["webhook", "test", "map:home", id, "--type", "rally_point_added"]).expect(0);
+    assert!(receiver.received().iter().any(|request| request.json()["type"] == "rally_point_added"));
     let counted = run(&map, &["webhook", "replay", "map:home", id, "--since", "2020-01-01T00:00:00Z", "--dry-run"]);
     assert!(counted.expect(0).lines().any(|line| line.split_whitespace().eq(["count", "1"])), "{}", counted.out);
     let before = receiver.received().len();
@@ -93,6 +121,22 @@ fn a_webhook_is_made_tested_and_sent_to_again_without_curl() {
     let made = json_of(&run(&map, &nobody));
     let failed = run(&map, &["webhook", "test", "map:home", made["data"]["id"].as_str().expect("an id")]);
     assert_eq!(failed.code, Some(1), "a sample that does not arrive ends with 1: {failed:?}");
+}
+
+#[test]
+fn a_token_is_given_another_name_and_another_end() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("home");
+    let (id, _) = map.new_token(json!({"scopes": ["subscribe"], "name": "bot"}));
+    let update = |words: &[&str]| run(&map, &[&["token", "update", &id, "--json"][..], words].concat());
+    let ended = json_of(&update(&["--expires-at", "2999-01-01T00:00:00Z"]));
+    assert_eq!(
+        (&ended["data"]["name"], &ended["data"]["expires_at"]),
+        (&json!("bot"), &json!("2999-01-01T00:00:00.000Z"))
+    );
+    let endless = json_of(&update(&["--expires-at", "", "--name", ""]));
+    assert_eq!((&endless["data"]["name"], &endless["data"]["expires_at"]), (&Value::Null, &Value::Null));
+    assert_eq!(update(&[]).code, Some(2), "nothing is to be changed");
 }
 
 #[test]

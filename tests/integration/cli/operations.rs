@@ -172,7 +172,7 @@ fn events(script: &mut Script) {
     script.step("GET /events/stream", "tail feed --since 1h --limit 1");
     script.step("POST /events/ticket", "ticket feed");
     script.step("POST /events", "api POST /events --query channel=map:home --body {\"type\":\"add_system\"}");
-    script.step("GET /events/stats", "api GET /events/stats --query channel=map:home");
+    script.step("GET /events/stats", "stats feed");
     script.step("POST /api/v1/realtime/ticket", "ticket organization:acme --scope organization");
     script.step("GET /api/v1/events/{id}/trace", "trace {event}");
     script.step("GET /api/event-types", "types --family maps");
@@ -275,17 +275,21 @@ fn rest(script: &mut Script) {
     script.step("GET /health/live", "api GET /health/live");
     script.step("GET /health/ready", "health");
     script.step("GET /metrics", "api GET /metrics");
-    script.step("GET /api/v1/overview", "api GET /api/v1/overview --query window=24h");
+    script.step("GET /api/v1/cluster", "doctor");
+    let shown = script.step("GET /api/v1/overview", "overview --window 24h");
+    assert!(shown.contains("published") && shown.contains("FIGURE"), "{shown}");
     let tail = script.start("tail map:home");
     let listed = |script: &Script| {
-        let listed: Value = serde_json::from_str(&script.ended("api GET /api/v1/connections").out).expect("JSON");
+        let listed: Value = serde_json::from_str(&script.ended("connection list map:home --json").out).expect("JSON");
         listed["data"][0]["id"].as_str().map(str::to_owned)
     };
     eventually("the stream is listed", || listed(script).is_some());
     let connection = listed(script).expect("it is still open");
     script.names.insert("connection", connection);
-    script.note("GET /api/v1/connections", "api GET /api/v1/connections");
-    script.step("DELETE /api/v1/connections/{id}", "api DELETE /api/v1/connections/{connection}");
+    let shown = script.step("GET /api/v1/connections", "connection list");
+    assert!(shown.lines().nth(1).is_some_and(|row| row.contains("map:home")), "{shown}");
+    let ended = script.step("DELETE /api/v1/connections/{id}", "connection delete {connection}");
+    assert!(ended.starts_with("ended "), "{ended}");
     drop(tail);
     script.step("GET /openapi.json", "api GET /openapi.json");
     script.step("GET /asyncapi.json", "api GET /asyncapi.json");

@@ -21,9 +21,9 @@ fn whoever_follows_the_organization_system_learns_what_becomes_of_webhooks() {
     let receiver = Receiver::start(&[500, 410]);
     let policy = json!({"policy": "constant", "delaySeconds": 1, "attempts": 1});
     let url = format!("{}?token=secret", receiver.url());
-    let (at, made) = webhook(&map, json!({"url": url, "retry_policy": policy}));
+    let (at, made) = webhook(&map, json!({"url": url, "retry_policy": policy, "name": "Orders"}));
     let host = url.split('/').nth(2).expect("a host");
-    let about = json!({"webhook_id": made["id"], "channel": format!("map:{}", map.id), "host": host});
+    let about = json!({"webhook_id": made["id"], "channel": format!("map:{}", map.id), "name": "Orders", "host": host});
     let mut next = |kind: &str| {
         let event = system.next().json();
         assert_eq!((&event["event"], &event["organization"]), (&kind.into(), &"system".into()), "{event}");

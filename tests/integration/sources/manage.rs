@@ -1,10 +1,16 @@
 //! Making, changing and deleting sources, and who may.
 
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 use super::{KEY, Source, now_ms};
 use crate::support::server::ADMIN;
-use crate::support::{Map, Request, TestServer};
+use crate::support::{Map, Receiver, Request, TestServer, webhooks};
 
 #[track_caller]
 fn refused(map: &Map, body: Value) -> Vec<String> {
@@ -239,6 +245,56 @@ fn with_the_secret_key_of_another_server_there_is_no_start_and_with_its_own_sour
     source.signed(body, now_ms()).send().expect(200);
     assert_eq!(source.request("").body(body).send().status, 401, "and still nobody else");
     assert_eq!(map.history("").len(), 2);
+}
+
+#[test]
+fn the_secret_key_is_replaced_by_a_start_with_both_and_no_sender_or_receiver_has_to_change() {
+    let previous = Arc::new(Mutex::new(None::<String>));
+    let given = previous.clone();
+    let (server, map) = webhooks::delivering(&[]);
+    let mut server = server.prepared(move |mut command| {
+        command.envs(given.lock().expect("ours").iter().map(|key| ("STENTOR_PREVIOUS_SECRET_KEY", key)));
+        command
+    });
+    let receiver = Receiver::start(&[]);
+    let (hook, made) = webhooks::webhook(&map, json!({"url": receiver.url(), "format": "standard"}));
+    let source = Source::hmac(&map);
+    let (meta, made_meta) = Source::new(&map, json!({"authentication": "meta", "secretKey": "app"}));
+    let (token, body) = (made_meta["verifyToken"].as_str().expect("it is shown"), r#"{"event_type":"a"}"#);
+    let asked = format!("/webhooks/{}?hub.mode=subscribe&hub.challenge=42&hub.verify_token={token}", meta.id);
+    server.stop();
+    let file = server.folder().join("secret-key");
+    let first = std::fs::read_to_string(&file).expect("the key that seals secrets");
+    std::fs::remove_file(&file).expect("it is taken away");
+    let alone = server.try_launch().expect_err("without the key before nothing opens").err;
+    assert!(alone.contains("STENTOR_PREVIOUS_SECRET_KEY"), "{alone}");
+    // with both; with the new one alone; and the old one is void then
+    for given in [Some(first.clone()), None] {
+        *previous.lock().expect("ours") = given;
+        server.launch();
+        let (map, source) = (map.at(&server), source.at(&server));
+        source.signed(body, now_ms()).send().expect(200);
+        let answer = server.request("GET", &asked).send();
+        assert_eq!((answer.status, answer.text()), (200, "42"));
+        let test = map.request("POST", &format!("{hook}/test")).send().expect(200)["data"].clone();
+        let header = |name: &str| test["request_headers"][name].as_str().expect("a header").to_owned();
+        let (id, at) = (header("webhook-id"), header("webhook-timestamp"));
+        let signed = format!("{id}.{at}.{}", test["request_body"].as_str().expect("a body"));
+        let secret = made["secret"].as_str().expect("it is shown");
+        assert_eq!(header("webhook-signature"), format!("v1,{}", standard_signature(secret, &signed)));
+        server.stop();
+    }
+    assert_ne!(std::fs::read_to_string(&file).expect("the new key"), first);
+    std::fs::write(&file, first).expect("ours");
+    assert_eq!(server.try_launch().expect_err("it is void").code, Some(1));
+}
+
+/// The signature of Standard Webhooks, by a key as the server makes it.
+fn standard_signature(secret: &str, text: &str) -> String {
+    let key = STANDARD.decode(secret.trim_start_matches("whsec_")).expect("base64");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("any key");
+    mac.update(text.as_bytes());
+    STANDARD.encode(mac.finalize().into_bytes())
 }
 
 #[test]

@@ -163,6 +163,10 @@ fn the_questions_of_providers_are_answered_as_each_of_them_asks() {
     asks(&token).expect(403);
     assert_eq!(asks("my-own-token").text(), "1158201444");
     assert!(!meta.manage(&map.token, "GET", "").send().expect(200).to_string().contains("my-own-token"));
+    // whatever its owner agreed on with the provider
+    meta.manage(&map.token, "PATCH", "").json(&json!({"verifyToken": "v"})).send().expect(200);
+    assert_eq!(asks("v").text(), "1158201444");
+    meta.manage(&map.token, "PATCH", "").json(&json!({"verifyToken": ""})).send().expect(400);
     // without any proof, and with nothing but what was sent
     let graph = preset(&map, "msgraph", "client-state");
     let answer = post(&graph, "?validationToken=Validation%3A+Testing+1", &[], "");

@@ -40,6 +40,9 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     within(SOON, what, &mut holds);
 }
 
+/// By when a reader that takes nothing is found: over TLS a debug build takes seconds for what fits into the buffers on the way.
+pub const STALLED: Duration = Duration::from_secs(60);
+
 /// The same with a time limit of the test's own.
 #[track_caller]
 pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -16,6 +17,8 @@ use super::secure::{Gateway, Over, Pair};
 use super::{Answer, Request, SOON, Sse, eventually};
 
 pub const ADMIN: &str = "the-admin-token-of-the-tests";
+/// With `engine = "nats"` the key has to come from outside, because all nodes need the same.
+pub const SECRET_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 /// Above the default of `server.shutdown_timeout_s`.
 const STOP_LIMIT: Duration = Duration::from_secs(11);
 /// By when a server listens or has ended. A start on a damaged or migrated folder may take longer than an ordinary one.
@@ -39,6 +42,24 @@ pub fn stentor(settings: &[(&str, &str)]) -> Command {
             .map(|(key, value)| (format!("STENTOR__{}", key.replace('.', "__").to_ascii_uppercase()), *value)),
     );
     command
+}
+
+/// The settings by which the servers of this run keep what they know: none, or with the address of a NATS server in
+/// `STENTOR_TEST_NATS` those of nodes, each the only one of a cluster of its own.
+fn engine_of_run() -> Vec<(String, String)> {
+    static CLUSTERS: AtomicUsize = AtomicUsize::new(0);
+    let Ok(servers) = std::env::var("STENTOR_TEST_NATS") else { return Vec::new() };
+    let prefix = format!("test-{}-{}", std::process::id(), CLUSTERS.fetch_add(1, Ordering::Relaxed));
+    let settings = [
+        ("engine", "nats"),
+        ("nats.servers", &servers),
+        ("nats.replicas", "1"),
+        ("nats.prefix", &prefix),
+        ("cluster.node", "alone"),
+        // so long a node listens for others before it delivers
+        ("cluster.silent_after_ms", "500"),
+    ];
+    settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
 struct Running {
@@ -141,9 +162,13 @@ impl TestServer {
     }
 
     fn new(folder: DataFolder, listen: &str, settings: &[(&str, &str)]) -> TestServer {
+        let mut settings: Vec<_> = settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        if !settings.iter().any(|(key, _)| key == "engine") {
+            settings.extend(engine_of_run());
+        }
         TestServer {
             folder,
-            settings: settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            settings,
             listen: listen.into(),
             prepare: None,
             running: None,
@@ -202,6 +227,9 @@ impl TestServer {
         let mut command = stentor(&settings);
         command.args(["serve", "--listen", &self.listen, "--data"]).arg(self.folder()).args(flags);
         command.env("STENTOR_ADMIN_TOKEN", ADMIN);
+        if settings.contains(&("engine", "nats")) {
+            command.env("STENTOR_SECRET_KEY", SECRET_KEY);
+        }
         if let Some(prepare) = &self.prepare {
             command = prepare(command);
         }
@@ -242,6 +270,11 @@ impl TestServer {
                 }
             }
         }
+    }
+
+    /// Whether it was started, and neither killed nor stopped since.
+    pub fn runs(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Where requests go: to the server, or to the gateway before it.

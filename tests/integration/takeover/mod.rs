@@ -2,8 +2,10 @@
 //!
 //! - [`load`]: under publishers and streams. `scripts/takeover` runs it at full size with a release build
 //! - [`faults`]: either process dies on the way, two want to take over at once, folders and versions that do not fit
+//! - [`draining`]: exports and backups that are under way
 //! - [`supervisor`]: what systemd sees and gives
 
+mod draining;
 mod faults;
 mod load;
 mod supervisor;

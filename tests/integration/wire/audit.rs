@@ -42,13 +42,18 @@ fn changes_of_what_is_configured_are_told_with_who_made_them() {
 
     map.request("PUT", "/webhooks/toggle").json(&json!({"enabled": true})).send().expect(200);
     assert_eq!(next(&server, "channel.changed", 0)["change"], "webhooks_toggled");
-    let webhook = map.request("POST", "/webhooks").json(&json!({"url": "http://127.0.0.1:9/x"})).send().expect(201);
+    let webhook = map
+        .request("POST", "/webhooks")
+        .json(&json!({"url": "http://127.0.0.1:9/x", "name": "Orders"}))
+        .send()
+        .expect(201);
     let webhook = webhook["data"]["id"].as_str().expect("an id").to_string();
     let one = format!("/webhooks/{webhook}");
     let expect = |before: usize, change: &str| {
         let told = next(&server, "webhook.changed", before);
         assert_eq!((&told["webhook_id"], &told["change"]), (&json!(webhook), &json!(change)), "{told}");
         assert_eq!((&told["channel"], &told["by"]), (&json!(channel), &me));
+        assert_eq!((&told["name"], &told["host"]), (&json!("Orders"), &json!("127.0.0.1:9")), "as people know it");
     };
     expect(0, "created");
     map.request("PATCH", &one).json(&json!({"events": ["add_system"]})).send().expect(200);

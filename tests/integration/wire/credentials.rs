@@ -56,6 +56,21 @@ fn a_jwt_counts_within_its_time_to_the_fraction_of_a_second() {
 }
 
 #[test]
+fn a_jwt_that_is_meant_for_somebody_is_refused_where_no_audience_is_configured() {
+    install_cryptography();
+    let server = TestServer::start(&[("auth.jwt.key", SECRET)]);
+    let map = server.new_map("meant");
+    for (audience, status) in
+        [(json!("stentor"), 401), (json!(["stentor"]), 401), (json!([7]), 401), (Value::Null, 200)]
+    {
+        let mut claims = claims(&map, &["subscribe"]);
+        claims["aud"] = audience.clone();
+        let answer = map.with_token(&hs256(SECRET, &claims)).request("GET", "").send();
+        assert_eq!(answer.status, status, "{audience}");
+    }
+}
+
+#[test]
 fn a_jwt_names_its_channel_by_the_id_and_never_by_a_slug() {
     install_cryptography();
     let server = TestServer::start(&[("auth.jwt.key", SECRET)]);

@@ -50,6 +50,29 @@ fn an_event_is_id_event_and_data_in_this_order() {
 }
 
 #[test]
+fn an_event_names_its_channel_to_those_who_ask_for_it_live_replayed_and_in_the_history() {
+    let server = TestServer::start(&[]);
+    let (map, acme) = (server.new_map("m"), server.new_organization("Acme"));
+    let mut live = follow(&server, "with_channel=true&events=a");
+    map.publish(&json!([{"type": "a", "payload": {"n": 1}}]));
+    acme.publish(&json!([{"event_type": "a", "payload": {"n": 2}}]));
+    let channels = [format!("map:{}", map.id), format!("organization:{}", acme.id)];
+    let told = |events: &[Value]| -> Vec<Value> { events.iter().map(|event| event["channel"].clone()).collect() };
+    let seen: Vec<Value> = live.take(2).iter().map(|frame| frame.json()).collect();
+    assert_eq!(told(&seen), channels);
+    let mut replayed = follow(&server, &format!("since={BEGINNING}&events=a&with_channel=1"));
+    assert_eq!(replayed.take(2).iter().map(|frame| frame.json()).collect::<Vec<_>>(), seen);
+    let history = |query: &str| -> Vec<Value> {
+        let page = server.admin("GET", &format!("/events?events=a&{query}")).send().expect(200);
+        page["data"].as_array().expect("a list").clone()
+    };
+    assert_eq!(history("with_channel=true"), seen);
+    assert_eq!(told(&history("with_channel=false")), [Value::Null, Value::Null]);
+    server.admin("GET", "/events?with_channel=yes").send().expect(400);
+    map.request("GET", "/events?with_channel=true").send().expect(400);
+}
+
+#[test]
 fn a_prefix_matches_the_path_and_the_path_of_any_entry() {
     let server = TestServer::start(&[]);
     let acme = server.new_organization("Acme");

@@ -129,6 +129,7 @@ fn a_file_that_is_not_read_is_given_up_after_the_same_time() {
         };
         let end = tokio::time::timeout(Duration::from_secs(15), waiting).await.expect("in time");
         assert_eq!(end, Some(Reason::CANCEL));
+        assert_eq!(server.metric("stentor_shed_total{what=\"answer\"}"), 1);
         // the connection is still good
         let again = connection.get("/vendor/swagger-ui-bundle.js", &[]).await.expect("an answer");
         assert!(whole(again.into_body()).await.expect("all of it").len() > 500_000);

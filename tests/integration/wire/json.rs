@@ -108,3 +108,30 @@ fn packed_bodies_are_unpacked_up_to_the_limit_of_the_address() {
     let toggled = toggle.header("Content-Encoding", "gzip").body(settings).send();
     assert_eq!(toggled.expect(200)["webhooks_enabled"], true);
 }
+
+#[test]
+fn a_body_that_does_not_fit_is_answered_with_the_name_of_the_field() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("fields");
+    let at_map = format!("/api/maps/{}", map.id);
+    for (method, path, body, field) in [
+        ("POST", "/api/maps", json!({}), "name"),
+        ("POST", "/api/maps", json!({"name": "x", "slug": 5}), "slug"),
+        ("POST", "/api/maps", json!({"name": "x", "sulg": "x"}), "sulg"),
+        ("PATCH", at_map.as_str(), json!({"event_names": "yes"}), "event_names"),
+        ("POST", "/api/v1/organizations", json!({"name": null}), "name"),
+        ("POST", "/api/v1/tokens", json!({"channel": format!("map:{}", map.id)}), "scopes"),
+        ("POST", "/api/v1/tokens", json!({"scopes": ["subscribe", "rule"]}), "scopes"),
+        ("POST", "/events/ticket", json!({"events": [5]}), "events"),
+        ("POST", "/api/v1/realtime/ticket", json!({"scope": "firehose", "since": 5}), "since"),
+        ("PUT", &format!("/engine/.config/webhooks.json?channel=map:{}", map.id), json!({"webhook": []}), "webhook"),
+        ("POST", "/api/maps", json!("text"), "body"),
+        ("POST", "/api/v1/organizations", json!([1]), "body"),
+    ] {
+        let answer = server.admin(method, path).json(&body).send();
+        let answer = answer.expect(400);
+        let details = answer["details"].as_array().or(answer["error"]["details"]["errors"].as_array());
+        assert_eq!(details.expect("details")[0]["field"], field, "{method} {path} {body}: {answer}");
+        assert!(!answer.to_string().contains("struct "), "{answer}");
+    }
+}

@@ -6,11 +6,12 @@ use sha2::Sha512;
 
 use crate::support::{Organization, Receiver, TestServer, eventually};
 
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 30] = [
     "id",
     "organization",
     "sessionId",
     "hasSecret",
+    "name",
     "url",
     "events",
     "active",
@@ -29,6 +30,8 @@ const KEYS: [&str; 27] = [
     "lastErrorAt",
     "consecutiveFailures",
     "health",
+    "healthSince",
+    "nextAttemptAt",
     "disabledReason",
     "createdAt",
     "updatedAt",
@@ -85,7 +88,7 @@ fn a_webhook_has_the_defaults_of_the_document_and_never_shows_its_secret() {
     let body = json!({"url": "https://93.184.215.14/a", "secret": "the-chosen-secret"});
     let (at, made) = made(&organization, &body);
     let keys: Vec<&str> = made.as_object().expect("an object").keys().map(String::as_str).collect();
-    assert_eq!(keys, KEYS[..26]);
+    assert_eq!(keys, KEYS[..29]);
     assert_eq!(made["organization"], organization.id);
     for (name, value) in [
         ("sessionId", json!(null)),
@@ -126,7 +129,7 @@ fn a_patch_changes_only_what_it_names_and_null_takes_a_default_again() {
     let patch = |body: Value| organization.request("PATCH", &at).json(&body).send().expect(200)["data"].clone();
     let mut after = patch(json!({"active": false}));
     assert_eq!((&after["active"], &after["health"]), (&false.into(), &"paused".into()));
-    for name in ["active", "health", "updatedAt", "delivering", "why"] {
+    for name in ["active", "health", "healthSince", "updatedAt", "delivering", "why"] {
         after[name] = before[name].clone();
     }
     assert_eq!(after, before);
@@ -135,11 +138,11 @@ fn a_patch_changes_only_what_it_names_and_null_takes_a_default_again() {
     assert_eq!(attempts["retryPolicy"], expected, "only what is named, in an object too");
     let reset = json!({
         "sessionId": null, "events": null, "secret": null, "customHeaders": null, "retryPolicy": null, "active": null,
-        "pathPrefix": null, "ordered": null, "batch": null, "rateLimit": null, "format": null, "filter": null,
+        "pathPrefix": null, "ordered": null, "batch": null, "rateLimit": null, "format": null, "filter": null, "name": null,
     });
     let mut reset = patch(reset);
     let mut fresh = made(&organization, &json!({"url": "https://93.184.215.14/"})).1;
-    for name in ["id", "createdAt", "updatedAt"] {
+    for name in ["id", "createdAt", "updatedAt", "healthSince"] {
         (reset[name], fresh[name]) = (Value::Null, Value::Null);
     }
     assert_eq!(reset, fresh);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::access::{hs256, install_cryptography};
 use crate::support::{Organization, Sse, TestServer, Ws, eventually};
 
-/// Within which streams end that are to end within a second: the shard looks once a second.
+/// Streams of tokens that are revoked or expire end within a second; the rest is for a busy machine.
 const ABOUT_A_SECOND: Duration = Duration::from_millis(2500);
 const BEGINNING: &str = "00000000000000000000000000";
 

@@ -10,6 +10,12 @@ fn overview(server: &TestServer, token: &str, query: &str) -> Value {
     server.request("GET", &format!("/api/v1/overview{query}")).bearer(token).send().expect(200)["data"].clone()
 }
 
+/// The highest value of a series that is no sum.
+fn highest(shown: &Value, name: &str) -> u64 {
+    let points = shown["series"][name].as_array().unwrap_or_else(|| panic!("there is a series {name}"));
+    points.iter().filter_map(|point| point[1].as_u64()).max().unwrap_or(0)
+}
+
 /// The sum of the points of a series.
 fn total(overview: &Value, name: &str) -> u64 {
     let points = overview["series"][name].as_array().unwrap_or_else(|| panic!("no series {name}"));
@@ -78,7 +84,8 @@ fn what_happened_is_in_the_figures_at_once_and_in_the_steps_that_the_window_has(
             // the organization system has events of its own
             let published = total(&shown, "published");
             assert!(if is_server { published >= 7 } else { published == 7 }, "{query}: {published}");
-            assert_eq!(total(&shown, "connections"), 1, "{query}");
+            // it may be open in more than one step
+            assert_eq!(highest(&shown, "connections"), 1, "{query}");
         }
         let latency = shown["series"]["latency_p50_ms"].as_array().expect("points");
         assert!(latency.iter().any(|point| point[1].as_f64().is_some_and(|ms| ms > 0.0 && ms < 10_000.0)));
@@ -162,7 +169,8 @@ fn a_webhook_that_fails_is_named_with_the_cause_and_what_helps() {
     let is_failing = || of_hook("webhook_failing").or_else(|| of_hook("webhook_degraded"));
     eventually("it is told that the webhook fails", || is_failing().is_some());
     let trouble = is_failing().expect("it fails still");
-    assert!(trouble["cause"].as_str().is_some_and(|cause| cause.contains("500")), "{trouble}");
+    assert!(trouble["cause"].as_str().is_some_and(|cause| cause.contains("answered 500")), "{trouble}");
+    map.request("PATCH", &format!("/webhooks/{hook}")).json(&json!({"name": "Orders"})).send().expect(200);
     assert!(trouble["since"].is_string() && trouble["link"].as_str().is_some_and(|link| link.contains(&hook)));
     assert_eq!(trouble["channel"], json!(format!("map:{}", map.id)));
     assert_eq!(act(&server, &trouble), 200, "the test is sent");
@@ -174,6 +182,7 @@ fn a_webhook_that_fails_is_named_with_the_cause_and_what_helps() {
     assert!(troubles(&overview(&server, &map.token, "")).contains(&"webhook_gave_up".into()));
     assert_eq!(troubles(&overview(&server, &reader, "")), Vec::<String>::new());
     let given_up = of_hook("webhook_gave_up").expect("it is told");
+    assert!(given_up["title"].as_str().is_some_and(|title| title.contains("of “Orders”")), "{given_up}");
     assert_eq!(act(&server, &given_up), 202, "what was given up is sent again");
 }
 

@@ -122,6 +122,23 @@ fn what_caches_and_polyfills_add_to_a_query_is_passed_over() {
 }
 
 #[test]
+fn a_query_that_is_no_text_is_refused_instead_of_read_as_something_else() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("text");
+    for query in ["session=%ff", "%c3=1", "events=a&session=%ed%a0%80", "session=%c3%28"] {
+        assert_eq!(
+            map.request("GET", &format!("/events?{query}")).send().expect(400)["code"],
+            "BAD_REQUEST",
+            "{query}"
+        );
+        assert_eq!(stream(&map, query).send().status, 400, "{query}");
+    }
+    for query in ["session=%c3%a9", "session=100%", "session=%F0%9F%98%80"] {
+        map.request("GET", &format!("/events?{query}")).send().expect(200);
+    }
+}
+
+#[test]
 fn pages_health_metrics_documents_and_sources_take_any_query() {
     let server = TestServer::start(&[]);
     let map = server.new_map("any");

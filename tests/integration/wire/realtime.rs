@@ -7,7 +7,7 @@ use tungstenite::Message;
 
 use crate::support::secure::Over;
 use crate::support::server::ADMIN;
-use crate::support::{Heard, Organization, Sse, TestServer, Ws, eventually};
+use crate::support::{Heard, Organization, STALLED, Sse, TestServer, Ws, eventually, within};
 
 const BEGINNING: &str = "evt_00000000000000000000000000";
 
@@ -404,7 +404,7 @@ fn a_stream_ends_with_a_code_and_a_reason() {
     for _ in 0..5 {
         acme.publish(&batch);
     }
-    eventually("the stalled reader is ended", || server.metric("stentor_readers_stalled_total") == 1);
+    within(STALLED, "the stalled reader is ended", || server.metric("stentor_readers_stalled_total") == 1);
     ends(&mut stalled, 4408);
 
     let mut socket = acme.realtime(&json!({}));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Map, Sse, TestServer, eventually};
 
@@ -110,4 +110,40 @@ fn a_stream_by_ticket_ends_when_the_token_is_revoked() {
     let mut stream = Sse::open(map.anonymous("GET", &query));
     assert_eq!(server.admin("DELETE", &format!("/api/v1/tokens/{id}")).send().status, 204);
     stream.ends_within(Duration::from_millis(2500));
+}
+
+#[test]
+fn a_ticket_takes_one_path_prefix_or_a_list_and_the_names_of_either_spelling() {
+    let server = TestServer::start(&[("limits.streams_per_token", "0")]);
+    let map = server.new_map("prefixes");
+    let event = |path: &str| json!({"type": "map_kill", "payload": {"path": path}});
+    let ids = map.publish(&json!([event("/x"), event("/a/1"), event("/x"), event("/b/1")]));
+    let expect = |address: &str, asked: &Value, stream: &str, expected: &[&String]| {
+        let made = map.of_server("POST", address).json(asked).send().expect(201);
+        let ticket = made["data"]["ticket"].as_str().or(made["ticket"].as_str()).expect("a ticket");
+        let mut frames = Sse::open(server.request("GET", &format!("{stream}?ticket={ticket}")));
+        let seen: Vec<_> = frames.take(expected.len()).into_iter().filter_map(|frame| frame.id).collect();
+        let bare: Vec<_> = seen.iter().map(|id| id.trim_start_matches("evt_")).collect();
+        assert_eq!(bare, expected, "{address} {asked}");
+    };
+    let of_map = format!("/api/maps/{}/events", map.id);
+    let (a, b) = (&ids[1], &ids[3]);
+    for (address, stream) in [
+        (format!("{of_map}/ticket"), format!("{of_map}/stream")),
+        ("/events/ticket".to_owned(), "/events/stream".to_owned()),
+        ("/api/v1/realtime/ticket".to_owned(), "/api/v1/realtime/stream".to_owned()),
+    ] {
+        let begin = "00000000000000000000000000";
+        expect(&address, &json!({"since": begin, "path_prefix": "/a/"}), &stream, &[a]);
+        expect(&address, &json!({"since": begin, "path_prefix": ["/a/", "/b/"]}), &stream, &[a, b]);
+        expect(&address, &json!({"lastEventId": ids[0], "pathPrefix": "/b/"}), &stream, &[b]);
+        expect(
+            &address,
+            &json!({"since": "", "last_event_id": ids[1], "path_prefix": null, "events": "*"}),
+            &stream,
+            &[&ids[2], b],
+        );
+        let bad = map.of_server("POST", &address).json(&json!({"path_prefix": 5})).send();
+        assert_eq!(bad.status, 400, "{}", bad.text());
+    }
 }

@@ -91,8 +91,8 @@ fn a_trace_says_how_the_event_fared_at_each_webhook() {
     let (good, bad) = (Receiver::start(&[]), Receiver::start(&[500, 503]));
     let make = |body: Value| map.request("POST", "/webhooks").json(&body).send().expect(201)["data"]["id"].clone();
     let policy = json!({"policy": "constant", "delaySeconds": 1, "attempts": 2});
-    let delivering = make(json!({"url": good.url()}));
-    make(json!({"url": bad.url(), "retry_policy": policy}));
+    let delivering = make(json!({"url": good.url(), "name": "The wall"}));
+    make(json!({"url": bad.url(), "retry_policy": policy, "name": "Orders"}));
     make(json!({"url": format!("{}/filtered", good.url()), "events": ["add_system"]}));
     make(json!({"url": format!("{}/off", good.url()), "active": false}));
     let id = map.publish(&json!({"type": "map_kill"})).remove(0);
@@ -111,6 +111,7 @@ fn a_trace_says_how_the_event_fared_at_each_webhook() {
         panic!("{trace}");
     };
     assert_eq!((&first["id"], &first["url"]), (&delivering, &good.url().into()));
+    assert_eq!((&first["name"], &off["name"]), (&"The wall".into(), &Value::Null));
     assert_eq!((&first["health"], &off["health"]), (&"healthy".into(), &"paused".into()));
     let delivery = &first["deliveries"][0];
     assert_eq!((&delivery["status"], &delivery["attemptCount"]), (&"delivered".into(), &1.into()));
@@ -125,6 +126,7 @@ fn a_trace_says_how_the_event_fared_at_each_webhook() {
     let seen = traced(&map.with_token(&reader), &id);
     let of_second = &seen["webhooks"][1];
     assert_eq!((&of_second["url"], &of_second["status"]), (&Value::Null, &"dead".into()));
+    assert_eq!(of_second["name"], Value::Null);
     assert_eq!(of_second["deliveries"][0]["attempts"][0]["error"], Value::Null);
 }
 

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::support::webhooks::{deliveries, delivering, webhook};
 use crate::support::{Map, Receiver, TestServer, eventually};
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 26] = [
     "id",
     "map_id",
+    "name",
     "url",
     "events",
     "active",
@@ -28,6 +29,8 @@ const KEYS: [&str; 23] = [
     "last_error_at",
     "consecutive_failures",
     "health",
+    "health_since",
+    "next_attempt_at",
     "disabled_reason",
     "inserted_at",
     "updated_at",
@@ -223,6 +226,35 @@ fn a_dead_delivery_is_kept_over_a_kill_and_can_be_sent_again() {
 }
 
 #[test]
+fn webhooks_show_their_names_in_lists_and_say_when_they_try_again() {
+    let (_server, map) = started();
+    let receiver = Receiver::start(&[500]);
+    let policy = json!({"policy": "constant", "delaySeconds": 3600, "attempts": 3});
+    let (at, _) = webhook(&map, json!({"url": receiver.url(), "retry_policy": policy, "name": "The wall"}));
+    let listed = || map.request("GET", "/webhooks").send().expect(200)["data"][0].clone();
+    assert_eq!((&listed()["name"], &listed()["next_attempt_at"]), (&json!("The wall"), &Value::Null));
+    map.publish(&json!([{"type": "map_kill", "payload": {}}]));
+    eventually("a retry is due", || listed()["next_attempt_at"].is_string());
+    let due = deliveries(&map, &at, "status=retrying")[0]["next_attempt_at"].clone();
+    assert_eq!(listed()["next_attempt_at"], due);
+}
+
+#[test]
+fn a_test_sends_the_type_that_is_asked_for() {
+    let (_server, map) = started();
+    let receiver = Receiver::start(&[]);
+    let (at, _) = webhook(&map, json!({"url": receiver.url(), "events": ["map_kill"]}));
+    let test = |body: Value| map.request("POST", &format!("{at}/test")).json(&body).send();
+    test(json!({"event_type": "rally_point_added"})).expect(200);
+    test(json!({"event_type": "my.own"})).expect(200);
+    test(json!({})).expect(200);
+    let sent: Vec<Value> = receiver.expect(3).iter().map(|request| request.json()["type"].clone()).collect();
+    assert_eq!(sent, ["rally_point_added", "my.own", "map_kill"]);
+    test(json!({"event_type": "no type"})).expect(400);
+    test(json!({"events": ["a"]})).expect(400);
+}
+
+#[test]
 fn a_test_says_what_came_of_it() {
     let (_server, map) = started();
     let receiver = Receiver::start(&[200, 500]);
@@ -234,6 +266,10 @@ fn a_test_says_what_came_of_it() {
     assert_eq!((&bad["delivered"], &bad["error_code"]), (&false.into(), &"http_status".into()));
     map.request("PATCH", &at).json(&json!({"url": dead_end()})).send().expect(200);
     assert_eq!(outcome()["error_code"], "connection_refused");
+    // it is listed, and not sent again
+    let test = deliveries(&map, &at, "")[0]["id"].as_str().expect("an id").to_owned();
+    let again = map.request("POST", &format!("{at}/deliveries/{test}/retry")).send().expect(409);
+    assert_eq!(again["code"], "CONFLICT");
     assert_eq!(map.request("GET", &at).send().expect(200)["data"]["consecutive_failures"], 0);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tungstenite::Message;
 
-use crate::support::{Heard, TestServer, Ws};
+use crate::support::{Heard, STALLED, TestServer, Ws, within};
 
 #[test]
 fn the_first_frame_says_connected_and_then_come_replay_and_live_events() {
@@ -106,7 +106,7 @@ fn a_reader_that_takes_nothing_is_ended_with_4408() {
     for _ in 0..5 {
         map.publish(&json!(batch));
     }
-    crate::support::eventually("the stalled reader is ended", || server.metric("stentor_readers_stalled_total") == 1);
+    within(STALLED, "the stalled reader is ended", || server.metric("stentor_readers_stalled_total") == 1);
     let (code, reason) = socket.end();
     assert_eq!(code, 4408);
     assert!(!reason.is_empty());

@@ -9,7 +9,7 @@ use crate::backup::BackupError;
 use crate::disk::{Disk, Point};
 use crate::documents::{self, DecodeError, Documents, GenerationSurvey, Generations, LostGeneration, STATE, Table};
 use crate::journal::{self, CHANNEL_NUMBERS, RecoveryError};
-use crate::log::{LogSurvey, count_events};
+use crate::log::{LogLook, LogSurvey, count_events};
 use crate::model::channel::Channel;
 use crate::wal::{self, Recovered, WalError};
 
@@ -46,7 +46,7 @@ impl Found<'_> {
     /// # Errors
     /// The disk fails while files are listed or measured. Damage is a finding, not an error.
     pub fn format_1(&self) -> Result<Vec<Finding>, BackupError> {
-        let log = LogSurvey::of(self.disk, self.data_dir)?;
+        let log = LogSurvey::of(self.disk, self.data_dir, LogLook::default())?;
         let bytes = log.segments.iter().map(|segment| segment.bytes).sum();
         let text = format!("{}, {}", words::count(log.segments.len() as u64, "segment"), words::bytes(bytes));
         let state_bytes = self.disk.bytes_below(&self.data_dir.join(STATE))?;
@@ -63,10 +63,11 @@ impl Found<'_> {
     /// # Errors
     /// The disk fails while files are listed or read. Damage is a finding, not an error.
     pub fn format_2(&self) -> Result<Vec<Finding>, BackupError> {
-        let log = LogSurvey::of(self.disk, self.data_dir)?;
+        let is_deep = self.options.is_deep;
         if self.is_held {
+            let log = LogSurvey::of(self.disk, self.data_dir, LogLook { id: None, is_deep })?;
             let nothing = (Documents::default(), Replay::default());
-            let segments = self.segments(&log, &nothing.0, &nothing.1, &BTreeMap::new());
+            let segments = self.segments(&log, 0, &nothing.0, &nothing.1, &BTreeMap::new());
             let damage = known_damage(&log, None)?;
             let losses = losses(&damage, &BTreeMap::new());
             let mut findings = segments;
@@ -77,10 +78,13 @@ impl Found<'_> {
         }
         let wal_dir = self.data_dir.join("wal");
         let begin = wal::begin(self.disk, &wal_dir);
+        let id = begin.as_ref().ok().map(|begin| begin.log_id);
+        let stored = begin.as_ref().map_or(0, |begin| begin.stored);
+        let log = LogSurvey::of(self.disk, self.data_dir, LogLook { id, is_deep })?;
         let begins_at = begin.as_ref().map_or(1, |begin| begin.sequence);
         let has_all = begin.as_ref().is_ok_and(|begin| begin.sequence == 1);
         let log_id = begin.as_ref().ok().map(|begin| &begin.log_id.0);
-        let generation = Generations::survey(self.disk, self.data_dir, log_id, begins_at)?;
+        let generation = Generations::survey(self.disk, self.data_dir, log_id, begins_at, is_deep)?;
         let none = Documents::default();
         let (documents, documents_from) = match &generation {
             Ok(generation) => (&generation.documents, generation.sequence + 1),
@@ -97,7 +101,7 @@ impl Found<'_> {
         }
         let mut findings =
             vec![self.documents(&generation, replayed, has_all, &counts, &names)?, self.wal(&replay, &names)?];
-        findings.extend(self.segments(&log, documents, replayed, &names));
+        findings.extend(self.segments(&log, stored, documents, replayed, &names));
         findings.push(losses(&known_damage(&log, Some(documents))?, &names));
         findings.extend(self.secret_key(documents)?);
         findings.extend([self.notes()?, self.quarantine()?]);
@@ -159,6 +163,10 @@ impl Found<'_> {
         })?;
         if let Some(at) = in_doubt {
             replay.documents_lost.get_or_insert(at);
+        }
+        let known = documents_from - 1;
+        if found.last < known {
+            return Err(WalError::Behind { path: wal_dir, last: found.last, known });
         }
         replay.found = found;
         Ok(replay)

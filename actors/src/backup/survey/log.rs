@@ -9,10 +9,11 @@ use crate::documents::{Documents, Table};
 use crate::log::{DamagedRange, LogSurvey, LossDocument, SegmentState, SegmentSurvey};
 
 impl Found<'_> {
-    /// The segments together, or what is wrong with each.
+    /// The segments together, or what is wrong with each. `stored`: a commit that was sealed when the write-ahead log gave it up.
     pub fn segments(
         &self,
         log: &LogSurvey,
+        stored: u64,
         documents: &Documents,
         replay: &Replay,
         names: &BTreeMap<u32, String>,
@@ -28,7 +29,7 @@ impl Found<'_> {
         );
         let each = || log.segments.iter().map(segment_line).collect::<Vec<_>>();
         let mut findings = Vec::new();
-        if let Some(hole) = self.missing(log, documents) {
+        if let Some(hole) = self.missing(log, stored, documents) {
             findings.push(hole);
         }
         for segment in &log.segments {
@@ -53,7 +54,7 @@ impl Found<'_> {
     }
 
     /// Segments that should be there.
-    fn missing(&self, log: &LogSurvey, documents: &Documents) -> Option<Finding> {
+    fn missing(&self, log: &LogSurvey, stored: u64, documents: &Documents) -> Option<Finding> {
         let losses: Vec<(Vec<u8>, LossDocument)> = documents.scan(Table::Losses, b"").unwrap_or_default();
         let dropped = losses.iter().find_map(|(_, loss)| match loss {
             LossDocument::Dropped { segment, .. } => Some(*segment),
@@ -65,7 +66,11 @@ impl Found<'_> {
             true => there.first().copied().unwrap_or(1),
             false => dropped.unwrap_or(0) + 1,
         };
-        let last = log.newest.unwrap_or(0).max(there.last().copied().unwrap_or(0));
+        // what has no manifest was not sealed
+        let sealed = log.segments.iter().rev().find(|segment| segment.state != SegmentState::Unfinished);
+        let known = log.newest.unwrap_or(0).max(sealed.map_or(0, |segment| segment.number));
+        // the segments are an older copy, and so is what they say of the newest of them
+        let last = if log.sealed_through < stored { known + 1 } else { known };
         let missing: Vec<u64> = (first..=last).filter(|number| there.binary_search(number).is_err()).collect();
         let (one, end) = (*missing.first()?, *missing.last()?);
         let path = |number: u64| self.data_dir.join("log").join(format!("{number:010}"));
@@ -115,6 +120,51 @@ impl Found<'_> {
                 );
                 Finding::bad("log", text).with_details(concerned())
             }
+            SegmentState::NoConf => Finding::bad(
+                "log",
+                format!(
+                    "{} is missing, and no server starts; copy that of another segment, which is the same",
+                    path.join("conf").display()
+                ),
+            ),
+            SegmentState::Stranger { why } => Finding::bad(
+                "log",
+                format!("{shown} is not the segment that was written there: {why}; no server starts; {PUT_BACK}"),
+            ),
+            SegmentState::Flipped { bits } => {
+                let which = match bits {
+                    1 => format!("one bit in the database of {shown} is flipped"),
+                    bits => format!("{bits} bits in the database of {shown} are flipped"),
+                };
+                Finding::doubtful(
+                    "log",
+                    format!("{which}; nothing is lost: the server puts that right when it reads the segment"),
+                )
+            }
+            SegmentState::Damaged { missing: Some(missing) } if missing.is_empty() => Finding::doubtful(
+                "log",
+                format!("the database of {shown} is damaged; nothing is lost: the segment is rebuilt when it is read"),
+            ),
+            SegmentState::Damaged { missing } => {
+                let count: u64 = missing.iter().flatten().map(|(_, events)| events).sum();
+                let which = match missing {
+                    Some(_) => format!("{} of its {events} cannot be found any more", words::count(count, "event")),
+                    None => format!("some of its {events} may be lost"),
+                };
+                let text = format!(
+                    "the database of {shown} is damaged: {which}; it is rebuilt without them when it is read, and readers are told; \
+                     restore a backup if they matter"
+                );
+                let counts: Counts = missing.iter().flatten().copied().collect();
+                Finding::doubtful("log", text).with_details(words::channels(&counts, names))
+            }
+            SegmentState::BadKeys => Finding::doubtful(
+                "log",
+                format!(
+                    "{} is damaged or missing; nothing is lost: the next start reads the keys from the database",
+                    path.join("keys").display()
+                ),
+            ),
             SegmentState::WrongLength { bytes, expected_bytes } => {
                 let text = format!(
                     "{shown} is damaged: its database has {bytes} bytes instead of {expected_bytes}; the next start saves what can be \

@@ -3,6 +3,7 @@
 mod broken;
 mod crash;
 mod format_1;
+mod fuzz;
 mod rig;
 mod starts;
 mod survey;

@@ -285,3 +285,103 @@ fn a_log_far_beyond_its_retention_and_notes_that_are_missing_are_doubtful() {
     expect(&findings, "log", Verdict::Doubtful, &["retention.max_bytes"]);
     expect(&findings, "notes", Verdict::Doubtful, &["begins them anew"]);
 }
+
+/// The length of the file is right, so nobody sees it who does not read it.
+#[test]
+fn what_only_reading_shows_is_told_by_a_deep_look_and_nothing_is_changed() {
+    let deep = |disk: &Disk| look_with(disk, &SurveyOptions { is_deep: true, ..SurveyOptions::default() });
+    let disk = stopped();
+    assert!(deep(&disk).iter().all(|finding| finding.verdict == Verdict::Fine), "{:#?}", deep(&disk));
+
+    damage(&disk, "log/0000000002/db", 3_000);
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    contents(&disk, Path::new(DATA), &mut before);
+    assert!(look(&disk).iter().all(|finding| finding.verdict == Verdict::Fine));
+    expect(&deep(&disk), "log", Verdict::Doubtful, &["one bit", "0000000002", "nothing is lost"]);
+    contents(&disk, Path::new(DATA), &mut after);
+    assert!(before == after);
+    assert!(starts(&disk));
+
+    let disk = stopped();
+    for at in 0..400 {
+        damage(&disk, "log/0000000002/db", 1_000 + 7 * at);
+    }
+    expect(&deep(&disk), "log", Verdict::Doubtful, &["0000000002 is damaged", "cannot be found any more", "event"]);
+    assert!(starts(&disk));
+
+    let disk = stopped();
+    damage(&disk, "log/0000000002/keys", 70);
+    expect(&deep(&disk), "log", Verdict::Doubtful, &["keys", "nothing is lost"]);
+
+    let disk = stopped();
+    damage(&disk, "state/0000000001/db", 10_000);
+    expect(&deep(&disk), "documents", Verdict::Doubtful, &["nothing is lost", "its database: chunk"]);
+    assert!(starts(&disk));
+}
+
+#[test]
+fn a_segment_that_is_another_one_is_told() {
+    let disk = stopped();
+    for name in ["db", "manifest"] {
+        let bytes = disk.read(Point::BackupRead, &path("log/0000000001").join(name)).expect("a file");
+        disk.replace(Point::BackupWrite, &path("log/0000000002").join(name), &bytes).expect("a write");
+    }
+    expect(
+        &look(&disk),
+        "log",
+        Verdict::Bad,
+        &["0000000002 is not the segment that was written there", "it is segment 1", "no server starts"],
+    );
+    assert!(!starts(&disk));
+}
+
+#[test]
+fn what_a_server_may_not_open_is_told() {
+    for name in ["log/0000000002/db", "state/0000000001/copy", "wal/00000001"] {
+        let disk = stopped();
+        disk.remove_file(&path(name)).expect("a removal");
+        disk.create_dir_all(&path(name)).expect("a folder");
+        let findings = look(&disk);
+        assert!(
+            findings.iter().any(|finding| finding.verdict == Verdict::Bad && finding.text.contains(name)),
+            "{name}: {findings:#?}"
+        );
+        assert!(!starts(&disk), "{name}");
+    }
+    let disk = stopped();
+    disk.remove_file(&path("lock")).expect("a removal");
+    disk.create_dir_all(&path("lock")).expect("a folder");
+    expect(&look(&disk), "lock", Verdict::Bad, &["no server starts"]);
+}
+
+#[test]
+fn a_write_ahead_log_that_is_an_older_copy_is_told() {
+    let disk = stopped();
+    let mut older = Vec::new();
+    contents(&disk, &path("wal"), &mut older);
+    let mut server = start_on(&disk, Path::new(DATA));
+    server.change(vec![crate::documents::Change::put(Table::Tokens, b"new", &"a token").expect("a change")]);
+    server.restart().stop();
+    disk.remove_dir_all(&path("wal")).expect("a removal");
+    disk.create_dir_all(&path("wal")).expect("a folder");
+    for (path, bytes) in older {
+        disk.replace(Point::BackupWrite, &path, &bytes).expect("a write");
+    }
+    expect(&look(&disk), "wal", Verdict::Bad, &["ends at commit", "no server starts"]);
+    assert!(!starts(&disk));
+}
+
+#[test]
+fn a_rebuilt_segment_that_has_not_taken_its_place_yet_is_no_hole() {
+    let disk = stopped();
+    disk.rename(&path("log/0000000002"), &path("log/0000000002.new")).expect("a rename");
+    expect(&look(&disk), "log", Verdict::Fine, &["3 segments", "258 events"]);
+    assert!(starts(&disk));
+    let disk = stopped();
+    // and what sealing had only begun, whatever its number is
+    for name in ["log/0000000002.new", "log/0000000099"] {
+        disk.create_dir_all(&path(name)).expect("a folder");
+    }
+    expect(&look(&disk), "log", Verdict::Fine, &["258 events"]);
+    assert!(starts(&disk));
+}

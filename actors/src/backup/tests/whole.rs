@@ -11,7 +11,7 @@ use crate::backup::{BackupError, Origin, Snapshot, check, take};
 use crate::disk::failure::Fault;
 use crate::disk::{Disk, Point};
 use crate::documents::{Change, Table};
-use crate::log::{DedupeKey, LogOptions, LogSurvey, Retention};
+use crate::log::{DedupeKey, LogLook, LogOptions, LogSurvey, Retention};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
 
@@ -110,7 +110,7 @@ fn segments_of_the_copy_end_where_those_of_the_origin_do_so_that_retention_drops
     let server = busy(&disk, Path::new(ORIGIN));
     restore_to(&disk, &server.back_up(), Path::new(COPY)).expect("it is restored");
     let ends = |dir: &str| {
-        let segments = LogSurvey::of(&disk, Path::new(dir)).expect("a look").segments;
+        let segments = LogSurvey::of(&disk, Path::new(dir), LogLook::default()).expect("a look").segments;
         segments
             .into_iter()
             .filter_map(|segment| Some((segment.first?, segment.last?, segment.channels)))

@@ -6,6 +6,7 @@ fn names(events: &Mutex<Vec<CatalogEvent>>) -> Vec<String> {
     let name = |event: CatalogEvent| match event {
         CatalogEvent::ChannelChanged { old, new } => format!("{} is {}", old.slug, new.slug),
         CatalogEvent::ChannelRemoved { channel } => format!("{} removed", channel.slug),
+        CatalogEvent::TokenChanged { new, .. } => format!("{} changed", new.id),
         CatalogEvent::TokenRevoked { token } => format!("{} revoked", token.id),
         CatalogEvent::WebhookMade { .. } => "webhook made".into(),
         CatalogEvent::WebhookChanged { .. } => "webhook changed".into(),
@@ -101,14 +102,14 @@ fn side_effects_begin_when_a_change_is_applied_and_once() {
     stage.done(rename(stage.catalog.clone(), no, "away")).expect("a name");
     assert_eq!(names(&stage.events), ["home is away"]);
     let revocations = stage.catalog.revocations();
-    let principal = stage.catalog.principal("tok_1").expect("a token");
+    let principal = stage.catalog.principal("tok_1", 0).expect("a token");
     let mut deletion = stage.begin(delete(stage.catalog.clone(), no));
     assert_eq!(names(&stage.events), Vec::<String>::new());
-    assert!(stage.catalog.holds(&principal));
+    assert!(stage.catalog.holds(&principal, 0));
     let changes = stage.commit(1);
     assert!(stage.poll(&mut deletion));
     assert_eq!(names(&stage.events), ["away removed", "tok_1 revoked", "webhook removed"]);
-    assert!(!stage.catalog.holds(&principal) && stage.catalog.principal("tok_1").is_none());
+    assert!(!stage.catalog.holds(&principal, 0) && stage.catalog.principal("tok_1", 0).is_none());
     assert_eq!(stage.catalog.revocations(), revocations + 1);
     assert_eq!(stage.catalog.count_channels(), 0);
     // as when a worker applies a change again that took effect before it was durable
@@ -246,7 +247,7 @@ fn while_one_commit_hangs_others_are_decided_queued_and_read_and_nobody_waits_fo
     assert!(stage.catalog.ahead.try_lock().is_some() && stage.catalog.applied.try_write().is_some());
     let mut revocation = stage.begin(revoke(stage.catalog.clone(), "tok_1".into()));
     assert_eq!(stage.worker.waiting(), 2);
-    assert!(stage.catalog.principal("tok_1").is_some());
+    assert!(stage.catalog.principal("tok_1", 0).is_some());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let unknown = runtime.block_on(create(stage.catalog.clone(), "else", 10));
     assert!(matches!(unknown, Err(ChangeError::Append(AppendError::OutcomeUnknown))));

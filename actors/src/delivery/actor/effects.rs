@@ -11,13 +11,16 @@ use crate::catalog::system::{SystemEvents, Unannounced};
 use crate::clock;
 use crate::delivery::actor::{Done, Finished, Read, WebhookActor, now_ms};
 use crate::delivery::history::Delivery;
-use crate::delivery::{attempt, notices, pages, storage};
+use crate::delivery::{attempt, delivery_log, notices, pages, storage};
 use crate::journal::AppendError;
 use crate::model::delivery::{Attempt, Endpoint, Input, LogEntry, Notice, NoticeKey, Opened, Standing, Trigger};
 use crate::model::event::Draft;
 
 /// A read or an event about the webhook that failed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Between two looks whether a node whose lease is over has it again.
+const LEASE_LOOK: Duration = Duration::from_millis(50);
 
 /// Publishes an event to the organization `system`, however long that takes. False: it cannot be.
 async fn publish(system: &SystemEvents, draft: Draft) -> bool {
@@ -31,7 +34,7 @@ async fn publish(system: &SystemEvents, draft: Draft) -> bool {
             }
             Err(e) => log::warn!("an event about a webhook could not be published, which is tried again: {e}"),
         }
-        actix_rt::time::sleep(AGAIN).await;
+        clock::sleep(AGAIN).await;
     }
 }
 
@@ -61,12 +64,18 @@ impl WebhookActor {
                     Ok(page) => return me.do_send(Read { page }),
                     Err(e) => log::error!("a webhook cannot read the log, which is tried again: {e}"),
                 }
-                actix_rt::time::sleep(AGAIN).await;
+                clock::sleep(AGAIN).await;
             }
         });
     }
 
+    /// Makes an attempt, or, when another node may be making it, waits until that is certain: then this actor is ended, or the
+    /// lease goes on.
     pub(super) fn attempt(&mut self, attempt: Attempt, ctx: &mut Context<Self>) {
+        if !self.handles.ownership.may_begin() {
+            clock::later(ctx, LEASE_LOOK, |actor, ctx| actor.attempt(attempt, ctx));
+            return;
+        }
         let mut frames: Vec<_> = attempt.events.iter().map(|id| self.frames.remove(id)).collect();
         let taken: usize = frames.iter().flatten().map(|frame| frame.weight()).sum();
         self.frames_bytes = self.frames_bytes.saturating_sub(taken);
@@ -91,7 +100,7 @@ impl WebhookActor {
             ctx.cancel_future(timer);
         }
         let wait = Duration::from_millis(at_ms.saturating_sub(now_ms()));
-        self.timer = Some(ctx.run_later(wait, |actor, ctx| {
+        self.timer = Some(clock::later(ctx, wait, |actor, ctx| {
             actor.timer = None;
             actor.tell(Input::Tick, ctx);
         }));
@@ -139,7 +148,12 @@ impl WebhookActor {
         self.history.note(attempt.delivery, attempt.events, types, standing, record);
     }
 
-    pub(super) fn round(&mut self, _: &mut Context<Self>) {
+    pub(super) fn round(&mut self, ctx: &mut Context<Self>) {
+        // A webhook that waits for a retry reads nothing, and would not learn that what it retries is gone.
+        let lost_through = self.handles.log.expired(self.ready.webhook.channel_no());
+        if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.state().lost_through < lost_through) {
+            self.tell(Input::Lost { through: lost_through }, ctx);
+        }
         if let Some(endpoint) = &self.endpoint {
             let newest = self.handles.log.newest(self.ready.webhook.channel_no());
             self.gauges.observe(&endpoint.observe(), newest);
@@ -154,11 +168,8 @@ impl WebhookActor {
         let (handles, writer) = (self.handles.clone(), self.log_writer.clone());
         async move {
             // in order, because a delivery that is written again is read first
-            let mut writer = writer.lock_owned().await;
-            let write = actix_rt::task::spawn_blocking(move || writer.write(&handles.delivery_log, fresh, now_ms()));
-            if let Err(e) = write.await {
-                log::error!("the delivery log of a webhook could not be written: {e}");
-            }
+            let writer = writer.lock_owned().await;
+            delivery_log::write(&handles, writer, fresh, now_ms()).await;
         }
     }
 

@@ -33,6 +33,7 @@ use crate::delivery::{pages, storage};
 use crate::disk::Point;
 use crate::feed::frame::Frame;
 use crate::feed::{Wake, WakeSignal};
+use crate::journal::Fence;
 use crate::model::delivery::{
     Attempt, DeliveryId, Effect, Endpoint, EndpointConfig, EndpointState, Input, Job, JobId, Observed, Refusal,
     ReplayRequest, Resume, Row,
@@ -124,6 +125,9 @@ pub struct WebhookActor {
     ready: Arc<Ready>,
     client: Rc<DeliveryClient>,
     life: Life,
+    /// By which claim this node delivers for the webhook. All that this actor writes is written in its name, also when the
+    /// node has lost the slot and won it again meanwhile: others may have written between the two.
+    fence: Option<Fence>,
     signal: Option<Arc<WakeSignal>>,
     /// None until what was stored has been read.
     endpoint: Option<Endpoint>,
@@ -149,7 +153,13 @@ pub struct WebhookActor {
 }
 
 impl WebhookActor {
-    pub fn new(handles: Arc<Handles>, ready: Arc<Ready>, life: Life, client: Rc<DeliveryClient>) -> WebhookActor {
+    pub fn new(
+        handles: Arc<Handles>,
+        ready: Arc<Ready>,
+        life: Life,
+        fence: Option<Fence>,
+        client: Rc<DeliveryClient>,
+    ) -> WebhookActor {
         let history = History::new(handles.settings.log_deliveries, now_ms(), handles.delivery_log.held.clone());
         WebhookActor {
             history,
@@ -159,6 +169,7 @@ impl WebhookActor {
             ready,
             client,
             life,
+            fence,
             signal: None,
             endpoint: None,
             frames: BTreeMap::new(),
@@ -280,7 +291,7 @@ impl Actor for WebhookActor {
                 return ctx.stop();
             }
         }
-        ctx.run_interval(ROUND, |actor, ctx| actor.round(ctx));
+        clock::rounds(ctx, ROUND, WebhookActor::round);
     }
 }
 

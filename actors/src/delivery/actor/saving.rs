@@ -3,6 +3,7 @@
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
+use crate::clock;
 use crate::delivery::actor::{WebhookActor, random};
 use crate::delivery::storage::{self, OfWebhook};
 use crate::documents::Table;
@@ -52,6 +53,7 @@ impl WebhookActor {
                 changes,
                 // the late write of a webhook that was deleted is refused
                 requires: Some((Table::Webhooks, webhook.into())),
+                fence: self.fence,
                 urgency: Urgency::Normal,
                 epoch: None,
             })
@@ -64,7 +66,7 @@ impl WebhookActor {
             Ok(()) => self.saved(ctx),
             Err(AppendError::Gone) => {
                 let webhook = &*self.ready.webhook.id;
-                log::info!(webhook; "the webhook was deleted, and its actor ends");
+                log::info!(webhook; "the webhook was deleted or is another node's, and its actor ends");
                 self.end(ctx);
             }
             Err(e) => self.not_saved(&e, ctx),
@@ -115,7 +117,7 @@ impl WebhookActor {
             log::warn!(webhook; "the last state of a webhook could not be written; the next start repeats deliveries");
             return self.stopped(ctx);
         }
-        self.save_again = Some(ctx.run_later(again, |actor, ctx| {
+        self.save_again = Some(clock::later(ctx, again, |actor, ctx| {
             actor.save_again = None;
             actor.save(ctx);
         }));

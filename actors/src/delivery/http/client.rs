@@ -103,6 +103,10 @@ impl DeliveryClient {
     /// A receiver may close a resting connection at the moment in which it is used again. If that connection ends before
     /// a byte of the answer, the request is sent once more, over a new connection and within the same deadline.
     pub async fn send(&self, attempt: Attempt<'_>) -> Outcome {
+        #[cfg(test)]
+        if let Some(receivers) = super::simulated::here() {
+            return receivers(attempt.url.url.as_str(), &attempt.body).await;
+        }
         let started = Instant::now();
         let deadline = started + attempt.deadline;
         let uri = Uri::try_from(attempt.url.url.as_str());

@@ -178,6 +178,26 @@ async fn a_delivery_arrives_as_it_was_given_and_its_connection_is_reused() {
 }
 
 #[actix::test]
+async fn a_length_of_nothing_is_said_only_where_content_is_expected() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let receiver = Receiver::start(move |mut stream, _| {
+        while let Some((head, _)) = read_request(&mut stream) {
+            log.lock().unwrap().push(head.to_ascii_lowercase().contains("content-length: 0\r\n"));
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+        }
+    });
+    let client = client();
+    for method in ["GET", "HEAD", "DELETE", "PURGE", "POST", "PUT", "PATCH"] {
+        let (deadline, connect_timeout) = (Duration::from_secs(10), Duration::from_secs(5));
+        let url = &target(&receiver.url("receiver.test"));
+        let attempt = Attempt { method, url, headers: vec![], body: Bytes::new(), deadline, connect_timeout };
+        assert!(client.send(attempt).await.succeeded(), "{method}");
+    }
+    assert_eq!(*seen.lock().unwrap(), [false, false, false, false, true, true, true]);
+}
+
+#[actix::test]
 async fn a_redirect_is_an_answer_and_is_not_followed() {
     let elsewhere = Receiver::answering(OK);
     let location = elsewhere.url("127.0.0.1");

@@ -13,5 +13,7 @@ pub mod headers;
 mod pool;
 mod request;
 pub mod resolver;
+#[cfg(test)]
+pub mod simulated;
 pub mod target;
 pub mod tls;

@@ -22,7 +22,11 @@ pub(super) fn post(attempt: &Attempt<'_>, uri: &Uri) -> Request {
     let (method, host, length) = (attempt.method, &attempt.url.authority, attempt.body.len());
     let mut head = String::with_capacity(HEAD_BYTES);
     // writing into a String cannot fail
-    let _ = write!(head, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n");
+    let _ = write!(head, "{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
+    // where a method expects no content, none is not mentioned (RFC 9110, 8.6)
+    if length > 0 || ["POST", "PUT", "PATCH"].contains(&method) {
+        let _ = write!(head, "Content-Length: {length}\r\n");
+    }
     // a request that goes on as it came has the date of its sender, which may be signed
     if !attempt.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
         let _ = write!(head, "Date: {}\r\n", httpdate::HttpDate::from(SystemTime::now()));

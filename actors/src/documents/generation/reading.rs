@@ -1,5 +1,7 @@
 //! Reading a generation: from its database and its copy, each checked completely.
 
+use std::collections::BTreeMap;
+
 use super::files::{COPY_HEADER_BYTES, Folder};
 use super::{GenerationError, Manifest};
 use crate::disk::{Database, DatabaseError, DiskError, DiskFile, Point};
@@ -57,36 +59,82 @@ pub fn read_without_database(
 fn read_with(
     folder: &Folder,
     manifest: &Manifest,
-    mut database: Place<Database>,
+    database: Place<Database>,
 ) -> Result<Result<(Documents, Vec<String>), String>, GenerationError> {
-    let mut copy = open_copy(folder, manifest)?;
-    let (mut entries, mut found) = (Entries::default(), Vec::new());
-    let mut checksum = 0;
-    // what can be found in the file of a database that fails, looked for only when a chunk is damaged in both places
-    let mut raw = None;
-    let mut buffer = vec![0; CHUNK_BYTES];
-    for number in 0..manifest.chunks {
-        let stored = database.chunk(number)?;
-        let copied = copy.chunk(number, chunk_bytes(manifest.bytes, number), &mut buffer)?;
-        if stored.is_none() && copied.is_none() && raw.is_none() {
-            raw = Some(folder.salvage()?);
-        }
-        let salvaged = raw.as_ref().and_then(|raw| raw.get(&number)).map(Vec::as_slice);
-        let Some(bytes) = stored.as_deref().or(copied).or(salvaged) else { break };
-        checksum = crc32c::crc32c_append(checksum, bytes);
-        // every place hands on only what passes its check
-        let Some(chunk) = chunks::check(number, bytes) else { break };
-        if let Err(why) = entries.push(chunk, |change| found.push(change)) {
-            return Ok(Err(why.into()));
+    let mut places = Places { folder, manifest, database, copy: open_copy(folder, manifest)?, raw: None };
+    let mut read = places.read(Take::Either)?;
+    // where a whole file is that of another generation, each of its chunks passes its own check
+    if read.is_err() {
+        for (only, name) in [(Take::Copy, "database"), (Take::Database, "copy")] {
+            if let Ok(found) = places.read(only)? {
+                let other = || "it is that of another generation".into();
+                if name == "copy" {
+                    places.copy.note(other)
+                } else {
+                    places.database.note(other)
+                }
+                read = Ok(found);
+                break;
+            }
         }
     }
-    let faults: Vec<String> = [database.fault.take(), copy.fault.take()].into_iter().flatten().collect();
-    let is_whole = entries.is_complete() && checksum == manifest.checksum && found.len() as u64 == manifest.documents;
-    if !is_whole {
-        let why = if faults.is_empty() { "its files are not those of its manifest".into() } else { faults.join(", ") };
-        return Ok(Err(why));
+    let faults: Vec<String> = [places.database.fault.take(), places.copy.fault.take()].into_iter().flatten().collect();
+    Ok(match read {
+        Ok(found) => Ok((Documents::of(found, manifest.sequence), faults)),
+        Err(why) if faults.is_empty() => Err(why),
+        Err(_) => Err(faults.join(", ")),
+    })
+}
+
+/// Where chunks are taken from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Take {
+    /// Each from where it passes its check.
+    Either,
+    Copy,
+    Database,
+}
+
+/// All places where the chunks of a generation may be.
+struct Places<'a> {
+    folder: &'a Folder<'a>,
+    manifest: &'a Manifest,
+    database: Place<Database>,
+    copy: Place<DiskFile>,
+    /// What can be found in the file of a database that fails, looked for only when a chunk is nowhere else.
+    raw: Option<BTreeMap<u32, Vec<u8>>>,
+}
+
+impl Places<'_> {
+    /// All documents; or why they are not those of the manifest.
+    fn read(&mut self, take: Take) -> Result<Result<Vec<Change>, String>, GenerationError> {
+        let Places { folder, manifest, database, copy, raw } = self;
+        let (mut entries, mut found) = (Entries::default(), Vec::new());
+        let mut checksum = 0;
+        let mut buffer = vec![0; CHUNK_BYTES];
+        for number in 0..manifest.chunks {
+            let stored = if take == Take::Copy { None } else { database.chunk(number)? };
+            let copied = match take {
+                Take::Database => None,
+                Take::Either | Take::Copy => copy.chunk(number, chunk_bytes(manifest.bytes, number), &mut buffer)?,
+            };
+            let is_searched = take != Take::Copy && stored.is_none() && copied.is_none();
+            if is_searched && raw.is_none() {
+                *raw = Some(folder.salvage()?);
+            }
+            let salvaged = raw.as_ref().filter(|_| is_searched).and_then(|raw| raw.get(&number)).map(Vec::as_slice);
+            let Some(bytes) = stored.as_deref().or(copied).or(salvaged) else { break };
+            checksum = crc32c::crc32c_append(checksum, bytes);
+            // every place hands on only what passes its check
+            let Some(chunk) = chunks::check(number, bytes) else { break };
+            if let Err(why) = entries.push(chunk, |change| found.push(change)) {
+                return Ok(Err(why.into()));
+            }
+        }
+        let is_whole =
+            entries.is_complete() && checksum == manifest.checksum && found.len() as u64 == manifest.documents;
+        Ok(if is_whole { Ok(found) } else { Err("its files are not those of its manifest".into()) })
     }
-    Ok(Ok((Documents::of(found, manifest.sequence), faults)))
 }
 
 fn chunk_bytes(all: u64, number: u32) -> usize {
@@ -198,6 +246,21 @@ pub fn salvage(folder: &Folder, manifest: Option<&Manifest>) -> Result<Vec<Chang
         }
     }
     Ok(found)
+}
+
+/// What is wrong with the chunks in the file of the database, which is not opened for that; none when nothing is. Blocks.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn database_fault(folder: &Folder, manifest: &Manifest) -> Result<Option<String>, GenerationError> {
+    let found = folder.salvage()?;
+    let damaged = (0..manifest.chunks).find(|number| !found.contains_key(number));
+    let checksum = found.range(..manifest.chunks).fold(0, |crc, (_, chunk)| crc32c::crc32c_append(crc, chunk));
+    Ok(match damaged {
+        Some(number) => Some(format!("its database: chunk {number} is damaged")),
+        None if checksum != manifest.checksum => Some("its database: it is that of another generation".into()),
+        None => None,
+    })
 }
 
 /// Where the files of a generation differ from the chunks that were to be written. Blocks.

@@ -27,7 +27,8 @@ pub struct LostGeneration {
 
 impl Generations {
     /// Looks at the generations of a data folder. `log_id` and `log_begins_at` are as for [`Generations::open`]; without
-    /// them the newest one that can be read counts. The inner error says why there is none that can be used. Blocks.
+    /// them the newest one that can be read counts. `is_deep`: what stands in the file of the database is compared as well. The inner
+    /// error says why there is none that can be used. Blocks.
     ///
     /// # Errors
     /// What the disk says.
@@ -36,6 +37,7 @@ impl Generations {
         data_dir: &Path,
         log_id: Option<&LogId>,
         log_begins_at: u64,
+        is_deep: bool,
     ) -> Result<Result<GenerationSurvey, LostGeneration>, GenerationError> {
         let generations = Generations::new(disk, data_dir, log_id.unwrap_or(&[0; 16]));
         let (mut passed_over, mut rest) = (Vec::new(), None);
@@ -66,6 +68,9 @@ impl Generations {
                 }
                 Ok((documents, mut faults)) => {
                     faults.extend(fault);
+                    if is_deep && let Some(why) = reading::database_fault(&folder, &manifest)? {
+                        faults.push(why);
+                    }
                     let damage = damage(&passed_over, &faults);
                     return Ok(Ok(GenerationSurvey { number, sequence: manifest.sequence, documents, damage }));
                 }

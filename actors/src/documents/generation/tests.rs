@@ -216,6 +216,26 @@ fn a_database_that_is_cut_off_zeroed_or_missing_is_healed_from_the_copy() {
     }
 }
 
+/// Each of its chunks passes its own check.
+#[test]
+fn a_file_of_another_generation_is_not_taken_for_its_own() {
+    let other = Room::new();
+    let (generations, documents) = other.start(1);
+    documents.apply(&some_changes("another tenant's"), 10);
+    generations.write_step(&documents.freeze()).expect("a write");
+    for name in ["db", "copy"] {
+        let (room, _, documents) = Room::filled();
+        fs::copy(other.path("0000000001").join(name), room.path("0000000001").join(name)).expect("copied");
+        let (healed, again) = room.start(11);
+        assert_eq!(all(&again), all(&documents), "{name}");
+        assert!(healed.is_behind(&again), "{name}: it is written anew");
+        let survey = Generations::survey(&room.disk, room.dir.path(), Some(&LOG), 11, true).expect("a look");
+        let survey = survey.unwrap_or_else(|lost| panic!("{name}: {}", lost.why));
+        assert_eq!(all(&survey.documents), all(&documents), "{name}");
+        assert!(survey.damage.contains("another generation") || survey.damage.contains("bytes"), "{}", survey.damage);
+    }
+}
+
 #[test]
 fn damage_at_different_places_of_both_files_is_healed_too() {
     let (room, _, documents) = Room::filled();

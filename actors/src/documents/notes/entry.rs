@@ -47,16 +47,19 @@ pub enum NoteTable {
     Numbers = b'q',
     /// The steps of series of figures, see [`crate::series`].
     Series = b'y',
+    /// When tokens were last used, by token.
+    TokenUses = b'z',
 }
 
 impl NoteTable {
-    pub const ALL: [NoteTable; 6] = [
+    pub const ALL: [NoteTable; 7] = [
         NoteTable::Deliveries,
         NoteTable::SourceCounts,
         NoteTable::DeadLetters,
         NoteTable::DeadLetterParts,
         NoteTable::Numbers,
         NoteTable::Series,
+        NoteTable::TokenUses,
     ];
 
     pub fn name(self) -> &'static str {
@@ -67,6 +70,7 @@ impl NoteTable {
             NoteTable::DeadLetterParts => "dead letter parts",
             NoteTable::Numbers => "dead letter numbers",
             NoteTable::Series => "series",
+            NoteTable::TokenUses => "token uses",
         }
     }
 }

@@ -1,19 +1,25 @@
 //! How the notes are opened, begun, checked, opened again and closed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::integrity::{self, Integrity, Totals};
-use super::{About, CLOSED, DatabaseState, FRESH, NOTES, Notes, NotesError, NotesOptions, RETRY_MS, ROOM_BYTES};
+use super::{
+    About, CLOSED, DatabaseState, FRESH, NOTES, Notes, NotesError, NotesOptions, OPENED, RETRY_MS, ROOM_BYTES,
+};
 use crate::disk::database::Batch;
 use crate::disk::{Database, DatabaseError, Disk, DiskError, Point};
+use crate::documents::manifest::{LogId, log_id_text};
+
+/// Why notes that are sound are not used.
+const OTHERS: &str = "they are those of another data folder";
 
 impl Notes {
     /// Opens the notes of a data folder, or begins them. Damaged ones are removed and begun anew, and that is said in the
-    /// log; where the disk has no room for that, they stay closed until it has. Blocks.
+    /// log; where the disk has no room for that, or for opening them, they stay closed until it has. Blocks.
     ///
     /// # Errors
     /// Any other reason why they do not open. Nothing is removed then.
@@ -30,10 +36,11 @@ impl Notes {
             integrity: Mutex::default(),
             synced: Mutex::default(),
             was_lost: AtomicBool::new(false),
+            own: OnceLock::new(),
         };
         match notes.open_or_begin(options.is_new_folder, options.now_ms) {
             // everything else can be read, so the start goes on
-            Err(e @ NotesError::Full { .. }) if !options.is_new_folder => {
+            Err(e) if e.is_full() && !options.is_new_folder => {
                 log::error!("the notes (delivery log, counters, dead letters) stay closed for now: {e}; {}", e.cure());
                 *notes.database.write() =
                     DatabaseState::Closed { why: e.to_string(), is_damaged: false, not_before_ms: 0 };
@@ -41,6 +48,59 @@ impl Notes {
             opened => opened?,
         }
         Ok(notes)
+    }
+
+    /// Makes sure that these are the notes that the last start has left beside this log: those of another data folder are begun
+    /// anew, and an older copy has lost what was noted since. Both are announced. On a full disk it is left to the next start.
+    /// To be called once after [`Notes::open`]. Blocks.
+    ///
+    /// # Errors
+    /// What the disk or the database says.
+    pub fn recognise(&self, log: &LogId, now_ms: u64) -> Result<(), NotesError> {
+        match self.recognise_or_fail(log, now_ms) {
+            Err(e) if e.is_full() => {
+                log::warn!("whether the notes are the right ones is looked at by the next start: {e}");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn recognise_or_fail(&self, log: &LogId, now_ms: u64) -> Result<(), NotesError> {
+        let own = log_id_text(log);
+        let path = self.data_dir.join(OPENED);
+        let counted = match self.disk.read(Point::ManifestRead, &path) {
+            Ok(text) => read_count(&text),
+            Err(e) if e.is_missing() => 0,
+            Err(e) => return Err(e.into()),
+        };
+        self.own.get_or_init(|| own.clone());
+        let is_other = self.integrity.lock().about.log.as_ref().is_some_and(|log| *log != own);
+        if is_other {
+            let why = OTHERS.into();
+            *self.database.write() = DatabaseState::Closed { why, is_damaged: false, not_before_ms: 0 };
+            self.integrity.lock().about = About::default();
+            self.open_or_begin(false, now_ms)?;
+        }
+        let mut integrity = self.integrity.lock();
+        // notes that were begun anew just now have said so
+        if integrity.about.log.is_some() && integrity.about.opened < counted && !self.was_lost() {
+            log::error!(
+                "the notes (delivery log, counters, dead letters) are an older copy; what was noted since is lost"
+            );
+            integrity.about.numbered_from = now_ms.max(integrity.about.numbered_from);
+            self.with(|db| self.note_loss(&mut integrity, db))?;
+        }
+        integrity.about.log = Some(own);
+        integrity.about.opened = integrity.about.opened.max(counted) + 1;
+        let mut batch = Batch::default();
+        integrity.write_into(&mut batch);
+        self.with(|db| {
+            db.apply(batch)?;
+            db.sync()
+        })?;
+        // only now, so that a crash in between is taken for nothing
+        Ok(self.disk.replace(Point::ManifestWrite, &path, &count_text(integrity.about.opened))?)
     }
 
     /// Removes the notes of a data folder, for a migration that starts from the beginning. Blocks.
@@ -100,6 +160,9 @@ impl Notes {
         let db = Database::open_in_place(&self.disk, &dir)?;
         let no_beginning = || DatabaseError::Damaged { path, why: "it has no beginning".into() };
         let integrity = integrity::read(&db)?.ok_or_else(no_beginning)?;
+        if integrity.about.log.as_ref().zip(self.own.get()).is_some_and(|(log, own)| log != own) {
+            return Err(DatabaseError::Damaged { path: dir.join("db"), why: OTHERS.into() });
+        }
         Ok(Some((db, integrity)))
     }
 
@@ -108,7 +171,8 @@ impl Notes {
         log::error!(folder:display = self.dir().display(), reason = why;
             "the notes (delivery log, counters, dead letters) are lost and are begun anew");
         let numbered_from = now_ms.max(integrity.about.numbered_from);
-        let about = About { begun_ms: now_ms, numbered_from, is_loss_unannounced: true };
+        // what they were known by stays
+        let about = About { begun_ms: now_ms, numbered_from, is_loss_unannounced: true, ..integrity.about.clone() };
         let db = self.begin(&about)?;
         self.was_lost.store(true, Ordering::Relaxed);
         *integrity = Integrity { about, ..Integrity::default() };
@@ -233,4 +297,16 @@ impl Notes {
         let closed = self.dir().join(CLOSED);
         Ok(self.disk.replace(Point::ManifestWrite, &closed, &integrity.totals.to_bytes())?)
     }
+}
+
+/// A count with its CRC-32C, as a line that is always as long.
+fn count_text(count: u64) -> Vec<u8> {
+    let digits = format!("{count:020}");
+    format!("{:08x} {digits}\n", crc32c::crc32c(digits.as_bytes())).into_bytes()
+}
+
+/// The count; 0 where the text is damaged, by which nothing is judged.
+fn read_count(text: &[u8]) -> u64 {
+    let count = str::from_utf8(text).ok().and_then(|text| text.trim_end().split_once(' ')?.1.parse().ok());
+    count.filter(|count| text == count_text(*count)).unwrap_or(0)
 }

@@ -203,7 +203,7 @@ fn what_is_no_damage_ends_the_start_and_nothing_is_removed() {
     write_some(&notes, 50);
     drop(notes);
     for point in [Point::DatabaseOpen, Point::DatabaseRead] {
-        for errno in [libc::EACCES, libc::EMFILE, libc::EIO, libc::ENOSPC, libc::ENOMEM] {
+        for errno in [libc::EACCES, libc::EMFILE, libc::EIO, libc::ENOMEM] {
             room.disk.faults().fail(point, errno);
             let e = room.try_open(false).err().expect("an error");
             assert!(!e.cure().is_empty() && !e.to_string().contains('\n'), "{e}");
@@ -213,6 +213,25 @@ fn what_is_no_damage_ends_the_start_and_nothing_is_removed() {
     let notes = room.start();
     check_all(&notes);
     assert_eq!((notes.volume().0, notes.was_lost()), (50, false));
+}
+
+/// sled writes when it opens them. A server on a full disk has to start all the same.
+#[test]
+fn a_start_without_room_to_open_them_goes_on_and_they_open_when_there_is_room() {
+    let room = Room::new();
+    let notes = room.start();
+    write_some(&notes, 50);
+    drop(notes);
+    for point in [Point::DatabaseOpen, Point::DatabaseRead] {
+        room.disk.faults().fail(point, libc::ENOSPC);
+        let notes = room.try_open(false).expect("the start goes on");
+        notes.recognise(&LOG, NOW_MS).expect("it is left to the next start");
+        let read = notes.keys(NoteTable::Deliveries, b"", PageFrom::Start, 1);
+        assert!(matches!(read, Err(NotesError::Closed { .. })), "{read:?}");
+        room.disk.faults().clear_all();
+        notes.step(NOW_MS + RETRY_MS);
+        assert_eq!((own_keys(&notes, "", PageFrom::Start, 100).len(), notes.was_lost()), (50, false));
+    }
 }
 
 #[test]
@@ -368,4 +387,84 @@ fn a_crash_while_notes_are_begun_leaves_old_or_new_ones() {
             }
         }
     }
+}
+
+const LOG: crate::documents::LogId = [7; 16];
+
+/// Opens notes as a start does; whether anything is said to be lost.
+fn recognised(room: &Room) -> (Notes, bool) {
+    let notes = room.start();
+    notes.recognise(&LOG, NOW_MS).expect("they can be told apart");
+    let was_lost = notes.was_lost();
+    (notes, was_lost)
+}
+
+fn copy_notes(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).expect("removed");
+    }
+    fs::create_dir(to).expect("made");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let (path, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).expect("an entry");
+        if path.is_dir() {
+            copy_notes(&path, &to);
+        } else {
+            fs::copy(&path, &to).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn notes_that_are_an_older_copy_or_another_folders_are_said_to_be_lost_once() {
+    let room = Room::new();
+    let older = room.dir.path().join("older");
+    for n in 0..3 {
+        let (notes, was_lost) = recognised(&room);
+        assert!(!was_lost, "start {n}");
+        notes.write(&[put(&format!("a{n}"), "x")]).expect("a write");
+        notes.close().expect("closed");
+        drop(notes);
+        if n == 1 {
+            copy_notes(&room.path(""), &older);
+        }
+    }
+    copy_notes(&older, &room.path(""));
+    let (notes, was_lost) = recognised(&room);
+    assert!(was_lost);
+    assert_eq!(own_keys(&notes, "", PageFrom::Start, 9), ["a0", "a1"]);
+    assert_eq!(notes.last_number("a source").expect("a number"), NOW_MS, "no number is given twice");
+    notes.announced().expect("announced");
+    drop(notes);
+    assert!(!recognised(&room).1, "it is said once");
+
+    let other = Room::new();
+    let notes = other.start();
+    notes.recognise(&[8; 16], NOW_MS).expect("they are told apart");
+    notes.write(&[put("stranger", "x")]).expect("a write");
+    drop(notes);
+    copy_notes(&other.path(""), &room.path(""));
+    let (notes, was_lost) = recognised(&room);
+    assert!(was_lost && own_keys(&notes, "", PageFrom::Start, 9).is_empty());
+    notes.announced().expect("announced");
+    drop(notes);
+    assert!(!recognised(&room).1, "it is said once");
+}
+
+#[test]
+fn a_damaged_count_of_openings_and_notes_of_an_earlier_version_are_no_loss() {
+    let room = Room::new();
+    drop(recognised(&room));
+    let path = room.dir.path().join(OPENED);
+    let text = fs::read(&path).expect("a file");
+    for bit in 0..text.len() * 8 {
+        let mut flipped = text.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, flipped).expect("written");
+        assert!(!recognised(&room).1, "bit {bit}");
+    }
+    // it does not know of the log
+    let earlier = Room::new();
+    drop(earlier.start());
+    fs::write(earlier.dir.path().join(OPENED), text).expect("written");
+    assert!(!recognised(&earlier).1);
 }

@@ -49,6 +49,20 @@ kinds! {
         "Less is free than `storage.min_free_bytes`, or a write failed for lack of room: publishes and changes are refused.";
     JOURNAL_FAILING "journal_failing" Error true "Events cannot be stored"
         "The last commit failed, and none has succeeded since.";
+    CLUSTER_SLOTS_UNOWNED "cluster_slots_unowned" Error true "Webhooks have no node that delivers"
+        "In a cluster nobody has owned a slot of webhooks for 10 s or more.";
+    NATS_UNSYNCED "nats_unsynced" Error true "NATS answers before it has synced"
+        "In a cluster NATS runs without `sync_interval: always`.";
+    NATS_REPLICAS_MISSING "nats_replicas_missing" Warning true "A stream of NATS is on too few servers"
+        "In a cluster a stream has not been whole on as many NATS servers as `nats.replicas` for 5 s or more.";
+    CLUSTER_NODE_LOST "cluster_node_lost" Warning true "A node is not heard"
+        "A node of the cluster has not been heard for `cluster.silent_after_ms`, and has not said that it ends. Told for a day, or for as long as it owns slots.";
+    CLUSTER_NODE_BEHIND "cluster_node_behind" Warning true "A node is behind"
+        "The copy of a node of the cluster has not got on for 5 s or more, though there is more in the log.";
+    CLUSTER_VERSIONS "cluster_versions" Warning true "Nodes run different versions"
+        "Nodes of the cluster that are live are of different versions.";
+    NATS_VERSIONS "nats_versions" Warning true "NATS servers run different versions"
+        "The NATS servers of the cluster are of different versions.";
     DISK_LOW "disk_low" Warning true "The disk is almost full"
         "Less is free than twice `storage.min_free_bytes`.";
     EVENTS_DAMAGED "events_damaged" Warning true "Events are missing"

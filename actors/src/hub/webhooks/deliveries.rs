@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::pending::{PendingScan, Wanted};
-use super::{Delivery, DeliveryId, DeliveryStatus, Hub, Job, JobId, Webhook, WebhookError};
+use super::pending::{PendingScan, Waiting, Wanted};
+use super::{DeliveriesQuery, Delivery, DeliveryId, DeliveryStatus, Hub, Job, JobId, Webhook, WebhookError};
 use crate::catalog::reader::ReadError;
 use crate::catalog::webhook::Ready;
 use crate::catalog::webhook_validate;
@@ -25,7 +25,7 @@ use crate::metrics::Shed;
 use crate::model::access::Principal;
 use crate::model::catalogue;
 use crate::model::channel::{Channel, Owner};
-use crate::model::delivery::{Outcome, ReplayRequest, Row, RowState};
+use crate::model::delivery::{Outcome, Refusal, ReplayRequest, Row, RowState};
 use crate::model::event::{ChannelNo, Event, EventType, Origin};
 use crate::model::filter::Filter;
 use crate::model::format::Format;
@@ -83,17 +83,22 @@ pub struct TestOutcome {
 }
 
 impl Hub {
-    /// Sends one sample event now and waits for what comes of it.
+    /// Sends one sample event now, of this type or of one that the webhook gets, and waits for what comes of it.
     ///
     /// # Errors
     /// [`WebhookError::NotFound`], [`WebhookError::Unavailable`] when the webhook's actor is not running,
     /// [`WebhookError::Refused`] while another test is under way or the server stops. An attempt that fails is an
     /// outcome, not an error.
-    pub async fn test_webhook(&self, channel: &Channel, id: &str) -> Result<TestOutcome, WebhookError> {
+    pub async fn test_webhook(
+        &self,
+        channel: &Channel,
+        id: &str,
+        kind: Option<EventType>,
+    ) -> Result<TestOutcome, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let now_ms = clock::now_ms();
         let delivery = DeliveryId::fresh(now_ms.max(0) as u64, u128::from_le_bytes(clock::random()));
-        let frame = Arc::new(Frame::new(sample(&webhook, channel, delivery, now_ms), channel.owner()));
+        let frame = Arc::new(Frame::new(sample(&webhook, channel, delivery, now_ms, kind), channel.owner()));
         let tested = self.actor(&webhook)?.send(Test { delivery, frame }).await;
         let done = tested.map_err(|_| WebhookError::Unavailable)??;
         Ok(TestOutcome {
@@ -112,7 +117,7 @@ impl Hub {
     }
 
     /// The deliveries of a webhook, the newest first. Those that wait for their first attempt are listed only when
-    /// `status` asks for them: of an endpoint that is off there may be millions.
+    /// `query` asks for that status: of an endpoint that is off there may be millions.
     ///
     /// # Errors
     /// [`WebhookError::NotFound`], [`WebhookError::Unavailable`] when the webhook's actor is not running,
@@ -122,28 +127,34 @@ impl Hub {
         &self,
         channel: &Channel,
         id: &str,
-        status: Option<DeliveryStatus>,
+        query: DeliveriesQuery,
         limit: usize,
         after: Option<DeliveryId>,
     ) -> Result<Page<Delivery>, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let seen = self.seen(&webhook).await?;
         let before = after.unwrap_or(DeliveryId::MAX);
-        let waiting = match status == Some(DeliveryStatus::Pending) && webhook.batch.is_none() {
-            true => self.pending(&webhook, channel.owner(), &seen, Wanted::Page { before, limit }).await?,
-            false => Vec::new(),
+        // what waits has no attempt that could have ended in any way
+        let is_waiting = query.status == Some(DeliveryStatus::Pending) && query.codes.is_empty();
+        let waiting = match is_waiting && webhook.batch.is_none() {
+            true => {
+                let wanted = Wanted::Page { query: query.clone(), before, limit };
+                self.pending(&webhook, channel.owner(), &seen, wanted).await?
+            }
+            false => Waiting::default(),
         };
-        let page = self.blocking(move |rooms| {
+        let page = self.read(channel.no(), move |rooms| {
             let rows: HashMap<_, _> = seen.rows.iter().map(|row| (row.delivery, row)).collect();
             let logged = rooms.delivery.delivery_log.read(&webhook.id, clock::now_ms().max(0) as u64);
             let mut all = merged(logged, &rows);
-            all.retain(|delivery| status.is_none_or(|status| delivery.status == status) && delivery.id < before);
-            all.extend(waiting);
+            let end = waiting.cut_at.unwrap_or(DeliveryId::MIN);
+            all.retain(|delivery| (end..before).contains(&delivery.id) && query.has(delivery));
+            all.extend(waiting.deliveries);
             all.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
             all.dedup_by(|a, b| a.id == b.id);
             let more = all.len() > limit;
             all.truncate(limit);
-            let next = all.last().map(|last| last.id).filter(|_| more);
+            let next = all.last().map(|last| last.id).filter(|_| more).or(waiting.cut_at);
             Ok(Page { data: all, next })
         });
         Ok(page.await?)
@@ -159,7 +170,7 @@ impl Hub {
         let channel = self.channel(channel.no()).ok_or(WebhookError::NotFound)?;
         let ready = self.ready(&webhook, channel)?;
         let events = found.events.clone();
-        let body = self.blocking(move |rooms| body(&rooms.delivery, &ready, &events)).await?;
+        let body = self.read(webhook.channel_no(), move |rooms| body(&rooms.delivery, &ready, &events)).await?;
         for attempt in &mut found.attempts {
             if attempt.request_body.is_none() {
                 attempt.request_body.clone_from(&body);
@@ -171,14 +182,13 @@ impl Hub {
     /// Has a delivery attempted again now. Durable when it returns.
     ///
     /// # Errors
-    /// [`WebhookError::DeliveryNotFound`], also for a test, [`WebhookError::Refused`] when its state does not allow it,
+    /// [`WebhookError::DeliveryNotFound`], [`WebhookError::Refused`] when its state does not allow it or it was a test,
     /// [`WebhookError::Append`] when it could not be stored, or as [`Hub::deliveries`].
     pub async fn retry_delivery(&self, channel: &Channel, id: &str, delivery: DeliveryId) -> Result<(), WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let found = self.find_delivery(&webhook, delivery).await?;
         if found.events.is_empty() {
-            // a test is made anew
-            return Err(WebhookError::DeliveryNotFound);
+            return Err(Refusal::Test.into());
         }
         let ask = Ask::Resend { delivery, events: found.events, attempts: found.attempt_count };
         self.ask(&webhook, ask).await.map(drop)
@@ -234,6 +244,9 @@ impl Hub {
 
     /// The state of the deliveries, after what the delivery log still held in memory was written.
     pub(super) async fn seen(&self, webhook: &Arc<Webhook>) -> Result<Seen, WebhookError> {
+        if !self.rooms.delivery.ownership.is_mine(&webhook.id) {
+            return self.observe_elsewhere(webhook).await;
+        }
         let seen = self.actor(webhook)?.send(FlushHistory).await;
         seen.ok().flatten().ok_or(WebhookError::Unavailable)
     }
@@ -243,13 +256,15 @@ impl Hub {
         let owner = self.channel(webhook.channel_no()).ok_or(WebhookError::NotFound)?.owner();
         let id = webhook.id.clone();
         let rows: Vec<Row> = seen.rows.iter().filter(|row| row.delivery == delivery).cloned().collect();
-        let found = self.blocking(move |rooms| {
+        let found = self.read(webhook.channel_no(), move |rooms| {
             let logged = rooms.delivery.delivery_log.find(&id, delivery);
             let rows = rows.iter().map(|row| (row.delivery, row)).collect();
             Ok(merged(logged.into_iter().collect(), &rows).pop())
         });
         let found = match found.await? {
-            None if webhook.batch.is_none() => self.pending(webhook, owner, &seen, Wanted::One(delivery)).await?.pop(),
+            None if webhook.batch.is_none() => {
+                self.pending(webhook, owner, &seen, Wanted::One(delivery)).await?.deliveries.pop()
+            }
             found => found,
         };
         found.ok_or(WebhookError::DeliveryNotFound)
@@ -262,7 +277,7 @@ impl Hub {
         owner: Owner,
         seen: &Seen,
         wanted: Wanted,
-    ) -> Result<Vec<Delivery>, ScanError> {
+    ) -> Result<Waiting, ScanError> {
         let mut pending = PendingScan::new(webhook, owner, seen, wanted, self.rooms.limits.scans);
         let rooms = self.rooms.clone();
         let tenant = Tenant::of_channel(webhook.channel_no());
@@ -311,7 +326,7 @@ fn of_row(row: &Row) -> Delivery {
 
 /// The dead deliveries that a replay would send.
 fn count_dead(seen: &Seen, request: &ReplayRequest) -> u64 {
-    let until = request.until.min(seen.observed.cursor);
+    let until = request.until.min(seen.observed.begun);
     let free = |row: &&Row| row.state == RowState::Dead && row.requested.is_none();
     let within = |row: &&Row| row.first() > request.after && row.first() <= until;
     seen.rows.iter().filter(free).filter(within).count() as u64
@@ -339,7 +354,7 @@ impl Counting {
             owner,
             filter: Filter::compile(&webhook.filter).ok(),
             kinds: request.events,
-            until: request.until.min(seen.observed.cursor),
+            until: request.until.min(seen.observed.begun),
             budget: ScanBudget::new(limits),
             at: request.after,
             events: Vec::new().into_iter(),
@@ -399,19 +414,20 @@ fn body(delivery: &DeliveryHandles, ready: &Ready, events: &[EventId]) -> Result
     Ok(rendered.map(|rendered| String::from_utf8_lossy(&rendered.body).into_owned()))
 }
 
-/// An event that is not in the log, of a type that the webhook gets.
-fn sample(webhook: &Webhook, channel: &Channel, delivery: DeliveryId, now_ms: i64) -> Event {
+/// An event that is not in the log, of this type or of one that the webhook gets.
+fn sample(webhook: &Webhook, channel: &Channel, delivery: DeliveryId, now_ms: i64, kind: Option<EventType>) -> Event {
     let wanted = webhook.filter.events.iter().flatten().map(String::as_str);
     let name = webhook_validate::sample_types(webhook, channel.kind)
         .next()
         .or(wanted.into_iter().next())
         .unwrap_or("webhook.test");
+    let name = kind.as_ref().map_or(name, EventType::as_str);
     let name = if webhook.format == Format::Raw { REQUEST_TYPE } else { name };
     Event {
         id: EventId::from_bytes(delivery.to_bytes()),
         channel: webhook.channel_no(),
-        // both the catalogue and the filter hold types only
-        kind: EventType::new(name).expect("a type of the catalogue or of the filter"),
+        // all of these hold types only
+        kind: EventType::new(name).expect("a type"),
         ts_ms: now_ms,
         session: webhook.filter.session.as_deref().map(Into::into),
         origin: Origin { by: Origin::SERVER.into(), validated: None, trace: None },

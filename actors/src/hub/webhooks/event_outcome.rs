@@ -88,7 +88,7 @@ impl Hub {
             };
             let (id, of) = (event.id, webhook.id.clone());
             let rows = seen.rows.clone();
-            let deliveries = self.blocking(move |rooms| {
+            let deliveries = self.read(channel.no(), move |rooms| {
                 let rows: HashMap<_, _> = rows.iter().map(|row| (row.delivery, row)).collect();
                 let mut all = merged(rooms.delivery.delivery_log.read(&of, clock::now_ms().max(0) as u64), &rows);
                 all.retain(|delivery| delivery.events.contains(&id));

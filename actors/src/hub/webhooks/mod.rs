@@ -1,6 +1,7 @@
 //! Webhooks: create, change, rotate, delete. What became of their deliveries is in `deliveries`.
 
 mod deliveries;
+mod delivery_query;
 mod document;
 mod event_outcome;
 mod pending;
@@ -11,6 +12,7 @@ mod updates;
 use std::sync::Arc;
 
 pub use deliveries::{Page, ReplayAnswer, ReplayAsk, TestOutcome};
+pub use delivery_query::{DeliveriesQuery, OutcomeCode, UnknownCode};
 pub use document::{Entry, InvalidEntry};
 pub use event_outcome::{EventOutcome, EventStatus};
 pub use preview::{Preview, PreviewAsk};
@@ -26,23 +28,23 @@ use crate::catalog::webhook::{self, Ready};
 pub use crate::catalog::webhook_validate::{InvalidField, SecretChoice, WebhookSpec};
 use crate::catalog::{SealedKeys, View, record, webhook_validate};
 use crate::clock;
-use crate::compute::{Ended, Tenant};
+use crate::compute::{self, Ended, Tenant};
 use crate::delivery::actor::{Ask, Observe, Seen, WebhookActor};
-use crate::delivery::handshake;
 pub use crate::delivery::handshake::Standing as Handshake;
 pub use crate::delivery::history::{AttemptRecord, Delivery, DeliveryStatus};
 pub use crate::delivery::http::headers::Headers;
 use crate::delivery::http::target::Refusal as TargetRefusal;
 pub use crate::delivery::outcome::Timings;
 use crate::delivery::registry::AskError;
+use crate::delivery::{elsewhere, handshake};
 use crate::documents::{Change, DocumentError, Table};
 use crate::journal::{AppendError, Urgency};
 use crate::model::channel::{self, Channel, ChannelKind};
-use crate::model::delivery::EndpointState;
 pub use crate::model::delivery::{
     Batch, DeliveryId, Health, Job, JobId, JobState, OffReason, PolicyChange, RateLimit, Refusal, Resume, RetryPolicy,
     RetryPolicyForm, Trigger,
 };
+use crate::model::delivery::{EndpointState, Observed};
 pub use crate::model::format::Format;
 use crate::model::id::EventId;
 use crate::model::signature::{Keys, Secret};
@@ -101,6 +103,8 @@ pub struct Status {
     pub reason: Option<OffReason>,
     /// Since when the health is what it is, in Unix milliseconds.
     pub since_ms: u64,
+    /// When something is attempted next of what has failed, if that is known.
+    pub next_attempt_ms: Option<u64>,
     /// When the first attempt failed of those since which none has succeeded.
     pub failing_since_ms: Option<u64>,
     pub consecutive_failures: u32,
@@ -111,13 +115,14 @@ pub struct Status {
 }
 
 impl Status {
-    fn of(state: &EndpointState, health: Health) -> Status {
+    fn of(state: &EndpointState, observed: &Observed) -> Status {
         let last_error = state.last_failure.map(|failure| match failure.status {
             Some(status) => format!("{} {status}", failure.code),
             None => failure.code.to_string(),
         });
         Status {
-            health,
+            health: observed.health,
+            next_attempt_ms: observed.next_attempt_ms,
             reason: state.off.map(|off| off.reason),
             since_ms: state.health_since_ms,
             failing_since_ms: state.failing.map(|failing| failing.first_ms),
@@ -361,7 +366,7 @@ impl Hub {
     pub async fn webhook_status(&self, channel: &Channel, id: &str) -> Result<Status, WebhookError> {
         let webhook = self.webhook(channel, id)?;
         let seen = self.observe(&webhook, false).await?;
-        Ok(Status::of(&seen.state, seen.observed.health))
+        Ok(Status::of(&seen.state, &seen.observed))
     }
 
     // ---- what the verbs share ------------------------------------------------------------------------------------
@@ -396,7 +401,7 @@ impl Hub {
             && let Ok(target) = delivery.target_check.judge_url(&webhook.url)
         {
             let admitted =
-                tokio::time::timeout(delivery.settings.connect_timeout, delivery.target_check.admit(&target)).await;
+                clock::timeout(delivery.settings.connect_timeout, delivery.target_check.admit(&target)).await;
             // a name that nobody knows yet may be known when the first event is delivered
             if let Ok(Err(refusal @ TargetRefusal::Forbidden { .. })) = admitted {
                 bad.push(InvalidField { field: "url".into(), message: refusal.to_string() });
@@ -475,8 +480,18 @@ impl Hub {
     }
 
     async fn observe(&self, webhook: &Arc<Webhook>, rows: bool) -> Result<Seen, WebhookError> {
+        if !self.rooms.delivery.ownership.is_mine(&webhook.id) {
+            return self.observe_elsewhere(webhook).await;
+        }
         let seen = self.actor(webhook)?.send(Observe { rows }).await;
         seen.ok().flatten().ok_or(WebhookError::Unavailable)
+    }
+
+    /// How deliveries stand that another node makes.
+    async fn observe_elsewhere(&self, webhook: &Webhook) -> Result<Seen, WebhookError> {
+        let (rooms, id) = (self.rooms.clone(), webhook.id.clone());
+        let seen = compute::blocking(move || elsewhere::observe(&rooms.delivery, &id)).await;
+        seen.map_err(|e| ReadError::Panicked(e.to_string()))??.ok_or(WebhookError::Unavailable)
     }
 
     /// Tells the webhooks of a channel that the channel has changed.

@@ -8,19 +8,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::clock::{Clock, SimulatedClock};
-use crate::disk::Disk;
-use crate::disk::failure::{Fault, Point};
+use crate::disk::{Disk, chance};
 use crate::documents::{Change, Table};
 use crate::feed::Announcer;
+use crate::journal::test_store::numbered;
 use crate::journal::{
     AppendError, Committer, CommitterRest, DocumentChanges, Journal, JournalLimits, Pending, Receipt, Rest, Round,
     Store, Upkeep, Urgency, Worker, recover,
 };
 use crate::log::{DedupeKey, Direction, Log, LogOptions, PageLimit, Retention};
 use crate::model::channel::{Channel, ChannelKind};
-use crate::model::event::{ChannelNo, Draft, EventType};
+use crate::model::event::ChannelNo;
 use crate::model::id::{EventId, IdSource};
-use crate::model::json::Canonical;
 use crate::wal::{self, LogId, Wal};
 
 const DATA: &str = "/data";
@@ -246,10 +245,7 @@ impl World {
     }
 
     fn heal(&mut self) {
-        self.disk.faults().clear_all();
-        if let Some(disk) = self.disk.simulation() {
-            disk.set_capacity(Some(CAPACITY_BYTES));
-        }
+        chance::heal(&self.disk, CAPACITY_BYTES);
     }
 
     fn publish(&mut self) {
@@ -262,15 +258,7 @@ impl World {
             let number = self.next;
             self.next += 1;
             numbers.push(number);
-            let payload = format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(bytes));
-            drafts.push(Draft {
-                kind: EventType::new("test").expect("a type"),
-                ts_ms: None,
-                session: None,
-                payload: Canonical::parse(&payload).expect("JSON"),
-                dedupe_id: None,
-                validated: None,
-            });
+            drafts.push(numbered(number, bytes));
             self.published.insert(number, Published { channel, fate: Fate::Waiting, id: None });
         }
         let key = self.chance(3).then(|| DedupeKey::of_request(&numbers[0].to_string()));
@@ -325,31 +313,9 @@ impl World {
     }
 
     fn fail(&mut self) {
-        let points = [
-            Point::WalWrite,
-            Point::WalSync,
-            Point::WalOpen,
-            Point::WalFill,
-            Point::ManifestWrite,
-            Point::DatabaseWrite,
-            Point::DatabaseSync,
-            Point::DatabaseOpen,
-            Point::Rename,
-            Point::Remove,
-            Point::SyncFolder,
-        ];
-        let point = points[self.draw(points.len() as u64) as usize];
-        let errno = if self.chance(2) { libc::ENOSPC } else { libc::EIO };
-        let times = 1 + self.draw(3);
-        let fault = Fault::errno(errno).after(self.draw(4)).times(times);
-        self.say(format!("{} fails {times} times", point.name()));
-        self.disk.faults().set(point, fault);
-        if self.chance(6)
-            && let Some(disk) = self.disk.simulation()
-        {
-            disk.set_capacity(Some(disk.used_bytes()));
-            self.say("the disk is full");
-        }
+        let disk = self.disk.clone();
+        let done = chance::fail_somewhere(&disk, |below| self.draw(below));
+        self.say(done);
     }
 
     /// The power goes.

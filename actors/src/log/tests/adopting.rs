@@ -81,7 +81,7 @@ impl Old {
     }
 
     fn adopt(&self) -> Stored {
-        let losses = adopt_format_1(&self.disk, &self.path, START_MS).unwrap();
+        let losses = adopt_format_1(&self.disk, &self.path, LOG, START_MS).unwrap();
         losses.into_iter().enumerate().map(|(n, document)| (n.to_string().into_bytes(), document)).collect()
     }
 
@@ -160,7 +160,7 @@ fn adopting_can_be_repeated_after_a_crash_at_any_step() {
     for step in 0..10 {
         let old = Old::new(Disk::simulated(step), Path::new("/data"));
         old.disk.faults().set(Point::ManifestWrite, Fault::errno(libc::EIO).after(step));
-        let _ = adopt_format_1(&old.disk, &old.path, START_MS);
+        let _ = adopt_format_1(&old.disk, &old.path, LOG, START_MS);
         old.disk.faults().clear_all();
         let disk = old.disk.after_crash(step).unwrap();
         let old = Old { disk, ..old };
@@ -276,7 +276,7 @@ fn an_error_that_is_no_damage_ends_it_and_moves_nothing() {
     for point in [Point::DatabaseOpen, Point::DatabaseRead, Point::List, Point::ManifestRead, Point::Look] {
         let old = Old::new(Disk::simulated(5), Path::new("/data"));
         old.disk.faults().fail(point, libc::EMFILE);
-        assert!(adopt_format_1(&old.disk, &old.path, START_MS).is_err(), "{point:?}");
+        assert!(adopt_format_1(&old.disk, &old.path, LOG, START_MS).is_err(), "{point:?}");
         old.disk.faults().clear_all();
         assert!(!old.disk.exists(&old.path.join("quarantine")).unwrap());
         assert_eq!(old.check(&old.start()), 0);

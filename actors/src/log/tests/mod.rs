@@ -2,10 +2,12 @@
 
 mod adopting;
 mod damage;
+mod fuzz;
 mod model;
 mod opening;
 mod parts;
 mod rig;
+mod sealing;
 mod several;
 
 pub use rig::*;

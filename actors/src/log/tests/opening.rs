@@ -7,6 +7,7 @@ use crate::disk::{Disk, Open, Point};
 use crate::log::{Dedupe, Direction, LogError};
 use crate::model::event::ChannelNo;
 use crate::model::id::EventId;
+use crate::wal::LogId;
 
 /// A log with three sealed segments of 20 events each, and 5 that are not sealed.
 fn scene(disk: &Disk, path: &Path) -> Rig {
@@ -81,7 +82,8 @@ fn errors_that_are_no_damage_end_the_start_and_change_nothing() {
             drop(hinder(&disk));
             let before = contents(&disk, &path.join("log"));
             disk.faults().fail(point, errno);
-            let failed = crate::log::Log::open(&disk, path, options(), after(0)).map(drop).expect_err("it is hindered");
+            let failed =
+                crate::log::Log::open(&disk, path, LOG, options(), after(0)).map(drop).expect_err("it is hindered");
             let reason = std::io::Error::from_raw_os_error(errno).to_string();
             assert!(failed.to_string().contains(&reason) && failed.to_string().contains("/data/log"), "{failed}");
             disk.faults().clear_all();
@@ -161,7 +163,7 @@ fn the_newest_segment_that_was_taken_away_is_missed() {
     rig.wal.close().unwrap();
     drop(rig.log);
     disk.remove_dir_all(&path.join("log/0000000003")).unwrap();
-    let log = crate::log::Log::open(&disk, path, options(), after(0)).unwrap();
+    let log = crate::log::Log::open(&disk, path, LOG, options(), after(0)).unwrap();
     assert_eq!(log.sealed_through(), 3, "what was sealed is not taken from the write-ahead log again");
     let missing = log.recovered(std::iter::empty(), after(0)).unwrap_err();
     assert!(matches!(&missing, LogError::MissingSegment { path } if path.ends_with("log/0000000003")), "{missing}");
@@ -232,5 +234,73 @@ fn a_log_that_stays_damaged_is_an_error_and_no_endless_page() {
         Ok(page) => assert!(!page.more),
         Err(LogError::Beyond { .. } | LogError::Unverified { .. } | LogError::Database(_)) => {}
         Err(e) => panic!("{e}"),
+    }
+}
+
+/// A stopped log like [`scene`] whose events are another tenant's.
+fn strangers(disk: &Disk, path: &Path) {
+    disk.create_dir_all(path).unwrap();
+    let mut rig = Rig::start_as(LogId([8; 16]), disk, path, options(), after(0), Stored::new()).unwrap();
+    for n in 0..3 {
+        let events: Vec<_> = (0..20).map(|k| event(id(20 * n + k), 1 + k % 2, 70)).collect();
+        rig.append_with(&events, &[Dedupe { channel: ChannelNo(1), key: key("other"), first: id(n), count: 1 }]);
+        rig.seal();
+    }
+    rig.wal.close().unwrap();
+}
+
+fn copy(disk: &Disk, from: &Path, to: &Path) {
+    disk.replace(Point::ManifestWrite, to, &disk.read(Point::ManifestRead, from).unwrap()).unwrap();
+}
+
+#[test]
+fn a_segment_of_another_data_folder_or_another_place_ends_the_start() {
+    const FILES: [&str; 3] = ["db", "manifest", "keys"];
+    let own = Path::new("/data/log/0000000002");
+    for from in ["/other/log/0000000002", "/data/log/0000000001"] {
+        let exchange = |disk: &Disk| -> Box<dyn std::any::Any> {
+            strangers(disk, Path::new("/other"));
+            disk.create_dir_all(Path::new("/kept")).unwrap();
+            for name in FILES {
+                copy(disk, &own.join(name), &Path::new("/kept").join(name));
+                copy(disk, &Path::new(from).join(name), &own.join(name));
+            }
+            Box::new(())
+        };
+        let put_back =
+            |disk: &Disk| FILES.iter().for_each(|name| copy(disk, &Path::new("/kept").join(name), &own.join(name)));
+        refuses(exchange, put_back, "/data/log/0000000002 is not the one that was written there");
+    }
+}
+
+/// Its manifest stays, so that the exchange is met only by who reads it.
+#[test]
+fn of_a_database_of_another_data_folder_or_another_place_nothing_is_shown() {
+    for from in ["/other/log/0000000002/db", "/data/log/0000000001/db"] {
+        let disk = Disk::simulated(3);
+        strangers(&disk, Path::new("/other"));
+        let rig = scene(&disk, Path::new("/data"));
+        rig.wal.close().unwrap();
+        drop(rig.log);
+        copy(&disk, Path::new(from), Path::new("/data/log/0000000002/db"));
+        let rig = Rig::start(&disk, Path::new("/data"), options(), after(0), Stored::new()).unwrap();
+        let left: Vec<EventId> = all().into_iter().filter(|id| !(20..40).any(|n| *id == super::id(n))).collect();
+        assert_eq!((rig.read(0), rig.read_back(0)), (left.clone(), left), "{from}");
+        assert!(rig.log.damaged_between(ChannelNo(1), id(20).before(), id(39)).is_some(), "{from}");
+        assert_eq!(rig.log.known(ChannelNo(1), key("1"), START_MS), Some((id(1), 1)), "{from}");
+    }
+}
+
+#[test]
+fn dedupe_keys_of_another_place_are_read_from_the_database() {
+    let disk = Disk::simulated(3);
+    let rig = scene(&disk, Path::new("/data"));
+    rig.wal.close().unwrap();
+    drop(rig.log);
+    // as many of them
+    copy(&disk, &rig.data_dir.join("log/0000000001/keys"), &rig.data_dir.join("log/0000000002/keys"));
+    let rig = Rig::start(&disk, &rig.data_dir, options(), after(0), Stored::new()).unwrap();
+    for n in 0..3 {
+        assert_eq!(rig.log.known(ChannelNo(1), key(&n.to_string()), START_MS), Some((id(n), 1)));
     }
 }

@@ -11,11 +11,11 @@ use crate::log::{Dedupe, Direction, LogOptions, Moment, PageLimit, Retention, Se
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
-fn simulated(options: LogOptions) -> Rig {
+pub fn simulated(options: LogOptions) -> Rig {
     Rig::new(&Disk::simulated(1), Path::new("/data"), options)
 }
 
-fn events(from: u32, count: u32, channels: u32) -> Vec<Event> {
+pub fn events(from: u32, count: u32, channels: u32) -> Vec<Event> {
     (from..from + count).map(|n| event(id(n), 1 + n % channels, 200)).collect()
 }
 
@@ -147,34 +147,6 @@ fn a_segment_is_rolled_by_size_age_and_part_of_the_retention() {
     assert!(!rig.log.roll_if_due(after(600_000)), "there is nothing in it");
     rig.append(&(200..212).map(|n| event(id(n), 1, 100_000)).collect::<Vec<_>>());
     assert!(rig.log.roll_if_due(after(0)), "it is full");
-}
-
-#[test]
-fn sealing_that_fails_is_tried_again_and_loses_nothing() {
-    for point in [
-        Point::DatabaseWrite,
-        Point::DatabaseSync,
-        Point::DatabaseOpen,
-        Point::ManifestWrite,
-        Point::CopyWrite,
-        Point::WalRead,
-    ] {
-        let mut rig = simulated(options());
-        let dedupe = Dedupe { channel: ChannelNo(1), key: key("a"), first: id(1), count: 1 };
-        rig.append_with(&events(0, 50, 2), &[dedupe]);
-        assert!(rig.log.roll());
-        rig.disk.faults().fail(point, libc::ENOSPC);
-        let failed = rig.seal_step().unwrap_err();
-        assert!(failed.is_full(), "{point:?}: {failed}");
-        assert_eq!(rig.log.needed_from(), Some(1));
-        rig.disk.faults().clear_all();
-        assert_eq!(rig.read(0).len(), 50, "{point:?}");
-        let mut rig = rig.restart();
-        assert_eq!(rig.read(0).len(), 50, "{point:?}");
-        rig.seal();
-        let rig = rig.restart();
-        assert_eq!((rig.read(0).len(), rig.log.sealed_through()), (50, 1), "{point:?}");
-    }
 }
 
 #[test]
@@ -432,9 +404,7 @@ fn a_folder_is_emptied_only_once_its_new_name_is_durable() {
         failed += u32::from(rig.log.drop_segments(&expiry).is_err());
         rig.disk.faults().clear_all();
         rig.log.remove_leftovers().unwrap();
-        let disk = rig.disk.after_crash(seed).unwrap();
-        let (data_dir, options, now, stored) = (rig.data_dir.clone(), rig.options.clone(), rig.now, rig.stored.clone());
-        let rig = Rig::start(&disk, &data_dir, options, now, stored).unwrap();
+        let rig = rig.after_crash(seed).unwrap();
         assert!(!rig.read(1).is_empty(), "after {syncs} syncs, seed {seed}");
     }
     assert!(failed > 30, "{failed} syncs failed");

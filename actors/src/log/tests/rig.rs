@@ -68,6 +68,9 @@ pub fn store(stored: &mut Stored, changes: &[LossChange]) {
     }
 }
 
+/// Which log it is.
+pub const LOG: LogId = LogId([7; 16]);
+
 pub struct Rig {
     pub disk: Disk,
     pub data_dir: PathBuf,
@@ -95,11 +98,22 @@ impl Rig {
         now: Moment,
         stored: Stored,
     ) -> Result<Rig, LogError> {
+        Rig::start_as(LOG, disk, data_dir, options, now, stored)
+    }
+
+    pub fn start_as(
+        id: LogId,
+        disk: &Disk,
+        data_dir: &Path,
+        options: LogOptions,
+        now: Moment,
+        stored: Stored,
+    ) -> Result<Rig, LogError> {
         if !disk.exists(data_dir)? {
             disk.create_dir_all(data_dir)?;
             disk.sync_dir(data_dir.parent().unwrap())?;
         }
-        let log = Log::open(disk, data_dir, options.clone(), now)?;
+        let log = Log::open(disk, data_dir, id, options.clone(), now)?;
         let dir = data_dir.join("wal");
         let wal = if disk.exists(&dir.join("manifest"))? {
             let tell = |recovered: Recovered<'_>| match recovered {
@@ -114,7 +128,7 @@ impl Rig {
                 recovered => recovered.unwrap(),
             }
         } else {
-            Wal::create(disk, &dir, LogId([7; 16]), log.sealed_through() + 1, wal_options()).unwrap()
+            Wal::create(disk, &dir, id, log.sealed_through() + 1, wal_options()).unwrap()
         };
         log.recovered(stored.values().cloned(), now)?;
         Ok(Rig { disk: disk.clone(), data_dir: data_dir.to_path_buf(), options, wal, log, now, stored })
@@ -129,6 +143,12 @@ impl Rig {
         wal.close().unwrap();
         drop(log);
         Rig::start(&disk, &data_dir, options, now, stored)
+    }
+
+    /// What a start finds on the disk as a power cut leaves it now; this one goes on.
+    pub fn after_crash(&self, seed: u64) -> Result<Rig, LogError> {
+        let disk = self.disk.after_crash(seed).expect("a simulated disk");
+        Rig::start(&disk, &self.data_dir, self.options.clone(), self.now, self.stored.clone())
     }
 
     pub fn append(&mut self, events: &[Event]) {

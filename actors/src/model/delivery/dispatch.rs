@@ -176,6 +176,7 @@ impl Endpoint {
                 id: job.id,
                 reader: Reader::at(job.position),
                 until: job.until,
+                reading_to: job.position,
             });
         }
         let running = self.replaying.as_ref().map(|replaying| replaying.id);
@@ -218,12 +219,15 @@ impl Endpoint {
             let want = ahead - self.live.ready();
             effects.push(Effect::Read { ticket, job: None, after: self.live.read_to(), until: EventId::MAX, want });
         }
+        let ended = self.live.cursor();
         let Some(replaying) = &mut self.replaying else { return };
-        if replaying.reader.read_to() < replaying.until && replaying.reader.wants_more(ahead) {
+        let until = replaying.until.min(ended);
+        if replaying.reader.read_to() < until && replaying.reader.wants_more(ahead) {
             let ticket = next_ticket(&mut self.last_ticket);
             replaying.reader.ask(ticket);
+            replaying.reading_to = until;
             let (after, want) = (replaying.reader.read_to(), ahead - replaying.reader.ready());
-            effects.push(Effect::Read { ticket, job: Some(replaying.id), after, until: replaying.until, want });
+            effects.push(Effect::Read { ticket, job: Some(replaying.id), after, until, want });
         }
     }
 

@@ -47,8 +47,10 @@ pub struct Endpoint {
 pub(super) struct Replaying {
     pub(super) id: JobId,
     pub(super) reader: Reader,
-    /// The end of the range: at or before the cursor, which was saved with the job.
+    /// The end of the range: no first attempt of it was still to begin when the job was made.
     pub(super) until: EventId,
+    /// The end of the latest read, at or before the cursor: what is under way comes to its end before it is sent again.
+    pub(super) reading_to: EventId,
 }
 
 /// An attempt in flight.
@@ -97,12 +99,16 @@ impl Slots {
 pub struct Observed {
     pub health: Health,
     pub cursor: EventId,
+    /// The first attempt of everything up to here was begun.
+    pub begun: EventId,
     /// Events that are known and wait for their first attempt.
     pub ready: usize,
     pub in_flight: Slots,
     /// Rows that are retried.
     pub retrying: usize,
     pub dead: usize,
+    /// When something is attempted next that is not due yet: a retry, or a probe.
+    pub next_attempt_ms: Option<u64>,
 }
 
 impl Endpoint {
@@ -170,7 +176,8 @@ impl Endpoint {
                 if self.live.offered(ticket, &events, through, more, now_ms, known) {
                     self.ledger.touch(now_ms);
                 } else if let Some(replaying) = &mut self.replaying {
-                    let through = if more { through } else { through.max(replaying.until) };
+                    let through = if more { through } else { through.max(replaying.reading_to) };
+                    let more = more || replaying.reading_to < replaying.until;
                     replaying.reader.offered(ticket, &events, through, more, now_ms, |_| true);
                     self.ledger.touch_job(replaying.id, now_ms);
                 }
@@ -239,11 +246,19 @@ impl Endpoint {
         Observed {
             health: self.health(),
             cursor: self.cursor(),
+            begun: self.live.begun(),
             ready: self.live.ready(),
             in_flight: self.slots,
             retrying: self.rows.retrying(),
             dead: self.rows.dead(),
+            next_attempt_ms: self.next_attempt_ms(),
         }
+    }
+
+    /// When something of what has failed is attempted next: a retry, or a probe.
+    fn next_attempt_ms(&self) -> Option<u64> {
+        let probe = Some(self.probe_at_ms).filter(|at| *at > 0 && self.is_probing());
+        self.rows.first_due().into_iter().chain(probe).min()
     }
 
     /// Whether new events wait in the log while one at a time is tried.

@@ -191,7 +191,8 @@ impl Endpoint {
             return;
         }
         let id = JobId(self.jobs.last_key_value().map_or(1, |(last, _)| last.0 + 1));
-        let until = request.until.min(self.live.cursor());
+        // what nobody has seen yet comes by itself
+        let until = request.until.min(self.live.begun());
         let job = Job {
             id,
             state: JobState::Running,

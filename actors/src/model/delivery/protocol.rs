@@ -262,6 +262,8 @@ pub enum Refusal {
     TooManyJobs { most: usize },
     #[error("a test is under way: wait for its outcome")]
     TestRunning,
+    #[error("this was a test, which is not sent again: make another one by POST .../test")]
+    Test,
     #[error("the server is stopping: try again in a moment")]
     Stopping,
 }

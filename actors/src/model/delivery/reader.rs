@@ -49,6 +49,11 @@ impl Reader {
         open.into_iter().flatten().min().map_or(self.read_to, EventId::before)
     }
 
+    /// Up to here everything was attempted, if only begun.
+    pub(super) fn begun(&self) -> EventId {
+        self.ready.front().map_or(self.read_to, |ready| ready.id.before())
+    }
+
     pub(super) fn read_to(&self) -> EventId {
         self.read_to
     }

@@ -35,6 +35,19 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
+    pub const ALL: [FailureCode; 10] = [
+        FailureCode::DnsError,
+        FailureCode::ConnectionRefused,
+        FailureCode::ConnectionReset,
+        FailureCode::Timeout,
+        FailureCode::TlsError,
+        FailureCode::TargetForbidden,
+        FailureCode::ResponseTooLarge,
+        FailureCode::HttpStatus,
+        FailureCode::HandshakeRefused,
+        FailureCode::RenderError,
+    ];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

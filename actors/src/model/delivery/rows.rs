@@ -101,6 +101,11 @@ impl Rows {
         due.map(|(_, id)| *id).find(|id| self.is_durable(*id, saved))
     }
 
+    /// When the first of the rows that wait for an attempt is due.
+    pub(super) fn first_due(&self) -> Option<u64> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
     /// When the next row that is not due yet will be.
     pub(super) fn next_due_after(&self, now_ms: u64) -> Option<u64> {
         self.due.range((now_ms + 1, DeliveryId::MIN)..).next().map(|(at, _)| *at)

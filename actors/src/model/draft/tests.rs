@@ -219,3 +219,32 @@ fn an_error_of_an_event_as_a_whole_names_no_field() {
     let error = |field: &str| FieldError { index: 2, field: field.into(), message: "is wrong".into() }.to_string();
     assert_eq!((error("ts"), error("")), ("event 2: ts is wrong".into(), "event 2: is wrong".into()));
 }
+
+#[test]
+fn bodies_that_nobody_meant_are_refused_or_taken_within_the_limits() {
+    let seeds = [
+        r#"{"type":"map_kill","ts":"2023-11-14T22:13:20Z","payload":{"a":1},"dedupe_id":"x","session":"s","user_id":7}"#,
+        r#"{"events":[{"event":"a","timestamp":1700000000000,"properties":{}},{"event_type":"b"}]}"#,
+        "{\"type\":\"a\"}\n{\"type\":\"b\",\"payload\":{\"c\":[]}}\n",
+    ];
+    let words = [
+        "\"type\":",
+        "\"payload\":",
+        "\"events\":[",
+        "\"dedupe_id\":",
+        "1e400",
+        "9999-12-31T23:59:60Z",
+        "null",
+        "\n",
+        "[{",
+    ];
+    crate::fuzz::run("drafts", seeds, &words, |bytes| {
+        for form in [BodyForm::Json, BodyForm::NdJson] {
+            if let Ok(read) = parse(bytes, form, &LIMITS) {
+                assert!((1..=LIMITS.batch_events).contains(&read.drafts.len()));
+                assert!(read.drafts.iter().all(|draft| draft.payload.is_object()));
+            }
+        }
+        let _ = sort(bytes, &LIMITS, Shape::Published);
+    });
+}

@@ -80,9 +80,33 @@ fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), FilterError> {
             return fault_at(text, 0, CANNOT_PARSE);
         };
         let from_1 = |place: isize| u32::try_from(place).unwrap_or(1).max(1);
-        let reason = if fault.msg.contains("Recursion limit") { TOO_DEEP.to_owned() } else { shorten(&fault.msg) };
+        let reason = if fault.msg.contains("Recursion limit") { TOO_DEEP.to_owned() } else { explained(&fault.msg) };
         FilterError::Expression { line: from_1(fault.pos.0), column: from_1(fault.pos.1), reason }
     })
+}
+
+/// What the parser says, for people who know nothing of tokens.
+fn explained(message: &str) -> String {
+    let line = shorten(message);
+    let Some((about, rest)) = line.split_once('\'') else { return line };
+    // what could not be read may hold quotes itself; a token holds none
+    let text = rest.strip_suffix('\'').unwrap_or(rest).trim();
+    let token = rest.split('\'').next().unwrap_or_default();
+    match (about.trim_end(), token) {
+        ("token recognition error at:", _) if text == "=" => "= by itself means nothing; compare with ==".to_owned(),
+        ("token recognition error at:", _) => {
+            format!("{text} means nothing here; check the quotes and the operators")
+        }
+        ("missing", token) => format!("{token} is missing here"),
+        ("mismatched input" | "extraneous input" | "no viable alternative at input", token) => match token {
+            "<EOF>" => "the expression ends here, and something is missing".to_owned(),
+            "and" => "and is written &&".to_owned(),
+            "or" => "or is written ||".to_owned(),
+            "not" => "not is written !".to_owned(),
+            _ => format!("{token} does not fit here; check what stands before and behind it"),
+        },
+        _ => line.clone(),
+    }
 }
 
 /// The parser's first line, without its list of all tokens that would have fitted.

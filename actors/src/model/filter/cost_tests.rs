@@ -45,6 +45,7 @@ fn steps(text: &str, event: &Event) -> u64 {
 #[case("event.payload.text.startsWith(event.payload.twin)")]
 #[case("event.payload.text.endsWith(event.payload.twin)")]
 #[case("event.payload.text.lowerAscii() != ''")]
+#[case("event.text.lowerAscii().contains('no such word')")]
 #[case("event.payload.text.upperAscii() != ''")]
 #[case("event.payload.text.matches('^(ab)*c')")]
 #[case("matches(event.payload.text, 'c$')")]

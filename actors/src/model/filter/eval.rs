@@ -108,6 +108,7 @@ impl<'a> Run<'a> {
             EventField::Session => event.session.as_deref().map_or(Value::Null, Value::Text),
             EventField::Ts => Value::MadeText(to_iso(event.ts_ms).into()),
             EventField::Timestamp => Value::Int(event.ts_ms),
+            EventField::Text => Value::Text(event.payload.as_str()),
             EventField::Payload => self.input.tree(&event.payload).map(Value::from).ok_or(Fault::NoValue)?,
         })
     }

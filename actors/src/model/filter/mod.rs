@@ -29,7 +29,7 @@ pub use compile::{EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX};
 pub use deep::{STACK_BYTES, this_thread_is_deep};
 pub use eval::EVALUATION_STEPS_MAX;
 pub use input::FilterInput;
-pub use spec::{FilterSpec, optional_names};
+pub use spec::{FilterSpec, optional_names, prefixes};
 
 use super::event::{Event, EventType, SESSION_BYTES_MAX};
 use crate::model::source::raw::RawRequest;

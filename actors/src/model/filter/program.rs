@@ -46,10 +46,12 @@ pub(super) enum EventField {
     Ts,
     Timestamp,
     Payload,
+    /// The payload as JSON writes it, to look for something anywhere in it.
+    Text,
 }
 
 impl EventField {
-    pub(super) const NAMES: &str = "id, type, session, ts, timestamp, payload";
+    pub(super) const NAMES: &str = "id, type, session, ts, timestamp, payload, text";
 
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -59,6 +61,7 @@ impl EventField {
             "ts" => EventField::Ts,
             "timestamp" => EventField::Timestamp,
             "payload" => EventField::Payload,
+            "text" => EventField::Text,
             _ => return None,
         })
     }

@@ -102,7 +102,11 @@ pub fn optional_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     }))
 }
 
-fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+/// Reads path prefixes from one text or a list, or `null` for none.
+///
+/// # Errors
+/// The value is neither a text nor a list of texts.
+pub fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(match Option::<OneOrMany>::deserialize(deserializer)? {
         None => Vec::new(),
         Some(OneOrMany::One(prefix)) => vec![prefix],

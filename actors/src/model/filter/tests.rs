@@ -45,6 +45,7 @@ pub(super) const KILL: &str = r#"{"killmail_id":12345678,"system_name":"J123456"
 #[case(r#"event["type"] == "map_kill" && event.session == "raid" && event.session != null"#)]
 #[case(r#"event.ts == "2025-06-21T12:34:56.789Z" && event.timestamp == 1750509296789"#)]
 #[case(r#"event.id.size() == 26 && event.id.startsWith("01J")"#)]
+#[case(r#"event.text.contains("\"system_name\":\"J") && event.text.lowerAscii().contains("näme") && !event.text.contains("Nobody")"#)]
 #[case(r#"has(event.payload.victim.name) && !has(event.payload.victim.corp) && has(event.session)"#)]
 #[case(r#"event.payload.victim.alliance == null && has(event.payload.victim.alliance)"#)]
 #[case(r#"event.payload.system_name.matches("^J[0-9]{6}$") && matches(event.type, r"^\w+$")"#)]
@@ -413,4 +414,52 @@ proptest! {
             filter.matches(&event("x", "{}"), &FilterInput::new());
         }
     }
+}
+
+#[rstest]
+#[case("event.payload.value >", "line 1, column 22: the expression ends here, and something is missing")]
+#[case("event.type = 'a'", "= by itself means nothing; compare with ==")]
+#[case("event.type == 'a", "check the quotes")]
+#[case("event.type == 'a' event", "event does not fit here")]
+#[case("event.", "does not fit here")]
+#[case("(event.type == 'a'", ") is missing here")]
+#[case("event.type == 'a' and true", "and is written &&")]
+fn what_cannot_be_read_is_told_without_the_words_of_the_parser(#[case] text: &str, #[case] told: &str) {
+    let fault = expression(text).expect_err(text).to_string();
+    assert!(fault.contains(told), "{fault}");
+    for word in ["EOF", "token", "mismatched", "viable", "extraneous"] {
+        assert!(!fault.contains(word), "{fault}");
+    }
+}
+
+#[test]
+fn expressions_that_nobody_meant_are_refused_or_judged_within_their_budget() {
+    let seeds = [
+        r#"event.type == "map_kill" && event.payload.value > 1000000.0"#,
+        "event.payload.attackers.all(a, a.damage > 5 || a.name.startsWith('B'))",
+        "event.payload.tags.exists(t, t.matches('^n.*c$')) ? size(event.payload) > 2 : !has(event.payload.x)",
+        "[1, 2u, 3.0, b'x', {'a': null}][0] + -1 * 2 % 3 / 4",
+    ];
+    let words = [
+        "event.payload.",
+        ".all(x, ",
+        ".map(x, ",
+        "matches('(a+)+')",
+        " in ",
+        " ? ",
+        "9223372036854775807",
+        "has(",
+        "size(",
+        "[",
+        "{",
+        "!",
+        "- ",
+    ];
+    let event = event("map_kill", KILL);
+    crate::fuzz::run("cel", seeds, &words, |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if let Ok(filter) = expression(text) {
+            filter.matches(&event, &FilterInput::new());
+        }
+    });
 }

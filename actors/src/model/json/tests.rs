@@ -241,3 +241,20 @@ proptest! {
         prop_assert_eq!(&canonical(&expected), &expected);
     }
 }
+
+#[test]
+fn json_that_nobody_meant_is_refused_or_has_one_form() {
+    let seeds = [
+        r#"{"a":[1,-2.5e10,"\u00e9\ud83d\ude00",null,true],"b":{"c":{}}}"#,
+        "[0.1,1e21,1e-7,123456789012345678901234567890]",
+        "\"\"",
+    ];
+    let words = ["\\ud800", "\\u0000", "1e999", "-0", "{\"a\":", "[[[[", "null", "\u{feff}"];
+    crate::fuzz::run("json", seeds, &words, |bytes| {
+        let Ok(text) = text(bytes) else { return };
+        let Ok(once) = Canonical::parse(&text) else { return };
+        let twice = Canonical::parse(once.as_str()).expect("what was written can be read");
+        assert_eq!(once.as_str(), twice.as_str());
+        serde_json::from_str::<Value>(once.as_str()).expect("others can read it");
+    });
+}

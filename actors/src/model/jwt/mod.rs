@@ -70,6 +70,8 @@ struct Times {
 pub enum Refused {
     /// It is not signed by a key of ours, not meant for us, or says too little.
     Token,
+    /// It is signed, but says for whom it is meant, and no audience is configured that could be named there.
+    Audience,
     /// It has expired, or its time has not come yet.
     Time,
 }
@@ -86,6 +88,7 @@ pub struct Verified<C> {
 #[derive(Clone)]
 pub struct Judge {
     validation: Validation,
+    has_audience: bool,
 }
 
 impl Judge {
@@ -101,13 +104,14 @@ impl Judge {
             validation.required_spec_claims.insert("iss".into());
         }
         match &rules.audience {
+            // what the library lets pass then is refused in `verify`
             None => validation.validate_aud = false,
             Some(audience) => {
                 validation.set_audience(&[audience]);
                 validation.required_spec_claims.insert("aud".into());
             }
         }
-        Judge { validation }
+        Judge { validation, has_audience: rules.audience.is_some() }
     }
 
     /// What a token says if one of the keys has signed it, it is meant for us, and it counts at `now_ms` (Unix
@@ -124,6 +128,10 @@ impl Judge {
         let decoded = |key: &Key| decode::<serde_json::Value>(token, key.decoding(), &self.validation).ok();
         let named = keys.iter().filter(|key| key.may_be(header.kid.as_deref()));
         let claims = named.filter_map(decoded).next().ok_or(Refused::Token)?.claims;
+        // whoever does not find itself among those that a token names must refuse it (RFC 7519, 4.1.3)
+        if !self.has_audience && claims.get("aud").is_some_and(|audience| !audience.is_null()) {
+            return Err(Refused::Audience);
+        }
         let times = Times::deserialize(&claims).map_err(|_| Refused::Token)?;
         let claims = C::deserialize(&claims).map_err(|_| Refused::Token)?;
         let now_s = now_ms as f64 / 1_000.0;

@@ -57,7 +57,7 @@ fn times_may_have_a_fraction_and_an_issuers_clock_may_be_a_minute_ahead() {
 }
 
 #[test]
-fn an_audience_is_a_text_or_a_list_and_required_where_it_is_configured() {
+fn an_audience_is_a_text_or_a_list_required_where_it_is_configured_and_refused_where_none_is() {
     for (audience, counts) in [
         (json!("stentor"), true),
         (json!(["other", "stentor"]), true),
@@ -69,7 +69,9 @@ fn an_audience_is_a_text_or_a_list_and_required_where_it_is_configured() {
     ] {
         let token = signed(SECRET, None, &json!({"sub": "bot", "exp": NOW_S + 9.0, "aud": audience}));
         assert_eq!(judged(Some("stentor"), &token).is_ok(), counts, "{audience}");
-        assert!(judged(None, &token).is_ok(), "{audience}");
+        let without = judged(None, &token).map(|_| ());
+        let result = if audience.is_null() { Ok(()) } else { Err(Refused::Audience) };
+        assert_eq!(without, result, "{audience}");
     }
     assert!(judged(Some("stentor"), &signed(SECRET, None, &json!({"sub": "bot", "exp": NOW_S + 9.0}))).is_err());
 }

@@ -242,16 +242,16 @@ fn bearing(verifier: &Verifier, token: &str, now_ms: i64) -> Result<(), Untruste
 
 #[test]
 fn a_token_of_each_algorithm_is_believed_until_it_expires() {
-    for (algorithm, key, token) in [
-        (JwtAlgorithm::Rs256, RS256_PEM, RS256),
-        (JwtAlgorithm::Es256, ES256_PEM, ES256),
-        (JwtAlgorithm::EdDsa, EDDSA_PEM, EDDSA),
-        (JwtAlgorithm::Hs256, SHARED, HS256),
+    for (algorithm, key, token, audience) in [
+        (JwtAlgorithm::Rs256, RS256_PEM, RS256, None),
+        (JwtAlgorithm::Es256, ES256_PEM, ES256, None),
+        (JwtAlgorithm::EdDsa, EDDSA_PEM, EDDSA, None),
+        (JwtAlgorithm::Hs256, SHARED, HS256, Some("stentor")),
     ] {
-        let verifier = jwt(algorithm, key, Some("joe"), None);
+        let verifier = jwt(algorithm, key, Some("joe"), audience);
         assert_eq!(bearing(&verifier, token, IN_TIME_MS), Ok(()), "{algorithm:?}");
         assert_eq!(bearing(&verifier, token, IN_TIME_MS + 1_000), Err(Untrusted::Expired), "{algorithm:?}");
-        let other = jwt(algorithm, key, Some("jane"), None);
+        let other = jwt(algorithm, key, Some("jane"), audience);
         assert_eq!(bearing(&other, token, IN_TIME_MS), Err(Untrusted::Token), "{algorithm:?}");
     }
 }
@@ -284,6 +284,8 @@ fn a_token_has_to_say_when_it_expires_and_whom_it_is_for() {
     assert_eq!(bearing(&ours, NOT_BEFORE, IN_TIME_MS), Err(Untrusted::Token));
     let theirs = jwt(JwtAlgorithm::Hs256, SHARED, None, Some("another"));
     assert_eq!(bearing(&theirs, HS256, IN_TIME_MS), Err(Untrusted::Token));
+    // it is meant for somebody, and nothing says that this is us (RFC 7519, 4.1.3)
+    assert_eq!(bearing(&any, HS256, IN_TIME_MS), Err(Untrusted::Token));
     for header in ["", "Bearer", "Basic abc", HS256] {
         let refusal = check(&any, &[("Authorization", header)], BODY, IN_TIME_MS);
         assert_eq!(refusal, Err(Untrusted::Malformed("Authorization".into())), "{header}");

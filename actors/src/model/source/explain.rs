@@ -120,6 +120,7 @@ fn described(refusal: &Untrusted, request: &Incoming<'_>) -> String {
     let Untrusted::Missing(name) = refusal else { return refusal.to_string() };
     let names: Vec<_> = request.headers.all().into_iter().map(|(name, _)| shown(name)).take(40).collect();
     match request.headers.all().iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).count() {
+        0 if names.is_empty() => format!("the header {name} is missing; the request has none"),
         0 => format!("the header {name} is missing; the request has {}", names.join(", ")),
         count => format!("the header {name} is there {count} times, or is no visible ASCII; it has to be there once"),
     }

@@ -27,7 +27,7 @@ impl SenderJwt {
     pub(super) fn verify(&self, token: &str, now_ms: i64) -> Result<(), Untrusted> {
         match self.judge.verify::<Anything>(token, std::slice::from_ref(&self.key), now_ms) {
             Ok(_) => Ok(()),
-            Err(Refused::Token) => Err(Untrusted::Token),
+            Err(Refused::Token | Refused::Audience) => Err(Untrusted::Token),
             Err(Refused::Time) => Err(Untrusted::Expired),
         }
     }

@@ -99,6 +99,8 @@ pub enum BadRaw {
     ContentType,
     #[error("has the header {0}; Content-Type, Cache-Control, Retry-After and names that begin with X- may be given")]
     Header(String),
+    #[error("has the header {0}, with which a proxy in front would answer something else, such as a file of its own")]
+    ForProxies(String),
     #[error("gives a header twice, or one whose value is not 1 to 1024 visible ASCII characters")]
     Value,
     #[error("has a body of more than 16384 bytes, or one with a status that has none")]
@@ -106,6 +108,10 @@ pub enum BadRaw {
     #[error("is a list of up to 50 names of 1 to 128 visible ASCII characters")]
     Names,
 }
+
+/// How the names of headers begin by which an answer commands a proxy: of nginx, of Apache and others, of lighttpd, of LiteSpeed
+/// and of Perlbal. With them the owner of a source would read files of whoever runs the proxy.
+const FOR_PROXIES: [&str; 5] = ["x-accel-", "x-sendfile", "x-lighttpd-", "x-litespeed-", "x-reproxy-"];
 
 impl RawResponse {
     /// Whether this may be answered: no browser may take it for a page, and nothing may be done with our origin by it.
@@ -125,6 +131,9 @@ impl RawResponse {
             let free = lower.starts_with("x-") && lower.len() > 2 && lower != "x-content-type-options";
             if !is_name || !own && !free {
                 return Err(BadRaw::Header(name.chars().filter(|c| !c.is_control()).take(64).collect()));
+            }
+            if FOR_PROXIES.iter().any(|start| lower.starts_with(start)) {
+                return Err(BadRaw::ForProxies(name.clone()));
             }
             let is_value =
                 (1..=1024).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ');

@@ -427,4 +427,32 @@ mod tests {
             assert_eq!(Recipe::read(good.clone()).map(|_| ()), Ok(()), "{good}");
         }
     }
+
+    #[test]
+    fn recipes_that_nobody_meant_are_refused_with_the_field() {
+        let seeds = [
+            json!({"scheme": "hmac", "header": "X", "signed": "{timestamp}.{body}", "timestamp_header": "T", "tolerance_s": 300}),
+            json!({"scheme": "token", "header": "X-Token", "prefix": "Bearer "}),
+            json!({"scheme": "hmac", "signature_field": "/s", "id_field": "/t", "signed": "{id}{url}{form_sorted}"}),
+        ]
+        .map(|seed| seed.to_string());
+        let words = [
+            "{body}",
+            "{timestamp}",
+            "{",
+            "}",
+            "\"scheme\":",
+            "\"ed25519\"",
+            "\"sha512\"",
+            "\"tolerance_s\":",
+            "\"/a~2\"",
+            "null",
+        ];
+        crate::fuzz::run("recipes", seeds, &words, |bytes| {
+            let Ok(value) = serde_json::from_slice(bytes) else { return };
+            if let Err(refusal) = Recipe::read(value) {
+                assert!(!refusal.field.is_empty());
+            }
+        });
+    }
 }

@@ -125,3 +125,16 @@ fn the_frames_before_the_broken_one_are_passed_on() {
     let bytes = [good.clone(), frame(0xc1, b"bad")].concat();
     assert_eq!(Inspector::new(LIMITS).take(&bytes).map_err(|(complete, _)| complete), Err(good.len()));
 }
+
+#[test]
+fn frames_that_nobody_meant_get_the_same_verdict_however_they_are_cut() {
+    let seeds = [
+        frame(0x81, "κόσμε".as_bytes()),
+        [frame(0x01, b"\xce"), frame(0x89, b"p"), frame(0x80, b"\xba")].concat(),
+        close(1000, "grüße".as_bytes()),
+        frame(0x82, &[0xff; 300]),
+    ];
+    crate::fuzz::run("frames", seeds, &[], |bytes| {
+        verdict(&bytes[..bytes.len().min(4096)]);
+    });
+}

@@ -80,9 +80,9 @@ async fn a_set_lives_as_long_as_one_of_its_channels_and_is_let_go_without_reader
     world.streams.close_channel(second.no());
     assert_eq!(client.next().await, None, "nothing is left to be read");
     let _others = world.budget.hold(Part::Bodies, MEMORY_BYTES);
-    eventually("all local channels are left", || ShardCore::here(&world.streams).channels_here() == 0).await;
+    until("all local channels are left", async || ShardCore::here(&world.streams).channels_here() == 0).await;
     let frames = || world.budget.used_bytes_by(Part::Frames);
-    eventually("no frame is kept", || frames() == 0).await;
+    until("no frame is kept", async || frames() == 0).await;
 }
 
 #[actix::test]

@@ -358,13 +358,6 @@ fn run(seed: u64, steps: u32, durability: Durability) -> Result<(), Broken> {
     if world.last() == last + 20 { Ok(()) } else { Err(format!("seed {seed}: no commits at the end")) }
 }
 
-/// How many seeds a test runs: `STENTOR_SEEDS` for a long search.
-fn seeds(usual: u64) -> std::ops::Range<u64> {
-    let first = std::env::var("STENTOR_FIRST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let count = std::env::var("STENTOR_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
-    first..first + count
-}
-
 /// Panics that are part of the game are not shown.
 fn quiet() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -381,7 +374,8 @@ fn quiet() {
 #[test]
 fn with_fsync_no_promise_is_broken() {
     quiet();
-    let broken: Vec<Broken> = seeds(40).filter_map(|seed| run(seed, 400, Durability::Fsync).err()).collect();
+    let broken: Vec<Broken> =
+        crate::seeds::chosen(40).into_iter().filter_map(|seed| run(seed, 400, Durability::Fsync).err()).collect();
     assert!(broken.is_empty(), "{} broken, such as {:#?}", broken.len(), &broken[..broken.len().min(5)]);
 }
 
@@ -389,21 +383,23 @@ fn with_fsync_no_promise_is_broken() {
 fn with_an_interval_a_kill_breaks_no_promise_and_a_power_cut_only_what_was_not_synced() {
     quiet();
     let durability = Durability::Interval { every_ms: 1 };
-    let broken: Vec<Broken> = seeds(40).filter_map(|seed| run(seed, 400, durability).err()).collect();
+    let broken: Vec<Broken> =
+        crate::seeds::chosen(40).into_iter().filter_map(|seed| run(seed, 400, durability).err()).collect();
     assert!(broken.is_empty(), "{} broken, such as {:#?}", broken.len(), &broken[..broken.len().min(5)]);
 }
 
 #[test]
 fn with_flush_a_kill_breaks_no_promise_and_a_power_cut_leaves_nothing_that_was_refused() {
     quiet();
-    let broken: Vec<Broken> = seeds(40).filter_map(|seed| run(seed, 400, Durability::Flush).err()).collect();
+    let broken: Vec<Broken> =
+        crate::seeds::chosen(40).into_iter().filter_map(|seed| run(seed, 400, Durability::Flush).err()).collect();
     assert!(broken.is_empty(), "{} broken, such as {:#?}", broken.len(), &broken[..broken.len().min(5)]);
 }
 
 #[test]
 fn a_log_without_syncs_breaks_the_promise() {
     quiet();
-    let broken = seeds(40).filter(|&seed| {
+    let broken = crate::seeds::chosen(40).into_iter().filter(|&seed| {
         let mut world = World::new(seed, Durability::Flush);
         (0..200).any(|_| {
             let broken = world.wal.is_some() && world.check_power_cut().is_err();

@@ -26,6 +26,8 @@ class AsyncStentor(Management["Awaitable[Any]", "Awaitable[list[Any]]", "Awaitab
         """`token` may be a function that gives one, for tokens that expire. `client` is one of your own, for proxies or
         certificates."""
         self._server = common.server_address(server)
+        if isinstance(token, str):
+            common.bearer(token)
         self._token = token
         self._client = client or httpx.AsyncClient(timeout=30)
 
@@ -40,7 +42,7 @@ class AsyncStentor(Management["Awaitable[Any]", "Awaitable[list[Any]]", "Awaitab
 
     def _headers(self) -> dict[str, str]:
         token = self._token() if callable(self._token) else self._token
-        return {"Authorization": f"Bearer {token}"}
+        return {"Authorization": common.bearer(token)}
 
     # ---- requests
 

@@ -82,6 +82,16 @@ def webhooks_of(channel: str) -> tuple[str, dict[str, str]]:
     raise ValueError("channel must be map:<id> or organization:<id>")
 
 
+def bearer(token: str) -> str:
+    """The token as a header takes it. One that was read from a file may end with a line break."""
+    token = token.strip()
+    if not token:
+        raise ValueError("token is empty; is the variable or the file that it comes from set?")
+    if not token.isascii() or not token.isprintable():
+        raise ValueError("token has characters that no token has; was something else read?")
+    return f"Bearer {token}"
+
+
 def server_address(server: str) -> str:
     parts = urlsplit(server)
     if parts.scheme not in ("http", "https") or not parts.netloc:

@@ -45,6 +45,7 @@ fn delivery_members(place: &Place<'_>) -> Value {
         "attempt_count": count("POSTs so far."),
         "status_code": status_code(),
         "error_code": error_code(),
+        "trigger": json!({ "type": ["string", "null"], "enum": ["first", "retry", "manual", "replay", "test", null], "description": "Why its latest attempt was made." }),
         "next_attempt_at": time_or_null("When the next attempt is due."),
         "inserted_at": time("When its first event was appended."),
         "updated_at": time("When its latest attempt was made."),
@@ -108,7 +109,7 @@ fn example(place: &Place<'_>) -> Value {
         place.family,
         json!({
             "id": DELIVERY, "webhook_id": ID, "status": "delivered", "event_ids": [event], "event_types": ["map_kill"],
-            "attempt_count": 1, "status_code": 200, "error_code": null, "next_attempt_at": null,
+            "attempt_count": 1, "status_code": 200, "error_code": null, "trigger": "first", "next_attempt_at": null,
             "inserted_at": "2025-06-21T12:35:00.123Z", "updated_at": "2025-06-21T12:35:00.140Z",
         }),
     )
@@ -135,7 +136,30 @@ pub fn list_deliveries(place: &Place<'_>) -> Operation {
     let status = json!({ "type": "string", "enum": ["pending", "delivered", "retrying", "dead"] });
     Operation::new(TAG, "List deliveries", Access::ManageAndRead)
         .says("The newest first. What waits for its first attempt is listed by `status=pending` only.")
-        .takes([parameters::optional("status", "Only those that stand so.", status)])
+        .takes([
+            parameters::optional("status", "Only those that stand so.", status),
+            parameters::optional("type", "Only those with an event of this type, or of one of these: a list with commas.", json!({ "type": "string" })),
+            parameters::optional(
+                "code",
+                "Only those whose latest attempt ended so: a status such as `503`, a class such as `5xx`, an error code such as `timeout`, or several with commas.",
+                json!({ "type": "string" }),
+            ),
+            parameters::optional(
+                "since",
+                "Only those that were made at this time or later.",
+                json!({ "type": "string", "format": "date-time" }),
+            ),
+            parameters::optional(
+                "until",
+                "Only those that were made before.",
+                json!({ "type": "string", "format": "date-time" }),
+            ),
+            parameters::optional(
+                "text",
+                "Only those with this text in an id, a type, a reason or an answer, in whatever case.",
+                json!({ "type": "string" }),
+            ),
+        ])
         .takes(parameters::page("Deliveries of a page, at most.", "Go on behind this delivery.", cursor))
         .answers(200, "A page of deliveries.", page, json!({ "data": [example(place)], next: null }))
         .fails(&[Code::InvalidCursor, Code::Unavailable])
@@ -187,8 +211,13 @@ pub fn test(place: &Place<'_>) -> Operation {
         "id": DELIVERY, "delivered": true, "status_code": 200, "error_code": null, "error": null, "duration_ms": 23,
         "timings": timings, "request_headers": {}, "request_body": "{}", "response_headers": {}, "response_body": "OK",
     });
+    let asked = object(spelled(
+        place,
+        json!({ "event_type?": text("The type of the event; absent: one that the webhook gets.") }),
+    ));
     Operation::new(TAG, "Send a sample now", MANAGES)
         .says("Waits for what comes of it.")
+        .optional_body(asked, names::object(place.family, json!({ "event_type": "map_kill" })))
         .answers(200, "What came of it.", data(form), json!({ "data": names::object(place.family, example) }))
         .fails(&[Code::Conflict, Code::Unavailable, Code::Stopping])
 }

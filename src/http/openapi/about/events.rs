@@ -52,6 +52,7 @@ pub fn history(place: &Place<'_>) -> Operation {
     Operation::new(TAG, "Read events back", Access::Scope(Scope::Subscribe))
         .takes(parameters::page_of_events())
         .takes(parameters::filter())
+        .takes(parameters::with_channel(place.family))
         .answers(200, "A page, or all of it as lines.", events::page(place), page)
         .answers_as(200, "", "application/x-ndjson", lines)
         .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::ScanLimit, Code::Unavailable, Code::Stopping])
@@ -105,7 +106,7 @@ pub fn traced(place: &Place<'_>) -> Operation {
         "timestamp": "2025-06-21T12:35:00.123Z", "appendedAt": "2025-06-21T12:35:00.130Z", "durableAt": "2025-06-21T12:35:00.134Z",
         "sessions": 12,
         "webhooks": [{
-            "id": "0b0e3b9c-9c4e-4e6f-8a39-1d2f7f2f7d11", "url": "https://example.org/hook", "format": "map", "health": "healthy",
+            "id": "0b0e3b9c-9c4e-4e6f-8a39-1d2f7f2f7d11", "name": "Kill board", "url": "https://example.org/hook", "format": "map", "health": "healthy",
             "status": "delivered",
             "deliveries": [{
                 "id": "dlv_01JY9X2C7B4N8Q0R2S5T6V7W8X", "status": "delivered", "attemptCount": 1, "nextAttemptAt": null,

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::super::schemas::text;
 use super::super::{Access, Operation, Place, parameters};
-use crate::http::ops;
 use crate::http::problem::Code;
+use crate::http::{cluster, ops};
 
 const TAG: &str = "Operations";
 const PAGES: &str = "Pages";
@@ -26,14 +26,39 @@ pub fn ready(place: &Place<'_>) -> Operation {
             "reason": (status != "ready").then_some("the server is stopping"), "stopping": status != "ready", "journal_writable": true, "journal_queue_events": 0,
             "disk_free_bytes": 51_539_607_552_u64, "disk_floor_bytes": 268_435_456, "quarantined_segments": [],
             "damaged_ranges": 0, "damage": [], "notes_lost": false, "clock_jumped_ms": 0,
-            "settings_fingerprint": "5d41402abc4b2a76",
+            "settings_fingerprint": "5d41402abc4b2a76", "cluster": null,
         })
     };
     let schema = place.answer::<ops::ReadyView>();
+    let seconds = json!({ "type": "integer", "minimum": 0 });
     Operation::new(TAG, "Whether the server can do its work", Access::Anyone)
         .says("The journal is writable, and the disk has room.")
         .answers(200, "It can.", schema.clone(), report("ready"))
         .answers(503, "It cannot, and the body says why.", schema, report("not_ready"))
+        .answer_header(503, "Retry-After", "Seconds after which to ask again.", seconds)
+}
+
+pub fn cluster(place: &Place<'_>) -> Operation {
+    let node = |name: &str, slots: &str, owned: usize| {
+        json!({
+            "name": name, "live": true, "address": "10.0.0.1:8080", "version": env!("CARGO_PKG_VERSION"),
+            "started_at": "2025-06-21T12:35:00.123Z", "heard_ms": 120, "behind_messages": 0, "behind_ms": 0, "slots": slots,
+            "slots_owned": owned,
+        })
+    };
+    let replica = |server: &str, leader: bool| json!({ "server": server, "leader": leader, "current": true, "offline": false, "behind_messages": 0 });
+    let example = json!({ "data": {
+        "node": "a", "term": 1_204, "writer": "b", "nodes": [node("a", "0-31", 32), node("b", "32-63", 32)], "slots_unowned": "",
+        "streams": [{
+            "name": "stentor_LOG", "replicas_configured": 3, "replicas_current": 3,
+            "replicas": [replica("n1", true), replica("n2", false), replica("n3", false)],
+        }],
+        "nats_servers": [{ "address": "10.0.0.1:4222", "name": "n1", "version": "2.15.1" }],
+        "nats_syncs_always": true, "troubles": [],
+    } });
+    Operation::new(TAG, "The cluster", Access::Admin)
+        .says("As the node that answers sees it: nodes, who writes the log, who delivers for which webhooks, the streams in NATS, and what is wrong.")
+        .answers(200, "The cluster; `data` is null for a server alone.", place.answer::<cluster::ClusterAnswer>(), example)
 }
 
 pub fn metrics(_: &Place<'_>) -> Operation {

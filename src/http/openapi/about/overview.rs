@@ -110,7 +110,7 @@ fn example() -> Value {
         "series": { "published": [[1_750_509_290_000_i64, 12], [1_750_509_300_000_i64, null]], "latency_p50_ms": [[1_750_509_290_000_i64, 42.5]] },
         "attention": [{
             "kind": "webhook_failing", "severity": "error", "title": "Deliveries to hooks.example.org fail",
-            "cause": "31 attempts in a row failed: http_status 500", "since": "2025-06-21T12:04:00.000Z",
+            "cause": "31 attempts in a row failed: answered 500", "since": "2025-06-21T12:04:00.000Z",
             "link": "/#/webhook/map/c3e0f0e6-6c7f-4c0c-9d5e-0d8a1f1b7a11/0b0e3b9c-9c4e-4e6f-8a39-1d2f7f2f7d11",
             "action": {
                 "label": "Send a test", "method": "POST",

@@ -102,7 +102,7 @@ fn source(place: &Place<'_>) -> Value {
         let mut all = members();
         all["hmacAlgorithm?"] = algorithm();
         all["jwt?"] = object(json!({
-            "algorithm": jwt_algorithm(), "issuer": text_or_null("Required `iss`."), "audience": text_or_null("Required `aud`."),
+            "algorithm": jwt_algorithm(), "issuer": text_or_null("Required `iss`."), "audience": text_or_null("Required `aud`; without it, tokens with an `aud` are refused."),
         }));
         all["mode"] = one_of(&["events", "raw"], "Whether bodies are read, or requests kept as they come.");
         all["keep?"] = list(text("A header, parameter or field."));
@@ -157,7 +157,7 @@ fn public_key() -> Value {
 }
 
 fn verify_token() -> Value {
-    json!({ "type": "string", "minLength": 8, "maxLength": 256, "description": "What Meta shows when it asks; absent: made." })
+    json!({ "type": "string", "minLength": 1, "maxLength": 256, "description": "What Meta shows when it asks; absent: made." })
 }
 
 fn key() -> Value {
@@ -167,7 +167,7 @@ fn key() -> Value {
 pub fn create(place: &Place<'_>) -> Operation {
     let jwt = object(json!({
         "algorithm": jwt_algorithm(), "key?": text_or_null("The key: a text for HS256, else a public key as PEM."),
-        "issuer?": text_or_null("Required `iss`."), "audience?": text_or_null("Required `aud`."),
+        "issuer?": text_or_null("Required `iss`."), "audience?": text_or_null("Required `aud`; without it, tokens with an `aud` are refused."),
     }));
     let asked = object(json!({
         "authentication": authentication(),
@@ -216,7 +216,7 @@ pub fn get(place: &Place<'_>) -> Operation {
 
 pub fn change(place: &Place<'_>) -> Operation {
     let jwt = object(json!({
-        "algorithm?": jwt_algorithm(), "issuer?": text_or_null("Required `iss`."), "audience?": text_or_null("Required `aud`."),
+        "algorithm?": jwt_algorithm(), "issuer?": text_or_null("Required `iss`."), "audience?": text_or_null("Required `aud`; without it, tokens with an `aud` are refused."),
     }));
     let mut asked = object(json!({
         "name?": text_or_null("What people call it."),

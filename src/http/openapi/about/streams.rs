@@ -11,6 +11,10 @@ use crate::http::{connections, realtime, streams};
 
 const TAG: &str = "Streams";
 
+/// What the members of a ticket are also called.
+const ALIASES: [(&str, &str); 3] =
+    [("path_prefix", "pathPrefix"), ("session", "sessionId"), ("last_event_id", "lastEventId")];
+
 /// The error of a channel that has too many readers.
 fn full(place: &Place<'_>) -> Code {
     match place.family {
@@ -30,6 +34,7 @@ pub fn sse(place: &Place<'_>) -> Operation {
         .says("WHATWG HTML 9.2. Goes on without an end; after a break resume by the last id.")
         .takes(parameters::filter())
         .takes(parameters::resume())
+        .takes(parameters::with_channel(place.family))
         .takes([names])
         .answers_as(200, "The stream.", "text/event-stream", frame)
         .fails(&[full(place)])
@@ -40,6 +45,7 @@ pub fn websocket(place: &Place<'_>) -> Operation {
         .says("RFC 6455; one envelope per text message. The client only listens.")
         .takes(parameters::filter())
         .takes(parameters::resume())
+        .takes(parameters::with_channel(place.family))
         .answers_nothing(101, "The stream begins.")
         .fails(&[full(place), Code::OriginForbidden, Code::UpgradeRequired])
 }
@@ -64,7 +70,7 @@ pub fn ticket(place: &Place<'_>) -> Operation {
     members["url"] = url();
     Operation::new(TAG, "Mint a ticket", Access::Scope(Scope::Subscribe))
         .says("It opens one stream, as `?ticket=`, bound to the filter and cursor given here.")
-        .optional_body(place.body::<streams::TicketRequest>(), json!({ "events": ["map_kill"] }))
+        .optional_body(place.body_with_aliases::<streams::TicketRequest>(&ALIASES), json!({ "events": ["map_kill"] }))
         .answers(201, "The ticket.", data(object(members)), json!({ "data": shown }))
         .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit, Code::Unavailable])
         .stores_nothing()
@@ -81,7 +87,7 @@ pub fn realtime_ticket(place: &Place<'_>) -> Operation {
     let asked = json!({ "scope": "session", "session": "sess_support" });
     Operation::new(TAG, "Mint a realtime ticket", Access::Scope(Scope::Subscribe))
         .says("For the events of an organization, of one of its sessions, or (for the admin) of everything.")
-        .optional_body(place.body_with_alias::<realtime::RealtimeTicketRequest>("path_prefix", "pathPrefix"), asked)
+        .optional_body(place.body_with_aliases::<realtime::RealtimeTicketRequest>(&ALIASES), asked)
         .answers(201, "The ticket.", form, shown)
         .fails(&[Code::InvalidFilter, Code::InvalidCursor, Code::TicketLimit, Code::Unavailable])
         .stores_nothing()

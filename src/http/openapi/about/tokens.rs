@@ -14,7 +14,7 @@ fn token() -> Value {
     json!({
         "id": "tok_01JY9WXVB0000000000000T0KN", "channel": "map:c3e0f0e6-6c7f-4c0c-9d5e-0d8a1f1b7a11", "scopes": ["subscribe"],
         "name": "the dashboard", "expires_at": null, "inserted_at": "2025-06-21T12:35:00.123Z",
-        "created_by": "admin",
+        "last_used_at": "2025-06-21T13:00:00.000Z", "created_by": "admin",
     })
 }
 
@@ -51,12 +51,10 @@ pub fn get_token(place: &Place<'_>) -> Operation {
 }
 
 pub fn change(place: &Place<'_>) -> Operation {
-    let mut renamed = token();
-    renamed["name"] = "the bot".into();
-    Operation::new(TAG, "Rename a token", Access::ScopeOfNamed(Scope::Manage))
-        .says("Nothing else of a token changes: make a new one for other scopes.")
-        .body(place.body::<tokens::PatchToken>(), json!({ "name": "the bot" }))
-        .answers(200, "The token as it is now.", data(place.answer::<tokens::TokenView>()), json!({ "data": renamed }))
+    Operation::new(TAG, "Rename a token, or give it another end", Access::ScopeOfNamed(Scope::Manage))
+        .says("Its open streams go by the new end.")
+        .body(place.body::<tokens::ChangeToken>(), json!({ "name": "the dashboard", "expires_at": null }))
+        .answers(200, "The token.", data(place.answer::<tokens::TokenView>()), json!({ "data": token() }))
         .fails(&[Code::Forbidden, Code::NotFound])
 }
 

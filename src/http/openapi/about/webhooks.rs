@@ -81,6 +81,7 @@ fn choices(place: &Place<'_>) -> Value {
     let texts = || json!({ "type": "array", "items": { "type": "string" } });
     let (batch, rate_limit) = limits(place, "burst");
     json!({
+        "name": text_or_null("What its owner calls it, up to 200 bytes."),
         "url": text("Where deliveries are posted."),
         "events": list(json!({ "type": "string" })),
         "active": flag("The owner's switch."),
@@ -105,6 +106,8 @@ fn condition() -> Value {
         "last_error_at": time_or_null("When."),
         "consecutive_failures": nullable(count("Failed attempts since the last success.")),
         "health": one_of(&["healthy", "degraded", "probing", "paused", "disabled", "unavailable"], HEALTH),
+        "health_since": time_or_null("Since when it does so."),
+        "next_attempt_at": time_or_null("When something is attempted next of what has failed: a retry, or a probe."),
         "disabled_reason": text_or_null("Why the server switched it off, and when."),
         "inserted_at": time("When it was made."),
         "updated_at": time("When it was changed."),
@@ -222,7 +225,8 @@ fn example(place: &Place<'_>) -> Value {
 
 fn example_choices(format: &str) -> Value {
     json!({
-        "url": "https://example.org/hook", "events": ["*"], "active": true, "format": format, "filter": null, "path_prefix": [],
+        "name": "the kill board", "url": "https://example.org/hook", "events": ["*"], "active": true, "format": format,
+        "filter": null, "path_prefix": [],
         "custom_headers": {}, "retry_policy": { "policy": "exponential", "delaySeconds": 2, "attempts": 15 }, "ordered": false,
         "batch": null, "rate_limit": null,
     })
@@ -232,7 +236,8 @@ fn example_condition() -> Value {
     json!({
         "delivering": true, "why": null,
         "last_delivery_at": null, "last_error": null, "last_error_at": null, "consecutive_failures": 0, "health": "healthy",
-        "disabled_reason": null, "inserted_at": "2025-06-21T12:35:00.123Z", "updated_at": "2025-06-21T12:35:00.123Z",
+        "health_since": "2025-06-21T12:35:00.123Z", "next_attempt_at": null, "disabled_reason": null,
+        "inserted_at": "2025-06-21T12:35:00.123Z", "updated_at": "2025-06-21T12:35:00.123Z",
     })
 }
 

@@ -8,7 +8,7 @@ use super::super::server::ids;
 use super::{Acknowledged, Owner, Source, Token, Webhook, dead_letters, events_at, text};
 
 /// What a webhook shows that changes by itself.
-const VOLATILE: [&str; 17] = [
+const VOLATILE: [&str; 21] = [
     "unknown_events",
     "unknownEvents",
     "delivering",
@@ -18,6 +18,10 @@ const VOLATILE: [&str; 17] = [
     "last_error_at",
     "consecutive_failures",
     "health",
+    "health_since",
+    "healthSince",
+    "next_attempt_at",
+    "nextAttemptAt",
     "updated_at",
     "lastDeliveryAt",
     "lastError",

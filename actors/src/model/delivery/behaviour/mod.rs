@@ -314,6 +314,52 @@ fn a_replay_goes_on_after_a_crash_and_ends() {
 }
 
 #[test]
+fn what_is_under_way_when_a_replay_is_asked_for_is_sent_again_when_it_has_ended_and_holds_up_nothing_behind_it() {
+    let mut scenario = Scenario::new(|_| {});
+    scenario.publish(4);
+    // the first hangs, the fourth as well; the two between are delivered
+    scenario.attempts.swap(0, 2);
+    for _ in 0..2 {
+        scenario.end(Outcome::Success);
+    }
+    let request = ReplayRequest { after: event(0), until: EventId::MAX, events: None, dead_only: false };
+    scenario.input(Input::Replay(request));
+    // what comes later was never asked for
+    scenario.publish(1);
+    let state =
+        |scenario: &Scenario| scenario.endpoint.jobs().next().map(|job| (job.state, job.delivered, job.skipped));
+    assert_eq!(state(&scenario), Some((JobState::Running, 0, 0)));
+    let mut sent = Vec::new();
+    while !scenario.attempts.is_empty() {
+        let attempt = scenario.end(Outcome::Success);
+        sent.extend(attempt.events.iter().filter(|_| attempt.trigger == Trigger::Replay).copied());
+    }
+    sent.sort();
+    assert_eq!(sent, (1..=4).map(event).collect::<Vec<_>>());
+    assert_eq!(state(&scenario), Some((JobState::Done, 4, 0)));
+}
+
+#[test]
+fn a_replay_that_reaches_over_the_cursor_ends_after_a_crash() {
+    let mut scenario = Scenario::new(|_| {});
+    scenario.publish(3);
+    scenario.end(Outcome::Success);
+    let request = ReplayRequest { after: event(0), until: EventId::MAX, events: None, dead_only: false };
+    scenario.input(Input::Replay(request));
+    scenario.at(scenario.now_ms + 1_000);
+    let mut scenario = scenario.crash(0);
+    let mut sent: Vec<(Trigger, EventId)> = Vec::new();
+    while !scenario.attempts.is_empty() {
+        let attempt = scenario.end(Outcome::Success);
+        sent.push((attempt.trigger, attempt.events[0]));
+    }
+    for n in 2..=3 {
+        assert!(sent.contains(&(Trigger::First, event(n))) && sent.contains(&(Trigger::Replay, event(n))), "{sent:?}");
+    }
+    assert_eq!(scenario.endpoint.jobs().next().map(|job| job.state), Some(JobState::Done));
+}
+
+#[test]
 fn a_dead_delivery_that_waits_for_a_replay_is_revived_and_not_held_back_by_itself() {
     let none = RetryPolicy::schedule(&[]).expect("one attempt");
     let mut scenario = Scenario::new(|config| (config.ordered, config.retry_policy) = (true, none));

@@ -1,39 +1,18 @@
 //! The seeded simulation of one endpoint: a clock, a receiver, a log, a disk and an owner, all driven by one number.
 //!
 //! The endpoint is dropped at random steps, with only a part of its last effects performed; what it takes up then is
-//! what was durable. After every step `reference_model` checks what must hold. A case that fails prints its seed:
-//! `STENTOR_SIM_SEED=<seed>` runs that case alone, `STENTOR_SIM_CASES=<n>` runs more of them.
+//! what was durable. After every step `reference_model` checks what must hold. Which seeds are run says [`crate::seeds`].
 
 mod receiver;
 mod reference_model;
 mod world;
 
-use crate::model::splitmix;
+use crate::model::dice::Dice;
+use crate::seeds;
 use world::World;
 
-/// What the seed of a case decides.
-#[derive(Clone, Debug)]
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        splitmix::next(&mut self.0)
-    }
-
-    /// A number below `n`.
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// True in one of `n`.
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
+/// Seeds of a usual run.
+const SEEDS: u64 = 200;
 
 /// What a case came to, to see that the simulation goes where it should.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +34,7 @@ fn run(seed: u64) -> Totals {
     impl Drop for PrintSeed {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                eprintln!("the case with this seed failed; run it alone with STENTOR_SIM_SEED={}", self.0);
+                seeds::say(self.0);
             }
         }
     }
@@ -65,14 +44,9 @@ fn run(seed: u64) -> Totals {
 
 #[test]
 fn no_event_is_lost_and_no_rule_is_broken_whatever_happens() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seed) = number("STENTOR_SIM_SEED") {
-        eprintln!("{:#?}", run(seed));
-        return;
-    }
-    let cases = number("STENTOR_SIM_CASES").unwrap_or(200);
+    let seeds = seeds::chosen(SEEDS);
     let mut sum = Totals::default();
-    for seed in 0..cases {
+    for &seed in &seeds {
         let tally = run(seed);
         sum.steps += tally.steps;
         sum.crashes += tally.crashes;
@@ -85,9 +59,9 @@ fn no_event_is_lost_and_no_rule_is_broken_whatever_happens() {
         sum.gaps += tally.gaps;
         sum.probes += tally.probes;
     }
-    eprintln!("{cases} cases: {sum:?}");
+    println!("{} seeds: {sum:?}", seeds.len());
     // a simulation that does not get into trouble proves nothing
-    if cases >= 200 {
+    if seeds.len() as u64 >= SEEDS {
         for (count, what) in [
             (sum.crashes, "crash"),
             (sum.retries, "retry"),
