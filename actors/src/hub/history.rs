@@ -40,8 +40,8 @@ pub struct HistoryQuery {
 
 #[derive(Default)]
 pub struct HistoryPage {
-    /// The envelopes, as JSON.
-    pub events: Vec<Bytes>,
+    /// The envelopes, as JSON, with the separator between them.
+    pub events: Vec<u8>,
     /// Where the next page begins; none: this was the last one.
     pub next: Option<EventId>,
 }
@@ -106,11 +106,19 @@ struct PageScan {
     /// Whether there is more in the log behind that, and where that begins.
     behind: Option<EventId>,
     page: HistoryPage,
-    bytes: usize,
+    /// How many events the page has.
+    events: usize,
+    separator: u8,
 }
 
 impl PageScan {
-    fn new(selection: Selection, envelope: Envelope, query: HistoryQuery, limits: ScanLimits) -> PageScan {
+    fn new(
+        selection: Selection,
+        envelope: Envelope,
+        query: HistoryQuery,
+        separator: u8,
+        limits: ScanLimits,
+    ) -> PageScan {
         let at = query.begin();
         // what passes over nothing is bounded by the size of the page
         let budget = if query.is_scan() { ScanBudget::new(limits) } else { ScanBudget::endless(limits) };
@@ -123,7 +131,8 @@ impl PageScan {
             frames: Vec::new().into_iter(),
             behind: Some(at),
             page: HistoryPage::default(),
-            bytes: 0,
+            events: 0,
+            separator,
         }
     }
 
@@ -138,9 +147,11 @@ impl PageScan {
                 // also an event of another time is one that was looked at
                 let passes = self.budget.judge(&frame, &self.query.filter, rooms);
                 if passes && self.query.is_within(&frame) {
-                    let event = frame.json(self.envelope);
-                    self.bytes += event.len();
-                    self.page.events.push(event);
+                    if self.events > 0 {
+                        self.page.events.push(self.separator);
+                    }
+                    self.page.events.extend_from_slice(&frame.json(self.envelope));
+                    self.events += 1;
                 }
             } else if let Some(behind) = self.behind {
                 if let Err(e) = self.read(rooms, behind) {
@@ -149,7 +160,7 @@ impl PageScan {
             } else {
                 return Some(Ok(std::mem::take(&mut self.page)));
             }
-            let is_full = self.page.events.len() >= self.query.limit || self.bytes >= PAGE_BYTES_MAX;
+            let is_full = self.events >= self.query.limit || self.page.events.len() >= PAGE_BYTES_MAX;
             let is_cut = self.budget.used_up().is_some();
             if is_full || is_cut {
                 let more = self.behind.is_some() || self.frames.len() > 0;
@@ -190,7 +201,7 @@ impl PageScan {
 }
 
 impl Hub {
-    /// A page of the selection, in the envelope asked for. Where events have to be passed over it is a scan: when the
+    /// A page of the selection, in the envelope asked for, with commas between the events. Where events have to be passed over it is a scan: when the
     /// budget is used up, the page holds what was found so far.
     ///
     /// # Errors
@@ -202,7 +213,7 @@ impl Hub {
         envelope: Envelope,
         query: HistoryQuery,
     ) -> Result<HistoryPage, ScanError> {
-        self.page(principal, selection, envelope, query, Some(scan::WAIT_MAX)).await
+        self.page(principal, selection, envelope, query, b',', Some(scan::WAIT_MAX)).await
     }
 
     async fn page(
@@ -211,11 +222,12 @@ impl Hub {
         selection: Selection,
         envelope: Envelope,
         query: HistoryQuery,
+        separator: u8,
         patience: Option<std::time::Duration>,
     ) -> Result<HistoryPage, ScanError> {
         // of several channels, too: events of all others are passed over
         let is_scan = query.is_scan() || matches!(selection, Selection::Several(_));
-        let mut page = PageScan::new(selection, envelope, query, self.rooms.limits.scans);
+        let mut page = PageScan::new(selection, envelope, query, separator, self.rooms.limits.scans);
         if is_scan {
             return self.scan(principal, patience, move |rooms, slice| page.step(rooms, slice)).await;
         }
@@ -266,15 +278,12 @@ impl Hub {
             if !self.holds(principal, clock::now_ms()) {
                 return Err(ExportError::Revoked);
             }
-            let page = self.page(principal, selection.clone(), envelope, asked.clone(), None).await?;
+            let page = self.page(principal, selection.clone(), envelope, asked.clone(), b'\n', None).await?;
             asked.after = page.next;
             query = page.next.is_some().then_some(asked);
-            if !page.events.is_empty() {
-                let mut lines = Vec::with_capacity(page.events.iter().map(|event| event.len() + 1).sum());
-                for event in page.events {
-                    lines.extend_from_slice(&event);
-                    lines.push(b'\n');
-                }
+            let mut lines = page.events;
+            if !lines.is_empty() {
+                lines.push(b'\n');
                 return Ok(Some((Bytes::from(lines), query)));
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::document::{Asked, judge};
+use super::socket;
 
 /// Longest silence of the server within an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,7 +67,7 @@ impl Request {
     }
 
     fn write(&self, extra: &str) -> io::Result<BufReader<TcpStream>> {
-        let mut stream = TcpStream::connect(self.addr)?;
+        let mut stream = socket::connect(self.addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

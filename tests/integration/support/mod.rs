@@ -18,6 +18,7 @@ pub mod recorder;
 pub mod secure;
 pub mod server;
 pub mod small_disk;
+pub mod socket;
 pub mod sse;
 pub mod webhooks;
 pub mod websocket;
@@ -40,7 +41,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     within(SOON, what, &mut holds);
 }
 
-/// By when a reader that takes nothing is found: over TLS a debug build takes seconds for what fits into the buffers on the way.
+/// By when a reader that takes nothing is found: over TLS a debug build takes seconds for what fits into the server's own buffers.
 pub const STALLED: Duration = Duration::from_secs(60);
 
 /// The same with a time limit of the test's own.

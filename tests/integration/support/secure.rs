@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::socket;
+
 /// A certificate for 127.0.0.1 and its key, as files.
 #[derive(Clone, Debug)]
 pub struct Pair {
@@ -71,7 +73,10 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 pub async fn connect(addr: SocketAddr, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(addr).await?;
+    // on loopback it is there at once
+    let tcp = socket::connect(addr)?;
+    tcp.set_nonblocking(true)?;
+    let tcp = TcpStream::from_std(tcp)?;
     tcp.set_nodelay(true)?;
     TlsConnector::from(config).connect(ServerName::from(addr.ip()), tcp).await
 }
@@ -209,6 +214,7 @@ impl Gateway {
 /// Passes on bytes.
 async fn tunnel(mut plain: TcpStream, begun: Vec<u8>, to: SocketAddr, config: Arc<ClientConfig>) -> io::Result<()> {
     plain.set_nodelay(true)?;
+    socket::send_little_ahead(&plain)?;
     let mut tls = connect(to, config).await?;
     tls.write_all(&begun).await?;
     copy_bidirectional(&mut plain, &mut tls).await.map(drop)
@@ -225,6 +231,7 @@ async fn translate(
     http2: Arc<ClientConfig>,
 ) -> io::Result<()> {
     plain.set_nodelay(true)?;
+    socket::send_little_ahead(&plain)?;
     let (reader, mut writer) = plain.into_split();
     let mut reader = BufReader::new(reader);
     let mut head = Vec::new();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-use super::{Map, SOON};
+use super::{Map, SOON, socket};
 
 pub struct Ws {
     socket: WebSocket<TcpStream>,
@@ -46,7 +46,7 @@ impl Ws {
             let bearer = format!("Bearer {token}").parse().expect("a header");
             request.headers_mut().insert("Authorization", bearer);
         }
-        let stream = TcpStream::connect(addr)?;
+        let stream = socket::connect(addr)?;
         stream.set_read_timeout(Some(SOON))?;
         let (socket, _) = tungstenite::client(request, stream).map_err(io::Error::other)?;
         let mut ws = Ws { socket, connected: Value::Null };
