@@ -209,6 +209,12 @@ class Reader:
                 self.failures.append(f"{event} comes behind {self.last}")
             self.last, self.count, self.digest = event, self.count + 1, zlib.crc32(event, self.digest)
 
+    def judge(self, count, digest):
+        """What is wrong with what it has shown, where the log has so many events of this digest."""
+        if (self.count, self.digest) == (count, digest):
+            return self.failures
+        return [*self.failures, f"it has shown {self.count} events, and the log has {count}, or others"]
+
     async def run(self, addresses):
         while True:
             writer = None
@@ -253,11 +259,7 @@ def readers(given, pipe):
         is_behind = lambda one: one.count < expected[one.one["id"]][0]  # noqa: E731
         while any(map(is_behind, all_of_them)) and loop.time() < deadline:
             await asyncio.sleep(0.2)
-        failures = []
-        for n, one in enumerate(all_of_them):
-            failures += [f"stream {n}: {failure}" for failure in one.failures]
-            if (one.count, one.digest) != expected[one.one["id"]]:
-                failures.append(f"stream {n} has shown {one.count} events, and the log has {expected[one.one['id']][0]}, or others")
+        failures = [f"stream {n}: {wrong}" for n, one in enumerate(all_of_them) for wrong in one.judge(*expected[one.one["id"]])]
         for task in tasks:
             task.cancel()
         return failures, sum(one.count for one in all_of_them), sum(one.resumed for one in all_of_them)
@@ -295,11 +297,24 @@ def receiver(_, pipe):
         while any(map(is_behind, expected)) and loop.time() < deadline:
             await asyncio.sleep(0.2)
         for path, numbers in expected.items():
-            if missing := set(numbers) - set(got.get(path, ())):
-                failures.append(f"the webhook {path} has not got {len(missing)} of {len(numbers)} events, such as {min(missing)}")
+            failures.extend(judge_webhook(path, numbers, got.get(path, {})))
 
     asyncio.run(main())
     pipe.send((failures, posts, posts - sum(map(len, got.values()))))
+
+
+def judge_webhook(path, numbers, got):
+    """What is wrong with the deliveries by their number, where the log has these numbers."""
+    missing = set(numbers) - set(got)
+    return [f"the webhook {path} has not got {len(missing)} of {len(numbers)} events, such as {min(missing)}"] if missing else []
+
+
+def digest_of(ids):
+    """The same that a reader makes of what it is shown."""
+    digest = 0
+    for event in ids:
+        digest = zlib.crc32(event.encode(), digest)
+    return digest
 
 
 def apart(what, given):
@@ -325,25 +340,29 @@ def make(client, options, port):
     return maps, hooks
 
 
-def judge_log(nodes, one, acknowledged):
-    """The log of a map as every node has it; what is wrong with it."""
-    failures, exports = [], []
+def exports_of(nodes, one):
+    """The log of a map as every node has it."""
+    exports = []
     for node in nodes:
         headers = {"Accept": "application/x-ndjson"}
         status, text = Client(node.ready[0]).raw("GET", f"/api/maps/{one['id']}/events", one["token"], headers=headers)
         assert status == 200, text[:300]
         exports.append(text)
-    if len(set(exports)) != 1:
-        failures.append(f"the nodes have different logs of {one['name']}")
+    return exports
+
+
+def judge_log(exports, name, acknowledged):
+    """What is wrong with the log of a map; its ids and numbers."""
+    failures = [] if len(set(exports)) == 1 else [f"the nodes have different logs of {name}"]
     events = [json.loads(line) for line in exports[0].splitlines()]
     ids, numbers = [event["id"] for event in events], [event["payload"]["n"] for event in events]
     if sorted(set(ids)) != ids:
-        failures.append(f"the events of {one['name']} are not in order")
+        failures.append(f"the events of {name} are not in order")
     if len(set(numbers)) != len(numbers):
-        failures.append(f"{len(numbers) - len(set(numbers))} events of {one['name']} are doubled")
+        failures.append(f"{len(numbers) - len(set(numbers))} events of {name} are doubled")
     stored = dict(zip(numbers, ids))
     if lost := [n for n, event in acknowledged if stored.get(n) != event]:
-        failures.append(f"{len(lost)} acknowledged events of {one['name']} are lost, such as {lost[0]}")
+        failures.append(f"{len(lost)} acknowledged events of {name} are lost, such as {lost[0]}")
     return failures, ids, numbers
 
 
@@ -405,12 +424,9 @@ def load(options, chance, figures, servers, nodes):
     figures |= noted
     expected, numbers = {}, {}
     for one in maps:
-        wrong, ids, numbers[one["id"]] = judge_log(nodes, one, acknowledged[one["id"]])
+        wrong, ids, numbers[one["id"]] = judge_log(exports_of(nodes, one), one["name"], acknowledged[one["id"]])
         failures += wrong
-        digest = 0
-        for event in ids:
-            digest = zlib.crc32(event.encode(), digest)
-        expected[one["id"]] = (len(ids), digest)
+        expected[one["id"]] = (len(ids), digest_of(ids))
     figures["acknowledged"] = sum(map(len, acknowledged.values()))
     of_readers.send(expected)
     of_receiver.send({path: numbers[of] for path, of in hooks.items()})
