@@ -160,7 +160,7 @@ def soak_table(samples):
     return "\n".join([f"| | {'second' if is_long else 'third'} quarter | last quarter |", "| --- | --- | --- |", *rows])
 
 
-def write(root, states, machine):
+def write(folder, states):
     text = [HEAD, "## How often\n", "| | | outcome | commit | day | took |", "| --- | --- | --- | --- | --- | --- |"]
     for name, (title, _) in PARTS.items():
         if name not in states:
@@ -172,14 +172,15 @@ def write(root, states, machine):
             outcome += f"; {state['failures']} tries failed before, and held when they were repeated"
         counts = {what: count for what, count in state["counts"].items() if what not in ("rounds",)}
         text.append(f"| {title} | {counted(counts)} | {outcome} | `{state['commit']}` | {state.get('date', '')} | {state['seconds'] / 60:.1f} min |")
-    text.append(f"\nOn {machine}. Seeds begin at 1 and go on by one. A plus behind a commit: with changes on top of it; what follows it tells them from others.\n")
+    machines = " and on ".join(dict.fromkeys(states[name]["machine"] for name in PARTS if name in states))
+    text.append(f"\nOn {machines}. Seeds begin at 1 and go on by one. A plus behind a commit: with changes on top of it; what follows it tells them from others.\n")
     text.append("## How\n")
     for name, (title, how) in PARTS.items():
         text.append(f"**{title}.** {how}\n")
         samples = states.get(name, {}).get("counts", {}).get("samples") if name == "soak" else None
         if samples:
-            (root / "docs/reliability.svg").write_text(figure(samples))
+            (folder / "reliability.svg").write_text(figure(samples))
             text.append(soak_table(samples) + "\n\n`docs/reliability.svg` of the repository draws all of it over the time of the run.\n")
     text.append("## What was found, and mended\n")
     text.append((Path(__file__).parent / "found.md").read_text())
-    (root / "docs/reliability.md").write_text("\n".join(text))
+    (folder / "reliability.md").write_text("\n".join(text))

@@ -1,11 +1,12 @@
 """Tries what must survive, part by part, and writes docs/reliability.md.
 
-    scripts/report --quick          some minutes
+    scripts/report --quick          some minutes; the page goes below target/report
     scripts/report                  hours
     scripts/report cuts kills=200   these parts alone, the second with 200 kills
 
 A part notes how far it is after each piece of work, under target/report, and goes on from there when it is started again on the same
-commit. The page is written from what the parts have noted. STENTOR_BIN names another program to be tried, STENTOR_TESTS a folder with
+commit. The page is written from what the parts have noted, and of those that were not run here from docs/reliability.json, which holds
+what the page shows. STENTOR_BIN names another program to be tried, STENTOR_TESTS a folder with
 the test programs `actors` and `stentor` (its integration tests), so that nothing is built, and STENTOR_COMMIT what they were built of.
 STENTOR_OLDER_BIN is a program of an earlier format, which the part upgrade tries on a folder of this one.
 """
@@ -277,7 +278,14 @@ def main():
     # all of them, so that one that fails does not hide what the others find
     failed = [part.name for part, goal in chosen.items() if not go_on(part, goal, notes, commit)]
     states = {part.name: json.loads(file.read_text()) for part in PARTS if (file := notes / f"{part.name}.json").exists()}
-    page.write(ROOT, states, machine())
+    folder = notes if options.quick else ROOT / "docs"
+    kept = folder / "reliability.json"
+    if kept.exists():
+        states = json.loads(kept.read_text()) | states
+    states = {name: state | {"machine": state.get("machine", machine())} for name, state in states.items()}
+    kept.write_text(json.dumps(states, indent=1) + "\n")
+    page.write(folder, states)
+    print(f"{folder / 'reliability.md'} is written")
     sys.exit(f"these parts failed: {', '.join(failed)}" if failed else 0)
 
 
