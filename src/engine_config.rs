@@ -138,6 +138,13 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
     }
 }
 
+/// What stands between the commas of a setting that names one or several.
+#[cfg(feature = "nats")]
+fn each_of(setting: Option<&str>) -> Vec<String> {
+    let parts = setting.unwrap_or_default().split(',').map(str::trim);
+    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
 /// How this server is one node of many.
 #[cfg(feature = "nats")]
 pub fn cluster(settings: &Settings) -> actors::cluster::Options {
@@ -156,7 +163,7 @@ pub fn cluster(settings: &Settings) -> actors::cluster::Options {
         tls_ca: tls_ca.clone(),
         prefix: prefix.clone(),
         replicas: *replicas,
-        monitor: monitor.clone(),
+        monitors: each_of(monitor.as_deref()),
         node: settings.cluster.node.clone().unwrap_or_else(host).into(),
         isolated_after: Some(settings.cluster.isolated_after_s).filter(|s| *s > 0).map(Duration::from_secs),
         silent: Duration::from_millis(settings.cluster.silent_after_ms),

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value as Json;
 
 use super::Context;
+use super::problem::Problem;
 
 pub fn may_be_elsewhere(_: &Context) -> bool {
     false
@@ -20,4 +21,12 @@ pub fn name_node<B>(_: &Context, _: &mut ServiceResponse<B>) {}
 
 pub async fn ask_all(_: &Context, _: &HttpRequest) -> Vec<(Arc<str>, Json)> {
     Vec::new()
+}
+
+pub async fn ask_who_has(_: &Context, _: &HttpRequest, _: &[u8]) -> Result<Option<HttpResponse>, Problem> {
+    Ok(None)
+}
+
+pub async fn ask_to_do(_: &Context, _: &HttpRequest) -> Result<(), Problem> {
+    Ok(())
 }

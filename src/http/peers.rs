@@ -170,20 +170,74 @@ pub fn name_node<B>(context: &Context, response: &mut ServiceResponse<B>) {
 /// What every other node answers to a request without a body, at the same time, by its name; null: nothing that can be used.
 /// Nobody for a request that another node asks, and of a server that is alone.
 pub async fn ask_all(context: &Context, request: &HttpRequest) -> Vec<(Arc<str>, Json)> {
-    if request.app_data::<OfPeer>().is_some() {
-        return Vec::new();
-    }
     let Ok(packed) = pack(&head_of(request), b"") else { return Vec::new() };
     let ask = |node: Arc<str>| {
         let packed = packed.clone();
         async move {
             let answer = context.hub.ask_node(&node, packed, OWNER_WAIT).await;
-            let answer = answer.inspect_err(|e| log::debug!(node:%; "another node is not heard of an event: {e}")).ok();
+            let answer = answer.inspect_err(|e| log::debug!(node:%; "another node is not heard: {e}")).ok();
             let answer = answer.as_ref().and_then(unpack::<Answered>).filter(|(head, _)| head.status == 200);
             (node, answer.and_then(|(_, body)| serde_json::from_slice(&body).ok()).unwrap_or_default())
         }
     };
-    futures_util::future::join_all(context.hub.other_nodes().into_iter().map(ask)).await
+    futures_util::future::join_all(others(context, request).into_iter().map(ask)).await
+}
+
+/// The answer of the first other node that has what a request is about; none: no node has it.
+///
+/// # Errors
+/// A node did not answer, and nobody else has it.
+pub async fn ask_who_has(
+    context: &Context,
+    request: &HttpRequest,
+    body: &[u8],
+) -> Result<Option<HttpResponse>, Problem> {
+    let packed = pack(&head_of(request), body)?;
+    let mut silent = None;
+    for node in others(context, request) {
+        match pass_on(context, packed.clone(), &node).await {
+            Ok(answer) => {
+                let answer = answer?;
+                if answer.status() != StatusCode::NOT_FOUND {
+                    return Ok(Some(answer));
+                }
+            }
+            Err(e) => silent = Some(unheard(&node, &e)),
+        }
+    }
+    silent.map_or(Ok(None), Err)
+}
+
+/// Has every other node do what a request asks for.
+///
+/// # Errors
+/// One of them has not done it; the others have.
+pub async fn ask_to_do(context: &Context, request: &HttpRequest) -> Result<(), Problem> {
+    let packed = pack(&head_of(request), b"")?;
+    let ask = |node: Arc<str>| {
+        let packed = packed.clone();
+        async move {
+            match pass_on(context, packed, &node).await {
+                Ok(Ok(answer)) if answer.status().is_success() => Ok(()),
+                Ok(Ok(answer)) => Err(Problem::new(
+                    Code::Unavailable,
+                    format!("The node {node} has not done it and answers {}; try again", answer.status()),
+                )),
+                Ok(Err(problem)) => Err(problem),
+                Err(e) => Err(unheard(&node, &e)),
+            }
+        }
+    };
+    futures_util::future::join_all(others(context, request).into_iter().map(ask)).await.into_iter().collect()
+}
+
+/// Whom a request may be passed on to: all other nodes, unless one of them asks.
+fn others(context: &Context, request: &HttpRequest) -> Vec<Arc<str>> {
+    if request.app_data::<OfPeer>().is_some() { Vec::new() } else { context.hub.other_nodes() }
+}
+
+fn unheard(node: &str, e: &PeerError) -> Problem {
+    Problem::new(Code::Unavailable, format!("The node {node} may have it, and {e}; try again"))
 }
 
 fn head_of(request: &HttpRequest) -> Asked {

@@ -22,7 +22,7 @@ use self::asked::{Asked, JwtKey, read_change, typed};
 pub use self::check::check;
 use super::guard::{self, Act, Caller, Manages, On};
 use super::problem::{Answer, Problem};
-use super::{Context, now_ms, query};
+use super::{Context, now_ms, peers, query};
 
 /// The source in the path, if the caller may do `A` with its channel.
 pub struct OnSource<A> {
@@ -158,16 +158,26 @@ pub async fn get(context: web::Data<Context>, on: OnSource<Manages>, request: Ht
 }
 
 /// `GET /api/webhooks/{source}/status`: how it does, in short.
-pub async fn get_status(context: web::Data<Context>, on: OnSource<Manages>) -> Answer {
+pub async fn get_status(context: web::Data<Context>, on: OnSource<Manages>, request: HttpRequest) -> Answer {
     let counts = on.live.stats.counts();
     let last = (counts.last_ms > 0).then(|| to_iso(counts.last_ms));
-    Ok(HttpResponse::Ok().json(json!({
+    let mut told = json!({
         "id": on.live.source.id,
         "status": status(&on.live),
         "eventsReceived": counts.received,
         "lastEventAt": last,
         "deadLetters": context.hub.count_dead_letters(&on.live).await,
-    })))
+    });
+    // each node of a cluster counts what it took itself
+    for (_, other) in peers::ask_all(&context, &request).await {
+        for count in ["eventsReceived", "deadLetters"] {
+            told[count] = (told[count].as_u64().unwrap_or(0) + other[count].as_u64().unwrap_or(0)).into();
+        }
+        if other["lastEventAt"].as_str() > told["lastEventAt"].as_str() {
+            told["lastEventAt"] = other["lastEventAt"].clone();
+        }
+    }
+    Ok(HttpResponse::Ok().json(told))
 }
 
 /// `PATCH /api/webhooks/{source}`: what the body names is changed, the rest stays.

@@ -88,7 +88,7 @@ def start_nats(folder):
         servers.append(Child(f"n{n}", [NATS, "-c", config], folder / f"n{n}.log", environment, ready))
     for server in servers:
         server.wait()
-    return servers, ",".join(f"nats://127.0.0.1:{port}" for port in ports), f"http://127.0.0.1:{monitors[0]}"
+    return servers, ",".join(f"nats://127.0.0.1:{port}" for port in ports), ",".join(f"http://127.0.0.1:{port}" for port in monitors)
 
 
 def start_nodes(folder, servers, monitor):

@@ -276,12 +276,18 @@ impl Link {
         });
     }
 
-    /// Looks now and then whether NATS syncs before it answers.
-    pub fn watch_sync(&self, status: &Arc<Status>, monitor: String) {
+    /// Looks now and then whether the NATS servers sync before they answer. What one of them said last counts until it says
+    /// something else: while it is down it changes nothing.
+    pub fn watch_sync(&self, status: &Arc<Status>, monitors: Vec<String>) {
         let status = Arc::downgrade(status);
         self.spawn(async move {
+            let mut said = vec![None; monitors.len()];
             loop {
-                let syncs = monitor::syncs_always(&monitor).await;
+                let looks = monitors.iter().map(|monitor| monitor::syncs_always(monitor));
+                for (said, syncs) in said.iter_mut().zip(futures_util::future::join_all(looks).await) {
+                    *said = syncs.or(*said);
+                }
+                let syncs = monitor::all_sync(&said);
                 let Some(status) = status.upgrade() else { return };
                 status.note_sync(syncs);
                 drop(status);

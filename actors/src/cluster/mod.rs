@@ -78,8 +78,8 @@ pub struct Options {
     /// With which all names of streams and subjects begin.
     pub prefix: String,
     pub replicas: usize,
-    /// The monitoring of a NATS server, `http://host:port`.
-    pub monitor: Option<String>,
+    /// The monitoring of NATS servers, each `http://host:port`.
+    pub monitors: Vec<String>,
     /// The name of this node, another one for each.
     pub node: Arc<str>,
     /// The version of this program, and where it listens, for the people who look at the cluster.
@@ -209,8 +209,8 @@ pub fn open(
     link.watch_leader(&status);
     link.watch_snapshots(&status);
     link.watch_servers(&status, &options.servers);
-    if let Some(monitor) = &options.monitor {
-        link.watch_sync(&status, monitor.clone());
+    if !options.monitors.is_empty() {
+        link.watch_sync(&status, options.monitors.clone());
     }
     link.listen(&options.node)?;
     // behind the position it is not met again, and what comes is seen in the log

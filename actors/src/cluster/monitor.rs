@@ -27,6 +27,14 @@ pub async fn syncs_always(address: &str) -> Option<bool> {
     report["config"].is_object().then(|| report["config"]["sync_always"].as_bool().unwrap_or(false))
 }
 
+/// Whether all of them do, by what each has said: one that does not is enough for a no, and one that is silent for not knowing.
+pub fn all_sync(said: &[Option<bool>]) -> Option<bool> {
+    if said.contains(&Some(false)) {
+        return Some(false);
+    }
+    said.iter().all(Option::is_some).then_some(true)
+}
+
 /// What a server says of itself to whoever connects, before it asks who that is; none: nothing, or only behind TLS.
 pub async fn greeting(address: &str) -> Option<Greeting> {
     let read = async {
@@ -48,4 +56,23 @@ async fn ask(host: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_servers_sync_when_each_has_said_so() {
+        let (yes, no, silent) = (Some(true), Some(false), None);
+        for (said, expected) in [
+            (&[yes, yes, yes][..], yes),
+            (&[yes, no, silent], no),
+            (&[no, yes, yes], no),
+            (&[yes, silent, yes], silent),
+            (&[silent], silent),
+        ] {
+            assert_eq!(all_sync(said), expected, "{said:?}");
+        }
+    }
 }

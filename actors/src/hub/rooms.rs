@@ -74,4 +74,12 @@ impl Rooms {
         #[cfg(not(feature = "nats"))]
         true
     }
+
+    /// The name of this node of a cluster.
+    pub fn node_name(&self) -> Option<Arc<str>> {
+        #[cfg(feature = "nats")]
+        return self.cluster.as_ref().map(|status| status.node().clone());
+        #[cfg(not(feature = "nats"))]
+        None
+    }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 use tokio::sync::OwnedMutexGuard;
 
 pub use self::letter::{Detail, HEADERS_BYTES_MAX, Letter, RequestLine};
@@ -59,6 +60,27 @@ fn key(source: &str, n: u64) -> Vec<u8> {
 fn part_key(source: &str, n: u64, part: usize) -> Vec<u8> {
     // a body is at most 64 MiB, which are 2,048 parts
     [source.as_bytes(), &n.to_be_bytes(), &(part as u16).to_be_bytes()].concat()
+}
+
+/// What the numbers of one node of a cluster have in common is their rest when they are divided by this.
+const NODES: u64 = 4096;
+
+/// The least number that a letter of this node may have now, so that the letters of all nodes have different numbers and are in
+/// the order of their time. A number is exact as a double until 2039. Two names in some thousands have the same numbers; their
+/// letters then differ unless both come in the same millisecond.
+pub fn least_number(node: &str, now_ms: i64) -> u64 {
+    let hash = Sha256::digest(node);
+    let rest = u64::from(u16::from_be_bytes([hash[0], hash[1]])) % NODES;
+    now_ms.max(1).unsigned_abs() * NODES + rest
+}
+
+/// The number behind `last`; of those that a node may give where `least` is one.
+fn next_number(last: u64, least: u64) -> u64 {
+    match least {
+        _ if least > last => least,
+        0..NODES => last + 1,
+        _ => last + NODES - (last - least) % NODES,
+    }
 }
 
 fn parts(bytes: usize) -> usize {
@@ -118,8 +140,8 @@ impl DeadLetters {
         Ok(self.index(notes, source)?.kept.len())
     }
 
-    /// Keeps a letter, unless there is one of the same request; answers whether it did. The letter's number and how much of
-    /// its body is kept are set. Older ones make room for it. Blocks.
+    /// Keeps a letter, unless there is one of the same request; answers whether it did. The letter's number, not below the one that
+    /// it has, and how much of its body is kept are set. Older ones make room for it. Blocks.
     ///
     /// # Errors
     /// The notes cannot be read or written.
@@ -140,7 +162,7 @@ impl DeadLetters {
             return Ok(false);
         }
         let body = &body[..body.len().min(limits.bytes)];
-        letter.n = index.last + 1;
+        letter.n = next_number(index.last, letter.n);
         letter.kept_bytes = body.len();
         let mut changes = vec![
             NoteChange::last_number(source, letter.n)?,

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::nats::Nats;
 use super::nodes::Nodes;
-use crate::support::eventually;
 use crate::support::http::{Answer, Request};
+use crate::support::{TestServer, eventually};
 
 /// Sends all of them at once; the answers.
 fn raced(requests: Vec<Request>) -> Vec<Answer> {
@@ -110,4 +110,68 @@ fn every_node_says_who_writes_and_who_delivers() {
             && a["nodes"] == json!(["node-0", "node-1"])
             && a["term"] == b["term"]
     });
+}
+
+#[test]
+fn dead_letters_are_shown_corrected_and_thrown_away_at_any_node() {
+    let mut nodes = Nodes::start(2, Nats::start(1), &[]);
+    let map = nodes.nodes[0].new_map("letters");
+    let body = json!({ "authentication": "none", "eventType": { "pointer": "/kind" } });
+    let made = Request::new(map.addr, "POST", "/api/webhooks").bearer(&map.token).json(&body).send().expect(201);
+    let id = made["endpoint"]["id"].as_str().expect("an id").to_owned();
+    let owner = |node: &TestServer, method: &str, rest: &str| {
+        node.request(method, &format!("/api/webhooks/{id}{rest}")).bearer(&map.token)
+    };
+    let [a, b] = &nodes.nodes[..] else { panic!("two nodes") };
+    eventually("the other node knows the source", || owner(b, "GET", "").send().status == 200);
+    let post = |node: &TestServer, n: usize| {
+        node.request("POST", &format!("/webhooks/{id}")).json(&json!({ "type": "deploy", "n": n })).send()
+    };
+    for n in 0..6 {
+        post([a, b][n % 2], n).expect(400);
+    }
+
+    // all of them, in the order of their time, page by page, wherever one asks
+    let page = |node: &TestServer, query: &str| {
+        let page = owner(node, "GET", &format!("/dead-letters{query}")).send().expect(200);
+        let numbers: Vec<u64> =
+            page["data"].as_array().expect("letters").iter().filter_map(|l| l["n"].as_u64()).collect();
+        (numbers, page["next"].as_u64())
+    };
+    let (all, next) = page(a, "");
+    assert_eq!((all.len(), next), (6, None));
+    assert!(all.is_sorted());
+    assert_eq!(page(b, ""), (all.clone(), None));
+    assert_eq!(page(b, "?limit=4"), (all[..4].to_vec(), Some(all[3])));
+    assert_eq!(page(a, &format!("?limit=4&after={}", all[3])), (all[4..].to_vec(), None));
+    let sent =
+        |n: usize| owner(a, "GET", &format!("/dead-letters/{}", all[n])).send().expect(200)["data"]["body"].clone();
+    assert_eq!(
+        [sent(0), sent(1)].map(|body| body.as_str().expect("a text").ends_with("\"type\":\"deploy\"}")),
+        [true; 2]
+    );
+    assert_ne!(sent(0), sent(1));
+    assert_eq!(owner(b, "GET", "/status").send().expect(200)["deadLetters"], 6);
+
+    // one of each node, both asked of the other one
+    for (node, n) in [(b, 0), (a, 1)] {
+        let retry = owner(node, "POST", &format!("/dead-letters/{}/retry", all[n]));
+        let edited = json!({ "body": json!({ "kind": "mended", "n": n }).to_string() });
+        assert_eq!(retry.json(&edited).send().expect(200)["accepted"], 1);
+    }
+    for (node, n) in [(b, 2), (a, 3)] {
+        owner(node, "DELETE", &format!("/dead-letters/{}", all[n])).send().expect(204);
+    }
+    owner(a, "GET", "/dead-letters/7").send().expect_error(404, "NOT_FOUND", "Dead letter not found");
+    assert_eq!(page(a, ""), (all[4..].to_vec(), None));
+    eventually("the corrected ones are events", || map.at(b).history("events=mended").len() == 2);
+
+    // those of a node that is down come back with it
+    nodes.nodes[1].stop();
+    eventually("those of the node that runs are left", || page(&nodes.nodes[0], "").0 == all[4..5]);
+    nodes.nodes[1].restart();
+    let [a, b] = &nodes.nodes[..] else { panic!("two nodes") };
+    eventually("all are there again", || page(a, "").0 == all[4..]);
+    owner(b, "DELETE", "/dead-letters").send().expect(204);
+    assert_eq!(page(a, ""), (Vec::new(), None));
 }

@@ -73,12 +73,13 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 pub async fn connect(addr: SocketAddr, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
-    // on loopback it is there at once
-    let tcp = socket::connect(addr)?;
-    tcp.set_nonblocking(true)?;
-    let tcp = TcpStream::from_std(tcp)?;
+    handshake(TcpStream::connect(addr).await?, config).await
+}
+
+async fn handshake(tcp: TcpStream, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
     tcp.set_nodelay(true)?;
-    TlsConnector::from(config).connect(ServerName::from(addr.ip()), tcp).await
+    let name = ServerName::from(tcp.peer_addr()?.ip());
+    TlsConnector::from(config).connect(name, tcp).await
 }
 
 /// A connection of HTTP/2.
@@ -211,11 +212,19 @@ impl Gateway {
     }
 }
 
+/// A connection of the gateway, which holds no more than its clients do.
+async fn lead(to: SocketAddr, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+    // on loopback it is there at once
+    let tcp = socket::connect(to)?;
+    tcp.set_nonblocking(true)?;
+    handshake(TcpStream::from_std(tcp)?, config).await
+}
+
 /// Passes on bytes.
 async fn tunnel(mut plain: TcpStream, begun: Vec<u8>, to: SocketAddr, config: Arc<ClientConfig>) -> io::Result<()> {
     plain.set_nodelay(true)?;
     socket::send_little_ahead(&plain)?;
-    let mut tls = connect(to, config).await?;
+    let mut tls = lead(to, config).await?;
     tls.write_all(&begun).await?;
     copy_bidirectional(&mut plain, &mut tls).await.map(drop)
 }
@@ -265,7 +274,7 @@ async fn translate(
     let chunked = header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
     let length: usize = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let is_head = method == "HEAD";
-    let tls = connect(to, http2).await?;
+    let tls = lead(to, http2).await?;
     let (requests, connection) = h2::client::handshake(tls).await.map_err(io::Error::other)?;
     tokio::spawn(connection);
     let mut requests = requests.ready().await.map_err(io::Error::other)?;

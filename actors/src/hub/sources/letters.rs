@@ -39,7 +39,10 @@ pub struct EditedLetter {
 impl Hub {
     /// Keeps a letter, unless the same request is among the letters already. The sender was refused either way, so a store
     /// that fails is the operator's to know.
-    pub(super) async fn keep_letter(&self, live: &ActiveSource, letter: Letter, body: &[u8]) {
+    pub(super) async fn keep_letter(&self, live: &ActiveSource, mut letter: Letter, body: &[u8]) {
+        if let Some(node) = self.rooms.node_name() {
+            letter.n = dead_letters::least_number(&node, letter.received_ms);
+        }
         let (limits, body) = (self.rooms.sources.limits.letters(), body.to_vec());
         let letters = live.letters(&self.rooms.notes).await;
         let kept = letters.run(move |letters, notes, source| letters.keep(notes, source, letter, &body, limits)).await;

@@ -7,7 +7,8 @@ use crate::model::source::Content;
 /// The head of a dead letter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Letter {
-    /// Counts the letters of a source from 1.
+    /// Counts the letters of a source from 1. Of the nodes of a cluster each has numbers of its own, see
+    /// [`least_number`](super::least_number).
     pub n: u64,
     pub received_ms: i64,
     /// Why it was refused, in a sentence, and which fields were wrong.

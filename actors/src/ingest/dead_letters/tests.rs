@@ -155,3 +155,20 @@ proptest! {
         prop_assert_eq!(&letters.index, &Some(Index::read(&notes, "wh_1").expect("an index")));
     }
 }
+
+#[test]
+fn numbers_of_nodes_differ_and_grow_with_time() {
+    assert_eq!([next_number(0, 0), next_number(7, 0)], [1, 8], "a server alone counts");
+    let (a, b) = (least_number("node-a", 1_800_000_000_000), least_number("node-b", 1_800_000_000_000));
+    assert_ne!(a, b);
+    assert!(b < 1 << 53 && least_number("node-a", 1_800_000_000_001) > a.max(b));
+    let mut last = 0;
+    for _ in 0..3 {
+        let next = next_number(last, a);
+        assert!(next > last && next % NODES == a % NODES);
+        last = next;
+    }
+    assert_eq!(last, a + 2 * NODES, "also several in one millisecond");
+    assert_eq!(next_number(last + 5, a), a + 3 * NODES, "and behind a number of another kind");
+    assert_eq!(next_number(a + 9 * NODES, a), a + 10 * NODES, "and when the clock goes back");
+}
