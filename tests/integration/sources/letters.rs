@@ -209,7 +209,7 @@ fn senders_that_are_not_believed_are_counted_and_the_latest_is_described_over_a_
     let at = now_ms();
     let wrong = |source: &Source| source.request("").header("X-Webhook-Timestamp", &at.to_string());
     source.request("").body("{}").send().expect(401);
-    let signature = "0".repeat(64);
+    let signature = format!("sha256={}", "0".repeat(64));
     wrong(&source)
         .header("User-Agent", "Hookshot/7")
         .header("X-Webhook-Signature", &signature)
