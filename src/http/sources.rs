@@ -10,7 +10,7 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use actors::hub::audit::{Change, Deed};
-use actors::hub::sources::{ActiveSource, OVERLAP_MAX_S, Zeroizing, key_field};
+use actors::hub::sources::{ActiveSource, OVERLAP_MAX_S, RefusedSenders, Zeroizing, key_field};
 use actors::model::access::{Principal, Scope};
 use actors::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION};
 use actors::model::jwt::JwtRules;
@@ -78,6 +78,19 @@ fn status(live: &ActiveSource) -> &'static str {
     if live.source.paused { "paused" } else { "active" }
 }
 
+/// Who was not believed. Only counted: anybody can send that.
+fn shown_refused(refused: &RefusedSenders) -> Value {
+    let iso = |ms: i64| (ms > 0).then(|| to_iso(ms));
+    json!({
+        "requests": refused.requests,
+        "inARow": refused.in_a_row,
+        "since": iso(refused.since_ms).filter(|_| refused.in_a_row > 0),
+        "lastAt": iso(refused.last_ms),
+        "lastReason": (refused.last_ms > 0).then_some(&refused.reason),
+        "lastUserAgent": refused.user_agent,
+    })
+}
+
 /// The same with everything that can be changed.
 fn shown_whole(context: &Context, request: &HttpRequest, live: &ActiveSource) -> Value {
     let (source, scheme) = (&live.source, &live.source.scheme);
@@ -102,6 +115,7 @@ fn shown_whole(context: &Context, request: &HttpRequest, live: &ActiveSource) ->
     };
     shown["schema"] = json!(source.schema);
     shown["rateLimit"] = json!(source.rate_limit);
+    shown["refusedSenders"] = shown_refused(&live.stats.counts().refused_senders);
     shown["updatedAt"] = to_iso(source.updated_ms).into();
     shown
 }
@@ -167,6 +181,7 @@ pub async fn get_status(context: web::Data<Context>, on: OnSource<Manages>, requ
         "eventsReceived": counts.received,
         "lastEventAt": last,
         "deadLetters": context.hub.count_dead_letters(&on.live).await,
+        "refusedSenders": shown_refused(&counts.refused_senders),
     });
     // each node of a cluster counts what it took itself
     for (_, other) in peers::ask_all(&context, &request).await {

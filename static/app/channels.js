@@ -6,6 +6,7 @@ import { go, to } from "./route.js";
 import { hasSeveral, server } from "./session.js";
 import { useAction, useResource } from "./store.js";
 import { Badge, Code, Dialog, Empty, Field, Head, Icon, Loaded, Secret, SelectField, TextField, Trouble, useForm } from "./ui.js";
+import { occurs } from "./words.js";
 
 const SPARKS_MAX = 24; // channels whose counts are asked for
 /** With more channels than this there is a field to search them. */
@@ -31,8 +32,7 @@ export function ChannelList({ channels: list, most }) {
     return html`<div class="card">
       <${Empty} icon="channels" title="No channels yet">${isAdmin() ? "Make the first one; its token is what programs publish and listen with." : "No channel of this token exists any more."}<//></div>`;
   }
-  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = words.length ? list.filter(({ name, slug, id }) => words.every((word) => `${name} ${slug} ${id}`.toLowerCase().includes(word))) : list;
+  const found = list.filter(({ name, slug, id }) => occurs(find, [name, slug, id]));
   const rest = most ? list.length - most : 0;
   return html`${!most && list.length > SEARCH_FROM && html`<div class="filter-field"><${Field} label="Search" hint=${find ? `${plural(found.length, "channel")} of ${list.length}` : "By name, slug or id."}>
     ${(tied) => html`<input ...${tied} type="search" value=${find} onInput=${(event) => setFind(event.target.value)} />`}<//></div>`}

@@ -4,9 +4,12 @@ import { channelName, connections, endConnection } from "./api.js";
 import { count, plural } from "./format.js";
 import { Holder, useNames } from "./names.js";
 import { useAction, useInterval, useResource } from "./store.js";
-import { Ago, Badge, Confirm, Empty, Head, Loaded, Trouble, toast } from "./ui.js";
+import { Ago, Badge, Confirm, Empty, Field, Head, Loaded, Trouble, toast } from "./ui.js";
+import { occurs } from "./words.js";
 
 const REFRESH_MS = 5000;
+/** With more streams than this there is a field to search them. */
+const SEARCH_FROM = 8;
 
 /** The view over all that the token may see. */
 export function AllConnections() {
@@ -20,6 +23,7 @@ export function Connections({ of }) {
   const names = useNames();
   const [more, setMore] = useState({ data: [], next: undefined });
   const [ending, setEnding] = useState(null);
+  const [find, setFind] = useState("");
   useInterval(found.reload, REFRESH_MS, more.data.length === 0);
   const older = useAction(async () => {
     const page = await connections(of, more.next ?? found.data.next);
@@ -37,7 +41,11 @@ export function Connections({ of }) {
     const rows = [...data, ...more.data].filter(({ id }) => !seen.has(id) && seen.add(id));
     const rest = more.data.length ? more.next : next;
     if (!rows.length) return html`<div class="card"><${Empty} icon="channels" title="Nobody is connected">Programs and browsers that follow events by SSE or WebSocket are listed here while they do.<//></div>`;
-    return html`<ul class="list card">${rows.map((row) => html`<${Row} key=${row.id} row=${row} names=${names} onEnd=${() => setEnding(row)} />`)}
+    const matching = matchingOf(rows, find, names);
+    return html`${(rows.length > SEARCH_FROM || find) && html`<div class="filter-fields stream-find"><div class="filter-field"><${Field} label="Search" hint=${find ? `${plural(matching.length, "stream")} of ${count(rows.length)}${rest ? " that are listed" : ""}` : "By client, channel, token or address."}>
+      ${(tied) => html`<input ...${tied} type="search" value=${find} onInput=${(event) => setFind(event.target.value)} />`}<//></div></div>`}
+    <ul class="list card">${matching.length === 0 && html`<li><${Empty} icon="search" title="No stream is like that">Search for a part of the client's name, of the channel or of the token.<//></li>`}
+      ${matching.map((row) => html`<${Row} key=${row.id} row=${row} names=${names} onEnd=${() => setEnding(row)} />`)}
       ${rest && html`<li class="past">${older.error && html`<${Trouble} error=${older.error} />`}<button type="button" class="button small" disabled=${older.busy} onClick=${older.run}>More</button></li>`}</ul>`;
   }}<//>
   ${ending && html`<${Confirm} title="End this stream?" action="End it" busy=${end.busy} error=${end.error} onConfirm=${end.run} onClose=${() => setEnding(null)}>
@@ -45,8 +53,15 @@ export function Connections({ of }) {
   <//>`}`;
 }
 
+const channelsOf = (row, names) => (row.channels ? row.channels.map((name) => names.get(name) ?? name).join(", ") : row.channel ? (names.get(row.channel) ?? row.channel) : "all channels");
+
+/** Streams in which every word of the search occurs. */
+function matchingOf(rows, find, names) {
+  return rows.filter((row) => occurs(find, [clientName(row.user_agent), row.user_agent, row.kind, channelsOf(row, names), names.get(row.token_id) ?? row.token_id, row.client_address]));
+}
+
 function Row({ row, names, onEnd }) {
-  const of = row.channels ? row.channels.map((name) => names.get(name) ?? name).join(", ") : row.channel ? (names.get(row.channel) ?? row.channel) : "all channels";
+  const of = channelsOf(row, names);
   const filter = filterWords(row.filter);
   return html`<li class="connection-row">
     <div class="who"><strong class="anywhere" title=${row.user_agent}><bdi>${clientName(row.user_agent)}</bdi></strong>

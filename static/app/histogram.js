@@ -3,8 +3,6 @@ import { html, useEffect, useState } from "./html.js";
 import { stats } from "./api.js";
 import { brief, count, plural, time } from "./format.js";
 
-const BARS = 96; // a quarter of an hour each
-
 /** @param onChoose called with the end of a bar, as ISO 8601 */
 export function Histogram({ of, onChoose }) {
   const [day, setDay] = useState(null);
@@ -20,7 +18,7 @@ export function Histogram({ of, onChoose }) {
   }, [of.kind, of.id]);
   // a token without the scope, or a channel with more events than may be counted at once, has none
   if (day?.failed) return null;
-  const buckets = (day?.buckets ?? []).slice(-BARS);
+  const buckets = day?.buckets ?? [];
   const most = Math.max(1, ...buckets.map(({ total }) => total));
   const ends = (start) => new Date(Date.parse(start) + (day.bucket_seconds ?? 900) * 1000).toISOString();
   return html`<figure class="histogram card">

@@ -23,7 +23,7 @@ const VIEWS = [
   { name: "overview", title: "Overview", shown: () => true, view: (_, query) => html`<${Overview} query=${query} />` },
   { name: "channels", title: "Channels", shown: () => true, view: () => html`<${Channels} />` },
   { name: "webhooks", title: "Webhooks", shown: () => may("manage"), view: (_, query) => html`<${Webhooks} query=${query} />` },
-  { name: "sources", title: "Sources", shown: () => may("manage"), view: () => html`<${Sources} />` },
+  { name: "sources", title: "Sources", shown: () => may("manage"), view: (_, query) => html`<${Sources} query=${query} />` },
   { name: "tokens", title: "Tokens", shown: () => may("manage"), view: (_, query) => html`<${Tokens} query=${query} />` },
   { name: "system", title: "System", shown: isAdmin, view: (_, query) => html`<${System} query=${query} />` },
 ];

@@ -50,17 +50,23 @@ export function Overview({ query }) {
 function Tiles({ figures, channels: list }) {
   const span = SPANS[figures.window];
   const failed = total(figures, "failed");
+  const [lost, isLeft] = [total(figures, "gave_up"), isLeftToSend(figures)];
   const own = list?.length === 1 ? to([list[0].kind, list[0].kind === "map" ? list[0].slug : list[0].id]) : to(["channels"]);
   const tiles = [
     figures.series.published && { name: "Events", value: number(total(figures, "published")), note: span, href: hasSeveral() ? to(["feed"]) : own },
     figures.series.connections && { name: "Connections", value: number(latest(figures, "connections")), note: "open streams", href: may("manage") ? to(["connections"]) : own },
     figures.series.attempts && { name: "Deliveries that arrive", value: percent(arrived(figures)), note: failed ? `${plural(failed, "attempt")} failed ${span}` : `${plural(total(figures, "attempts") ?? 0, "attempt")} ${span}`, bad: failed > 0, href: to(["webhooks"]) },
-    figures.series.retrying && { name: "Waiting for a retry", value: number(latest(figures, "retrying")), note: total(figures, "gave_up") ? `${count(total(figures, "gave_up"))} given up ${span}` : "deliveries", bad: total(figures, "gave_up") > 0, href: to(["webhooks"]) },
+    figures.series.retrying && { name: "Waiting for a retry", value: number(latest(figures, "retrying")), note: lost ? `${count(lost)} given up ${span}${isLeft ? "" : ", none left to send"}` : "deliveries", bad: lost > 0 && isLeft, href: to(["webhooks"]) },
     figures.series.lag_ms && { name: "Slowest webhook", value: duration(latest(figures, "lag_ms") ?? 0), note: "behind the newest event", href: to(["webhooks"]) },
     figures.series.disk_free_bytes && { name: "Free disk", value: latest(figures, "disk_free_bytes") === null ? "–" : bytes(latest(figures, "disk_free_bytes")), note: latest(figures, "log_bytes") === null ? "" : `the log takes ${bytes(latest(figures, "log_bytes"))}`, href: to(["system"]) },
   ].filter(Boolean);
   return html`<ul class="tiles">${tiles.map(({ name, value, note, bad, href }) => html`<li key=${name}><a class=${`tile card ${bad ? "bad" : ""}`} href=${href}>
     <span class="small">${name}</span><strong class="tabular">${value}</strong><span class="soft small">${note}</span></a></li>`)}</ul>`;
+}
+
+/** Whether deliveries that were given up wait to be sent again, as far as this token is told. */
+function isLeftToSend({ attention, attention_total: all }) {
+  return !may("manage") || all > attention.length || attention.some(({ kind }) => kind === "webhook_gave_up");
 }
 
 const number = (value) => (value === null ? "–" : brief(value));

@@ -6,6 +6,13 @@ const at = (source, path = "") => `/api/webhooks/${encodeURIComponent(source.id)
 export const listSources = async (channel) => (await call("GET", `/api/webhooks${query({ channel })}`)).data;
 export const getSource = async (id) => (await call("GET", at({ id }))).endpoint;
 
+const DAY_MS = 86_400_000;
+
+/** Whether it believes nobody at the moment: what came last was refused, lately, and nothing was changed since. */
+export function isRefusing({ refusedSenders: refused, updatedAt }) {
+  return refused.inARow > 0 && refused.lastAt > updatedAt && Date.now() - Date.parse(refused.lastAt) < DAY_MS;
+}
+
 /** @returns `{ endpoint, secret }`: the secret only where the server made one, and only this once */
 export const createSource = (body) => call("POST", "/api/webhooks", body);
 export const changeSource = async (source, change) => (await call("PATCH", at(source), change)).endpoint;

@@ -36,7 +36,7 @@ export function Letters({ source, onChanged }) {
     ${first.error && html`<div class="padded-row"><${Trouble} error=${first.error} onRetry=${first.reload} /></div>`}
     ${first.data === undefined && !first.error && html`<${Bones} />`}
     ${first.data && rows.length === 0 && html`<${Empty} icon="done"
-      title="Nothing was refused">What a sender proved to be its own, but whose content could not be taken, is kept here with the reason.<//>`}
+      title=${source.refusedSenders.requests > 0 ? "No dead letters" : "Nothing was refused"}>${source.refusedSenders.requests > 0 && `${plural(source.refusedSenders.requests, "request")} whose sender could not be verified ${source.refusedSenders.requests === 1 ? "was" : "were"} counted and not kept. `}What a sender proved to be its own, but whose content could not be taken, is kept here with the reason.<//>`}
     ${rows.length > 0 && html`<ul class="list">${rows.map((letter) => html`<li key=${letter.n} class="letter">
       <details open=${open === letter.n} onToggle=${(event) => event.target.open !== (open === letter.n) && setOpen(event.target.open ? letter.n : null)}>
         <summary><span class="clip">${letter.reason}</span><span class="soft small tabular">${bytes(letter.bytes)}</span>

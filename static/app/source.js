@@ -5,13 +5,15 @@ import { count, dateTime, plural } from "./format.js";
 import { Live } from "./live.js";
 import { go, replace, to } from "./route.js";
 import { useAction, useInterval, useResource } from "./store.js";
-import { Ago, Badge, Confirm, Dialog, Empty, Field, Head, Loaded, Secret, SelectField, TextField, Trouble, toast, useForm } from "./ui.js";
+import { Ago, Badge, Confirm, Dialog, Empty, Field, Head, Loaded, Secret, SelectField, TextField, Trouble, copy, toast, useForm } from "./ui.js";
 import { HowToSend } from "./source-snippets.js";
-import { changeSource, deadLetters, deleteSource, getSource, rotateKey } from "./source-api.js";
+import { changeSource, deadLetters, deleteSource, getSource, isRefusing, rotateKey } from "./source-api.js";
 import { Letters } from "./source-letters.js";
 import { Rules, authenticationName, channelTitle, rules, schema, sourceAddress } from "./sources.js";
 
 const REFRESH_MS = 10_000;
+/** While somebody waits for the first event. */
+const FIRST_MS = 3000;
 /** More dead letters than this are not counted for the tab. */
 const COUNTED = 100;
 
@@ -19,7 +21,7 @@ const head = html`<${Head} title="Source" crumbs=${[["Sources", to(["sources"])]
 
 export function Source({ id, view, query }) {
   const found = useResource(() => getSource(id), [id]);
-  useInterval(found.reload, REFRESH_MS);
+  useInterval(found.reload, found.data?.eventsReceived === 0 ? FIRST_MS : REFRESH_MS);
   return html`<${Loaded} of=${found} head=${head}>
     ${(source) => html`<${Shown} source=${source} view=${view ?? "live"} query=${query} reload=${found.reload} />`}<//>`;
 }
@@ -48,11 +50,14 @@ function Shown({ source, view, query, reload }) {
       <button type="button" class="button bad" onClick=${() => setDialog("delete")}>Delete</button>
     <//>
     ${pause.error && html`<${Trouble} error=${pause.error} />`}
+    ${isRefusing(source) && html`<${Refusing} source=${source} onRotate=${() => setDialog("rotate")} />`}
     <dl class="facts card padded source-facts">
-      <dt>Address</dt><dd><code>${source.url}</code></dd>
+      <dt>Address</dt><dd><code>${source.url}</code> <button type="button" class="button small" aria-label="Copy the address" onClick=${() => copy(source.url)}>Copy</button></dd>
       <dt>Events go to</dt><dd><a href=${to([kind, rest.join(":")])}><bdi>${channelTitle(list.data ?? [], source.channel)}</bdi></a></dd>
       <dt>Received</dt><dd>${plural(source.eventsReceived, "event")}${source.lastEventAt && html`<span
         class="soft">, the last one <${Ago} iso=${source.lastEventAt} /></span>`}</dd>
+      ${source.refusedSenders.requests > 0 && html`<dt>Not believed</dt><dd>${plural(source.refusedSenders.requests, "request")}<span
+        class="soft">, the last one <${Ago} iso=${source.refusedSenders.lastAt} />${!isRefusing(source) && html`: <bdi class="anywhere">${source.refusedSenders.lastReason}</bdi>`}</span></dd>`}
     </dl>
     <nav class="tabs" aria-label="Parts of the source">
       ${tabs.map(([key, text, number]) => html`<a key=${key} href=${key === "live" ? sourceAddress(source) : to(["source", source.id, key])} aria-current=${key === view ? "page" : undefined}>${text}${number ? html` <span class="badge bad">${number}</span>` : ""}</a>`)}
@@ -63,6 +68,17 @@ function Shown({ source, view, query, reload }) {
     : html`<${Tail} source=${source} query=${query} onCame=${reload} />`}
     ${dialog === "rotate" && html`<${Rotate} source=${source} onClose=${close} />`}
     ${dialog === "delete" && html`<${Delete} source=${source} onClose=${close} />`}
+  </div>`;
+}
+
+/** What came last was refused because nothing proved who sent it: why, and what helps. */
+function Refusing({ source, onRotate }) {
+  const { inARow, lastAt, lastReason, lastUserAgent } = source.refusedSenders;
+  return html`<div class="trouble refusing" role="status">
+    <p><strong>${inARow === 1 ? "The latest request was refused" : `The latest ${count(inARow)} requests were refused`}</strong>, <${Ago} iso=${lastAt} />${lastUserAgent && html` by <bdi class="mono">${lastUserAgent}</bdi>`}: <bdi>${lastReason}</bdi>.</p>
+    <p>If that is your sender, it needs the key of this source. The key was shown only once: where it is lost, make a new one and give it to the sender, or enter here the one that the sender has.
+      Such requests are counted and not kept, as anybody can make them; have it send them again afterwards. <a href=${to(["source", source.id, "send"])}>How to send</a></p>
+    <button type="button" class="button small" onClick=${onRotate}>Change the key</button>
   </div>`;
 }
 

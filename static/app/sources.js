@@ -1,13 +1,14 @@
 // All sources: where events come in from outside, and how to make one.
 import { html, useEffect, useState } from "./html.js";
 import { channelName, channels } from "./api.js";
-import { plural } from "./format.js";
+import { count, plural } from "./format.js";
 import { notices } from "./notices.js";
-import { to } from "./route.js";
+import { replace, to } from "./route.js";
 import { useAction, useInterval, useResource } from "./store.js";
 import { Ago, Badge, Dialog, Empty, Field, Head, Icon, Loaded, Secret, SelectField, TextField, Trouble, useForm } from "./ui.js";
 import { HowToSend } from "./source-snippets.js";
-import { createSource, listSources, sourcePresets } from "./source-api.js";
+import { createSource, isRefusing, listSources, sourcePresets } from "./source-api.js";
+import { occurs } from "./words.js";
 
 const REFRESH_MS = 10_000;
 
@@ -31,7 +32,13 @@ export function authenticationName(authentication) {
 
 export const sourceAddress = (source) => to(["source", source.id]);
 
-export function Sources() {
+/** With more sources than this there is a field to search them. */
+const SEARCH_FROM = 8;
+/** A shorter part of an address finds nothing. */
+const ADDRESS_PART = 8;
+
+export function Sources({ query }) {
+  const find = query.get("find") ?? "";
   const list = useResource(async () => {
     const [sources, of] = await Promise.all([listSources(), channels()]);
     return { sources, channels: of };
@@ -53,18 +60,33 @@ export function Sources() {
     <${Loaded} of=${list}>${({ sources, channels: of }) => (sources.length === 0
       ? html`<div class="card">
         <${Empty} icon="sources" title="No sources yet">Take in webhooks of GitHub, Stripe, Slack, or of a server of yours: each becomes an event of a channel.<//></div>`
-      : html`<ul class="list card">${sources.map((source) => html`<${Row} key=${source.id} source=${source} channels=${of} />`)}</ul>`)}<//>
+      : html`<${Listed} sources=${sources} channels=${of} find=${find} />`)}<//>
     ${creating && html`<${Create} channels=${list.data.channels} onClose=${() => setCreating(false)} onMade=${list.reload} />`}`;
 }
 
 export const channelTitle = (list, name) => list.find((of) => channelName(of) === name)?.name ?? name;
 
+/** Those that refuse come first. */
+function Listed({ sources, channels: of, find }) {
+  const texts = (source) => [source.name, authenticationName(source.authentication), source.status, channelTitle(of, source.channel)];
+  // an id has every letter and digit somewhere in it, so that only a part of some length says anything
+  const isOf = ({ url }) => find.trim().length > ADDRESS_PART && url.includes(find.trim());
+  const rows = sources.filter((source) => occurs(find, texts(source)) || isOf(source)).sort((a, b) => isRefusing(b) - isRefusing(a));
+  return html`
+    ${(sources.length > SEARCH_FROM || find) && html`<div class="filter-fields source-find"><div class="filter-field"><${Field} label="Search" hint=${find ? `${plural(rows.length, "source")} of ${sources.length}` : "By name, sender, channel or address."}>
+      ${(tied) => html`<input ...${tied} type="search" value=${find} onInput=${(event) => replace(["sources"], { find: event.target.value })} />`}<//></div></div>`}
+    ${rows.length === 0 ? html`<div class="card"><${Empty} icon="search" title="No source is like that">Search for a part of its name, its sender or its channel.<//></div>`
+    : html`<ul class="list card">${rows.map((source) => html`<${Row} key=${source.id} source=${source} channels=${of} />`)}</ul>`}`;
+}
+
 function Row({ source, channels: list }) {
+  const { inARow, lastReason } = source.refusedSenders;
+  const refuses = isRefusing(source);
   return html`<li class="hook-row">
     <div class="who"><a class="title anywhere" href=${sourceAddress(source)}><bdi>${source.name ?? source.id}</bdi></a>
       <span class="soft small clip">${authenticationName(source.authentication)} · into <bdi>${channelTitle(list, source.channel)}</bdi></span></div>
-    <div class="how">${source.status === "paused" ? html`<${Badge}>Paused<//>` : html`<${Badge} kind="good">Active<//>`}<span
-      class="soft small">${plural(source.eventsReceived, "event")}</span></div>
+    <div class="how">${source.status === "paused" ? html`<${Badge}>Paused<//>` : refuses ? html`<${Badge} kind="wait">Refuses senders<//>` : html`<${Badge} kind="good">Active<//>`}<span
+      class="soft small clip" title=${refuses ? lastReason : undefined}>${plural(source.eventsReceived, "event")}${refuses && `, ${count(inARow)} refused since`}</span></div>
     <span class="soft small when"><${Ago} iso=${source.lastEventAt} none="nothing yet" /></span>
   </li>`;
 }
@@ -143,8 +165,8 @@ function Create({ channels: list, onClose, onMade }) {
     <form class="form" onSubmit=${(event) => { event.preventDefault(); create.run(); }}>
       <${TextField} form=${form} name="name" label="Name" required hint="Such as Game server, or GitHub." />
       <${SelectField} form=${form} name="channel" label="Events go to" options=${list.map((of) => [channelName(of), of.name])} />
-      <${SelectField} form=${form} name="authentication" label="Senders prove themselves by" hint="GitHub, Stripe, Slack and others stand in this list by their names." options=${choices}
-        hint=${values.authentication === "none" ? "Anybody who learns the address can make events." : preset?.setup} />
+      <${SelectField} form=${form} name="authentication" label="Senders prove themselves by" options=${choices}
+        hint=${values.authentication === "none" ? "Anybody who learns the address can make events." : (preset?.setup ?? "GitHub, Stripe, Slack and others stand in this list by their names.")} />
       ${values.authentication === "hmac" && html`<${SelectField} form=${form} name="hmacAlgorithm" label="Algorithm"
         options=${[["sha256", "SHA-256"], ["sha512", "SHA-512"]]} />`}
       ${values.authentication === "jwt" && html`

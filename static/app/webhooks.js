@@ -8,6 +8,7 @@ import { useAction, useInterval, useResource } from "./store.js";
 import { Ago, Badge, Dialog, Empty, Field, Head, Icon, Loaded, Secret, Trouble, toast } from "./ui.js";
 import { listWebhooks } from "./webhook-api.js";
 import { WebhookForm } from "./webhook-form.js";
+import { occurs } from "./words.js";
 
 const REFRESH_MS = 10_000;
 const CHANNELS_STEP = 30; // channels whose webhooks are asked for together
@@ -105,9 +106,7 @@ const worstFirst = (hooks) => hooks.sort((a, b) => rank(a) - rank(b));
 
 /** Webhooks in which every word of the search occurs. */
 function matching(hooks, find) {
-  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = ({ name, url, of, events, health, format }) => [name, url, of.name, of.slug, health, format, ...events].join(" ").toLowerCase();
-  return words.length ? hooks.filter((hook) => words.every((word) => text(hook).includes(word))) : hooks;
+  return hooks.filter(({ name, url, of, events, health, format }) => occurs(find, [name, url, of.name, of.slug, health, format, ...events]));
 }
 
 function Row({ hook }) {

@@ -32,3 +32,9 @@ function conditions(word, named) {
     ...["event.type", "event.id.lowerAscii()"].map((place) => `${place}.contains(${JSON.stringify(wanted)})`),
   ];
 }
+
+/** Whether every word that was typed occurs in one of these texts. */
+export function occurs(find, texts) {
+  const all = texts.join(" ").toLowerCase();
+  return find.toLowerCase().split(/\s+/).every((word) => all.includes(word));
+}

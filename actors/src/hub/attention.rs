@@ -327,6 +327,7 @@ impl Hub {
 
     async fn source_troubles(&self, seen: &impl Fn(ChannelNo, Option<&str>) -> Option<Arc<Channel>>) -> Vec<Attention> {
         let mut found = Vec::new();
+        let now_ms = self.rooms.clock.now_ms();
         for live in self.rooms.sources.list(None).into_iter().take(SOURCES_MAX) {
             let Some(channel) = seen(live.source.channel_no(), None) else { continue };
             let name = live.source.name.clone().unwrap_or_else(|| live.source.id.to_string());
@@ -347,6 +348,15 @@ impl Hub {
                 let requests = if letters == 1 { "A request was".into() } else { format!("{letters} requests were") };
                 let cause = "they wait as dead letters, each with the reason".to_owned();
                 found.push(told(&kinds::SOURCE_REFUSED, format!("{requests} refused by the source {name}"), cause));
+            }
+            let refused = live.stats.counts().refused_senders;
+            let is_new = refused.last_ms > live.source.updated_ms && now_ms - refused.last_ms < kinds::SENDERS_MS;
+            if refused.in_a_row >= kinds::SENDERS_IN_A_ROW && is_new {
+                let title = format!("The source {name} believes none of its senders");
+                let cause = format!("{} requests in a row were refused: {}", refused.in_a_row, refused.reason);
+                let mut row = told(&kinds::SOURCE_DISTRUSTS, title, cause);
+                row.since_ms = Some(refused.since_ms);
+                found.push(row);
             }
         }
         found
@@ -393,7 +403,7 @@ fn called(webhook: &Webhook) -> String {
 }
 
 /// What went wrong last, such as `http_status 404`, as a part of a sentence.
-fn in_words(last_error: &str) -> String {
+pub fn in_words(last_error: &str) -> String {
     match last_error.split_once(' ') {
         Some((_, status)) => format!("answered {status}"),
         None => match last_error {

@@ -207,7 +207,8 @@ mod tests {
         for (n, fault) in (1..).zip([Fault::panic().times(2), Fault::errno(libc::EIO).times(1)]) {
             disk.faults().set(Point::DatabaseWrite, fault);
             live.stats.took(3, n);
-            let (begun, expected) = (Instant::now(), Counts { received: 3 * n as u64, last_ms: n });
+            let (begun, expected) =
+                (Instant::now(), Counts { received: 3 * n as u64, last_ms: n, ..Counts::default() });
             until(&format!("counts number {n}"), async || {
                 // as the janitor does, which opens again what has failed
                 notes.step(begun.elapsed().as_millis() as u64 + 1_000_000 * n as u64);

@@ -36,11 +36,48 @@ impl SourceLimits {
 }
 
 /// What is kept of the counters of a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub received: u64,
     /// When the newest event came in, in Unix milliseconds; 0: never.
     pub last_ms: i64,
+    #[serde(default)]
+    pub refused_senders: RefusedSenders,
+}
+
+/// Requests whose sender could not be verified. Anybody can make them, so they are counted and only the latest is described;
+/// none is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedSenders {
+    pub requests: u64,
+    /// Those since the latest event, and when the first of them came, in Unix milliseconds.
+    pub in_a_row: u64,
+    pub since_ms: i64,
+    /// When the latest came, in Unix milliseconds; 0: never.
+    pub last_ms: i64,
+    /// Why the latest was refused.
+    pub reason: String,
+    /// How the client of the latest called itself, as far as it is kept.
+    pub user_agent: Option<String>,
+}
+
+/// Longest name of a refused client that is kept, in characters.
+const USER_AGENT_CHARS_MAX: usize = 120;
+/// Longest reason that is kept of a refused sender, in characters.
+const REASON_CHARS_MAX: usize = 300;
+
+impl RefusedSenders {
+    fn add(&mut self, reason: &str, user_agent: Option<&str>, now_ms: i64) {
+        let cut = |text: &str, most| text.chars().take(most).collect::<String>();
+        if self.in_a_row == 0 {
+            self.since_ms = now_ms;
+        }
+        self.requests += 1;
+        self.in_a_row += 1;
+        self.last_ms = now_ms;
+        self.reason = cut(reason, REASON_CHARS_MAX);
+        self.user_agent = user_agent.map(|name| cut(name, USER_AGENT_CHARS_MAX));
+    }
 }
 
 /// What happens at a source, whatever becomes of its record meanwhile.
@@ -52,6 +89,9 @@ pub struct SourceStats {
     changed: AtomicBool,
     window: Mutex<Window>,
     refusals: Mutex<Refusals>,
+    refused_senders: Mutex<RefusedSenders>,
+    /// Whether senders were refused since the latest event: read by every request that is taken.
+    is_refusing: AtomicBool,
     /// The dead letters, one change at a time.
     pub letters: Arc<tokio::sync::Mutex<DeadLetters>>,
 }
@@ -86,16 +126,32 @@ impl Refusals {
 
 impl SourceStats {
     pub fn restored(counts: Counts) -> SourceStats {
-        SourceStats { received: counts.received.into(), last_ms: counts.last_ms.into(), ..SourceStats::default() }
+        let Counts { received, last_ms, refused_senders } = counts;
+        SourceStats {
+            received: received.into(),
+            last_ms: last_ms.into(),
+            is_refusing: (refused_senders.in_a_row > 0).into(),
+            refused_senders: refused_senders.into(),
+            ..SourceStats::default()
+        }
     }
 
     pub fn counts(&self) -> Counts {
-        Counts { received: self.received.load(Ordering::Relaxed), last_ms: self.last_ms.load(Ordering::Relaxed) }
+        Counts {
+            received: self.received.load(Ordering::Relaxed),
+            last_ms: self.last_ms.load(Ordering::Relaxed),
+            refused_senders: self.refused_senders.lock().clone(),
+        }
     }
 
     pub fn took(&self, events: u64, now_ms: i64) {
         self.received.fetch_add(events, Ordering::Relaxed);
         self.last_ms.fetch_max(now_ms, Ordering::Relaxed);
+        if self.is_refusing.load(Ordering::Relaxed) {
+            let mut refused = self.refused_senders.lock();
+            refused.in_a_row = 0;
+            self.is_refusing.store(false, Ordering::Relaxed);
+        }
         self.changed.store(true, Ordering::Release);
     }
 
@@ -115,10 +171,17 @@ impl SourceStats {
         refusals.reason = reason.into();
     }
 
-    fn refused_sender(&self, reason: &Untrusted) {
+    fn refused_sender(&self, reason: &Untrusted, user_agent: Option<&str>, now_ms: i64) {
+        let reason = reason.to_string();
+        {
+            let mut refused = self.refused_senders.lock();
+            refused.add(&reason, user_agent, now_ms);
+            self.is_refusing.store(true, Ordering::Relaxed);
+        }
+        self.changed.store(true, Ordering::Release);
         let mut refusals = self.refusals();
         refusals.unauthenticated += 1;
-        refusals.reason = reason.to_string();
+        refusals.reason = reason;
     }
 
     pub fn report_due(&self, now_ms: i64) -> Option<Refusals> {
@@ -222,7 +285,11 @@ impl ActiveSource {
     /// [`SourceRefusal::Untrusted`], or [`SourceRefusal::Unusable`] when the keys cannot be opened.
     pub fn foresee(&self, request: &Incoming<'_>, now_ms: i64) -> Result<(), SourceRefusal> {
         let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
-        Ok(verifier.foresee(request, now_ms).inspect_err(|e| self.stats.refused_sender(e))?)
+        Ok(verifier.foresee(request, now_ms).inspect_err(|e| self.refused_sender(e, request, now_ms))?)
+    }
+
+    fn refused_sender(&self, reason: &Untrusted, request: &Incoming<'_>, now_ms: i64) {
+        self.stats.refused_sender(reason, request.headers.get("user-agent"), now_ms);
     }
 
     /// Whether the headers alone verify the sender, where that can be said without the body.
@@ -276,7 +343,7 @@ impl ActiveSource {
     /// A sender that is believed gets [`SourceRefusal::Paused`] when the source is paused.
     pub fn verify(&self, request: &Incoming<'_>, now_ms: i64) -> Result<Proof, SourceRefusal> {
         let verifier = self.verifier.as_ref().ok_or(SourceRefusal::Unusable)?;
-        let proof = verifier.verify(request, now_ms).inspect_err(|e| self.stats.refused_sender(e))?;
+        let proof = verifier.verify(request, now_ms).inspect_err(|e| self.refused_sender(e, request, now_ms))?;
         if self.source.paused { Err(SourceRefusal::Paused) } else { Ok(proof) }
     }
 }
@@ -326,10 +393,10 @@ mod tests {
         let stats = SourceStats::default();
         let now = 1_000_000_000;
         for _ in 0..UNAUTHENTICATED_MIN - 1 {
-            stats.refused_sender(&Untrusted::ApiKey);
+            stats.refused_sender(&Untrusted::ApiKey, None, now);
         }
         assert_eq!(stats.report_due(now), None);
-        stats.refused_sender(&Untrusted::ApiKey);
+        stats.refused_sender(&Untrusted::ApiKey, None, now);
         let report = stats.report_due(now).expect("a report");
         assert_eq!((report.content, report.unauthenticated), (0, UNAUTHENTICATED_MIN));
         stats.refused_content("no JSON");
@@ -342,12 +409,40 @@ mod tests {
 
     #[test]
     fn counters_are_written_when_they_have_changed() {
-        let stats = SourceStats::restored(Counts { received: 5, last_ms: 50 });
+        let counts = |received| Counts { received, last_ms: 50, ..Counts::default() };
+        let stats = SourceStats::restored(counts(5));
         assert_eq!(stats.changed(), None);
         stats.took(2, 40);
-        assert_eq!(stats.changed(), Some(Counts { received: 7, last_ms: 50 }));
+        assert_eq!(stats.changed(), Some(counts(7)));
         assert_eq!(stats.changed(), None);
         stats.still_changed();
         assert!(stats.changed().is_some());
+    }
+
+    #[test]
+    fn refused_senders_are_counted_the_latest_is_described_and_an_event_ends_the_row() {
+        let stats = SourceStats::default();
+        let long = "x".repeat(10_000);
+        for at in [10, 20, 30] {
+            stats.refused_sender(&Untrusted::Missing(long.clone().into()), Some(&long), at);
+        }
+        let refused = stats.changed().expect("counters").refused_senders;
+        assert_eq!((refused.requests, refused.in_a_row, refused.since_ms, refused.last_ms), (3, 3, 10, 30));
+        assert_eq!(refused.reason.chars().count(), REASON_CHARS_MAX);
+        assert_eq!(refused.user_agent.map(|name| name.chars().count()), Some(USER_AGENT_CHARS_MAX));
+        // over a restart
+        let stats = SourceStats::restored(stats.counts());
+        stats.took(1, 40);
+        assert_eq!(stats.counts().refused_senders.in_a_row, 0);
+        stats.refused_sender(&Untrusted::Mismatch, None, 50);
+        let refused = stats.counts().refused_senders;
+        assert_eq!((refused.requests, refused.in_a_row, refused.since_ms, refused.last_ms), (4, 1, 50, 50));
+        assert_eq!((refused.reason, refused.user_agent), (Untrusted::Mismatch.to_string(), None));
+    }
+
+    #[test]
+    fn counters_that_were_written_before_senders_were_counted_are_read() {
+        let counts: Counts = serde_json::from_str(r#"{"received":5,"last_ms":50}"#).expect("counters");
+        assert_eq!(counts, Counts { received: 5, last_ms: 50, ..Counts::default() });
     }
 }

@@ -19,7 +19,7 @@ use crate::http::now_ms;
 
 const PATH: &str = "/api/webhooks";
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column("id", &["id"]),
     Column("name", &["name"]),
     Column("channel", &["channel"]),
@@ -27,6 +27,7 @@ const COLUMNS: [Column; 7] = [
     Column("status", &["status"]),
     Column("received", &["eventsReceived"]),
     Column("last event", &["lastEventAt"]),
+    Column("last refused sender", &["refusedSenders/lastReason"]),
 ];
 const LETTERS: [Column; 5] = [
     Column("n", &["n"]),

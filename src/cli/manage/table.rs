@@ -1,8 +1,10 @@
 //! Answers for people: lists in columns, one object in lines. Names come from other people, so no control character passes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use actors::hub::attention::in_words;
 use serde_json::Value as Json;
 
 use crate::cli::Failure;
@@ -14,14 +16,25 @@ const CELL_CHARS_MAX: usize = 60;
 /// A column: its heading and the names that families have for the field.
 pub struct Column(pub &'static str, pub &'static [&'static str]);
 
+/// Fields that hold what went wrong as the server names it (`http_status 404`).
+const FAILURES: [&str; 2] = ["last_error", "lastError"];
+
+/// The value of a field, in words where the server has a code for it.
+fn said<'a>(field: &str, value: &'a Json) -> Cow<'a, Json> {
+    match value {
+        Json::String(code) if FAILURES.contains(&field) => Cow::Owned(in_words(code).into()),
+        value => Cow::Borrowed(value),
+    }
+}
+
 /// Rows in columns; a column that is empty in every row is left out.
 pub fn list(rows: &[Json], columns: &[Column], names: &HashMap<String, String>) -> String {
     if rows.is_empty() {
         return "none\n".to_owned();
     }
     let value = |row: &Json, fields: &[&str]| {
-        let mut found = fields.iter().map(|field| row.pointer(&format!("/{field}")).unwrap_or(&Json::Null));
-        short(&cell(found.find(|value| !value.is_null()).unwrap_or(&Json::Null), names))
+        let mut found = fields.iter().filter_map(|field| Some(said(field, row.pointer(&format!("/{field}"))?)));
+        short(&cell(&found.find(|value| !value.is_null()).unwrap_or_default(), names))
     };
     let mut shown: Vec<Vec<String>> = Vec::new();
     for Column(heading, fields) in columns {
@@ -45,8 +58,11 @@ pub fn list(rows: &[Json], columns: &[Column], names: &HashMap<String, String>) 
 /// The fields of an object, one a line, without those that are null.
 pub fn one(object: &Json, names: &HashMap<String, String>) -> String {
     let Some(fields) = object.as_object() else { return format!("{}\n", cell(object, names)) };
-    let shown: Vec<(&String, String)> =
-        fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, cell(value, names))).collect();
+    let shown: Vec<(&String, String)> = fields
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name, cell(&said(name, value), names)))
+        .collect();
     let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     let mut text = String::new();
     for (name, value) in shown {
@@ -119,6 +135,22 @@ mod tests {
              tok_22  organization:x\n"
         );
         assert_eq!(list(&[], &columns, &names), "none\n");
+    }
+
+    #[test]
+    fn what_went_wrong_last_is_told_in_words_and_a_field_alone_stays_what_scripts_read() {
+        let (none, columns) = (HashMap::new(), [Column("last error", &["last_error", "lastError"])]);
+        let rows = [
+            json!({"last_error": "http_status 404"}),
+            json!({"last_error": null, "lastError": "timeout"}),
+            json!({"lastError": "connection_\u{1b}refused"}),
+        ];
+        assert_eq!(
+            list(&rows, &columns, &none),
+            "LAST ERROR\nanswered 404\nno answer in time\nconnection \\u001brefused\n"
+        );
+        assert_eq!(one(&rows[0], &none), "last_error  answered 404\n");
+        assert_eq!(field(&rows[0], "last_error").expect("a field"), "http_status 404\n");
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Asked {
 }
 
 /// What the server writes into a source; a client that sends back what it read does not mean to change it.
-const READ_ONLY: [&str; 6] = ["id", "url", "createdAt", "updatedAt", "eventsReceived", "lastEventAt"];
+const READ_ONLY: [&str; 7] = ["id", "url", "createdAt", "updatedAt", "eventsReceived", "lastEventAt", "refusedSenders"];
 
 /// Reads a change field by field.
 ///

@@ -193,3 +193,50 @@ fn a_source_takes_forms_arrays_and_fields_that_it_does_not_know() {
     assert_eq!(history[0]["payload"]["extra"], json!({"id": 7, "context": {"ip": "::1"}}));
     assert_eq!(history[1]["payload"]["properties"], json!({"tag": ["x", "y"]}));
 }
+
+#[test]
+fn senders_that_are_not_believed_are_counted_and_the_latest_is_described_over_a_restart() {
+    let mut server = TestServer::start(&[]);
+    let map = server.new_map("strangers");
+    let source = Source::hmac(&map);
+    let refused = |source: &Source, path: &str| {
+        let shown = source.manage(&map.token, "GET", path).send().expect(200);
+        shown.get("endpoint").unwrap_or(&shown)["refusedSenders"].clone()
+    };
+    let nobody =
+        json!({"requests": 0, "inARow": 0, "since": null, "lastAt": null, "lastReason": null, "lastUserAgent": null});
+    assert_eq!(refused(&source, ""), nobody);
+    let at = now_ms();
+    let wrong = |source: &Source| source.request("").header("X-Webhook-Timestamp", &at.to_string());
+    source.request("").body("{}").send().expect(401);
+    let signature = format!("sha256={}", "0".repeat(64));
+    wrong(&source)
+        .header("User-Agent", "Hookshot/7")
+        .header("X-Webhook-Signature", &signature)
+        .body("{}")
+        .send()
+        .expect(401);
+    let told = refused(&source, "");
+    assert_eq!(
+        (&told["requests"], &told["inARow"], &told["lastUserAgent"]),
+        (&json!(2), &json!(2), &json!("Hookshot/7"))
+    );
+    assert!(
+        told["lastReason"].as_str().is_some_and(|reason| reason.contains("the signature does not match")),
+        "{told}"
+    );
+    assert!(told["since"].as_str() <= told["lastAt"].as_str() && told["since"].is_string(), "{told}");
+    assert_eq!(refused(&source, "/status"), told);
+    // what was read is sent back by clients that change one field of it
+    let all = source.manage(&map.token, "GET", "").send().expect(200)["endpoint"].clone();
+    let back = json!({"name": "The shop", "refusedSenders": all["refusedSenders"]});
+    source.manage(&map.token, "PATCH", "").json(&back).send().expect(200);
+    server.stop();
+    server.restart();
+    let source = source.at(&server);
+    let shown = Source::manage(&source, &map.token, "GET", "").send().expect(200);
+    assert_eq!(shown["endpoint"]["refusedSenders"], told);
+    source.signed(r#"{"event_type":"a"}"#, now_ms()).send().expect(200);
+    let told = refused(&source, "");
+    assert_eq!((&told["requests"], &told["inARow"], &told["since"]), (&json!(2), &json!(0), &json!(null)));
+}

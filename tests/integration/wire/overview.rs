@@ -232,6 +232,37 @@ fn the_switch_of_a_map_a_source_that_refuses_and_a_token_that_ends_soon_are_told
 }
 
 #[test]
+fn a_source_that_believes_none_of_its_senders_is_told_until_one_is_believed_or_it_is_changed() {
+    let (server, map) = delivering(&[]);
+    let source = json!({"channel": "map:m", "name": "shop", "authentication": "api_key", "apiKey": "the-key"});
+    let source = server.admin("POST", "/api/webhooks").json(&source).send().expect(201);
+    let address = format!("/webhooks/{}", source["endpoint"]["id"].as_str().expect("an id"));
+    let send = |key: &str| {
+        let request = server.request("POST", &address).header("X-API-Key", key).undescribed();
+        request.json(&json!({"event_type": "a"})).send().status
+    };
+    let told = || {
+        let shown = overview(&server, &map.token, "");
+        let all = shown["attention"].as_array().expect("a list").clone();
+        all.into_iter().find(|one| one["kind"] == "source_distrusts")
+    };
+    assert_eq!([send("wrong"), send("wrong")], [401, 401]);
+    assert_eq!(told(), None, "two may be somebody's typing error");
+    assert_eq!(send("wrong"), 401);
+    let one = told().expect("it is told");
+    assert_eq!(one["title"], "The source shop believes none of its senders");
+    let cause = one["cause"].as_str().expect("a cause");
+    assert!(cause.starts_with("3 requests in a row were refused: ") && cause.contains("key"), "{cause}");
+    assert!(one["since"].is_string() && one["source"].is_string(), "{one}");
+    assert_eq!(send("the-key"), 200);
+    assert_eq!(told(), None);
+    assert_eq!([send("wrong"), send("wrong"), send("wrong")], [401; 3]);
+    assert!(told().is_some());
+    server.admin("POST", &format!("/api{address}/rotate-secret")).json(&json!({"apiKey": "new"})).send().expect(200);
+    eventually("whoever changed the key is not told of what was before", || told().is_none());
+}
+
+#[test]
 fn the_metrics_may_ask_for_a_token() {
     let server = TestServer::start(&[("metrics.token", "scrape-me-with-this")]);
     let map = server.new_map("home");

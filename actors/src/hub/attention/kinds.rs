@@ -34,6 +34,9 @@ pub struct Kind {
 pub const LAG_MS: u64 = 60_000;
 /// Days before its end from which on it is told that a token expires.
 pub const TOKEN_DAYS: i64 = 7;
+/// Senders that a source refused in a row from which on it is told, and for how long after the latest.
+pub const SENDERS_IN_A_ROW: u64 = 3;
+pub const SENDERS_MS: i64 = 86_400_000;
 
 macro_rules! kinds {
     ($($constant:ident $name:literal $severity:ident $admin:literal $title:literal $when:literal;)*) => {
@@ -89,6 +92,8 @@ kinds! {
         "The keys of a source cannot be read, so that it takes nothing.";
     SOURCE_REFUSED "source_refused" Warning false ""
         "A source has refused requests that wait as dead letters.";
+    SOURCE_DISTRUSTS "source_distrusts" Warning false ""
+        "A source has refused 3 or more senders in a row, the latest within a day, since its latest event and since it was changed: key or signature was wrong.";
     TOKEN_EXPIRES "token_expires" Warning false ""
         "A token expires within 7 days.";
 }

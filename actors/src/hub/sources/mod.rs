@@ -21,7 +21,7 @@ use crate::documents::notes::NotesError;
 use crate::hub::rooms::Rooms;
 use crate::ingest::dead_letters::LetterError;
 pub use crate::ingest::dead_letters::{Detail, Letter};
-pub use crate::ingest::registry::{ActiveSource, Counts, SourceLimits, SourceRefusal};
+pub use crate::ingest::registry::{ActiveSource, Counts, RefusedSenders, SourceLimits, SourceRefusal};
 use crate::journal::{AppendError, Urgency};
 use crate::model::access::secret_text;
 use crate::model::channel::{Channel, check_name};

@@ -112,9 +112,28 @@ fn source(place: &Place<'_>) -> Value {
         all["eventType"] = event_type();
         all["schema"] = schema();
         all["rateLimit"] = rate_shown();
+        all["refusedSenders"] = refused_senders();
         all["updatedAt"] = time("When it was changed.");
         object(all)
     })
+}
+
+/// Who was not believed.
+fn refused_senders() -> Value {
+    let mut form = object(json!({
+        "requests": count("Requests whose sender could not be verified. They are counted and not kept: anybody can make them."),
+        "inARow": count("Those since the latest event."),
+        "since": time_or_null("When the first of those came."),
+        "lastAt": time_or_null("When the latest came."),
+        "lastReason": text_or_null("Why the latest was refused."),
+        "lastUserAgent": text_or_null("How the client of the latest called itself, cut to 120 characters."),
+    }));
+    form["description"] = "Who was not believed.".into();
+    form
+}
+
+fn nobody_refused() -> Value {
+    json!({ "requests": 0, "inARow": 0, "since": null, "lastAt": null, "lastReason": null, "lastUserAgent": null })
 }
 
 fn example() -> Value {
@@ -123,6 +142,7 @@ fn example() -> Value {
     whole["eventType"] = Value::Null;
     whole["schema"] = json!({ "level": "number" });
     whole["rateLimit"] = json!({ "requests": 600, "perSeconds": 60 });
+    whole["refusedSenders"] = nobody_refused();
     whole["updatedAt"] = "2025-06-21T12:35:00.123Z".into();
     whole
 }
@@ -246,9 +266,11 @@ pub fn status(_: &Place<'_>) -> Operation {
         "eventsReceived": count("Events that it took in."),
         "lastEventAt": time_or_null("When the last one came."),
         "deadLetters": count("What was refused and is kept."),
+        "refusedSenders": refused_senders(),
     }));
     let example = json!({
         "id": events::SOURCE, "status": "active", "eventsReceived": 12, "lastEventAt": "2025-06-21T12:35:00.123Z", "deadLetters": 0,
+        "refusedSenders": nobody_refused(),
     });
     Operation::new(TAG, "How a source does", MANAGES).answers(200, "In short.", form, example)
 }
