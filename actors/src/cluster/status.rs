@@ -25,6 +25,8 @@ const COUNTS_KEPT: Duration = COUNTS_EVERY.saturating_mul(3);
 const HANGS_AFTER: Duration = Duration::from_secs(1);
 /// A node that was not heard for so long is not spoken of any more, unless it owns slots.
 const SPOKEN_OF: Duration = Duration::from_secs(86_400);
+/// Who is live is noted now and then; a node that was heard in this time is, also when it is not noted yet.
+const JUST_HEARD: Duration = Duration::from_secs(1);
 /// Nodes that are spoken of, at most.
 const NODES_MAX: usize = 256;
 /// Counts in one message.
@@ -344,12 +346,13 @@ impl Status {
         let nodes = names.into_iter().map(|name| {
             let is_own = *name == self.node;
             let heard = seen.heard.get(name);
+            let heard_ago = heard.map(|(_, at)| now.duration_since(*at));
             let owned = (0_u8..).zip(&owners).filter(|(_, owner)| owner.as_ref() == Some(name));
             Node {
                 name: name.clone(),
                 about: if is_own { Some(self.about()) } else { heard.map(|(about, _)| about.clone()) },
-                heard_ago: if is_own { Some(Duration::ZERO) } else { heard.map(|(_, at)| now.duration_since(*at)) },
-                is_live: is_own || live.contains(name),
+                heard_ago: if is_own { Some(Duration::ZERO) } else { heard_ago },
+                is_live: is_own || is_live(live.contains(name), heard_ago),
                 slots: owned.map(|(slot, _)| slot).collect(),
             }
         });
@@ -365,5 +368,21 @@ impl Status {
             servers: seen.servers.clone(),
             syncs_always: self.syncs_always(),
         }
+    }
+}
+
+fn is_live(is_noted: bool, heard_ago: Option<Duration>) -> bool {
+    is_noted || heard_ago.is_some_and(|ago| ago < JUST_HEARD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_heard_for_the_first_time_is_not_lost() {
+        assert!(is_live(false, Some(Duration::ZERO)), "it is noted soon");
+        assert!(is_live(true, Some(Duration::from_secs(1))) && is_live(true, None));
+        assert!(!is_live(false, Some(JUST_HEARD)) && !is_live(false, None));
     }
 }
