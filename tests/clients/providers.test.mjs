@@ -26,6 +26,21 @@ before(async () => (server = await Stentor.start(["--dev"], { "limits.webhooks_p
 after(() => server.stop());
 
 const seconds = () => Math.floor(Date.now() / 1000);
+
+/** Judges as at that moment: a library that allows five seconds would else judge how busy the machine is. */
+function asOf(ms, judge) {
+  const Real = Date;
+  globalThis.Date = class extends Real {
+    constructor(...given) {
+      super(...(given.length > 0 ? given : [ms]));
+    }
+  };
+  try {
+    return judge();
+  } finally {
+    globalThis.Date = Real;
+  }
+}
 const hmac = (key, text, encoding = "hex", hash = "sha256") => crypto.createHmac(hash, key).update(text).digest(encoding);
 const json = { "content-type": "application/json" };
 
@@ -121,7 +136,10 @@ const providers = {
       const at = seconds();
       return { headers: { ...json, "paddle-signature": `ts=${at};h1=${hmac(this.key.secretKey, `${at}:${body}`)}` }, body };
     },
-    judge: ({ headers, body }, key) => new Paddle("key").webhooks.isSignatureValid(body.toString(), key.secretKey, headers["paddle-signature"]),
+    judge({ headers, body }, key) {
+      const signature = headers["paddle-signature"];
+      return asOf(parseInt(signature.slice("ts=".length), 10) * 1000, () => new Paddle("key").webhooks.isSignatureValid(body.toString(), key.secretKey, signature));
+    },
     type: "address.created",
   },
   square: {
