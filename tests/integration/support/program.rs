@@ -4,10 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::eventually;
 use super::server::stentor;
-use super::{SOON, eventually};
+
+/// By when a program ends that does what it was asked: a backup of many segments takes seconds, and more where the machine has other work.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command that runs.
 pub struct Program {
@@ -132,7 +135,7 @@ impl Program {
 
     #[track_caller]
     fn status(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is a child of ours") {
                 return status;
@@ -141,7 +144,7 @@ impl Program {
                 self.child.kill().expect("it can be killed");
                 panic!("the program did not end: {:?} {:?}", self.out(), self.err());
             }
-            std::thread::park_timeout(std::time::Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 }
