@@ -14,6 +14,8 @@ use actix_web::web;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::accept;
+
 /// Smaller answers fit into one packet.
 const COMPRESSED_FROM_BYTES: u64 = 1024;
 /// Up to here it is done at once, in less than a millisecond. Larger ones do not hold up others on their thread.
@@ -36,7 +38,7 @@ pub fn takes(headers: &HeaderMap, coding: Coding) -> bool {
     for value in headers.get_all(ACCEPT_ENCODING).filter_map(|value| value.to_str().ok()) {
         for part in value.split(',') {
             let (name, parameters) = part.split_once(';').unwrap_or((part, ""));
-            let (name, taken) = (name.trim(), !is_refused(parameters));
+            let (name, taken) = (name.trim(), accept::weight(parameters) > 0.0);
             if wanted.iter().any(|wanted| name.eq_ignore_ascii_case(wanted)) {
                 return taken;
             }
@@ -44,15 +46,6 @@ pub fn takes(headers: &HeaderMap, coding: Coding) -> bool {
         }
     }
     by_star
-}
-
-/// Whether the weight is 0, in any of its spellings.
-fn is_refused(parameters: &str) -> bool {
-    let weight = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("q").then(|| value.trim())
-    });
-    weight.is_some_and(|weight| weight.parse::<f32>() == Ok(0.0))
 }
 
 /// What a request says about the coding of its answer.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::hub::{HistoryQuery, Order, Stats, StatsQuery};
 use actors::model::access::Principal;
@@ -20,6 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::accept;
 use super::family::ApiFamily;
 use super::guard::{self, On, Publishes};
 use super::ingest::Once;
@@ -71,8 +71,7 @@ pub async fn publish(context: web::Data<Context>, on: On<Publishes>, request: Ht
 pub async fn history(context: web::Data<Context>, of: Reading, request: HttpRequest, pairs: Pairs) -> Answer {
     let (selection, family) = (of.target.selection(), ApiFamily::of(&request));
     let envelope = reading::envelope(&request, &pairs)?;
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let all = accept.split(',').any(|part| part.trim().starts_with("application/x-ndjson"));
+    let all = accept::prefers_lines(request.headers());
     let limit = pairs.page_limit(if all { PAGE_MAX } else { PAGE_DEFAULT })?;
     let query = HistoryQuery {
         filter: context.hub.filter(&of.principal, &guard::filter(&request, &pairs)?).await?,

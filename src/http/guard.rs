@@ -181,6 +181,7 @@ fn named(request: &HttpRequest) -> Result<Named, Problem> {
     let pairs = Pairs::of(request)?;
     let mut names = pairs.iter().filter(|(name, _)| *name == "channel").map(|(_, value)| value);
     match (names.next(), names.next()) {
+        (Some(""), None) => Err(which_channel()),
         (Some(name), None) => Ok(Named::Channel { kind: None, called: name.into(), found: hub.find_named(name) }),
         (None, _) => Ok(Named::Not),
         (Some(_), Some(_)) => Err(Problem::parameter("channel", "one channel is expected here")),
@@ -213,20 +214,6 @@ pub fn filter(request: &HttpRequest, pairs: &Pairs) -> Result<FilterSpec, Proble
 /// when the token lacks the scope.
 pub fn channel_for(request: &HttpRequest, principal: &Principal, scope: Scope) -> Result<Arc<Channel>, Problem> {
     channel_or_all(request, principal, scope)?.ok_or_else(which_channel)
-}
-
-/// The principal's own channel, if it has exactly one, and may do something of this scope with it.
-///
-/// # Errors
-/// A 404 when it was deleted, a 403 when the token lacks the scope.
-pub fn own_channel(
-    request: &HttpRequest,
-    principal: &Principal,
-    scope: Scope,
-) -> Result<Option<Arc<Channel>>, Problem> {
-    let Reach::Channel { no, .. } = &principal.reach else { return Ok(None) };
-    let found = context(request).hub.channel(*no);
-    permitted(found, principal, scope, || Problem::no_channel(None, "")).map(Some)
 }
 
 /// Like [`channel_for`]; none: all of them, for an admin who names no channel.

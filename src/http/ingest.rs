@@ -29,6 +29,8 @@ use super::{Context, guard};
 use crate::transport::HeaderOrder;
 
 const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+/// What a source takes that is not in raw mode.
+const METHODS: &str = "OPTIONS, POST";
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The headers as a source reads them: one that was sent twice, or is not visible ASCII, is none.
@@ -104,7 +106,7 @@ pub async fn take(context: web::Data<Context>, request: HttpRequest, payload: we
         return answered;
     }
     if !is_raw && request.method() != Method::POST {
-        return Err(Problem::new(Code::MethodNotAllowed, "Events are sent to this address by POST"));
+        return Err(Problem::method(METHODS, "Events are sent to this address by POST"));
     }
     if !live.asks_unsigned() {
         context.hub.foresee(&live, &incoming(b""))?;
@@ -180,7 +182,7 @@ pub async fn options(context: web::Data<Context>, request: HttpRequest, payload:
     }
     let mut answer = HttpResponse::Ok();
     answer.insert_header(("WebHook-Allowed-Origin", origin));
-    answer.insert_header((ALLOW, "OPTIONS, POST"));
+    answer.insert_header((ALLOW, METHODS));
     if headers.get("WebHook-Request-Rate").is_some() {
         let rate = live.source.rate_limit.map(|rate| u64::from(rate.requests) * 60 / u64::from(rate.per_seconds));
         answer.insert_header(("WebHook-Allowed-Rate", rate.map_or("*".to_owned(), |rate| rate.max(1).to_string())));

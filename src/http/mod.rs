@@ -1,5 +1,6 @@
 //! The edge in HTTP: the route table, and what all handlers share.
 
+mod accept;
 mod asyncapi;
 mod backup;
 mod blame;

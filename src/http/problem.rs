@@ -17,7 +17,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
     WWW_AUTHENTICATE,
 };
 use actix_web::{HttpResponse, ResponseError};
@@ -54,6 +54,8 @@ pub struct Problem {
     /// The setting that says so, and its value.
     setting: Option<(&'static str, u64)>,
     retry_after_s: Option<u64>,
+    /// The methods that the address knows, where this is said of another one.
+    allow: Option<&'static str>,
 }
 
 impl Problem {
@@ -68,7 +70,7 @@ impl Problem {
             _ if matches!(code.status(), 429 | 503) => Some(RETRY_SOON_S),
             _ => None,
         };
-        Problem { code, message: message.into(), details: Vec::new(), setting: None, retry_after_s }
+        Problem { code, message: message.into(), details: Vec::new(), setting: None, retry_after_s, allow: None }
     }
 
     pub fn with_details(mut self, details: Vec<Value>) -> Problem {
@@ -95,6 +97,11 @@ impl Problem {
     pub fn retry_after(mut self, seconds: u64) -> Problem {
         self.retry_after_s = Some(seconds);
         self
+    }
+
+    /// Another method than these.
+    pub fn method(allow: &'static str, message: &str) -> Problem {
+        Problem { allow: Some(allow), ..Problem::new(Code::MethodNotAllowed, message) }
     }
 
     pub fn is(&self, code: Code) -> bool {
@@ -299,6 +306,10 @@ pub fn shape(response: ServiceResponse) -> ServiceResponse {
     if problem.code == Code::UnsupportedMediaType && request.headers().contains_key(CONTENT_ENCODING) {
         // RFC 9110, 15.5.16: which codings would have been taken
         response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
+    }
+    if let Some(allow) = problem.allow {
+        // RFC 9110, 15.5.6; where the framework refuses a method it says so itself
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }
     if let Some(seconds) = problem.retry_after_s {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -132,7 +132,7 @@ pub async fn create(
             Asked::One(guard::permitted(hub.find_named(name), &principal, Scope::Manage, absent)?)
         }
         (None, None) => {
-            let own = guard::own_channel(&request, &principal, Scope::Manage)?;
+            let own = guard::channel_or_all(&request, &principal, Scope::Manage)?;
             let missing = || Problem::invalid("channel", "is missing: map:<id> or organization:<id>");
             Asked::One(own.ok_or_else(missing)?)
         }

@@ -55,14 +55,26 @@ fn error(index: usize, field: &str, message: impl Into<Box<str>>) -> FieldError 
     FieldError { index, field: field.into(), message: message.into() }
 }
 
-/// Reads the events of a request.
+/// What of a request is no CloudEvent: why, and its text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NoEvent {
+    pub error: FieldError,
+    pub text: Box<str>,
+}
+
+/// Reads the events of a request, each for itself.
 ///
 /// # Errors
-/// What of it is no CloudEvent, or is too large.
-pub fn read(mode: Mode, headers: &dyn Headers, body: &[u8], limits: &Limits) -> Result<Vec<CloudEvent>, DraftError> {
+/// It is no JSON of its mode, or too large.
+pub fn read(
+    mode: Mode,
+    headers: &dyn Headers,
+    body: &[u8],
+    limits: &Limits,
+) -> Result<Vec<Result<CloudEvent, NoEvent>>, DraftError> {
     if mode == Mode::Binary {
         check_size(0, body.len(), limits)?;
-        return binary(headers, body).map(|event| vec![event]).map_err(|e| DraftError::Invalid(vec![e]));
+        return Ok(vec![binary(headers, body).map_err(|error| NoEvent { error, text: "".into() })]);
     }
     let text = json::text(body).map_err(malformed)?;
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
@@ -82,9 +94,11 @@ pub fn read(mode: Mode, headers: &dyn Headers, body: &[u8], limits: &Limits) -> 
     let mut events = Vec::with_capacity(texts.len());
     for (index, text) in texts.into_iter().enumerate() {
         check_size(index, text.len(), limits)?;
-        let members = members(text).map_err(malformed)?;
-        let members = members.ok_or_else(|| DraftError::Invalid(vec![error(index, "", "must be a JSON object")]))?;
-        events.push(structured(index, text, members).map_err(|e| DraftError::Invalid(vec![e]))?);
+        let event = match members(text).map_err(malformed)? {
+            Some(members) => structured(index, text, members),
+            None => Err(error(index, "", "must be a JSON object")),
+        };
+        events.push(event.map_err(|error| NoEvent { error, text: text.into() }));
     }
     Ok(events)
 }
@@ -195,8 +209,9 @@ fn binary(headers: &dyn Headers, body: &[u8]) -> Result<CloudEvent, FieldError> 
             ("data", Some(text.trim_matches([' ', '\t', '\r', '\n']).to_owned()))
         }
         _ => match std::str::from_utf8(body) {
-            Ok(text) => ("data", Some(Canonical::of_text(text).as_str().to_owned())),
-            Err(_) => ("data_base64", Some(format!("\"{}\"", STANDARD.encode(body)))),
+            Ok(text) if !text.contains('\0') => ("data", Some(Canonical::of_text(text).as_str().to_owned())),
+            // bytes that are UTF-8 by chance: no text has a NUL, and sources take none
+            Ok(_) | Err(_) => ("data_base64", Some(format!("\"{}\"", STANDARD.encode(body)))),
         },
     };
     let value = match (&data, name) {
@@ -290,8 +305,8 @@ impl CloudEvent {
 pub fn published(mode: Mode, headers: &dyn Headers, body: &[u8], limits: &Limits) -> Result<Vec<Draft>, DraftError> {
     let events = read(mode, headers, body, limits)?;
     let (mut drafts, mut errors) = (Vec::with_capacity(events.len()), Vec::new());
-    for (index, event) in events.iter().enumerate() {
-        match event.published(index) {
+    for (index, event) in events.into_iter().enumerate() {
+        match event.map_err(|bad| bad.error).and_then(|event| event.published(index)) {
             Ok(draft) => drafts.push(draft),
             Err(error) if errors.len() < super::draft::FIELD_ERRORS_MAX => errors.push(error),
             Err(_) => {}

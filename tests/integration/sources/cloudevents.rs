@@ -6,6 +6,8 @@ use super::{Source, ids};
 use crate::support::{Map, Receiver, Request, TestServer};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+/// HMAC-SHA256 of `{}` with the key `k`.
+const SIGNATURE: &str = "add853b103fbcc936a194f9eb15e29c4ff08af6e47d5d1bca4f20218e31e4fff";
 
 fn event(id: &str) -> Value {
     json!({"specversion": "1.0", "type": "com.example.created", "source": "/shop", "id": id, "time": "2024-01-15T10:30:00Z",
@@ -150,4 +152,119 @@ fn the_trace_of_a_request_at_a_source_outlives_a_restart() {
     let of = |kind: &str| got.iter().find(|post| post.header("x-wanderer-event") == kind).expect("a post");
     assert!(of("a").header("traceparent").starts_with(&format!("00-{TRACE}-")));
     assert!(!of("b").has("traceparent"));
+}
+
+#[test]
+fn events_in_binary_mode_that_differ_in_their_headers_only_are_two_where_the_body_alone_is_signed() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("signed");
+    let recipe = json!({"scheme": "hmac", "header": "X-Signature"});
+    let (source, _) = Source::new(&map, json!({"authentication": recipe, "secretKey": "k"}));
+    let send = |id: &str, kind: &str| {
+        let request = source.request("").header("X-Signature", SIGNATURE).header("ce-specversion", "1.0");
+        let request = request.header("ce-source", "/door").header("ce-id", id).header("ce-type", kind);
+        ids(&request.body("{}").send().expect(200))
+    };
+    let (first, second) = (send("1", "opened"), send("2", "opened"));
+    assert_ne!(first, second);
+    assert_eq!((send("1", "opened"), send("2", "opened")), (first, second), "each is known again");
+    assert_eq!(map.history("").len(), 2);
+}
+
+#[test]
+fn a_type_in_a_header_tells_requests_apart_where_the_body_alone_is_signed() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("kinds");
+    let recipe = json!({"scheme": "hmac", "header": "X-Signature"});
+    let asked = json!({"authentication": recipe, "secretKey": "k", "eventType": {"header": "X-Kind"}});
+    let (source, _) = Source::new(&map, asked);
+    let send = |kind: &str| {
+        let request = source.request("").header("X-Signature", SIGNATURE).header("X-Kind", kind);
+        ids(&request.body("{}").send().expect(200))
+    };
+    let (opened, closed) = (send("opened"), send("closed"));
+    assert_eq!((send("opened"), send("closed")), (opened, closed));
+    let kinds: Vec<_> = map.history("").iter().map(|event| event["type"].clone()).collect();
+    assert_eq!(kinds, ["opened", "closed"]);
+}
+
+#[test]
+fn binary_data_that_is_utf_8_by_chance_is_taken_whole_at_sources_and_from_publishers() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("bytes");
+    let source = Source::open(&map);
+    let at_source = |id: &str, data: Vec<u8>| {
+        let request = Request::new(source.addr, "POST", &format!("/webhooks/{}", source.id));
+        let request = request.header("Content-Type", "application/octet-stream").header("ce-specversion", "1.0");
+        request
+            .header("ce-source", "/meter")
+            .header("ce-id", id)
+            .header("ce-type", "read")
+            .body(data)
+            .send()
+            .expect(200)
+    };
+    for (n, (data, expected)) in [
+        (vec![0, 1, 2], json!({"data_base64": "AAEC"})),
+        (b"a\0b".to_vec(), json!({"data_base64": "YQBi"})),
+        (vec![0xff, 0], json!({"data_base64": "/wA="})),
+        (b"plain".to_vec(), json!({"data": "plain"})),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ids(&at_source(&n.to_string(), data.clone()));
+        assert_eq!(map.history("order=desc")[0]["payload"]["properties"], expected, "{data:?}");
+        let request = map.request("POST", "/events").header("Content-Type", "application/octet-stream");
+        let request = request.header("ce-specversion", "1.0").header("ce-source", "/meter").header("ce-type", "read");
+        request.header("ce-id", &n.to_string()).body(data.clone()).undescribed().send().expect(201);
+        let mut payload = map.history("order=desc")[0]["payload"].clone();
+        payload.as_object_mut().expect("an object").remove("cloudevent");
+        assert_eq!(payload, expected, "{data:?}");
+    }
+}
+
+#[test]
+fn of_a_partial_batch_of_cloud_events_the_good_ones_are_taken_and_the_rest_waits_as_a_batch() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("partial");
+    let source = Source::open(&map);
+    let (mut nameless, mut untyped) = (event(""), event("2"));
+    untyped["type"] = "com/example".into();
+    let batch = json!([event("1"), nameless, 7, untyped, event("3")]);
+    let send = |query: &str, batch: &Value| {
+        let request = Request::new(source.addr, "POST", &format!("/webhooks/{}{query}", source.id));
+        request
+            .header("Content-Type", "application/cloudevents-batch+json")
+            .body(batch.to_string())
+            .undescribed()
+            .send()
+    };
+    let wrong = |answer: &Value| {
+        let details = answer["details"].as_array().expect("a list").clone();
+        details.iter().map(|one| (one["index"].clone(), one["field"].clone())).collect::<Vec<_>>()
+    };
+    let expected = [(json!(1), json!("id")), (json!(2), json!("")), (json!(3), json!("type"))];
+    // as a whole, each that is wrong is named
+    assert_eq!(wrong(&send("", &batch).expect(400)), expected);
+    assert_eq!(map.history("").len(), 0);
+    let answer = send("?partial=true", &batch).expect(200);
+    assert_eq!((ids(&answer).len(), &answer["rejected"]), (2, &json!(3)));
+    assert_eq!(wrong(&answer), expected);
+    let numbers: Vec<_> = map.history("").iter().map(|e| e["payload"]["cloudevent"]["id"].clone()).collect();
+    assert_eq!(numbers, ["1", "3"]);
+    send("?partial=true", &json!([nameless])).expect(400);
+    // what was left out is sent again as what it is
+    let letters = source.manage(&map.token, "GET", "/dead-letters").send().expect(200);
+    let letter =
+        source.manage(&map.token, "GET", &format!("/dead-letters/{}", letters["data"][1]["n"])).send().expect(200);
+    let kept: Value = serde_json::from_str(letter["data"]["body"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(kept, json!([nameless, 7, untyped]));
+    nameless["id"] = "4".into();
+    untyped["type"] = "com.example".into();
+    let mended = json!({"body": json!([nameless, untyped]).to_string()});
+    let retry = format!("/dead-letters/{}/retry", letters["data"][1]["n"]);
+    ids(&source.manage(&map.token, "POST", &retry).json(&mended).send().expect(200));
+    let last = map.history("").pop().expect("an event");
+    assert_eq!((&last["type"], &last["payload"]["cloudevent"]["id"]), (&json!("com.example"), &json!("2")));
 }

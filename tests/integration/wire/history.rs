@@ -121,3 +121,25 @@ fn stats_count_per_type_and_bucket() {
         assert_eq!(map.request("GET", &format!("/stats?{bad}")).send().status, 400, "{bad}");
     }
 }
+
+#[test]
+fn lines_are_for_those_who_ask_for_them_in_whatever_case_and_a_page_for_those_who_would_rather_have_one() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("accept");
+    map.publish_many(150);
+    let ask = |accept: &str| map.request("GET", "/events?limit=1").header("Accept", accept).send();
+    for accept in
+        ["APPLICATION/X-NDJSON", "application/x-ndjson;charset=utf-8, */*;q=0.1", "text/html, Application/x-ndjson"]
+    {
+        let answer = ask(accept);
+        assert_eq!(answer.header("content-type"), Some("application/x-ndjson"), "{accept}");
+        assert_eq!(answer.text().lines().count(), 150, "{accept}");
+    }
+    for accept in
+        ["application/json, application/x-ndjson;q=0.5", "application/x-ndjson;q=0", "*/*, application/x-ndjson;q=0.1"]
+    {
+        let answer = ask(accept);
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{accept}");
+        assert_eq!(answer.expect(200)["data"].as_array().map(Vec::len), Some(1), "{accept}");
+    }
+}

@@ -118,3 +118,23 @@ fn a_token_gets_another_name_and_another_end_by_which_its_streams_go() {
         told["data"].as_array().is_some_and(|events| events.len() == 4)
     });
 }
+
+#[test]
+fn the_admin_may_name_the_channel_of_a_token_in_the_address() {
+    let server = TestServer::start(&[]);
+    let (map, other) = (server.new_map("home"), server.new_map("other"));
+    let ask = |token: &str, query: &str| {
+        let request = server.request("POST", &format!("/api/v1/tokens{query}")).bearer(token);
+        request.json(&json!({"scopes": ["subscribe"]})).send()
+    };
+    let named = format!("?channel=map:{}", map.id);
+    for token in [ADMIN, &map.token] {
+        for query in [&named, "?channel=map:home"] {
+            assert_eq!(ask(token, query).expect(201)["data"]["channel"], format!("map:{}", map.id), "{query}");
+        }
+    }
+    assert_eq!(ask(&map.token, "").expect(201)["data"]["channel"], format!("map:{}", map.id));
+    ask(&other.token, &named).expect(404);
+    ask(ADMIN, "?channel=map:nowhere").expect(404);
+    assert_eq!(ask(ADMIN, "").expect(400)["error"]["details"]["errors"][0]["field"], "channel");
+}

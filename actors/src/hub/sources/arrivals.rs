@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::letters::{blank_letter, letter, line};
 use super::{ActiveSource, Hub, SourceError, SourceRefusal};
 use crate::clock;
@@ -11,10 +13,11 @@ use crate::model::cloudevents::Mode;
 use crate::model::draft::{DraftError, FieldError, Limits};
 use crate::model::event::{Draft, PublishedBy};
 use crate::model::id::EventId;
-use crate::model::json;
 use crate::model::source::raw::Keeping;
+use crate::model::source::rule::Rule;
 use crate::model::source::{Config, Content, Headers, Incoming, Proof, Read, Reply, Taken, handshake};
 use crate::model::trace_context::TraceContext;
+use crate::model::{hex, json};
 
 /// A request whose sender is verified.
 pub struct Arrival<'a> {
@@ -114,21 +117,50 @@ pub(super) fn read(
 }
 
 /// Under which key a request is known again. What a sender signs or a provider numbers counts before what a header
-/// without a signature says, so that nobody makes a new request of an old one by changing that header.
+/// without a signature says, so that nobody makes a new request of an old one by changing that header. `apart` is what
+/// [`apart`] says of it.
 fn request_key(
     live: &ActiveSource,
     delivery: Option<&str>,
     proof: &Proof,
+    apart: Option<&str>,
     idempotency: Option<&str>,
 ) -> (Option<String>, bool) {
     let id = &live.source.id;
-    let own = match (delivery, &proof.signature) {
-        (Some(delivery), _) => Some(format!("{id} delivery {delivery}")),
-        (None, Some(signature)) => Some(format!("{id} signature {signature}")),
-        (None, None) => None,
+    let own = match (delivery, &proof.signature, apart) {
+        (Some(delivery), ..) => Some(format!("{id} delivery {delivery}")),
+        (None, Some(signature), None) => Some(format!("{id} signature {signature}")),
+        (None, Some(signature), Some(apart)) => Some(format!("{id} signature {signature} {apart}")),
+        (None, None, _) => None,
     };
     let signed = own.is_some();
     (own.or_else(|| idempotency.map(|key| format!("{id} request {key}"))), signed)
+}
+
+/// What makes the events of a request beside its body, which is all that many senders sign: the request line in raw mode, a
+/// type that stands in a header, and which CloudEvent it is where headers say so. Requests that differ there are not the
+/// same one sent again, whatever their signatures. None where the body says everything.
+fn apart(live: &ActiveSource, request: &Incoming<'_>, path: &str, query: &str, drafts: &[Draft]) -> Option<String> {
+    let is_raw = live.source.raw.is_some();
+    let is_binary = !is_raw && Mode::of(request.headers) == Some(Mode::Binary);
+    let names_type = is_binary || live.source.event_type.iter().any(|rule| matches!(rule, Rule::Header { .. }));
+    let mut parts = Vec::new();
+    if is_raw {
+        parts.extend([request.method, path, query]);
+    }
+    for draft in drafts {
+        parts.extend(names_type.then(|| draft.kind.as_str()));
+        parts.extend(draft.dedupe_id.as_deref().filter(|_| is_binary));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    Some(hex::encode(&hash.finalize()))
 }
 
 /// Keys of events within the source, where no publisher's key meets them. A sender that signs the same request anew with
@@ -195,7 +227,8 @@ impl Hub {
             Ok(Read::Question(reply)) => return Ok(TakenIn::Answer(resolved(live, reply))),
             Err(refusal) => {
                 let delivery = json::text(body).ok().and_then(|text| config.delivery(headers, &text));
-                let (key, _) = request_key(live, delivery.as_deref(), proof, idempotency);
+                let apart = apart(live, &request, path, query, &[]);
+                let (key, _) = request_key(live, delivery.as_deref(), proof, apart.as_deref(), idempotency);
                 self.metrics().source_request(SourceOutcome::Refused);
                 live.stats.refused_content(&refusal.to_string());
                 let mut letter = letter(live, headers, key, body.len(), &refusal);
@@ -205,7 +238,8 @@ impl Hub {
             }
         };
         let Taken { mut drafts, errors, refused, delivery } = taken;
-        let (key, signed) = request_key(live, delivery.as_deref(), proof, idempotency);
+        let apart = apart(live, &request, path, query, &drafts);
+        let (key, signed) = request_key(live, delivery.as_deref(), proof, apart.as_deref(), idempotency);
         if idempotency.is_some() && Mode::of(headers).is_some() {
             // the sender's own key wins over what names a CloudEvent
             drafts.iter_mut().for_each(|draft| draft.dedupe_id = None);
@@ -215,16 +249,17 @@ impl Hub {
         let receipt = self.publish_from(live, drafts, key.as_deref(), trace).await?;
         if !refused.is_empty() && !receipt.repeated {
             // in the shape in which the source reads several
-            let rest = match live.source.event_type.is_empty() {
-                true => format!("{{\"events\":[{}]}}", refused.join(",")),
-                false => format!("[{}]", refused.join(",")),
+            let (rest, are_cloudevents) = (refused.join(","), Mode::of(headers).is_some());
+            let rest = match live.source.event_type.is_empty() && !are_cloudevents {
+                true => format!("{{\"events\":[{rest}]}}"),
+                false => format!("[{rest}]"),
             };
             let refusal = DraftError::Invalid(errors.clone());
             live.stats.refused_content(&refusal.to_string());
             let key = key.map(|key| format!("{key} refused"));
             let mut letter = letter(live, headers, key, rest.len(), &SourceError::Refused(refusal));
-            // what is left over is JSON, whatever the whole was
-            letter.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+            // what is left over is JSON, whatever the whole was, or still a batch of CloudEvents
+            letter.headers.retain(|(name, _)| are_cloudevents || !name.eq_ignore_ascii_case("content-type"));
             self.keep_letter(live, letter, rest.as_bytes()).await;
         }
         Ok(TakenIn::Events { ids: receipt.ids, repeated: receipt.repeated, errors })
@@ -250,7 +285,7 @@ impl Hub {
     pub async fn refuse(&self, live: &ActiveSource, proof: &Proof, headers: &dyn Headers, body: &[u8], reason: &str) {
         self.metrics().source_request(SourceOutcome::Refused);
         live.stats.refused_content(reason);
-        let (key, _) = request_key(live, None, proof, None);
+        let (key, _) = request_key(live, None, proof, None, None);
         self.keep_letter(live, blank_letter(live, headers, key, body.len(), reason), body).await;
     }
 

@@ -137,20 +137,45 @@ impl Config<'_> {
     /// What of the body cannot be taken; nothing of it is.
     pub fn read_cloudevents(&self, mode: Mode, headers: &dyn Headers, body: &[u8]) -> Result<Read, Refused> {
         let events = cloudevents::read(mode, headers, body, &self.limits)?;
-        let (mut drafts, mut errors) = (Vec::with_capacity(events.len()), Vec::new());
-        for (index, event) in events.iter().enumerate() {
-            strict::check(&event.text).map_err(malformed)?;
-            match self.cloudevent(headers, index, event) {
-                Ok(draft) => drafts.push(draft),
-                Err(error) if errors.len() < FIELD_ERRORS_MAX => errors.push(error),
-                Err(_) => {}
-            }
-        }
-        if !errors.is_empty() {
-            return Err(DraftError::Invalid(errors));
-        }
         let delivery = self.recipe.and_then(|_| self.delivery(headers, "{}"));
-        Ok(Read::Events(Taken { drafts, errors, refused: Vec::new(), delivery }))
+        let mut taken =
+            Taken { drafts: Vec::with_capacity(events.len()), errors: Vec::new(), refused: Vec::new(), delivery };
+        for (index, event) in events.into_iter().enumerate() {
+            let (error, text) = match event {
+                Ok(event) => {
+                    strict::check(&event.text).map_err(malformed)?;
+                    match self.cloudevent(headers, index, &event) {
+                        Ok(draft) => {
+                            taken.drafts.push(draft);
+                            continue;
+                        }
+                        Err(error) => (error, event.text.into()),
+                    }
+                }
+                Err(bad) => (bad.error, bad.text),
+            };
+            self.leave_out(&mut taken, error, text);
+        }
+        self.judged(taken)
+    }
+
+    /// Puts an event aside that cannot be taken.
+    fn leave_out(&self, taken: &mut Taken, error: FieldError, text: Box<str>) {
+        if taken.errors.len() < FIELD_ERRORS_MAX || self.partial {
+            taken.errors.push(error);
+        }
+        taken.refused.push(text);
+    }
+
+    /// What of a batch is taken when some of it cannot be.
+    ///
+    /// # Errors
+    /// Nothing of it: all has to be good, or in a partial batch something.
+    fn judged(&self, taken: Taken) -> Result<Read, Refused> {
+        match !taken.errors.is_empty() && (!self.partial || taken.drafts.is_empty()) {
+            true => Err(DraftError::Invalid(taken.errors)),
+            false => Ok(Read::Events(taken)),
+        }
     }
 
     fn cloudevent(&self, headers: &dyn Headers, index: usize, event: &CloudEvent) -> Result<Draft, FieldError> {
@@ -238,19 +263,11 @@ impl Config<'_> {
             }
             match self.event(headers, index, text) {
                 Ok(draft) => taken.drafts.push(draft),
-                Err(error) => {
-                    if taken.errors.len() < FIELD_ERRORS_MAX || self.partial {
-                        taken.errors.push(error);
-                    }
-                    taken.refused.push(text.into());
-                }
+                Err(error) => self.leave_out(&mut taken, error, text.into()),
             }
         }
-        if !taken.errors.is_empty() && (!self.partial || taken.drafts.is_empty()) {
-            return Err(DraftError::Invalid(taken.errors));
-        }
         taken.delivery = self.delivery(headers, json);
-        Ok(Read::Events(taken))
+        self.judged(taken)
     }
 
     /// The whole of a JSON text as the properties of one event.

@@ -3,6 +3,7 @@
 use actors::model::access::Scope;
 use serde_json::{Value, json};
 
+use super::super::parameters;
 use super::super::schemas::{data, list, object};
 use super::super::{Access, Operation, Place};
 use crate::http::problem::Code;
@@ -26,6 +27,7 @@ pub fn create(place: &Place<'_>) -> Operation {
         .says(
             "The own channel need not be named. A JWT gives no scope that it lacks. The text of the token is shown only here.",
         )
+        .takes([parameters::channel()])
         .body(place.body::<tokens::CreateToken>(), asked)
         .answers(201, "The token.", data(place.answer::<tokens::TokenView>()), json!({ "data": made }))
         .fails(&[Code::Forbidden, Code::NotFound, Code::Conflict])
