@@ -289,8 +289,16 @@ impl Hub {
         let webhook_actors = WebhookActors::new(delivery.clone(), delivering.clone());
         let sources = Arc::new(SourceRegistry::new(config.sources));
         for source in catalog.sources() {
-            let counts = counters::stored(&notes, &source.id).map_err(FolderError::from)?;
-            sources.put(ActiveSource::new(Source::clone(&source), Arc::new(SourceStats::restored(counts)), &seal_key));
+            // notes that stay closed for now do not keep the server from starting
+            let stats = counters::stored(&notes, &source.id).map_or_else(
+                |e| {
+                    let id = &*source.id;
+                    log::error!(source = id; "a source counts from nothing until its counters can be read: {e}; {}", e.cure());
+                    SourceStats::unread()
+                },
+                SourceStats::restored,
+            );
+            sources.put(ActiveSource::new(Source::clone(&source), Arc::new(stats), &seal_key));
         }
         let counters = SourceCounters::new(sources.clone(), catalog.clone(), notes.clone(), system.clone());
         let scans_per_token = limits.scans.per_token;

@@ -71,28 +71,31 @@ impl SourceCounters {
         });
     }
 
-    /// Writes down what has changed.
+    /// Writes down what has changed, and reads what could not be read at the start.
     pub async fn write_down(self: &Arc<Self>) {
-        let changed = |live: Arc<ActiveSource>| live.stats.changed().map(|counts| (live, counts));
-        let changed: Vec<_> = self.sources.list(None).into_iter().filter_map(changed).collect();
-        if changed.is_empty() {
+        let is_due = |live: &Arc<ActiveSource>| live.stats.has_changed() || live.stats.is_unread();
+        let due: Vec<_> = self.sources.list(None).into_iter().filter(is_due).collect();
+        if due.is_empty() {
             return;
         }
-        let changed = Arc::new(changed);
-        let (counters, writing) = (self.clone(), changed.clone());
+        let due = Arc::new(due);
+        let (counters, writing) = (self.clone(), due.clone());
         if let Err(e) = compute::blocking(move || counters.write(&writing)).await {
-            changed.iter().for_each(|(live, _)| live.stats.still_changed());
+            due.iter().for_each(|live| live.stats.still_changed());
             log::error!("the counters of sources were not written, which is tried again: {e}");
         }
     }
 
-    fn write(&self, changed: &[(Arc<ActiveSource>, Counts)]) {
+    fn write(&self, due: &[Arc<ActiveSource>]) {
         // one that was deleted meanwhile leaves nothing behind
-        let is_there = |(live, _): &&(Arc<ActiveSource>, Counts)| self.sources.get(&live.source.id).is_some();
-        let change = |(live, counts): &(Arc<ActiveSource>, Counts)| {
-            NoteChange::put(NoteTable::SourceCounts, &*live.source.id, counts)
+        let is_there = |live: &&Arc<ActiveSource>| self.sources.get(&live.source.id).is_some();
+        let change = |live: &Arc<ActiveSource>| {
+            if live.stats.is_unread() {
+                live.stats.add_earlier(stored(&self.notes, &live.source.id)?);
+            }
+            NoteChange::put(NoteTable::SourceCounts, &*live.source.id, &live.stats.counts())
         };
-        let changes = changed.iter().filter(is_there).map(change).collect::<Result<Vec<_>, _>>();
+        let changes = due.iter().filter(is_there).map(change).collect::<Result<Vec<_>, _>>();
         match changes.and_then(|changes| self.notes.write(&changes)) {
             Ok(()) => {
                 if self.is_failing.swap(false, Ordering::Relaxed) {
@@ -100,7 +103,7 @@ impl SourceCounters {
                 }
             }
             Err(e) => {
-                changed.iter().for_each(|(live, _)| live.stats.still_changed());
+                due.iter().for_each(|live| live.stats.still_changed());
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
                     log::error!("the counters of sources are not written until they can be: {e}; {}", e.cure());
                 }

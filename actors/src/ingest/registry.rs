@@ -87,6 +87,8 @@ pub struct SourceStats {
     last_ms: AtomicI64,
     /// Whether the counters have changed since they were written.
     changed: AtomicBool,
+    /// Whether what was counted before could not be read at the start.
+    is_unread: AtomicBool,
     window: Mutex<Window>,
     refusals: Mutex<Refusals>,
     refused_senders: Mutex<RefusedSenders>,
@@ -136,6 +138,32 @@ impl SourceStats {
         }
     }
 
+    /// Counts from nothing until what was counted before can be read.
+    pub fn unread() -> SourceStats {
+        SourceStats { is_unread: true.into(), ..SourceStats::default() }
+    }
+
+    /// Whether what was counted before is still to be read.
+    pub fn is_unread(&self) -> bool {
+        self.is_unread.load(Ordering::Acquire)
+    }
+
+    /// Adds what was counted before, once.
+    pub fn add_earlier(&self, earlier: Counts) {
+        if !self.is_unread.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        self.received.fetch_add(earlier.received, Ordering::Relaxed);
+        self.last_ms.fetch_max(earlier.last_ms, Ordering::Relaxed);
+        let mut refused = self.refused_senders.lock();
+        if refused.requests == 0 {
+            self.is_refusing.store(earlier.refused_senders.in_a_row > 0, Ordering::Relaxed);
+            *refused = earlier.refused_senders;
+        } else {
+            refused.requests += earlier.refused_senders.requests;
+        }
+    }
+
     pub fn counts(&self) -> Counts {
         Counts {
             received: self.received.load(Ordering::Relaxed),
@@ -155,9 +183,9 @@ impl SourceStats {
         self.changed.store(true, Ordering::Release);
     }
 
-    /// The counters, if they have changed since this was last asked.
-    pub fn changed(&self) -> Option<Counts> {
-        self.changed.swap(false, Ordering::Acquire).then(|| self.counts())
+    /// Whether the counters have changed since this was last asked.
+    pub fn has_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Acquire)
     }
 
     /// They could not be written after all, or what was written is lost.
@@ -411,12 +439,31 @@ mod tests {
     fn counters_are_written_when_they_have_changed() {
         let counts = |received| Counts { received, last_ms: 50, ..Counts::default() };
         let stats = SourceStats::restored(counts(5));
-        assert_eq!(stats.changed(), None);
+        assert!(!stats.has_changed());
         stats.took(2, 40);
-        assert_eq!(stats.changed(), Some(counts(7)));
-        assert_eq!(stats.changed(), None);
+        assert!(stats.has_changed());
+        assert_eq!(stats.counts(), counts(7));
+        assert!(!stats.has_changed());
         stats.still_changed();
-        assert!(stats.changed().is_some());
+        assert!(stats.has_changed());
+    }
+
+    #[test]
+    fn what_could_not_be_read_at_the_start_is_added_later_and_once() {
+        let mut earlier = Counts { received: 5, last_ms: 50, ..Counts::default() };
+        earlier.refused_senders.add("no key", None, 20);
+        let stats = SourceStats::unread();
+        stats.took(2, 90);
+        assert!(stats.is_unread());
+        stats.add_earlier(earlier.clone());
+        stats.add_earlier(earlier.clone());
+        let counts = stats.counts();
+        assert_eq!((counts.received, counts.last_ms, &counts.refused_senders), (7, 90, &earlier.refused_senders));
+        let stats = SourceStats::unread();
+        stats.refused_sender(&Untrusted::ApiKey, None, 80);
+        stats.add_earlier(earlier);
+        let refused = stats.counts().refused_senders;
+        assert_eq!((refused.requests, refused.last_ms), (2, 80), "the latest is described");
     }
 
     #[test]
@@ -426,7 +473,7 @@ mod tests {
         for at in [10, 20, 30] {
             stats.refused_sender(&Untrusted::Missing(long.clone().into()), Some(&long), at);
         }
-        let refused = stats.changed().expect("counters").refused_senders;
+        let refused = stats.counts().refused_senders;
         assert_eq!((refused.requests, refused.in_a_row, refused.since_ms, refused.last_ms), (3, 3, 10, 30));
         assert_eq!(refused.reason.chars().count(), REASON_CHARS_MAX);
         assert_eq!(refused.user_agent.map(|name| name.chars().count()), Some(USER_AGENT_CHARS_MAX));

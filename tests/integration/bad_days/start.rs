@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -15,7 +16,10 @@ use super::{
 };
 use crate::support::random::{Random, seed};
 use crate::support::small_disk::SmallDisk;
-use crate::support::{TestServer, folder};
+use crate::support::{TestServer, eventually, folder, within};
+
+/// By when a server works again that has room again.
+const RECOVERY: Duration = Duration::from_secs(5);
 
 fn stopped() -> Stopped {
     let seed = seed();
@@ -229,6 +233,44 @@ fn a_start_on_a_full_disk_serves_or_ends_and_moves_nothing_however_often_it_is_t
     let mut server = TestServer::at(&data, &[&SETTINGS[..], &[("storage.min_free_bytes", "0")]].concat());
     server.launch();
     stopped.acknowledged.expect_whole(&server);
+}
+
+#[test]
+fn a_source_on_a_full_disk_does_not_keep_the_server_from_starting_and_counts_on_when_there_is_room() {
+    let Some(disk) = SmallDisk::new(256 << 20) else { return };
+    let mut server = TestServer::at(&disk.data(), &SETTINGS);
+    server.launch();
+    let map = server.new_map("full");
+    let made = server
+        .request("POST", "/api/webhooks")
+        .bearer(&map.token)
+        .json(&json!({"authentication": "none"}))
+        .send()
+        .expect(201);
+    let source = made["endpoint"]["id"].as_str().expect("an id").to_owned();
+    let send = |server: &TestServer| {
+        let request = server.request("POST", &format!("/webhooks/{source}"));
+        request.json(&json!({"event_type": "a"})).send()
+    };
+    let received = |server: &TestServer| {
+        let status = server.admin("GET", &format!("/api/webhooks/{source}")).send().expect(200);
+        status["endpoint"]["eventsReceived"].clone()
+    };
+    for _ in 0..3 {
+        send(&server).expect(200);
+    }
+    server.stop();
+    disk.fill(0);
+    server.launch();
+    assert_eq!(send(&server).status, 503);
+    let history = server.admin("GET", &format!("/api/maps/{}/events", map.id)).send().expect(200);
+    assert_eq!(history["data"].as_array().map(Vec::len), Some(3));
+    disk.empty();
+    within(RECOVERY, "the source takes events", || send(&server).status == 200);
+    eventually("it has counted on", || received(&server) == 4);
+    server.stop();
+    server.launch();
+    assert_eq!(received(&server), 4);
 }
 
 /// A server that was up and stopped may have written what is configured anew; nothing else.
