@@ -8,7 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::draft::{DEDUPE_ID_BYTES_MAX, DraftError, FieldError, Limits, unix_ms};
+use super::draft::{self, DEDUPE_ID_BYTES_MAX, DraftError, FieldError, Limits, check_size, unix_ms};
 use super::event::{Draft, EventType};
 use super::hex;
 use super::json::{self, Canonical, JsonError};
@@ -62,7 +62,8 @@ pub struct NoEvent {
     pub text: Box<str>,
 }
 
-/// Reads the events of a request, each for itself.
+/// Reads the events of a request, each for itself. `each`: one of several that is too large is no CloudEvent, and nothing is
+/// wrong with the others.
 ///
 /// # Errors
 /// It is no JSON of its mode, or too large.
@@ -71,6 +72,7 @@ pub fn read(
     headers: &dyn Headers,
     body: &[u8],
     limits: &Limits,
+    each: bool,
 ) -> Result<Vec<Result<CloudEvent, NoEvent>>, DraftError> {
     if mode == Mode::Binary {
         check_size(0, body.len(), limits)?;
@@ -92,7 +94,13 @@ pub fn read(
         return Err(DraftError::Empty);
     }
     let mut events = Vec::with_capacity(texts.len());
+    let leaves_out = each && texts.len() > 1;
     for (index, text) in texts.into_iter().enumerate() {
+        if leaves_out && text.len() > limits.event_bytes {
+            let error = error(index, "", draft::too_large(text.len(), limits.event_bytes));
+            events.push(Err(NoEvent { error, text: text.into() }));
+            continue;
+        }
         check_size(index, text.len(), limits)?;
         let event = match members(text).map_err(malformed)? {
             Some(members) => structured(index, text, members),
@@ -101,11 +109,6 @@ pub fn read(
         events.push(event.map_err(|error| NoEvent { error, text: text.into() }));
     }
     Ok(events)
-}
-
-fn check_size(index: usize, bytes: usize, limits: &Limits) -> Result<(), DraftError> {
-    let limit = limits.event_bytes;
-    if bytes > limit { Err(DraftError::EventTooLarge { index, bytes, limit }) } else { Ok(()) }
 }
 
 fn malformed(error: JsonError) -> DraftError {
@@ -303,7 +306,7 @@ impl CloudEvent {
 /// # Errors
 /// Something of it is no CloudEvent, or cannot be an event.
 pub fn published(mode: Mode, headers: &dyn Headers, body: &[u8], limits: &Limits) -> Result<Vec<Draft>, DraftError> {
-    let events = read(mode, headers, body, limits)?;
+    let events = read(mode, headers, body, limits, false)?;
     let (mut drafts, mut errors) = (Vec::with_capacity(events.len()), Vec::new());
     for (index, event) in events.into_iter().enumerate() {
         match event.map_err(|bad| bad.error).and_then(|event| event.published(index)) {

@@ -96,12 +96,24 @@ pub enum DraftError {
     #[error("{}", in_words(.0))]
     Invalid(Vec<FieldError>),
     /// The JSON text of one event is too long, in bytes.
-    #[error("event {index} has {bytes} bytes; make it {limit} bytes at most")]
+    #[error("event {index} {}", too_large(*bytes, *limit))]
     EventTooLarge { index: usize, bytes: usize, limit: usize },
     #[error("the body holds {count} events; send {limit} at most in one request")]
     TooManyEvents { count: usize, limit: usize },
     #[error("the body holds no event; send at least one")]
     Empty,
+}
+
+/// What is said of an event that has too many bytes.
+pub fn too_large(bytes: usize, limit: usize) -> String {
+    format!("has {bytes} bytes; make it {limit} bytes at most")
+}
+
+/// # Errors
+/// The JSON text of an event has more bytes than the limit.
+pub fn check_size(index: usize, bytes: usize, limits: &Limits) -> Result<(), DraftError> {
+    let limit = limits.event_bytes;
+    if bytes > limit { Err(DraftError::EventTooLarge { index, bytes, limit }) } else { Ok(()) }
 }
 
 fn in_words(errors: &[FieldError]) -> String {
@@ -225,7 +237,7 @@ impl<'a, 'l> Reader<'a, 'l> {
     }
 
     fn single(&mut self, text: &'a str, fields: &Fields<'a>) -> Result<Drafts, DraftError> {
-        self.check_size(0, text)?;
+        check_size(0, text.len(), self.limits)?;
         let draft = fields.draft(0, self).filter(|_| self.wrong == 0);
         self.refuse_if(self.wrong > 0, text);
         self.finish(draft.into_iter().collect(), true)
@@ -261,8 +273,10 @@ impl<'a, 'l> Reader<'a, 'l> {
         if count > limit {
             return Err(DraftError::TooManyEvents { count, limit });
         }
-        for (index, text) in events.iter().enumerate() {
-            self.check_size(index, text)?;
+        // one of several is left out where each is taken or not by itself
+        let leaves_out = self.each && count > 1;
+        if !leaves_out {
+            events.iter().enumerate().try_for_each(|(index, text)| check_size(index, text.len(), self.limits))?;
         }
         let around: usize = self.around.iter().map(|(name, text)| name.len() + text.len()).sum();
         if around.saturating_mul(count) > AROUND_BYTES_MAX {
@@ -273,7 +287,9 @@ impl<'a, 'l> Reader<'a, 'l> {
         let mut drafts = Vec::with_capacity(count);
         for (index, text) in events.into_iter().enumerate() {
             let wrong_before = self.wrong;
-            if text.starts_with('{') {
+            if text.len() > self.limits.event_bytes {
+                self.report(index, "", too_large(text.len(), self.limits.event_bytes));
+            } else if text.starts_with('{') {
                 let fields = self.fields(text)?;
                 drafts.extend(fields.draft(index, self).filter(|_| self.wrong == wrong_before));
             } else {
@@ -294,11 +310,6 @@ impl<'a, 'l> Reader<'a, 'l> {
         if self.each && wrong {
             self.refused.push(text);
         }
-    }
-
-    fn check_size(&self, index: usize, text: &str) -> Result<(), DraftError> {
-        let (bytes, limit) = (text.len(), self.limits.event_bytes);
-        if bytes > limit { Err(DraftError::EventTooLarge { index, bytes, limit }) } else { Ok(()) }
     }
 
     fn fields(&self, text: &'a str) -> Result<Fields<'a>, DraftError> {

@@ -1,9 +1,9 @@
 //! What a sender reads, and what its events look like in the channel.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{KEY, Source, ids, now_ms};
-use crate::support::TestServer;
+use crate::support::{Request, TestServer};
 
 #[test]
 fn the_examples_of_the_document_are_answered_as_it_says() {
@@ -103,6 +103,37 @@ fn a_partial_batch_takes_the_good_events_and_says_which_were_not() {
     let rest = rest.send().expect(200);
     assert_eq!(rest["data"]["body"], r#"{"events":[{"user_id":"u"},7]}"#);
     source.request("?partial=perhaps").body("{}").send().expect(400);
+}
+
+#[test]
+fn of_a_partial_batch_an_event_that_is_too_large_is_left_out_in_every_form() {
+    let server = TestServer::start(&[("limits.event_bytes", "2000")]);
+    let map = server.new_map("large");
+    let long = "x".repeat(2000);
+    let ours = Source::open(&map);
+    let (theirs, _) = Source::new(&map, json!({"authentication": "none", "eventType": {"pointer": "/kind"}}));
+    let cloudevent =
+        |id: &str, data: &str| json!({"specversion": "1.0", "id": id, "source": "/s", "type": "a", "data": data});
+    for (source, content_type, batch) in [
+        (&ours, "application/json", json!([{"event_type": "a", "properties": {"long": long}}, {"event_type": "b"}])),
+        (&ours, "application/json", json!({"events": [{"event_type": "a", "user_id": long}, {"event_type": "b"}]})),
+        (&theirs, "application/json", json!([{"kind": "a", "long": long}, {"kind": "b"}])),
+        (&ours, "application/cloudevents-batch+json", json!([cloudevent("1", &long), cloudevent("2", "short")])),
+    ] {
+        let send = |query: &str, body: &Value| {
+            let request = Request::new(source.addr, "POST", &format!("/webhooks/{}{query}", source.id));
+            request.header("Content-Type", content_type).body(body.to_string()).undescribed().send()
+        };
+        let whole = send("", &batch).expect(413);
+        assert!(whole["error"].as_str().expect("a sentence").starts_with("event 0 has "), "{whole}");
+        let part = send("?partial=true", &batch).expect(200);
+        assert_eq!(
+            (&part["accepted"], &part["rejected"], &part["details"][0]["index"]),
+            (&json!(1), &json!(1), &json!(0))
+        );
+        let message = part["details"][0]["message"].as_str().expect("a sentence");
+        assert!(message.contains("make it 2000 bytes at most"), "{message}");
+    }
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Config<'_> {
     /// # Errors
     /// What of the body cannot be taken; nothing of it is.
     pub fn read_cloudevents(&self, mode: Mode, headers: &dyn Headers, body: &[u8]) -> Result<Read, Refused> {
-        let events = cloudevents::read(mode, headers, body, &self.limits)?;
+        let events = cloudevents::read(mode, headers, body, &self.limits, self.partial)?;
         let delivery = self.recipe.and_then(|_| self.delivery(headers, "{}"));
         let mut taken =
             Taken { drafts: Vec::with_capacity(events.len()), errors: Vec::new(), refused: Vec::new(), delivery };
@@ -256,10 +256,17 @@ impl Config<'_> {
             }
         };
         let mut taken = Taken { drafts: Vec::new(), errors: Vec::new(), refused: Vec::new(), delivery: None };
+        // one of several is left out of a partial batch
+        let leaves_out = self.partial && elements.len() > 1;
         for (index, text) in elements.into_iter().enumerate() {
             let (bytes, limit) = (text.len(), self.limits.event_bytes);
             if bytes > limit {
-                return Err(DraftError::EventTooLarge { index, bytes, limit });
+                if !leaves_out {
+                    return Err(DraftError::EventTooLarge { index, bytes, limit });
+                }
+                let error = FieldError { index, field: "".into(), message: draft::too_large(bytes, limit).into() };
+                self.leave_out(&mut taken, error, text.into());
+                continue;
             }
             match self.event(headers, index, text) {
                 Ok(draft) => taken.drafts.push(draft),
