@@ -61,15 +61,34 @@ pub struct RestoreArgs {
 /// # Errors
 /// When the server refuses or breaks off, or the file cannot be written. Then there is no file, or the one from before.
 pub fn run(args: BackupArgs) -> Result<(), Failure> {
-    let partial = beside(&args.output);
-    let taken =
-        actix_web::rt::System::new().block_on(take(&args, &partial)).and_then(|()| keep(&partial, &args.output));
+    let output = place(&args.output)?;
+    let partial = beside(&output);
+    let taken = actix_web::rt::System::new().block_on(take(&args, &partial)).and_then(|()| keep(&partial, &output));
     if taken.is_err() {
         // there may be none yet
         let _ = std::fs::remove_file(&partial);
     }
     say("written", &args.output, &taken?);
     Ok(())
+}
+
+/// The file that is made or replaced: a link stays, and what it leads to is meant.
+fn place(output: &Path) -> Result<PathBuf, Failure> {
+    let there = match std::fs::metadata(output) {
+        Ok(there) => there,
+        // also a link to a file that is not there yet
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let link = std::fs::read_link(output).ok();
+            let beside = output.parent().unwrap_or(Path::new(""));
+            return Ok(link.map_or_else(|| output.into(), |link| beside.join(link)));
+        }
+        Err(e) => return Err(failed("look at", output)(e)),
+    };
+    if !there.is_file() {
+        let what = if there.is_dir() { "a folder" } else { "no file that could be replaced" };
+        return Err(Failure::Usage(format!("{} is {what}; name a file for the backup", output.display())));
+    }
+    std::fs::canonicalize(output).map_err(failed("look at", output))
 }
 
 /// Makes a data folder of a backup, or only looks at it.

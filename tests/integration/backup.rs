@@ -1,5 +1,6 @@
 //! Backups of a running server, and servers on what was restored from them.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -196,4 +197,29 @@ fn no_damaged_backup_and_no_folder_with_something_in_it_becomes_a_server() {
     second.arg(&data);
     let refused = Program::start(second).wait();
     assert!(refused.code == Some(1) && refused.err.contains("half of a backup"), "{refused:?}");
+}
+
+#[test]
+fn a_backup_replaces_a_file_and_nothing_else_and_leaves_a_link_a_link() {
+    let server = TestServer::start(&settings());
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    // what would stand for a device, which a backup that is wrong must not cost
+    let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().expect("mkfifo runs");
+    assert!(made.success());
+    for (output, what) in [(at("pipe"), "no file that could be replaced"), (folder.path().into(), "a folder")] {
+        let refused = backup(&server, ADMIN, &output).expect(2);
+        assert!(refused.err.contains(what), "{}", refused.err);
+    }
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::metadata(at("pipe")).expect("it is there").file_type()));
+    // a link to a file that is there, and to one that is not yet
+    fs::create_dir(at("below")).expect("a folder");
+    fs::write(at("below/old.tar"), "old").expect("a file");
+    for name in ["old.tar", "new.tar"] {
+        std::os::unix::fs::symlink(format!("below/{name}"), at(name)).expect("a link");
+        backup(&server, ADMIN, &at(name)).expect(0);
+        assert!(fs::symlink_metadata(at(name)).expect("it is there").is_symlink());
+        restore(&at(name), &at(&format!("data-{name}"))).expect(0);
+    }
+    assert_eq!(fs::read_dir(at("below")).expect("a folder").count(), 2, "nothing else is left");
 }
