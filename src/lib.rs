@@ -8,6 +8,7 @@ mod handover;
 pub mod http;
 mod listeners;
 pub mod logging;
+mod open_files;
 mod server;
 pub mod settings;
 mod supervisor;

@@ -31,6 +31,7 @@ use crate::http::ingest::Bodies;
 use crate::http::long_answers::LongAnswers;
 use crate::http::{self, Context, Side};
 use crate::listeners::{Inherited, ListenError, Listeners};
+use crate::open_files;
 use crate::settings::Settings;
 use crate::supervisor::Supervisor;
 use crate::tls::{Certificate, Renewal, TlsError};
@@ -181,7 +182,7 @@ impl Server {
         }
         let mut builder = actix_web::dev::Server::build()
             .workers(workers)
-            .max_concurrent_connections(settings.server.max_connections.div_ceil(workers))
+            .max_concurrent_connections(open_files::connections(settings.server.max_connections).div_ceil(workers))
             .shutdown_timeout(settings.server.shutdown_timeout_s)
             .disable_signals();
         let (bounds, traffic) = (bounds(&settings, hub.metrics()), Arc::<Traffic>::default());

@@ -13,9 +13,9 @@ use actors::model::channel::Channel;
 use actors::model::event::{Draft, EventType};
 use actors::model::signature::Secret;
 
-use super::Failure;
 use super::receiver::{Receiver, Secrets};
 use super::serve::{DemoArgs, failed, prepare, stopped_by_signal, token_in, warn_in_the_open};
+use super::{Failure, output};
 use crate::{Origin, Server, Start};
 use game_server::GameServer;
 
@@ -40,9 +40,9 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         // it is thrown away with the data, so it may be printed anywhere
         let admin = server.new_admin_token().map(|path| token_in(&path)).transpose()?;
         if let Some(token) = &admin {
-            println!("admin token: {token}");
+            output::announce(format_args!("admin token: {token}"));
         }
-        println!("listening on {}", server.url());
+        output::announce(format_args!("listening on {}", server.url()));
         warn_in_the_open(&server);
         let receiver = Receiver::bind().map_err(|e| Failure::Failed(format!("no receiver can listen: {e}")))?;
         let stage = Stage::set(server.hub(), receiver.url()).await?;
@@ -93,9 +93,9 @@ impl Stage {
     fn explain(&self, url: &str, receiver: &str, game_server: &GameServer, admin: Option<&str>) {
         let Stage { map_token: token, organization_token, webhook, .. } = self;
         if let Some(admin) = admin {
-            println!("\n  the whole server     {url}/#token={admin}");
+            output::announce(format_args!("\n  the whole server     {url}/#token={admin}"));
         }
-        println!(
+        output::announce(format_args!(
             "\n  open in a browser    {url}/#map=demo&token={token}\n\
              \x20 listen with curl     curl -N -H 'Authorization: Bearer {token}' {url}/api/maps/demo/events/stream\n\
              \x20 publish an event     curl -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n\
@@ -108,7 +108,7 @@ impl Stage {
              \x20 send to it           {}\n\n\
              \x20 A receiver at {receiver} verifies each delivery of their webhooks:\n",
             game_server.curl(),
-        );
+        ));
     }
 }
 

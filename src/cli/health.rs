@@ -8,8 +8,8 @@ use clap::Args;
 use rustls::ClientConfig;
 use serde_json::Value as Json;
 
-use super::Failure;
 use super::remote::{RemoteArgs, in_words};
+use super::{Failure, output};
 
 /// Longest wait for the answer; supervisors ask every few seconds.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -38,8 +38,7 @@ pub fn run(args: HealthArgs) -> Result<(), Failure> {
         })
         .map_err(|reason| Failure::Failed(format!("cannot talk to {server}: {reason}; check that it runs")))?;
     if status == StatusCode::OK {
-        println!("ready");
-        return Ok(());
+        return output::text("ready\n");
     }
     Err(Failure::Failed(format!("the server answered {}: {}", status.as_u16(), reasons(&body))))
 }

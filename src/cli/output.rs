@@ -1,5 +1,6 @@
 //! What commands write: standard output, whose reader may leave, colours for terminals, and notices on standard error.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Color, Style};
@@ -41,6 +42,14 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
         io::ErrorKind::BrokenPipe => Failure::NobodyReads,
         _ => Failure::Failed(format!("cannot write to standard output: {error}; check where it goes")),
     })
+}
+
+/// A line of a server on standard output. It serves also where nobody can be told: the log says so.
+pub fn announce(line: impl fmt::Display) {
+    let mut out = io::stdout().lock();
+    if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        log::warn!("standard output takes no line, and the server goes on: {e}; check where it goes");
+    }
 }
 
 /// A line on standard error, for whoever watches. Nobody there is no reason to stop.

@@ -9,6 +9,8 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use actors::model::signature::{Secret, Unverified, check_age, verify_gateway, verify_map};
 use serde::Deserialize;
 
+use super::output;
+
 /// How far the timestamp of a delivery may be from our clock.
 const TOLERANCE_S: u32 = 300;
 /// Longest body that is taken; an event has at most 256 KiB by default.
@@ -77,11 +79,11 @@ async fn receive(secrets: web::Data<OnceLock<Secrets>>, request: HttpRequest, bo
     let Some(secrets) = secrets.get() else { return HttpResponse::ServiceUnavailable().finish() };
     match verify(secrets, &request, &body) {
         Ok(Verified { event, delivery }) => {
-            println!("  verified  {event:<24} {delivery}  {} bytes", body.len());
+            output::announce(format_args!("  verified  {event:<24} {delivery}  {} bytes", body.len()));
             HttpResponse::Ok().body("OK")
         }
         Err(e) => {
-            println!("  refused: {e}");
+            output::announce(format_args!("  refused: {e}"));
             HttpResponse::Unauthorized().body("Invalid signature")
         }
     }

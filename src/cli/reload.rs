@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::handover::taking;
 use crate::settings::{Flags, Settings};
 
@@ -28,6 +28,5 @@ pub fn run(args: ReloadArgs) -> Result<(), Failure> {
     let flags = Flags { config: args.config, data: args.data, ..Flags::default() };
     let settings = Settings::load(&flags)?;
     let pid = taking::reload(&settings.storage.data_dir).map_err(|e| Failure::Failed(e.to_string()))?;
-    println!("the process {pid} is the server now");
-    Ok(())
+    output::text(&format!("the process {pid} is the server now\n"))
 }

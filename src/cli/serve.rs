@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
 use super::secret_variable::secret_variable;
+use super::{Failure, output};
 use crate::handover::{guard, taking};
 use crate::listeners::Inherited;
+use crate::open_files;
 use crate::settings::{Flags, Settings, SettingsError};
 use crate::supervisor::Supervisor;
 use crate::{Origin, ServeError, Server, Start, logging};
@@ -133,10 +134,10 @@ pub(super) fn prepare(flags: &Flags) -> Result<Settings, Failure> {
     logging::start(&settings.log);
     settings.log();
     keep_files_private();
-    let open_files = raise_open_files();
-    if open_files < OPEN_FILES_MIN {
+    let (open_files, least) = (open_files::raise(), open_files::MIN);
+    if open_files < least {
         return Err(Failure::Failed(format!(
-            "this process may open {open_files} files, and the server needs at least {OPEN_FILES_MIN} beside its connections; \
+            "this process may open {open_files} files, and the server needs at least {least} beside its connections; \
              raise the limit (ulimit -n, or LimitNOFILE of systemd)"
         )));
     }
@@ -154,18 +155,22 @@ fn announce(server: &Server) -> Result<(), Failure> {
     if let Some(path) = server.new_admin_token() {
         match is_terminal {
             true => {
-                println!("admin token, shown only now (it is in the file {}): {}", path.display(), token_in(&path)?)
+                let token = token_in(&path)?;
+                output::announce(format_args!(
+                    "admin token, shown only now (it is in the file {}): {token}",
+                    path.display()
+                ));
             }
-            false => println!("the admin token was made and is in the file {}", path.display()),
+            false => output::announce(format_args!("the admin token was made and is in the file {}", path.display())),
         }
     }
     if is_terminal {
-        println!("dashboard, logs you in once within ten minutes: {}", server.login_link());
+        output::announce(format_args!("dashboard, logs you in once within ten minutes: {}", server.login_link()));
     }
     if let Some(url) = server.admin_url() {
-        println!("administration on {url}");
+        output::announce(format_args!("administration on {url}"));
     }
-    println!("listening on {}", server.url());
+    output::announce(format_args!("listening on {}", server.url()));
     warn_in_the_open(server);
     Ok(())
 }
@@ -202,28 +207,8 @@ pub(super) fn stopped_by_signal() -> impl Future<Output = ()> {
     }
 }
 
-/// Open files without which a server cannot run: its threads, the write-ahead log, segments, the documents.
-const OPEN_FILES_MIN: u64 = 128;
-
 /// Whatever is made from now on is for the server's user alone.
 pub(super) fn keep_files_private() {
     // SAFETY: it only changes a number of the process
     unsafe { libc::umask(0o077) };
-}
-
-/// Each connection is an open file: takes as many as the system gives without asking for more rights. Returns how many that
-/// are.
-pub(super) fn raise_open_files() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct is ours, for one call to write and the next to read
-    let raised = unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
-        }
-    };
-    if !raised {
-        log::warn!("the limit on open files stays as it is; many streams may need a higher one");
-    }
-    limit.rlim_cur
 }

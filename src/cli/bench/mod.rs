@@ -20,7 +20,7 @@ mod webhooks;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Failure;
-use super::serve::raise_open_files;
+use crate::open_files;
 
 /// The flags of `stentor bench`.
 #[derive(Debug, Args)]
@@ -118,7 +118,7 @@ const READERS_MAX: i64 = 25_000;
 /// # Errors
 /// When the server does not start or breaks off, or when a reader or an endpoint lost an event or got one twice.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
-    raise_open_files();
+    open_files::raise();
     let (report, verdict) = match args.what {
         What::Fanout(what) => fanout::run(&what, &args.common)?,
         What::Idle(what) => (idle::run(&what, &args.common)?, Ok(())),

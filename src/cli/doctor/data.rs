@@ -11,12 +11,11 @@ use actors::hub::backup::{self, Finding, SurveyOptions, Verdict};
 use super::Report;
 use super::server::disk;
 use crate::cli::Failure;
+use crate::open_files;
 use crate::settings::{Engine, Flags, Settings};
 
 /// Permissions of others than the owner.
 const OTHERS: u32 = 0o077;
-/// Open files that a server needs beside its connections: segments, webhooks, the log.
-const FILES_BESIDE: u64 = 200;
 /// Files that only the server's user may read.
 const SECRETS: [&str; 2] = ["admin-token", "secret-key"];
 /// The environment variable that stands for the file `secret-key`.
@@ -73,7 +72,7 @@ pub fn examine(folder: &Path, config: Option<&Path>, is_deep: bool, report: &mut
             report.add(Finding::bad("folder", format!("{error}; {advice}")))?;
         }
     }
-    report.add(files(open_files_limit(), settings.server.max_connections as u64))
+    report.add(files(open_files::most().ok(), settings.server.max_connections as u64))
 }
 
 fn permissions(folder: &Path, metadata: &Metadata) -> Finding {
@@ -96,17 +95,8 @@ fn secret(path: &Path) -> Option<Finding> {
     })
 }
 
-/// How many files a process that is started like this one may open; none when the system does not say.
-fn open_files_limit() -> Option<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct is ours to write to
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
-    // a server takes as many as the hard limit gives
-    known.then_some(limit.rlim_max)
-}
-
 fn files(limit: Option<u64>, connections: u64) -> Finding {
-    let wanted = connections + FILES_BESIDE;
+    let wanted = open_files::needed(connections);
     match limit {
         Some(limit) if limit < wanted => Finding::doubtful(
             "open files",

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use crate::support::program::Program;
 use crate::support::server::{run, stentor};
 use crate::support::{Request, TestServer, eventually};
 
@@ -159,4 +160,24 @@ fn elsewhere_the_start_prints_where_the_token_is_and_never_the_token() {
     for text in [&said, &log] {
         assert!(!text.contains(token.trim()) && !text.contains("login="), "{text}");
     }
+}
+
+#[test]
+fn a_server_that_cannot_print_serves_all_the_same_and_its_log_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serve = serve(&folder.path().join("data"), &[]);
+    let mut into_full = Command::new("sh");
+    into_full.args(["-c", "exec \"$0\" \"$@\" >/dev/full"]).arg(serve.get_program()).args(serve.get_args());
+    for (name, value) in serve.get_envs() {
+        match value {
+            Some(value) => into_full.env(name, value),
+            None => into_full.env_remove(name),
+        };
+    }
+    let program = Program::start(into_full);
+    program.expect_notice("standard output takes no line, and the server goes on");
+    program.interrupt();
+    let ended = program.wait();
+    assert_eq!((ended.code, &*ended.out), (Some(0), ""), "{}", ended.err);
+    assert!(!ended.err.contains("panicked"), "{}", ended.err);
 }
