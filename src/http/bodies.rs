@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_LENGTH, UPGRADE};
 use actix_web::rt::time::{Sleep, sleep_until};
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage, HttpRequest, ResponseError, web};
@@ -27,6 +28,9 @@ struct Receiving {
     deadline: Instant,
     /// None: it has no bounds (any more).
     held: RefCell<Option<Reservation>>,
+    /// What is still to come of a body that the framework would read to the end of the connection, since its request offers a
+    /// WebSocket. None: it ends by itself, or there is a WebSocket.
+    left: Cell<Option<u64>>,
     refusal: Cell<Option<Refused>>,
 }
 
@@ -67,7 +71,15 @@ impl Stream for Bounded {
 
     fn poll_next(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let next = Pin::new(&mut this.body).poll_next(task);
+        let left = this.receiving.left.get();
+        if left == Some(0) {
+            return Poll::Ready(None);
+        }
+        let mut next = Pin::new(&mut this.body).poll_next(task);
+        if let (Some(left), Poll::Ready(Some(Ok(piece)))) = (left, &mut next) {
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            this.receiving.left.set(Some(left - piece.len() as u64));
+        }
         let mut held = this.receiving.held.borrow_mut();
         let Some(reservation) = &mut *held else { return next };
         match next {
@@ -97,6 +109,7 @@ pub fn bound(request: &mut ServiceRequest) -> Option<Bounds> {
         Rc::new(Receiving {
             deadline: Instant::now() + Duration::from_secs(context.settings.server.body_timeout_s),
             held: RefCell::new(Some(context.hub.budget().hold(Part::Bodies, 0))),
+            left: Cell::new(offers_websocket(request).then(|| announced(request))),
             refusal: Cell::new(None),
         })
     };
@@ -104,6 +117,18 @@ pub fn bound(request: &mut ServiceRequest) -> Option<Bounds> {
     let bounded = Bounded { body, timer: None, receiving: receiving.clone() };
     request.set_payload(Payload::Stream { payload: Box::pin(bounded) });
     Some(Bounds(receiving))
+}
+
+/// Whether a client would rather speak WebSocket. Where nobody takes that offer it counts as not made (RFC 9110, 7.8).
+fn offers_websocket(request: &ServiceRequest) -> bool {
+    let offer = request.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
+    offer.is_some_and(|offer| offer.trim().eq_ignore_ascii_case("websocket")) && !request.chunked().unwrap_or(true)
+}
+
+/// How long the body is by its head.
+fn announced(request: &ServiceRequest) -> u64 {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The bounds of a request's body, until its answer is there.
@@ -143,5 +168,6 @@ pub fn hold(request: &HttpRequest, bytes: usize) -> Result<(), Problem> {
 pub fn lift_bounds(request: &HttpRequest) {
     if let Some(receiving) = request.extensions().get::<Rc<Receiving>>() {
         receiving.held.borrow_mut().take();
+        receiving.left.set(None);
     }
 }

@@ -157,7 +157,7 @@ pub fn table() -> Table {
     table.at("/asyncapi.json").any_query().get(pages::asyncapi, about::operations::asyncapi);
     table.at("/docs/search").any_query().get(docs::search, about::operations::search);
     for page in ["/", "/docs", "/docs/{page}", "/docs/{folder}/{page}", "/{file}", "/{folder:app|vendor}/{file}"] {
-        table.at(page).any_query().get(pages::file, about::operations::file);
+        table.at(page).any_query().only_where(pages::is_there).get(pages::file, about::operations::file);
     }
     table
 }

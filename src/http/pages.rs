@@ -130,6 +130,11 @@ pub fn made(page: String) -> HttpResponse {
     with_policy(answer.body(page))
 }
 
+/// Whether one of them is at a path.
+pub fn is_there(path: &str) -> bool {
+    File::find(&name_of(path)).is_some()
+}
+
 /// `GET /`, `GET /docs`, the pages below it, and the files that the pages load, each under its name in `static/`.
 pub async fn file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let path = request.path();

@@ -43,6 +43,8 @@ pub struct Address {
     pub any_query: bool,
     /// What takes every method that is not described.
     rest: Option<Route>,
+    /// Whether there is something at a path that the pattern stands for; none: always.
+    is_there: Option<fn(&str) -> bool>,
     room: BodyLimit,
 }
 
@@ -54,7 +56,14 @@ pub struct Table {
 impl Table {
     pub fn at(&mut self, pattern: impl Into<String>) -> &mut Address {
         let (pattern, entries) = (pattern.into(), Vec::new());
-        self.addresses.push(Address { pattern, entries, any_query: false, rest: None, room: BodyLimit::Request });
+        self.addresses.push(Address {
+            pattern,
+            entries,
+            any_query: false,
+            rest: None,
+            is_there: None,
+            room: BodyLimit::Request,
+        });
         // it was pushed just now
         self.addresses.last_mut().expect("an address")
     }
@@ -70,6 +79,9 @@ impl Table {
             if let Some(names) = query_names::of_pattern(&address.pattern) {
                 resource = resource.app_data(names);
             }
+            if let Some(is_there) = address.is_there {
+                resource = resource.guard(fn_guard(move |request| is_there(request.head().uri.path())));
+            }
             let routes = address.entries.into_iter().map(|entry| entry.route).chain(address.rest);
             config.service(routes.fold(resource, |resource, route| resource.route(route)));
         }
@@ -79,6 +91,12 @@ impl Table {
 impl Address {
     pub fn room(&mut self, room: BodyLimit) -> &mut Address {
         self.room = room;
+        self
+    }
+
+    /// Paths of this pattern at which there is nothing are unknown ones, whatever the method.
+    pub fn only_where(&mut self, is_there: fn(&str) -> bool) -> &mut Address {
+        self.is_there = Some(is_there);
         self
     }
 

@@ -93,6 +93,10 @@ pub fn recover(
     let mut wal = Wal::recover(disk, &dir, wal_options, needed_from, |recovered| replay.take(recovered))?;
     let has_hole = replay.has_hole;
     replay.end()?;
+    if generations.needed_from() == 1 && wal.last_sequence() > 0 {
+        ::log::info!(folder:display = data_dir.display();
+            "there is no generation of the documents, since none was written yet or it is gone; all of them come from the log");
+    }
     // both were older, so nothing else shows it
     let (known, last) = (generations.needed_from() - 1, wal.last_sequence());
     if last < known {

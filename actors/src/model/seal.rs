@@ -23,7 +23,7 @@ pub struct Sealed(String);
 
 /// Says how a key is written; the text is not repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the secret key is not base64 of 32 bytes; make one with: openssl rand -base64 32")]
+#[error("the secret key is not base64 of 32 bytes, as openssl rand -base64 32 makes it")]
 pub struct BadKey;
 
 /// A sealed text that does not open: another key, another place, or damage.

@@ -32,7 +32,7 @@ struct Pasted {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "headers must be an object of names and values, or a list of [name, value]")]
 enum PastedHeaders {
     Named(Map<String, Value>),
     Listed(Vec<(String, String)>),

@@ -293,6 +293,13 @@ fn a_start_without_what_is_configured_is_whole_or_names_the_ways_out() {
         }
         folder::remove(&data);
     }
+    let data = stopped.copy();
+    folder::remove(&data.join("state"));
+    let mut server = TestServer::at(&data, &SETTINGS);
+    server.launch();
+    eventually("its log says where what is configured came from", || {
+        server.log_lines().iter().any(|line| line.contains("there is no generation of the documents"))
+    });
 }
 
 /// An older copy knows neither of a revocation nor of a tenant whose channel number it would give out again.

@@ -378,3 +378,23 @@ fn requests_that_differ_in_what_their_sender_does_not_sign_are_kept_each_and_onc
         assert_eq!(event["type"], kind);
     }
 }
+
+#[test]
+fn a_websocket_that_is_offered_where_there_is_none_changes_nothing() {
+    let server = TestServer::start(&[]);
+    let map = server.new_map("offers");
+    let source = raw(&map, json!({"authentication": "none"}));
+    for request in [send(&source, "GET", "/hello"), send(&source, "POST", "").body("a body"), send(&source, "PUT", "")]
+    {
+        let (answer, mut rest) = request.upgrade().expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        // what was offered is not what is spoken, so nothing may follow
+        assert_eq!(std::io::Read::read(&mut rest, &mut [0]).expect("it ends"), 0);
+    }
+    let bodies: Vec<_> = payloads(&map).iter().map(|payload| payload["body"].clone()).collect();
+    assert_eq!(bodies, ["", "a body", ""]);
+    let (answer, _) = map.request("POST", "/events").json(&json!({"type": "a"})).upgrade().expect("an answer");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let (answer, _) = map.request("POST", "/events/ticket").upgrade().expect("an answer");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}

@@ -1,7 +1,7 @@
-//! Takeovers under load. `STENTOR_TEST_TAKEOVERS`, `_STREAMS`, `_PUBLISHERS` and `_PAUSE_MS` change its size and the longest pause of
-//! a publisher that is allowed.
+//! Takeovers under load. `STENTOR_TEST_TAKEOVERS`, `_STREAMS`, `_PUBLISHERS`, `_MAPS` and `_PAUSE_MS` change its size, over how many maps
+//! streams and publishers are spread, and the longest pause of a publisher that is allowed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,7 +31,8 @@ struct World {
     refused: AtomicUsize,
     /// Requests that a closed connection cut off, so that they were repeated.
     repeated: AtomicUsize,
-    last: Mutex<Option<String>>,
+    /// The last event of each map by the map's id, once there is one.
+    last: Mutex<HashMap<String, String>>,
     caught_up: AtomicUsize,
 }
 
@@ -133,7 +134,7 @@ fn sse_reader(world: &World, map: &Map) -> Vec<String> {
                     if let Some(id) = frame.id {
                         seen.push(id);
                     }
-                    if has_last(world, &seen) {
+                    if has_last(world, map, &seen) {
                         assert!(resumed, "a stream that came back was resumed");
                         return seen;
                     }
@@ -158,7 +159,7 @@ fn websocket_reader(world: &World, map: &Map) -> Vec<String> {
                 if let Some(id) = event["id"].as_str() {
                     seen.push(id.to_owned());
                 }
-                if has_last(world, &seen) {
+                if has_last(world, map, &seen) {
                     return seen;
                 }
             }
@@ -167,9 +168,9 @@ fn websocket_reader(world: &World, map: &Map) -> Vec<String> {
     }
 }
 
-fn has_last(world: &World, seen: &[String]) -> bool {
+fn has_last(world: &World, map: &Map, seen: &[String]) -> bool {
     let last = world.last.lock().expect("nobody panics with it");
-    let has = last.is_some() && last.as_ref() == seen.last();
+    let has = last.get(&map.id).is_some_and(|last| seen.last() == Some(last));
     if has {
         world.caught_up.fetch_add(1, Ordering::Relaxed);
     }
@@ -181,6 +182,7 @@ fn takeovers_under_load_refuse_nobody_lose_nothing_and_repeat_nothing() {
     let takeovers = number("STENTOR_TEST_TAKEOVERS", 2);
     let streams = number("STENTOR_TEST_STREAMS", 30);
     let publishers = number("STENTOR_TEST_PUBLISHERS", 4);
+    let maps = number("STENTOR_TEST_MAPS", 2);
     let longest_pause = Duration::from_millis(number("STENTOR_TEST_PAUSE_MS", 10_000) as u64);
     let unlimited = [
         ("limits.streams_per_token", "0"),
@@ -188,25 +190,27 @@ fn takeovers_under_load_refuse_nobody_lose_nothing_and_repeat_nothing() {
         ("limits.api_requests_per_minute", "0"),
     ];
     let mut server = TestServer::start(&unlimited);
-    let map = server.new_map("m");
+    let maps: Vec<_> = (0..maps).map(|n| server.new_map(&format!("m{n}"))).collect();
+    let of = |n: usize| maps[n % maps.len()].clone();
     let world = Arc::new(World::default());
     world.publishing.store(true, Ordering::Relaxed);
     let readers: Vec<_> = (0..streams)
         .map(|n| {
-            let (world, map) = (world.clone(), map.clone());
+            let (world, map) = (world.clone(), of(n));
             let read = if n % 10 == 9 { websocket_reader } else { sse_reader };
             let thread = thread::Builder::new().stack_size(256 * 1024);
-            thread.spawn(move || read(&world, &map)).expect("a thread")
+            (map.id.clone(), thread.spawn(move || read(&world, &map)).expect("a thread"))
         })
         .collect();
     within(PATIENCE, "all streams are open", || server.metric("stentor_streams") as usize == streams);
     let every = Duration::from_millis(PUBLISH_EVERY_MS * publishers as u64);
     let publishers: Vec<_> = (0..publishers)
         .map(|name| {
-            let (world, map) = (world.clone(), map.clone());
+            let (world, map) = (world.clone(), of(name));
             thread::spawn(move || publisher(&world, &map, name, every))
         })
         .collect();
+    let began_publishing = Instant::now();
     let mut slowest = Duration::ZERO;
     for _ in 0..takeovers {
         let began = Instant::now();
@@ -215,34 +219,38 @@ fn takeovers_under_load_refuse_nobody_lose_nothing_and_repeat_nothing() {
         within(PATIENCE, "all streams are back", || server.metric("stentor_streams") as usize == streams);
     }
     world.publishing.store(false, Ordering::Relaxed);
+    let took = began_publishing.elapsed();
     let published: Vec<_> = publishers.into_iter().map(|thread| thread.join().expect("a publisher")).collect();
     let pause = published.iter().map(|(_, longest)| *longest).max().expect("there are publishers");
     let acknowledged: HashSet<String> = published.into_iter().flat_map(|(ids, _)| ids).collect();
-    // the readers wait for the last event of all
+    // the readers wait for the last event of their map
     {
         // held, so that nobody sees that event without knowing that it is the last
         let mut last = world.last.lock().expect("nobody panics with it");
-        *last = Some(map.publish(&json!({"type": "add_system", "payload": {}})).remove(0));
+        for map in &maps {
+            last.insert(map.id.clone(), map.publish(&json!({"type": "add_system", "payload": {}})).remove(0));
+        }
     }
     within(CATCH_UP, "all readers have the last event", || world.caught_up.load(Ordering::Relaxed) == streams);
-    let stored: Vec<String> = map
-        .export()
-        .iter()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].as_str().expect("an id").to_owned())
-        .collect();
+    let id_of =
+        |line: &String| serde_json::from_str::<Value>(line).expect("JSON")["id"].as_str().expect("an id").to_owned();
+    let stored: HashMap<&str, Vec<String>> =
+        maps.iter().map(|map| (&*map.id, map.export().iter().map(id_of).collect())).collect();
+    let count = stored.values().map(Vec::len).sum::<usize>();
     println!(
-        "{takeovers} takeovers, {} events, {streams} streams: longest pause of a publisher {} ms, slowest takeover {} ms, {} requests \
-         were repeated",
-        stored.len(),
+        "{takeovers} takeovers, {count} events, {:.0} a second, {streams} streams: longest pause of a publisher {} ms, slowest takeover \
+         {} ms, {} requests were repeated",
+        count as f64 / took.as_secs_f64(),
         pause.as_millis(),
         slowest.as_millis(),
         world.repeated.load(Ordering::Relaxed)
     );
     assert_eq!(world.refused.load(Ordering::Relaxed), 0, "connections were refused");
-    assert_eq!(stored.len(), acknowledged.len() + 1, "every event is there once");
-    assert!(acknowledged.iter().all(|id| stored.contains(id)), "what was acknowledged is there");
-    for reader in readers {
-        let seen = reader.join().expect("a reader");
+    assert_eq!(count, acknowledged.len() + maps.len(), "every event is there once");
+    let all: HashSet<&String> = stored.values().flatten().collect();
+    assert!(acknowledged.iter().all(|id| all.contains(id)), "what was acknowledged is there");
+    for (map, reader) in readers {
+        let (stored, seen) = (&stored[&*map], reader.join().expect("a reader"));
         let from = stored.iter().position(|id| Some(id) == seen.first()).expect("it saw something");
         assert_eq!(seen, stored[from..], "a stream has neither a hole nor a repetition");
     }
