@@ -23,7 +23,7 @@ use bytes::Bytes;
 use self::memory::MemoryDatabase;
 use self::sled::SledDatabase;
 use super::error::{cure, is_full};
-use super::{Disk, DiskError, Open, Point};
+use super::{Cure, Disk, DiskError, Open, Point};
 
 /// Values are at most this long. sled makes a page that is too large a file of its own, which it never syncs.
 pub const VALUE_BYTES: usize = 48 * 1024;
@@ -57,14 +57,14 @@ impl DatabaseError {
         }
     }
 
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> &'static str {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
             DatabaseError::Disk(e) => e.cure(),
-            DatabaseError::Locked { .. } => "another process holds it: stop that process first",
-            DatabaseError::Damaged { .. } => {
-                "see what is concerned (stentor doctor --data DIR), or restore a backup (stentor restore)"
-            }
+            DatabaseError::Locked { .. } => Cure::adjust("another process holds it: stop that process first"),
+            DatabaseError::Damaged { .. } => Cure::restore(
+                "see what is concerned (stentor doctor --data DIR), or restore a backup (stentor restore)",
+            ),
             DatabaseError::Failed { source, .. } => cure(source),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Disk, DiskError, DiskFile, Open, Point};
+use super::{Cure, Disk, DiskError, DiskFile, Open, Point};
 
 /// Held while the data folder is in use; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
@@ -20,11 +20,13 @@ pub enum LockError {
 }
 
 impl LockError {
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> &'static str {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
             LockError::Disk(e) => e.cure(),
-            LockError::InUse(_) => "stop the other server first, or give this one a data folder of its own",
+            LockError::InUse(_) => {
+                Cure::adjust("stop the other server first, or give this one a data folder of its own")
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use database::{Database, DatabaseError};
-pub use error::DiskError;
+pub use error::{Cure, DiskError};
 pub use failure::{Faults, Point};
 pub use format::{DataFormat, FORMAT, FORMAT_FILE};
 pub use lock::{DataLock, LockError};

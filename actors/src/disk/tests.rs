@@ -153,7 +153,7 @@ fn an_error_is_one_line_with_the_path_the_reason_and_a_cure() {
         (libc::ENOENT, "restore"),
         (libc::EINVAL, "doctor"),
     ] {
-        assert!(error(errno).cure().contains(word), "{errno}: {}", error(errno).cure());
+        assert!(error(errno).cure().as_str().contains(word), "{errno}: {}", error(errno).cure());
         assert!(!error(errno).to_string().contains('\n'));
     }
 }
@@ -165,7 +165,7 @@ fn a_data_folder_has_one_server_at_a_time() {
         let lock = DataLock::take(&disk, &dir).expect("taken");
         let e = DataLock::take(&disk, &dir).expect_err("it is in use");
         assert!(matches!(&e, LockError::InUse(path) if *path == dir), "{e}");
-        assert!(e.cure().contains("stop"), "{}", e.cure());
+        assert!(e.cure().as_str().contains("stop"), "{}", e.cure());
         drop(lock);
         DataLock::take(&disk, &dir).expect("it is free again");
     }
@@ -219,7 +219,7 @@ fn what_is_no_regular_file_is_not_opened_and_holds_nobody_up() {
         make();
         for how in [Open::Read, Open::ReadWrite, Open::CreateOrOpen] {
             let e = Disk::real().open(POINT, &path, how).expect_err(what);
-            assert!(e.cure().contains("put back") && !e.is_missing(), "{what}: {e}; {}", e.cure());
+            assert!(e.cure().as_str().contains("put back") && !e.is_missing(), "{what}: {e}; {}", e.cure());
         }
         fs::remove_dir(&path).or_else(|_| fs::remove_file(&path)).expect("removed");
     }

@@ -24,7 +24,7 @@ use super::chunks::Chunks;
 pub use super::manifest::LogId;
 use super::manifest::{FORMAT, Manifest, log_id_text};
 use super::{Documents, Frozen};
-use crate::disk::{DatabaseError, Disk, DiskError};
+use crate::disk::{Cure, DatabaseError, Disk, DiskError};
 
 /// The folder of generations within the data folder.
 pub const STATE: &str = "state";
@@ -52,19 +52,19 @@ pub enum GenerationError {
 }
 
 impl GenerationError {
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> String {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
-            GenerationError::Disk(e) => e.cure().into(),
-            GenerationError::Database(e) => e.cure().into(),
+            GenerationError::Disk(e) => e.cure(),
+            GenerationError::Database(e) => e.cure(),
             GenerationError::Lost { path, .. } => {
                 let data = path.parent().unwrap_or(path).display();
-                format!(
+                Cure::restore(format!(
                     "restore a backup into a new folder with stentor restore, or see which channels and how many events \
                      are concerned with stentor doctor --data {data}"
-                )
+                ))
             }
-            GenerationError::Unsound { .. } => "look into the system log (dmesg) and check the disk".into(),
+            GenerationError::Unsound { .. } => Cure::adjust("look into the system log (dmesg) and check the disk"),
         }
     }
 

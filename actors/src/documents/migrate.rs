@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::notes::{NoteChange, NoteTable, Notes, NotesError, NotesOptions};
 use super::table::ShownKey;
 use super::{Change, Documents, GenerationError, Generations, LogId, STATE, Table, refuse_older_versions};
-use crate::disk::{Database, DatabaseError, Disk, DiskError};
+use crate::disk::{Cure, Database, DatabaseError, Disk, DiskError};
 
 /// The commit that the first generation of a migrated folder stands at. The log of such a folder begins after it, so that a
 /// generation that is missing is not taken for a folder that was always empty.
@@ -47,18 +47,17 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> String {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
-            MigrateError::Disk(e) => e.cure().into(),
-            MigrateError::Database(e) if !e.is_damage() => e.cure().into(),
+            MigrateError::Disk(e) => e.cure(),
+            MigrateError::Database(e) if !e.is_damage() => e.cure(),
             MigrateError::Generation(e) => e.cure(),
-            MigrateError::Notes(e) => e.cure().into(),
-            MigrateError::Database(_) | MigrateError::Damaged { .. } => {
+            MigrateError::Notes(e) => e.cure(),
+            MigrateError::Database(_) | MigrateError::Damaged { .. } => Cure::restore(
                 "restore a backup into a new folder with stentor restore; the version that wrote this folder can still \
-                 be started on it"
-                    .into()
-            }
+                 be started on it",
+            ),
         }
     }
 }

@@ -31,7 +31,7 @@ pub use self::copying::NotesPage;
 pub use self::entry::{NOTE_BYTES_MAX, NoteChange, NoteTable};
 use self::integrity::Integrity;
 use crate::disk::database::Batch;
-use crate::disk::{Database, DatabaseError, Disk, DiskError};
+use crate::disk::{Cure, Database, DatabaseError, Disk, DiskError};
 
 const NOTES: &str = "notes";
 /// Notes that are being begun, beside the others until they are complete.
@@ -75,13 +75,15 @@ impl NotesError {
         }
     }
 
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> &'static str {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
             NotesError::Disk(e) => e.cure(),
             NotesError::Database(e) => e.cure(),
-            NotesError::Closed { .. } | NotesError::Full { .. } => "make room on the file system",
-            NotesError::Unwritable { .. } | NotesError::TooLarge { .. } => "report this as a fault of the server",
+            NotesError::Closed { .. } | NotesError::Full { .. } => Cure::adjust("make room on the file system"),
+            NotesError::Unwritable { .. } | NotesError::TooLarge { .. } => {
+                Cure::adjust("report this as a fault of the server")
+            }
         }
     }
 }

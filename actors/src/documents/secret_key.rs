@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Change, DocumentError, Documents, Table};
-use crate::disk::{Disk, DiskError, Point};
+use crate::disk::{Cure, Disk, DiskError, Point};
 use crate::model::seal::{BadKey, KEY_BYTES, NONCE_BYTES, SealKey, Sealed};
 
 const NAME: &str = "secret-key";
@@ -30,16 +30,16 @@ pub enum SecretKeyError {
 }
 
 impl SecretKeyError {
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> &'static str {
+    /// What the operator can do. Nothing but the key is to be put back where it is missing or another one.
+    pub fn cure(&self) -> Cure {
         match self {
             SecretKeyError::Disk(e) => e.cure(),
-            SecretKeyError::Document(_) => "restore a backup (stentor restore)",
-            SecretKeyError::Bad { .. } => "put the right key there",
-            SecretKeyError::Missing { .. } | SecretKeyError::Wrong { .. } => {
+            SecretKeyError::Document(_) => Cure::restore("restore a backup (stentor restore)"),
+            SecretKeyError::Bad { .. } => Cure::adjust("put the right key there"),
+            SecretKeyError::Missing { .. } | SecretKeyError::Wrong { .. } => Cure::adjust(
                 "put the file secret-key of this data folder back, from a backup if need be, or set STENTOR_SECRET_KEY to \
-                 the key that was in use; to replace that key, give it as STENTOR_PREVIOUS_SECRET_KEY"
-            }
+                 the key that was in use; to replace that key, give it as STENTOR_PREVIOUS_SECRET_KEY",
+            ),
         }
     }
 }
@@ -215,7 +215,7 @@ mod tests {
         assert!(e.to_string().contains("STENTOR_SECRET_KEY") && !e.to_string().contains(&**other), "{e}");
         std::fs::write(room.file(), other.as_bytes()).expect("a write");
         let e = error(room.key(None));
-        assert!(e.to_string().contains("secret-key") && e.cure().contains("backup"), "{e}");
+        assert!(e.to_string().contains("secret-key") && e.cure().as_str().contains("backup"), "{e}");
         std::fs::write(room.file(), b"\xff no key").expect("a write");
         assert!(matches!(error(room.key(None)), SecretKeyError::Bad { .. }));
         std::fs::remove_file(room.file()).expect("a file");

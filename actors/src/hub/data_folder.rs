@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::backup::survey::unwritable;
 use crate::backup::{self, BackupError};
 use crate::clock::Clock;
-use crate::disk::{DataFormat, DataLock, Disk, DiskError, FORMAT, FORMAT_FILE, LockError};
+use crate::disk::{Cure, DataFormat, DataLock, Disk, DiskError, FORMAT, FORMAT_FILE, LockError};
 use crate::documents::migrate::{MIGRATED_SEQUENCE, MigrateError, migrate as migrate_documents, remove_format_1};
 use crate::documents::notes::{Notes, NotesError, NotesOptions};
 use crate::documents::{Change, DocumentError, GenerationError, SecretKeyError};
@@ -26,7 +26,7 @@ const MIGRATION_BYTES: u64 = 64 * 1024 * 1024;
 #[error("{reason}; {cure}")]
 pub struct FolderError {
     reason: String,
-    cure: String,
+    cure: Cure,
 }
 
 /// What helps a node of a cluster whose copy is damaged.
@@ -37,10 +37,9 @@ pub const COPY_CURE: &str = "stop the node, take its data folder away, and start
 impl FolderError {
     /// The same of a node of a cluster: where a server alone needs a backup, NATS has it all.
     pub fn of_node(self) -> FolderError {
-        match self.cure.contains("backup") {
-            true => FolderError { cure: COPY_CURE.into(), ..self },
-            // a lock, rights, room, another version: nothing is damaged
-            false => self,
+        match self.cure {
+            Cure::Restore(_) => FolderError { cure: Cure::adjust(COPY_CURE), ..self },
+            Cure::Adjust(_) => self,
         }
     }
 }
@@ -49,7 +48,7 @@ macro_rules! with_cure {
     ($($error:ty),*) => {
         $(impl From<$error> for FolderError {
             fn from(e: $error) -> FolderError {
-                FolderError { reason: e.to_string(), cure: e.cure().to_string() }
+                FolderError { reason: e.to_string(), cure: e.cure() }
             }
         })*
     };
@@ -77,7 +76,7 @@ impl From<CommitError> for FolderError {
     fn from(e: CommitError) -> FolderError {
         FolderError {
             reason: e.to_string(),
-            cure: "make room on the file system, or look into its errors (dmesg)".into(),
+            cure: Cure::adjust("make room on the file system, or look into its errors (dmesg)"),
         }
     }
 }
@@ -128,7 +127,7 @@ pub fn open(disk: &Disk, data_dir: &Path, options: Options, clock: &Clock) -> Re
         BackupError::Disk(e) => FolderError::from(e),
         _ => FolderError {
             reason: format!("the data folder {} holds half of a backup", data_dir.display()),
-            cure: "empty it and restore the backup again".into(),
+            cure: Cure::restore("empty it and restore the backup again"),
         },
     })?;
     unwritable(disk, data_dir).map_or(Ok(()), Err)?;
@@ -166,11 +165,13 @@ pub fn has_format(disk: &Disk, data_dir: &Path) -> Result<bool, FolderError> {
                 "{} has format {newer}, and this version of Stentor knows format {FORMAT}",
                 data_dir.display()
             ),
-            cure: "start the version that wrote it, or a newer one".into(),
+            cure: Cure::adjust("start the version that wrote it, or a newer one"),
         }),
         DataFormat::Damaged => Err(FolderError {
             reason: format!("{} is damaged", data_dir.join(FORMAT_FILE).display()),
-            cure: format!("write the line {FORMAT} into it, if this version of Stentor was the last one on the folder"),
+            cure: Cure::adjust(format!(
+                "write the line {FORMAT} into it, if this version of Stentor was the last one on the folder"
+            )),
         }),
     }
 }
@@ -204,9 +205,10 @@ fn missing(data_dir: &Path, found: &Path) -> FolderError {
             data_dir.join("state/db").display(),
             found.display()
         ),
-        cure: "put the files of the data folder back as they were, together, or restore a backup into a new folder with stentor \
-               restore"
-            .into(),
+        cure: Cure::restore(
+            "put the files of the data folder back as they were, together, or restore a backup into a new folder with stentor \
+             restore",
+        ),
     }
 }
 
@@ -255,7 +257,7 @@ fn expect_room(disk: &Disk, data_dir: &Path) -> Result<(), FolderError> {
                  are free",
                 data_dir.display()
             ),
-            cure: "make room on the file system; nothing was changed".into(),
+            cure: Cure::adjust("make room on the file system; nothing was changed"),
         }),
         _ => Ok(()),
     }
@@ -289,4 +291,36 @@ fn restrict_below(path: &Path) -> std::io::Result<()> {
         }
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(if is_dir { 0o700 } else { 0o600 }))
+}
+
+#[cfg(all(test, feature = "nats"))]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn of_disk(errno: i32) -> FolderError {
+        DiskError::new("open", Path::new("/srv/stentor/log"), io::Error::from_raw_os_error(errno)).into()
+    }
+
+    #[test]
+    fn a_node_fills_its_copy_anew_only_where_what_is_stored_is_missing_or_damaged() {
+        let behind = WalError::Behind { path: "/srv/stentor/wal".into(), last: 3, known: 5 };
+        for damaged in [of_disk(libc::ENOENT), of_disk(libc::EISDIR), behind.into()] {
+            let text = damaged.to_string();
+            assert!(text.contains("backup"), "{text}");
+            let of_node = damaged.of_node().to_string();
+            assert!(of_node.ends_with(COPY_CURE), "{of_node}");
+        }
+    }
+
+    /// A folder filled anew would be sealed with the same key.
+    #[test]
+    fn a_node_with_rights_room_or_a_key_to_be_put_right_keeps_its_copy() {
+        let wrong_key = SecretKeyError::Wrong { whence: "STENTOR_SECRET_KEY".to_owned() };
+        for whole in [of_disk(libc::EACCES), of_disk(libc::ENOSPC), of_disk(libc::EIO), wrong_key.into()] {
+            let text = whole.to_string();
+            assert_eq!(whole.of_node().to_string(), text);
+        }
+    }
 }

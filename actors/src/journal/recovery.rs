@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::commit::{self, MalformedCommit};
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{Cure, Disk};
 use crate::documents::{self, DecodeError, DocumentError, Documents, GenerationError, Generations, Table};
 use crate::log::{Admission, CommitPart, Log, LogError, LogOptions, LossDocument};
 use crate::wal::{self, Recovered, Wal, WalError};
@@ -46,19 +46,18 @@ pub enum RecoveryError {
 }
 
 impl RecoveryError {
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> String {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
-            RecoveryError::Wal(e) => e.cure().into(),
+            RecoveryError::Wal(e) => e.cure(),
             RecoveryError::Generation(e) => e.cure(),
-            RecoveryError::Log(e) => e.cure().into(),
+            RecoveryError::Log(e) => e.cure(),
             RecoveryError::Commit { .. } | RecoveryError::Changes { .. } | RecoveryError::Document(_) => {
-                "start the version that wrote it, or a newer one".into()
+                Cure::adjust("start the version that wrote it, or a newer one")
             }
-            RecoveryError::DocumentsLost { .. } | RecoveryError::DocumentsBehind { .. } => {
-                "restore a backup into a new folder with stentor restore, or see what is concerned with stentor doctor --data DIR"
-                    .into()
-            }
+            RecoveryError::DocumentsLost { .. } | RecoveryError::DocumentsBehind { .. } => Cure::restore(
+                "restore a backup into a new folder with stentor restore, or see what is concerned with stentor doctor --data DIR",
+            ),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What the log is told and what it answers.
 
-use crate::disk::DiskError;
-use crate::disk::database::DatabaseError;
+use crate::disk::{Cure, DatabaseError, DiskError};
 use crate::model::event::{ChannelNo, Event};
 use crate::model::id::EventId;
 
@@ -160,19 +159,21 @@ impl LogError {
         }
     }
 
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> &'static str {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
             LogError::Disk(e) => e.cure(),
             LogError::Database(e) => e.cure(),
-            LogError::Section(_) | LogError::Newer { .. } => "start the version that wrote it, or a newer one",
+            LogError::Section(_) | LogError::Newer { .. } => {
+                Cure::adjust("start the version that wrote it, or a newer one")
+            }
             LogError::MissingSegment { .. } | LogError::MissingManifest { .. } => {
-                "put it back, or restore a backup (stentor restore)"
+                Cure::restore("put it back, or restore a backup (stentor restore)")
             }
-            LogError::Stranger { .. } => "put the right one back, or restore a backup (stentor restore)",
-            LogError::Unverified { .. } | LogError::Beyond { .. } => {
-                "look into the system log (dmesg) for errors of the disk, or restore a backup (stentor restore)"
-            }
+            LogError::Stranger { .. } => Cure::restore("put the right one back, or restore a backup (stentor restore)"),
+            LogError::Unverified { .. } | LogError::Beyond { .. } => Cure::restore(
+                "look into the system log (dmesg) for errors of the disk, or restore a backup (stentor restore)",
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::disk::DiskError;
+use crate::disk::{Cure, DiskError};
 
 /// Why the log does not open. The start ends with it; nothing was moved, renamed or removed.
 #[derive(Debug, thiserror::Error)]
@@ -29,20 +29,20 @@ pub enum WalError {
 }
 
 impl WalError {
-    /// What the operator can do, as a sentence without a capital and a full stop.
-    pub fn cure(&self) -> &'static str {
+    /// What the operator can do.
+    pub fn cure(&self) -> Cure {
         match self {
             WalError::Disk(e) => e.cure(),
-            WalError::Exists { .. } => "choose an empty folder",
-            WalError::Missing { .. } | WalError::Gap { .. } | WalError::Behind { .. } => {
-                "put all files of the data folder back as they were, together, or restore a backup (stentor restore)"
-            }
+            WalError::Exists { .. } => Cure::adjust("choose an empty folder"),
+            WalError::Missing { .. } | WalError::Gap { .. } | WalError::Behind { .. } => Cure::restore(
+                "put all files of the data folder back as they were, together, or restore a backup (stentor restore)",
+            ),
             WalError::Truncated { .. } | WalError::Manifest { .. } | WalError::Unreadable { .. } => {
-                "see what it costs (stentor doctor --data DIR) and restore a backup (stentor restore)"
+                Cure::restore("see what it costs (stentor doctor --data DIR) and restore a backup (stentor restore)")
             }
-            WalError::Foreign { .. } => {
-                "put the files of this data folder back, and do not mix those of different servers or times"
-            }
+            WalError::Foreign { .. } => Cure::adjust(
+                "put the files of this data folder back, and do not mix those of different servers or times",
+            ),
         }
     }
 }

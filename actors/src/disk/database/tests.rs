@@ -376,7 +376,7 @@ fn a_write_that_fails_is_told_with_its_reason() {
         place.disk.faults().fail(Point::DatabaseSync, libc::EIO);
         let e = Database::write(&place.disk, &place.dir, entries(30, 1000)).expect_err("no sync");
         assert!(!e.is_full() && !e.is_damage(), "{e}");
-        assert!(e.cure().contains("dmesg"), "{}", e.cure());
+        assert!(e.cure().as_str().contains("dmesg"), "{}", e.cure());
         place.disk.faults().clear_all();
         place.disk.remove_dir_all(&place.dir).expect("removed");
         place.write(entries(30, 1000));

@@ -325,7 +325,9 @@ fn what_keeps_a_file_from_being_read_is_no_damage_and_ends_the_start() {
             for after in 0..3 {
                 room.disk.faults().set(point, Fault::errno(errno).after(after).times(1));
                 match room.open(11) {
-                    Err(e) => assert!(!matches!(e, GenerationError::Lost { .. }) && !e.cure().is_empty(), "{e}"),
+                    Err(e) => {
+                        assert!(!matches!(e, GenerationError::Lost { .. }) && !e.cure().as_str().is_empty(), "{e}")
+                    }
                     // the point was passed less often
                     Ok((generations, found)) => assert!(after > 0 && !generations.is_behind(&found)),
                 }

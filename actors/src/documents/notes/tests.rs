@@ -206,7 +206,7 @@ fn what_is_no_damage_ends_the_start_and_nothing_is_removed() {
         for errno in [libc::EACCES, libc::EMFILE, libc::EIO, libc::ENOMEM] {
             room.disk.faults().fail(point, errno);
             let e = room.try_open(false).err().expect("an error");
-            assert!(!e.cure().is_empty() && !e.to_string().contains('\n'), "{e}");
+            assert!(!e.cure().as_str().is_empty() && !e.to_string().contains('\n'), "{e}");
             room.disk.faults().clear_all();
         }
     }

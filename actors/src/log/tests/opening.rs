@@ -54,7 +54,7 @@ fn refuses(hinder: impl Fn(&Disk) -> Box<dyn std::any::Any>, release: impl Fn(&D
     for _ in 0..3 {
         let failed = Rig::start(&disk, path, options(), after(0), stored.clone()).err().expect("it is hindered");
         assert!(failed.to_string().contains(text), "{failed}");
-        assert!(!failed.cure().is_empty());
+        assert!(!failed.cure().as_str().is_empty());
         assert!(contents(&disk, &path.join("log")) == before, "{text}");
         assert!(!disk.exists(&path.join("quarantine")).unwrap());
     }

@@ -275,7 +275,7 @@ fn a_start_over_a_failing_sync_is_refused_and_the_next_one_finds_everything() {
         let refused = recover_with(&disk, options(), 1).map(|(_, seen)| seen).unwrap_err();
         assert!(matches!(refused, WalError::Disk(_)), "{refused}");
         assert_eq!(
-            refused.cure(),
+            refused.cure().as_str(),
             "the device reports an error: look into the system log (dmesg) and replace the disk"
         );
         for seen in after_crashes(&disk) {
