@@ -1,12 +1,12 @@
 //! How a node reaches NATS: the options of the client, and what is to be said of a network that others may read.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event};
 
+use super::addresses::{is_open, parsed, user_of};
 use super::inbox::{Inbound, Inbox};
 use super::nats::NatsError;
 use super::{CONNECT_AGAIN, CONNECT_PATIENCE, ClusterError, Options};
@@ -21,26 +21,10 @@ pub fn warn_of_open(options: &Options) {
     if options.tls_ca.is_some() {
         return;
     }
-    for server in addresses(options).filter(is_open) {
+    for server in parsed(&options.servers).filter(is_open) {
         let host = server.host();
         log::warn!(host; "NATS is reached without TLS: whoever reads that network sees all tokens and events; use tls://");
     }
-}
-
-fn addresses(options: &Options) -> impl Iterator<Item = ServerAddr> + '_ {
-    // the settings have checked them; what is wrong all the same fails when it is connected to
-    options.servers.iter().filter_map(|server| server.parse().ok())
-}
-
-fn is_open(server: &ServerAddr) -> bool {
-    let host = server.host();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    !server.tls_required() && host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
-}
-
-/// The user in the addresses. The client leaves it out, and knows servers that it hears of without one.
-fn user_of(options: &Options) -> Option<(String, String)> {
-    addresses(options).find_map(|server| Some((server.username()?.to_owned(), server.password()?.to_owned())))
 }
 
 /// Connects, which is tried until [`CONNECT_PATIENCE`] is over.
@@ -82,7 +66,8 @@ pub async fn connect(options: &Options, inbox: &Inbox, is_connected: &Arc<Atomic
             let credentials = std::fs::read_to_string(path).map_err(ClusterError::Credentials)?;
             with = with.credentials(&credentials).map_err(ClusterError::Credentials)?;
         }
-        if let Some((user, password)) = user_of(options) {
+        // the client leaves the user in an address out, and knows servers that it hears of without one
+        if let Some((user, password)) = user_of(&options.servers) {
             with = with.user_and_password(user, password);
         }
         match with.connect(options.servers.clone()).await {
@@ -96,19 +81,5 @@ pub async fn connect(options: &Options, inbox: &Inbox, is_connected: &Arc<Atomic
             Err(e) => log::info!("NATS cannot be reached yet: {e}"),
         }
         tokio::time::sleep(CONNECT_AGAIN).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_that_are_reached_over_an_open_network_are_told_from_the_others() {
-        let open = |text: &str| is_open(&text.parse().expect("an address"));
-        assert!(open("nats://10.0.0.1:4222") && open("nats://user:secret@nats-1"));
-        for closed in ["tls://10.0.0.1:4222", "nats://127.0.0.1:4222", "nats://localhost", "nats://[::1]:4222"] {
-            assert!(!open(closed), "{closed}");
-        }
     }
 }

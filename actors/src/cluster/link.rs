@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::{Handle, Runtime};
 
+use super::addresses::{hosts_and_ports, parsed};
 use super::connecting::{connect, warn_of_open};
 use super::entry::{self, Part};
 use super::inbox::{Inbound, Inbox, RelayInput};
@@ -249,19 +250,11 @@ impl Link {
     /// Looks now and then of which version NATS servers are: those of the settings, and those that they name.
     pub fn watch_servers(&self, status: &Arc<Status>, servers: &[String]) {
         let (client, status) = (self.jetstream.client().clone(), Arc::downgrade(status));
-        let configured: Vec<ServerAddr> = servers.iter().filter_map(|server| server.parse().ok()).collect();
+        let configured: Vec<ServerAddr> = parsed(servers).collect();
         self.spawn(async move {
             loop {
                 let told = client.server_info().connect_urls;
-                let told = told.iter().filter_map(|address| address.parse::<ServerAddr>().ok());
-                let mut addresses: Vec<String> = configured
-                    .iter()
-                    .cloned()
-                    .chain(told)
-                    .map(|one| format!("{}:{}", one.host(), one.port()))
-                    .collect();
-                addresses.sort_unstable();
-                addresses.dedup();
+                let mut addresses = hosts_and_ports(configured.iter().cloned().chain(parsed(&told)));
                 addresses.truncate(SERVERS_LOOKED_AT);
                 let looks = addresses.into_iter().map(|address| async move {
                     let greeting = monitor::greeting(&address).await;

@@ -18,6 +18,7 @@
 //! - [`picture`]: the cluster as people see it, and what is wrong with it
 //! - [`position`]: how far the copy goes; [`slots`]: which node delivers for which webhooks; [`status`]: how all that is
 
+mod addresses;
 mod applying;
 mod bytes;
 mod connecting;
