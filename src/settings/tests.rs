@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 
+use actors::model::jwt::JwtAlgorithm;
+
 use super::*;
 
 /// Loads with the given file (when not empty), environment and flags.

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::support::map::ids;
 use crate::support::program::{Ended, Program, command};
-use crate::support::server::{ADMIN, ids};
+use crate::support::server::ADMIN;
 use crate::support::{Map, Receiver, TestServer, eventually};
 
 const PUBLISHERS: usize = 3;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::support::map::ids;
 use super::support::random::{Random, seed};
-use super::support::server::ids;
 use super::support::{Map, Sse, TestServer};
 
 const KILLS: usize = 20;

@@ -139,7 +139,7 @@ fn a_request_under_way_is_answered_before_the_server_stops() {
             // ends when the server is gone, at the latest after what fits into the time it has to stop
             for _ in 0..100_000 {
                 match map.request("POST", "/events").json(&json!({"type": "add_system"})).try_send() {
-                    Ok(answer) if answer.status == 201 => ids.extend(crate::support::server::ids(&answer.json())),
+                    Ok(answer) if answer.status == 201 => ids.extend(crate::support::map::ids(&answer.json())),
                     Ok(answer) => assert_eq!(answer.status, 503),
                     Err(_) => break,
                 }

@@ -15,7 +15,6 @@ pub mod source;
 mod table;
 pub mod token;
 pub mod webhook;
-mod webhook_fields;
 
 use std::collections::HashMap;
 

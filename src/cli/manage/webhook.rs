@@ -1,24 +1,22 @@
 //! `stentor webhook`: webhooks that go out, their deliveries and replays.
 
-use std::time::Duration;
+mod deliveries;
+mod fields;
+mod replays;
 
 use actix_web::http::Method;
-use actors::model::timestamp;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value as Json, json};
 
+use self::deliveries::DeliveriesArgs;
+use self::fields::{Resume, WebhookFields};
+use self::replays::{ReplayArgs, ReplaysArgs};
 use super::arguments::{self, put, switch};
 use super::table::Column;
-use super::webhook_fields::{Resume, WebhookFields};
 use super::{Api, ManageArgs, map, with_body};
 use crate::cli::channel::Channel;
 use crate::cli::remote::Request;
-use crate::cli::since::Since;
-use crate::cli::{Failure, complete, output};
-use crate::http::now_ms;
-
-/// Between two looks at a replay that is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+use crate::cli::{Failure, complete};
 
 const COLUMNS: [Column; 9] = [
     Column("id", &["id"]),
@@ -30,25 +28,6 @@ const COLUMNS: [Column; 9] = [
     Column("health", &["health"]),
     Column("last delivery", &["last_delivery_at", "lastDeliveryAt"]),
     Column("last error", &["last_error", "lastError"]),
-];
-const DELIVERIES: [Column; 8] = [
-    Column("id", &["id"]),
-    Column("status", &["status"]),
-    Column("types", &["event_types", "eventTypes"]),
-    Column("attempts", &["attempt_count", "attemptCount"]),
-    Column("answer", &["status_code", "statusCode"]),
-    Column("error", &["error_code", "errorCode"]),
-    Column("next attempt", &["next_attempt_at", "nextAttemptAt"]),
-    Column("since", &["inserted_at", "createdAt"]),
-];
-const JOBS: [Column; 7] = [
-    Column("job", &["id"]),
-    Column("state", &["state"]),
-    Column("delivered", &["delivered"]),
-    Column("failed", &["failed"]),
-    Column("skipped", &["skipped"]),
-    Column("since", &["inserted_at", "createdAt"]),
-    Column("finished", &["finished_at", "finishedAt"]),
 ];
 
 /// The flags of `stentor webhook`.
@@ -137,24 +116,7 @@ enum Action {
     /// Show what the webhook would send, without sending it
     Preview(PreviewArgs),
     /// List deliveries, newest first, or show one with its attempts
-    Deliveries {
-        #[command(flatten)]
-        one: WebhookArg,
-        /// Delivery to show with all its attempts
-        #[arg(value_parser = arguments::id)]
-        delivery: Option<String>,
-        /// Only those that stand so
-        #[arg(long, value_enum)]
-        status: Option<Status>,
-        #[command(flatten)]
-        narrowed: Narrowed,
-        /// List at most so many
-        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-        limit: u64,
-        /// Go on behind the page that ended so
-        #[arg(long, value_name = "CURSOR")]
-        after: Option<String>,
-    },
+    Deliveries(DeliveriesArgs),
     /// Send a delivery again now
     Retry {
         #[command(flatten)]
@@ -166,15 +128,7 @@ enum Action {
     /// Send a range of the log again, within the filter of the webhook
     Replay(ReplayArgs),
     /// List replays, or show how far one is
-    Replays {
-        #[command(flatten)]
-        one: WebhookArg,
-        /// Number of the replay
-        job: Option<u64>,
-        /// Wait until it is done
-        #[arg(long, requires = "job")]
-        wait: bool,
-    },
+    Replays(ReplaysArgs),
     /// Show, replace or remove the document that describes the feed's webhooks of a channel
     Config {
         /// Channel: map:ID or organization:ID; without it, the token's own
@@ -221,96 +175,6 @@ struct PreviewArgs {
     /// Any fields of the API, as a JSON object: the text itself, @FILE, or - for standard input. Flags win
     #[arg(long, value_name = "JSON|@FILE|-")]
     body: Option<String>,
-}
-
-#[derive(Debug, Args)]
-struct ReplayArgs {
-    #[command(flatten)]
-    one: WebhookArg,
-    /// Begin with this event, at a time such as 2027-01-31T12:00:00Z, or so long ago, such as 2h
-    #[arg(long, value_name = "ID|TIME|AGO")]
-    since: Option<Since>,
-    /// Begin behind this event
-    #[arg(long, value_name = "ID", conflicts_with = "since")]
-    after: Option<String>,
-    /// End with this event, at this time, or so long ago
-    #[arg(long, value_name = "ID|TIME|AGO")]
-    until: Option<Since>,
-    /// Only events of these types; repeat it or separate by commas
-    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
-    events: Option<Vec<String>>,
-    /// Only deliveries that stand so; then --since may be left out
-    #[arg(long, value_enum)]
-    status: Option<Dead>,
-    /// Only count what would be sent
-    #[arg(long)]
-    dry_run: bool,
-    /// Wait until it is done
-    #[arg(long, conflicts_with = "dry_run")]
-    wait: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Dead {
-    Dead,
-}
-
-/// What a list of deliveries is narrowed by besides their status.
-#[derive(Debug, Default, Args)]
-struct Narrowed {
-    /// Only those with an event of these types; repeat it or separate by commas
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
-    types: Vec<String>,
-    /// Only those whose latest attempt ended so: a status such as 503, a class such as 5xx, or an error code such as timeout
-    #[arg(long = "code", value_name = "CODE", value_delimiter = ',')]
-    codes: Vec<String>,
-    /// Only those made since this time, such as 2027-01-31T12:00:00Z, or so long ago, such as 24h
-    #[arg(long, value_name = "TIME|AGO")]
-    since: Option<Since>,
-    /// Only those made before
-    #[arg(long, value_name = "TIME|AGO")]
-    until: Option<Since>,
-    /// Only those with this text in an id, a type, a reason or an answer
-    #[arg(long)]
-    text: Option<String>,
-}
-
-impl Narrowed {
-    fn query(self, now_ms: i64) -> Vec<(&'static str, String)> {
-        // an event stands for its time
-        let time = |since: Since| match since {
-            Since::After(id) => timestamp::to_iso(id.time_ms().try_into().unwrap_or(i64::MAX)),
-            Since::At(_) | Since::Ago(_) => timestamp::to_iso(since.moment(now_ms).unwrap_or(now_ms)),
-        };
-        let list = |all: Vec<String>| Some(all.join(",")).filter(|text| !text.is_empty());
-        let all = [
-            ("type", list(self.types)),
-            ("code", list(self.codes)),
-            ("since", self.since.map(time)),
-            ("until", self.until.map(time)),
-            ("text", self.text),
-        ];
-        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Status {
-    Pending,
-    Delivered,
-    Retrying,
-    Dead,
-}
-
-impl Status {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Retrying => "retrying",
-            Self::Dead => "dead",
-        }
-    }
 }
 
 /// The address of a channel's webhooks, or of something below it: organizations name the channel in the query.
@@ -390,36 +254,13 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             api.print_one(&answer, "The secret is shown only now; keep it.\n").await
         }
         Action::Preview(args) => preview(&api, args).await,
-        Action::Deliveries { one, delivery: Some(delivery), .. } => {
-            let place = Place::below(&one, &format!("/deliveries/{delivery}"));
-            api.print_one(&place.ask(&api, Method::GET, None).await?, "").await
-        }
-        Action::Deliveries { one, delivery: None, status, narrowed, limit, after } => {
-            let place = Place::below(&one, "/deliveries");
-            let mut query = vec![("limit", limit.to_string())];
-            query.extend(status.map(|status| ("status", status.as_str().to_owned())));
-            query.extend(narrowed.query(now_ms()));
-            query.extend(after.map(|after| ("after", after)));
-            let answer = api.ask(place.request(Method::GET, None).query(query), Some(place.channel)).await?;
-            api.print_page(&answer, &DELIVERIES).await
-        }
+        Action::Deliveries(args) => deliveries::show(&api, args).await,
         Action::Retry { one, delivery } => {
             let place = Place::below(&one, &format!("/deliveries/{delivery}/retry"));
             api.print_one(&place.ask(&api, Method::POST, None).await?, "").await
         }
-        Action::Replay(args) => replay(&api, args).await,
-        Action::Replays { one, job: Some(job), wait } => {
-            let answer = match wait {
-                true => finished(&api, &one, job).await?,
-                false => Place::below(&one, &format!("/replays/{job}")).ask(&api, Method::GET, None).await?,
-            };
-            api.print_one(&answer, "").await
-        }
-        Action::Replays { one, job: None, .. } => {
-            let place = Place::below(&one, "/replays");
-            let rows = api.list(place.request(Method::GET, None), Some(&one.of.channel)).await?;
-            api.print_list(rows, &JOBS).await
-        }
+        Action::Replay(args) => replays::begin(&api, args).await,
+        Action::Replays(args) => replays::show(&api, args).await,
         Action::Config { channel, apply, remove } => config(&api, channel, apply, remove).await,
     }
 }
@@ -462,44 +303,6 @@ async fn preview(api: &Api, args: PreviewArgs) -> Result<(), Failure> {
     put(&mut body, "event_type", args.event_type);
     let answer = Place::of(&args.of.channel, "/preview").ask(api, Method::POST, Some(&body.into())).await?;
     api.print_one(&answer, "").await
-}
-
-async fn replay(api: &Api, args: ReplayArgs) -> Result<(), Failure> {
-    let mut body = Map::new();
-    let now_ms = now_ms();
-    // an event itself, not what comes behind it
-    let place = |since: Since| match since {
-        Since::After(id) => id.to_string(),
-        at => timestamp::to_iso(at.moment(now_ms).unwrap_or(now_ms)),
-    };
-    put(&mut body, "since", args.since.map(place));
-    put(&mut body, "after", args.after);
-    put(&mut body, "until", args.until.map(place));
-    put(&mut body, "events", args.events);
-    put(&mut body, "status", args.status.map(|Dead::Dead| "dead"));
-    put(&mut body, "dry_run", args.dry_run.then_some(true));
-    let answer = Place::below(&args.one, "/replay").ask(api, Method::POST, Some(&body.into())).await?;
-    let answer = match answer["data"]["id"].as_u64() {
-        Some(job) if args.wait => finished(api, &args.one, job).await?,
-        _ => answer,
-    };
-    api.print_one(&answer, "").await
-}
-
-/// How a replay stands when nothing of it is left to do.
-async fn finished(api: &Api, one: &WebhookArg, job: u64) -> Result<Json, Failure> {
-    let place = Place::below(one, &format!("/replays/{job}"));
-    loop {
-        let answer = place.ask(api, Method::GET, None).await?;
-        let data = &answer["data"];
-        if data.get("finished_at").or_else(|| data.get("finishedAt")).is_some_and(|at| !at.is_null()) {
-            return Ok(answer);
-        }
-        if output::is_watched() {
-            output::notice(&format!("replay {job}: {} delivered, {} failed", data["delivered"], data["failed"]));
-        }
-        actix_web::rt::time::sleep(LOOK_EVERY).await;
-    }
 }
 
 async fn config(api: &Api, channel: Option<Channel>, apply: Option<String>, remove: bool) -> Result<(), Failure> {

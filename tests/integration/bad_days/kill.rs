@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::crash::{World, judge, publisher, reader};
 use crate::support::acknowledged::events_at;
+use crate::support::map::ids;
 use crate::support::random::{Random, seed};
-use crate::support::server::{ADMIN, ids};
+use crate::support::server::ADMIN;
 use crate::support::{Map, Receiver, Reply, Request, TestServer, within};
 
 /// Of a run that says nothing else.

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use super::{judge_refusal, quiet};
 use crate::support::acknowledged::{Acknowledged, events_at};
 use crate::support::clock::Clock;
+use crate::support::map::ids;
 use crate::support::program::{Program, command};
 use crate::support::random::{Random, seed};
-use crate::support::server::ids;
 use crate::support::small_disk::SmallDisk;
 use crate::support::{Received, Receiver, TestServer, eventually, folder};
 

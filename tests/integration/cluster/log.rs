@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::nats::Nats;
 use super::nodes::Nodes;
+use crate::support::map::ids;
 use crate::support::organization::Organization;
-use crate::support::server::ids;
 use crate::support::{Sse, eventually, within};
 
 /// How long a client goes on asking for the same.

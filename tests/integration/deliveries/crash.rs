@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::map::ids;
 use crate::support::random::{Random, seed};
-use crate::support::server::ids;
 use crate::support::webhooks::{deliveries, delivering, webhook};
 use crate::support::{Map, Received, Receiver, Reply, eventually};
 

@@ -8,6 +8,7 @@ pub mod document;
 pub mod folder;
 pub mod frames;
 pub mod http;
+pub mod map;
 pub mod organization;
 pub mod packed;
 pub mod program;
@@ -26,9 +27,10 @@ pub mod websocket;
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Request};
+pub use map::Map;
 pub use organization::Organization;
 pub use receiver::{Received, Receiver, Reply};
-pub use server::{Map, TestServer};
+pub use server::TestServer;
 pub use sse::Sse;
 pub use websocket::{Heard, Ws};
 

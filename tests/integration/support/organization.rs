@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::http::{Answer, Request};
-use super::server::ids;
+use super::map::ids;
 use super::{Sse, TestServer, Ws};
 
 /// An organization and a token for it.

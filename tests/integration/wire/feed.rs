@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::access::{hs256, install_cryptography};
-use crate::support::server::{ADMIN, ids};
+use crate::support::map::ids;
+use crate::support::server::ADMIN;
 use crate::support::{Request, Sse, TestServer, Ws, eventually};
 
 const BEGINNING: &str = "evt_00000000000000000000000000";

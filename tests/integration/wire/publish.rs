@@ -14,7 +14,7 @@ fn one_event_a_list_an_array_and_ndjson_are_all_understood() {
     ids.extend(map.publish(&json!([event(3), event(4)])));
     let lines = format!("{}\n\n{}\r\n", event(5), event(6));
     let answer = map.request("POST", "/events").header("Content-Type", "application/x-ndjson").body(lines).send();
-    ids.extend(crate::support::server::ids(&answer.expect(201)));
+    ids.extend(crate::support::map::ids(&answer.expect(201)));
     assert!(ids.is_sorted() && ids.iter().all(|id| id.len() == 26), "{ids:?}");
     let history = map.history("");
     let shown: Vec<_> = history.iter().map(|e| (e["id"].as_str(), e["payload"]["n"].as_u64())).collect();

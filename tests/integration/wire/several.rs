@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::map::ids;
 use crate::support::organization::Organization;
-use crate::support::server::{ADMIN, ids};
+use crate::support::server::ADMIN;
 use crate::support::{Answer, Map, Request, Sse, TestServer, Ws, eventually};
 
 const BEGINNING: &str = "evt_00000000000000000000000000";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::super::server::ids;
+use super::super::map::ids;
 use super::super::{SOON, Sse, TestServer};
 use super::{Acknowledged, Owner, Row, dead_letters, events_at, export, text, without_markers};
 

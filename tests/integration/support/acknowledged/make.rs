@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::TestServer;
+use super::super::map::ids;
 use super::super::random::Random;
-use super::super::server::ids;
 use super::{Acknowledged, Owner, Source, Token, Webhook, dead_letters, events_at, text};
 
 /// What a webhook shows that changes by itself.

@@ -3,9 +3,9 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 
-use super::arguments::{self, header, put, switch};
 use crate::cli::Failure;
 use crate::cli::channel::Channel;
+use crate::cli::manage::arguments::{self, header, put, switch};
 
 /// The fields of a webhook that may be given when it is made or changed.
 #[derive(Debug, Default, Args)]
