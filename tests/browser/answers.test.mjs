@@ -2,10 +2,9 @@
 // nothing of it runs there.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
 import { ADMIN, Stentor } from "../clients/stentor.mjs";
+import { launch } from "./dashboard.mjs";
 
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const RAN = `localStorage.setItem("ran", "1"); document.title = "ran"; top.ran = 1;`;
 const ANSWERS = {
   "text/plain": `<!doctype html><title>x</title><script>${RAN}</script><img src=x onerror='${RAN}'>`,
@@ -19,10 +18,7 @@ let server;
 let browser;
 before(async () => {
   server = await Stentor.start(["--dev"]);
-  browser = await chromium.launch({
-    executablePath: CHROMIUM,
-    args: ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();

@@ -4,10 +4,9 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
 import { Publisher, Stentor, until } from "../clients/stentor.mjs";
+import { launch } from "./dashboard.mjs";
 
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const polyfill = readFileSync(createRequire(import.meta.url).resolve("event-source-polyfill/src/eventsource.js"));
 const files = {
   "/": ["text/html", readFileSync(new URL("page.html", import.meta.url))],
@@ -19,13 +18,7 @@ let browser;
 let other;
 before(async () => {
   server = await Stentor.start();
-  browser = await chromium.launch({
-    executablePath: CHROMIUM,
-    args: [
-      "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    ],
-  });
+  browser = await launch();
   other = createServer((request, response) => {
     const [type, body] = files[request.url] ?? ["text/plain", ""];
     response.writeHead(body ? 200 : 404, { "Content-Type": type }).end(body);

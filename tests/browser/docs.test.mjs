@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
 import { Stentor } from "../clients/stentor.mjs";
-import { Dashboard } from "./dashboard.mjs";
+import { Dashboard, launch } from "./dashboard.mjs";
 
 const SHOTS = new URL("shots/", import.meta.url);
 let server;
@@ -14,10 +13,7 @@ let browser;
 before(async () => {
   mkdirSync(SHOTS, { recursive: true });
   server = await Stentor.start();
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();

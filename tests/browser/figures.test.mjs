@@ -1,33 +1,18 @@
 // What needs attention, figures over time, and what the pages of channels, webhooks, sources, tokens and connections have beside
 // their main paths.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { ADMIN, Stentor, until } from "../clients/stentor.mjs";
-import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
+import { DARK, Dashboard, PHONE, REFUSED } from "./dashboard.mjs";
 import { receiver } from "./receiver.mjs";
+import { browser, impatientWebhookOf, open, serve, server } from "./shared.mjs";
 
-let server;
-let browser;
-before(async () => {
-  server = await Stentor.start(["--dev"]);
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-const open = (t, options) => Dashboard.open(t, browser, server, options);
-
-const webhookOf = async (map, spec) => {
-  await server.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, map.token, { enabled: true });
-  return (await server.call("POST", `/api/maps/${map.id}/webhooks`, map.token, { retry_policy: { policy: "constant", delaySeconds: 1, attempts: 1 }, ...spec })).data;
-};
+serve();
 
 test("the overview names the webhook that fails, leads to it, and what failed is sent again from there", async (t) => {
   const map = await server.map("culprit");
   const receives = await receiver(t, 500);
-  await webhookOf(map, { url: receives.url, name: "The wall in the office" });
+  await impatientWebhookOf(map, { url: receives.url, name: "The wall in the office" });
   await server.publish(map, Array.from({ length: 7 }, (_, n) => ({ type: "map_kill", payload: { n } })));
   const dashboard = await open(t, { token: map.token });
   const { page } = dashboard;
@@ -93,7 +78,7 @@ test("charts go over an hour, a day and a week, are read by keyboard, and are zo
 test("deliveries are found by text, type and code, an address leads to one of them, and to its event", async (t) => {
   const map = await server.map("narrow");
   const receives = await receiver(t);
-  const hook = await webhookOf(map, { url: receives.url });
+  const hook = await impatientWebhookOf(map, { url: receives.url });
   const at = `#/webhook/map/${map.id}/${hook.id}`;
   await server.publish(map, [{ type: "map_kill", payload: { value: 1 } }, { type: "add_system", payload: { name: "J1" } }]);
   await until("they arrive", () => receives.requests.length === 2);
@@ -135,7 +120,7 @@ test("a filter and a template are rehearsed on events that are there, and shown 
   const map = await server.map("rehearsed");
   await server.publish(map, [1, 2_000_000, 3].map((value) => ({ type: "map_kill", payload: { value } })));
   const receives = await receiver(t);
-  const hook = await webhookOf(map, { url: receives.url });
+  const hook = await impatientWebhookOf(map, { url: receives.url });
   const dashboard = await open(t, { token: map.token, at: `#/webhook/map/${map.id}/${hook.id}` });
   const { page } = dashboard;
   await dashboard.button("Edit").click();

@@ -1,24 +1,14 @@
 // How a person finds something again: an event by words of its payload, a delivery by its time, who changed what.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { ADMIN, Stentor, until } from "../clients/stentor.mjs";
+import { test } from "node:test";
+import { ADMIN, until } from "../clients/stentor.mjs";
 import { expressionOf } from "../../static/app/words.js";
-import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
+import { DARK, PHONE, REFUSED } from "./dashboard.mjs";
 import { receiver } from "./receiver.mjs";
+import { open, serve, server } from "./shared.mjs";
 
-let server;
-let browser;
-before(async () => {
-  // few events a page, so that a search needs many; then more may be in a channel than can be counted, too, which browsers complain of
-  server = await Stentor.start(["--dev"], { "limits.scan_events": 1000 });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-const open = (t, options) => Dashboard.open(t, browser, server, options);
+// few events a page, so that a search needs many; then more may be in a channel than can be counted, too, which browsers complain of
+serve({ "limits.scan_events": 1000 });
 
 test("words that are typed become an expression that the server takes, whatever is in them", async () => {
   const map = await server.map("words");

@@ -1,34 +1,18 @@
 // What people know by a name is shown by it: webhooks, tokens and channels, in what fails, in the record and in a trace.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { ADMIN, Stentor, until } from "../clients/stentor.mjs";
-import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
+import { test } from "node:test";
+import { ADMIN, until } from "../clients/stentor.mjs";
+import { DARK, PHONE, REFUSED } from "./dashboard.mjs";
 import { receiver } from "./receiver.mjs";
+import { impatientWebhookOf, open, serve, server } from "./shared.mjs";
 
-let server;
-let browser;
-before(async () => {
-  server = await Stentor.start(["--dev"]);
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-const open = (t, options) => Dashboard.open(t, browser, server, options);
+serve();
 const LOOKS = [["light", {}], ["dark", DARK], ["phone", PHONE]];
-const ONCE = { policy: "constant", delaySeconds: 1, attempts: 1 };
-
-const webhookOf = async (map, spec) => {
-  await server.call("PUT", `/api/maps/${map.id}/webhooks/toggle`, map.token, { enabled: true });
-  return (await server.call("POST", `/api/maps/${map.id}/webhooks`, map.token, { retry_policy: ONCE, ...spec })).data;
-};
 
 test("a webhook that fails is told by its name and in words, by the keyboard alone it is mended, and what failed is sent again", async (t) => {
   const map = await server.map("shop");
   const [gone, well] = [await receiver(t, 404), await receiver(t)];
-  await webhookOf(map, { url: gone.url, name: "Orders to billing" });
+  await impatientWebhookOf(map, { url: gone.url, name: "Orders to billing" });
   await server.publish(map, [1, 2, 3, 4, 5, 6, 7].map((n) => ({ type: "order.paid", payload: { n } })));
   const dashboard = await open(t, { token: map.token });
   const { page } = dashboard;
@@ -70,7 +54,7 @@ test("the trace of an event names its channel and its webhooks, and leads to the
   const map = await server.map("traced");
   await server.call("PATCH", `/api/maps/${map.id}`, ADMIN, { name: "The traced map" });
   const receives = await receiver(t);
-  const hook = await webhookOf(map, { url: receives.url, name: "The wall" });
+  const hook = await impatientWebhookOf(map, { url: receives.url, name: "The wall" });
   const [id] = await server.publish(map, { type: "seen", payload: {} });
   await until("it is delivered", () => receives.requests.length === 1);
   for (const [kind, options] of LOOKS) {
@@ -92,8 +76,8 @@ test("the trace of an event names its channel and its webhooks, and leads to the
 
 test("the record names webhooks and sources, also deleted ones, and leads to those that are there", async (t) => {
   const map = await server.map("told");
-  const kept = await webhookOf(map, { url: "http://127.0.0.1:9/kept", name: "The kept one" });
-  const bare = await webhookOf(map, { url: "http://127.0.0.1:9/bare" });
+  const kept = await impatientWebhookOf(map, { url: "http://127.0.0.1:9/kept", name: "The kept one" });
+  const bare = await impatientWebhookOf(map, { url: "http://127.0.0.1:9/bare" });
   await server.call("POST", "/api/webhooks", map.token, { name: "Our GitHub", channel: `map:${map.id}`, authentication: "github" });
   const gone = await fetch(`${server.url}/api/maps/${map.id}/webhooks/${bare.id}`, { method: "DELETE", headers: { Authorization: `Bearer ${map.token}` } });
   assert.equal(gone.status, 204);
@@ -141,8 +125,8 @@ test("webhooks of many channels are all to be had, what fails first, and searche
   const receives = await receiver(t, 500);
   const maps = [];
   for (let n = 0; n < 34; n += 1) maps.push(await server.map(`many-${n}`));
-  for (const map of maps) await webhookOf(map, { url: "http://127.0.0.1:9/calm", name: `hook of ${map.slug}`, events: ["never"] });
-  await webhookOf(maps[20], { url: receives.url, name: "The broken one" });
+  for (const map of maps) await impatientWebhookOf(map, { url: "http://127.0.0.1:9/calm", name: `hook of ${map.slug}`, events: ["never"] });
+  await impatientWebhookOf(maps[20], { url: receives.url, name: "The broken one" });
   await server.publish(maps[20], Array.from({ length: 10 }, (_, n) => ({ type: "map_kill", payload: { n } })));
   const dashboard = await open(t, { token: ADMIN, at: "#/webhooks" });
   const { page } = dashboard;

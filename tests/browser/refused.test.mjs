@@ -1,23 +1,13 @@
 // Senders that a source does not believe, and figures of what is past: what a person sees of them, and what helps.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { after, before, test } from "node:test";
-import { ADMIN, Stentor, until } from "../clients/stentor.mjs";
-import { DARK, Dashboard, PHONE, REFUSED, launch } from "./dashboard.mjs";
+import { test } from "node:test";
+import { until } from "../clients/stentor.mjs";
+import { DARK, PHONE, REFUSED } from "./dashboard.mjs";
 import { receiver } from "./receiver.mjs";
+import { open, serve, server } from "./shared.mjs";
 
-let server;
-let browser;
-before(async () => {
-  server = await Stentor.start(["--dev"]);
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-const open = (t, options) => Dashboard.open(t, browser, server, options);
+serve();
 const LOOKS = [["light", {}], ["dark", DARK], ["phone", PHONE]];
 
 /** Sends as GitHub does; without a key unsigned. */
