@@ -7,7 +7,7 @@ use actix_web::http::Uri;
 use actors::delivery::handles::Settings as DeliverySettings;
 use actors::delivery::http::resolver::Resolver;
 use actors::hub::sources::SourceLimits;
-use actors::hub::{Config, Limits, ScanLimits, WebhookLimits};
+use actors::hub::{Config, HubLimits, ScanLimits, WebhookLimits};
 use actors::journal::JournalLimits;
 use actors::log::{LogOptions, Retention};
 use actors::model::delivery::RetryPolicy;
@@ -63,7 +63,7 @@ pub fn of(settings: &Settings, start: &Start) -> Config {
             answer_timeout: seconds(journal.answer_timeout_s),
             min_free_bytes: storage.min_free_bytes,
         },
-        limits: Limits {
+        limits: HubLimits {
             streams: StreamLimits {
                 ring: RingLimits { events: streams.ring_events, bytes: streams.ring_bytes },
                 write_bytes: streams.write_bytes,

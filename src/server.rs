@@ -146,7 +146,7 @@ impl Server {
             spent_tickets: SpentTickets::default(),
             login_link: LoginLink::new(admin_token),
             api_limit: ApiLimit::new(limits.api_requests_per_minute),
-            draft_limits: draft::Limits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
+            draft_limits: draft::DraftLimits { event_bytes: limits.event_bytes, batch_events: limits.batch_events },
             bodies: Bodies::default(),
             long_answers: LongAnswers::default(),
             stopping: AtomicBool::new(false),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use actix_web::web::Bytes;
-use actors::model::draft::{self, BodyForm, DraftError, Limits};
+use actors::model::draft::{self, BodyForm, DraftError, DraftLimits};
 use actors::model::hex;
 use actors::model::id::EventId;
 use clap::Args;
@@ -208,7 +208,7 @@ fn refused_line(trouble: &Trouble, part: &[Line]) -> Option<(usize, BadLine)> {
 /// # Errors
 /// What is wrong with it.
 pub fn check_event(json: &str) -> Result<(), String> {
-    let limits = Limits { event_bytes: usize::MAX, batch_events: 1 };
+    let limits = DraftLimits { event_bytes: usize::MAX, batch_events: 1 };
     let error = match draft::parse(json.as_bytes(), BodyForm::NdJson, &limits) {
         Ok(_) => return Ok(()),
         Err(error) => error,

@@ -4,7 +4,7 @@ use std::io;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION};
 use actix_web::{HttpResponse, web};
-use actors::hub::audit::Deed;
+use actors::hub::audit::AuditEntry;
 use futures_util::StreamExt;
 
 use super::Context;
@@ -16,7 +16,7 @@ use super::problem::{Code, Problem};
 pub async fn take(context: web::Data<Context>, Admin(principal): Admin) -> Result<HttpResponse, Problem> {
     let under_way = || Problem::new(Code::Conflict, "Another backup is under way; try again when it has ended");
     let backup = context.hub.backup(env!("CARGO_PKG_VERSION")).await?.ok_or_else(under_way)?;
-    context.hub.audit(&principal.id, Deed::BackupTaken);
+    context.hub.audit(&principal.id, AuditEntry::BackupTaken);
     let long_answers = context.long_answers.clone();
     let pieces = backup.map(move |piece| match context.stopping() {
         true => Err(io::Error::other("the server is stopping")),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::audit::{Change, Deed};
+use actors::hub::audit::{AuditEntry, Change};
 use actors::hub::{MapChange, NewMap};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::timestamp::to_iso;
@@ -102,13 +102,13 @@ pub struct PatchMap {
 pub async fn change(context: web::Data<Context>, on: On<Manages>, request: HttpRequest, body: web::Bytes) -> Answer {
     let PatchMap { name, slug, event_names } = query::json(&request, &body)?;
     let map = context.hub.change_channel(&on.channel, MapChange { name, slug, event_names }).await?;
-    context.hub.audit(&on.principal.id, Deed::ChannelChanged { channel: &map, change: Change::Updated });
+    context.hub.audit(&on.principal.id, AuditEntry::ChannelChanged { channel: &map, change: Change::Updated });
     Ok(HttpResponse::Ok().json(json!({ "data": MapView::of(&map) })))
 }
 
 /// `DELETE /api/maps/{map}`
 pub async fn delete(context: web::Data<Context>, on: On<Manages>) -> Answer {
     context.hub.delete_channel(&on.channel).await?;
-    context.hub.audit(&on.principal.id, Deed::ChannelChanged { channel: &on.channel, change: Change::Deleted });
+    context.hub.audit(&on.principal.id, AuditEntry::ChannelChanged { channel: &on.channel, change: Change::Deleted });
     Ok(HttpResponse::NoContent().finish())
 }

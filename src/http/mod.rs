@@ -94,7 +94,7 @@ pub struct Context {
     pub spent_tickets: credential::spent::SpentTickets,
     pub login_link: credential::login_link::LoginLink,
     pub api_limit: guard::ApiLimit,
-    pub draft_limits: draft::Limits,
+    pub draft_limits: draft::DraftLimits,
     pub bodies: ingest::Bodies,
     pub long_answers: long_answers::LongAnswers,
     pub stopping: AtomicBool,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::audit::{Change, Deed};
+use actors::hub::audit::{AuditEntry, Change};
 use actors::hub::{MapChange, NewOrganization};
 use actors::model::channel::{Channel, ChannelKind};
 use actors::model::timestamp::to_iso;
@@ -89,13 +89,13 @@ pub async fn change(context: web::Data<Context>, on: On<Manages>, request: HttpR
     let PatchOrganization { name } = query::json(&request, &body)?;
     let change = MapChange { name, ..MapChange::default() };
     let organization = context.hub.change_channel(&on.channel, change).await?;
-    context.hub.audit(&on.principal.id, Deed::ChannelChanged { channel: &organization, change: Change::Updated });
+    context.hub.audit(&on.principal.id, AuditEntry::ChannelChanged { channel: &organization, change: Change::Updated });
     Ok(HttpResponse::Ok().json(json!({ "data": OrganizationView::of(&organization) })))
 }
 
 /// `DELETE /api/v1/organizations/{org}`
 pub async fn delete(context: web::Data<Context>, on: On<Manages>) -> Answer {
     context.hub.delete_channel(&on.channel).await?;
-    context.hub.audit(&on.principal.id, Deed::ChannelChanged { channel: &on.channel, change: Change::Deleted });
+    context.hub.audit(&on.principal.id, AuditEntry::ChannelChanged { channel: &on.channel, change: Change::Deleted });
     Ok(HttpResponse::NoContent().finish())
 }

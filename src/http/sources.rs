@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use actors::hub::audit::{Change, Deed};
+use actors::hub::audit::{AuditEntry, Change};
 use actors::hub::sources::{ActiveSource, OVERLAP_MAX_S, RefusedSenders, Zeroizing, key_field};
 use actors::model::access::{Principal, Scope};
 use actors::model::channel::{Channel, ChannelKind, DEFAULT_ORGANIZATION};
@@ -46,7 +46,7 @@ impl<A: Act> FromRequest for OnSource<A> {
 }
 
 fn audit(context: &Context, principal: &Principal, channel: &Channel, live: &ActiveSource, change: Change) {
-    context.hub.audit(&principal.id, Deed::SourceChanged { channel, source: &live.source, change });
+    context.hub.audit(&principal.id, AuditEntry::SourceChanged { channel, source: &live.source, change });
 }
 
 /// A source as the answer to its creation shows it. Its key is never in it.

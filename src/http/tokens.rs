@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::audit::Deed;
+use actors::hub::audit::AuditEntry;
 use actors::hub::{Hub, NewToken, TokenChange, TokenOf};
 use actors::model::access::{Principal, Reach, Scope, TokenRecord};
 use actors::model::channel::{Channel, ChannelKind};
@@ -146,7 +146,7 @@ pub async fn create(
         Asked::Several(selectors) => hub.create_token_of_several(&selectors, new).await?,
     };
     let of = hub.token_of(&token).ok_or_else(|| Problem::new(Code::NotFound, "The channel does not exist any more"))?;
-    hub.audit(&principal.id, Deed::TokenCreated { token: &token, of: &of });
+    hub.audit(&principal.id, AuditEntry::TokenCreated { token: &token, of: &of });
     let shown = TokenView { token: Some(text), ..TokenView::of(hub, &token, of) };
     Ok(HttpResponse::Created().json(json!({ "data": shown })))
 }
@@ -259,7 +259,7 @@ pub async fn change(
     let token = context.hub.change_token(&id, TokenChange { name: asked.name, expires_ms }).await?;
     if token != *old {
         let of = context.hub.token_of(&token);
-        context.hub.audit(&principal.id, Deed::TokenChanged { token: &token, of: of.as_ref() });
+        context.hub.audit(&principal.id, AuditEntry::TokenChanged { token: &token, of: of.as_ref() });
     }
     shown(&context, &token)
 }
@@ -276,6 +276,6 @@ pub async fn revoke(context: web::Data<Context>, Caller(principal): Caller, id: 
     if !context.hub.revoke_token(&id).await? {
         return Err(absent(&id));
     }
-    context.hub.audit(&principal.id, Deed::TokenRevoked { token: &token, of: of.as_ref() });
+    context.hub.audit(&principal.id, AuditEntry::TokenRevoked { token: &token, of: of.as_ref() });
     Ok(HttpResponse::NoContent().finish())
 }

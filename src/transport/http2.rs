@@ -129,7 +129,7 @@ where
         open: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
     });
-    let mut life = Life::new(&mut connection, &bounds);
+    let mut keep_alive = KeepAlive::new(&mut connection, &bounds);
     let mut stopping = pin!(stopping);
     let mut stops = false;
     poll_fn(|cx| {
@@ -140,7 +140,7 @@ where
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    life.is_first = false;
+                    keep_alive.is_first = false;
                     begin(&client, request, respond);
                 }
                 Poll::Ready(Some(Err(e))) => {
@@ -154,13 +154,13 @@ where
                 Poll::Pending => break,
             }
         }
-        life.poll(cx, &client, &mut connection)
+        keep_alive.poll(cx, &client, &mut connection)
     })
     .await
 }
 
 /// How long a connection may live on without requests, and whether the client is still there.
-struct Life {
+struct KeepAlive {
     keep_alive: Duration,
     /// For the first request.
     request_timeout: Duration,
@@ -176,10 +176,10 @@ struct Life {
     ending: Option<Instant>,
 }
 
-impl Life {
-    fn new(connection: &mut Connection<ClientStream, Bytes>, bounds: &Bounds) -> Life {
+impl KeepAlive {
+    fn new(connection: &mut Connection<ClientStream, Bytes>, bounds: &Bounds) -> KeepAlive {
         let now = Instant::now();
-        Life {
+        KeepAlive {
             keep_alive: bounds.keep_alive,
             request_timeout: bounds.request_timeout,
             is_first: true,

@@ -130,7 +130,7 @@ pub fn encode(message: &Message<Part>) -> Bytes {
     out.extend_from_slice(&term.to_be_bytes());
     out.extend_from_slice(&content.before.to_be_bytes());
     out.extend_from_slice(&last_id.to_bytes());
-    // a commit holds at most as many requests as events and changes, and these are bounded, see `Limits::batch_events`
+    // a commit holds at most as many requests as events and changes, and these are bounded, see `RelayLimits::batch_events`
     out.extend_from_slice(&(requests.len() as u32).to_be_bytes());
     for (nonce, receipt) in requests {
         out.extend_from_slice(&nonce.life.to_be_bytes());

@@ -130,7 +130,7 @@ impl Worker {
         let Parts { queue, committer, owner_of, limits, link, inbox, inbound, position, .. } = parts;
         let Parts { opened, claims, newest, silent, status, part_bytes, .. } = parts;
         let begun = Instant::now();
-        let limits = relay::Limits {
+        let limits = relay::RelayLimits {
             // the journal's own bounds turn publishers away first
             queue_events: limits.queue_events.saturating_mul(4),
             queue_bytes: limits.queue_bytes.saturating_mul(4),
@@ -139,7 +139,7 @@ impl Worker {
             silent_ms: silent.as_millis() as u64,
             beat_ms: beat_ms(silent.as_millis() as u64),
             answer_timeout_ms: limits.answer_timeout.as_millis() as u64,
-            ..relay::Limits::default()
+            ..relay::RelayLimits::default()
         };
         let mut fresh = Vec::new();
         let life = opened.life;

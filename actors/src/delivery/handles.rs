@@ -22,7 +22,7 @@ use crate::journal::Journal;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::model::channel::Channel;
-use crate::model::delivery::{EndpointConfig, Limits};
+use crate::model::delivery::{EndpointConfig, EndpointLimits};
 use crate::model::seal::SealKey;
 use crate::model::target::Policy;
 
@@ -54,13 +54,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
+    pub(super) fn limits(&self) -> EndpointLimits {
+        EndpointLimits {
             disable_after_ms: self.disable_after.as_millis() as u64,
             requested_max: self.manual_attempts,
             jobs_max: self.replays,
             unsaved_max_ms: self.unsaved.as_millis() as u64,
-            ..Limits::default()
+            ..EndpointLimits::default()
         }
     }
 }

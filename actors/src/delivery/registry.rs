@@ -1,7 +1,7 @@
 //! The actors of the webhooks: starts one where it is missing, on the threads that deliver; starts it again when it died; ends
 //! them all in order.
 //!
-//! This is no actor, so it cannot die. Each actor holds a [`Life`], whose end is told here however the actor ended: by a
+//! This is no actor, so it cannot die. Each actor holds an [`ActorGuard`], whose end is told here however the actor ended: by a
 //! panic, before it had begun, or with its thread. What an actor needs to go on is in the documents.
 
 use std::cell::RefCell;
@@ -72,8 +72,8 @@ struct Running {
     addr: Option<Addr<WebhookActor>>,
 }
 
-/// Held by an actor as long as it lives.
-pub struct Life {
+/// Held by an actor as long as it lives; its drop tells that the actor has ended.
+pub struct ActorGuard {
     actors: Weak<WebhookActors>,
     webhook: WebhookId,
     number: u64,
@@ -81,14 +81,14 @@ pub struct Life {
     ends_in_order: bool,
 }
 
-impl Life {
+impl ActorGuard {
     /// The actor ends, and is not to be started again.
     pub fn end_in_order(&mut self) {
         self.ends_in_order = true;
     }
 }
 
-impl Drop for Life {
+impl Drop for ActorGuard {
     fn drop(&mut self) {
         if let Some(actors) = self.actors.upgrade() {
             actors.ended(self);
@@ -137,15 +137,19 @@ impl WebhookActors {
         let ready = handles.ready(record, channel)?;
         let thread = self.thread()?;
         starting.lives += 1;
-        let life =
-            Life { actors: Arc::downgrade(self), webhook: id.clone(), number: starting.lives, ends_in_order: false };
-        let number = life.number;
+        let guard = ActorGuard {
+            actors: Arc::downgrade(self),
+            webhook: id.clone(),
+            number: starting.lives,
+            ends_in_order: false,
+        };
+        let number = guard.number;
         // first, so that an actor that ends at once is taken out again
         self.running.lock().insert(id.clone(), Running { life: number, addr: None });
         let handles = handles.clone();
         let addr = WebhookActor::start_in_arbiter(thread, move |_| {
             let client = client(&handles);
-            WebhookActor::new(handles, ready, life, fence, client)
+            WebhookActor::new(handles, ready, guard, fence, client)
         });
         let mut running = self.running.lock();
         // none: it has ended already
@@ -230,20 +234,20 @@ impl WebhookActors {
         });
     }
 
-    fn ended(self: Arc<Self>, life: &Life) {
+    fn ended(self: Arc<Self>, guard: &ActorGuard) {
         let was_running = {
             let mut running = self.running.lock();
-            let is_this = running.get(&life.webhook).is_some_and(|running| running.life == life.number);
-            is_this && running.remove(&life.webhook).is_some()
+            let is_this = running.get(&guard.webhook).is_some_and(|running| running.life == guard.number);
+            is_this && running.remove(&guard.webhook).is_some()
         };
         // one that was discarded was taken out before
         if was_running && !self.is_stopping.load(Ordering::Acquire) {
-            if life.ends_in_order {
+            if guard.ends_in_order {
                 // it was to end with the server, which goes on after all
-                return self.start_soon(life.webhook.clone());
+                return self.start_soon(guard.webhook.clone());
             }
-            log::error!(webhook = &*life.webhook; "the actor of a webhook died and is started again");
-            self.start_later(life.webhook.clone());
+            log::error!(webhook = &*guard.webhook; "the actor of a webhook died and is started again");
+            self.start_later(guard.webhook.clone());
         }
     }
 

@@ -44,7 +44,7 @@ impl Change {
 
 /// An action that goes into the audit log.
 #[derive(Clone, Copy)]
-pub enum Deed<'a> {
+pub enum AuditEntry<'a> {
     TokenCreated {
         token: &'a TokenRecord,
         of: &'a TokenOf,
@@ -76,46 +76,46 @@ pub enum Deed<'a> {
     BackupTaken,
 }
 
-impl Deed<'_> {
+impl AuditEntry<'_> {
     /// The type of its event, and what the payload has beside `by` and `at`.
     fn told(&self) -> (&'static str, Value) {
         match *self {
-            Deed::TokenCreated { token, of } => {
+            AuditEntry::TokenCreated { token, of } => {
                 let (channel, channels) = named(of);
                 let expires_at = token.expires_ms.map(timestamp::to_iso);
                 let payload = json!({ "token_id": token.id, "channel": channel, "channels": channels, "scopes": token.scopes,
                     "name": token.name, "expires_at": expires_at });
                 ("token.created", payload)
             }
-            Deed::TokenChanged { token, of } => {
+            AuditEntry::TokenChanged { token, of } => {
                 let channel = of.and_then(|of| named(of).0);
                 let expires_at = token.expires_ms.map(timestamp::to_iso);
                 let payload =
                     json!({ "token_id": token.id, "channel": channel, "name": token.name, "expires_at": expires_at });
                 ("token.changed", payload)
             }
-            Deed::TokenRevoked { token, of } => {
+            AuditEntry::TokenRevoked { token, of } => {
                 let channel = of.and_then(|of| named(of).0);
                 ("token.revoked", json!({ "token_id": token.id, "channel": channel, "name": token.name }))
             }
-            Deed::ChannelChanged { channel, change } => {
+            AuditEntry::ChannelChanged { channel, change } => {
                 let payload =
                     json!({ "channel": channel.name_on_tokens(), "name": channel.name, "change": change.as_str() });
                 ("channel.changed", payload)
             }
-            Deed::WebhookChanged { channel, webhook, change } => {
+            AuditEntry::WebhookChanged { channel, webhook, change } => {
                 let channel = channel.name_on_tokens();
                 let (id, host) = (webhook.map(|webhook| &webhook.id), webhook.map(|webhook| host(&webhook.url)));
                 let name = webhook.and_then(|webhook| webhook.name.as_ref());
                 let payload = json!({ "webhook_id": id, "channel": channel, "name": name, "host": host, "change": change.as_str() });
                 ("webhook.changed", payload)
             }
-            Deed::SourceChanged { channel, source, change } => {
+            AuditEntry::SourceChanged { channel, source, change } => {
                 let channel = channel.name_on_tokens();
                 let payload = json!({ "source_id": source.id, "channel": channel, "name": source.name, "change": change.as_str() });
                 ("source.changed", payload)
             }
-            Deed::BackupTaken => ("backup.taken", json!({})),
+            AuditEntry::BackupTaken => ("backup.taken", json!({})),
         }
     }
 }
@@ -130,8 +130,8 @@ fn named(of: &TokenOf) -> (Option<&str>, Option<&[String]>) {
 
 impl Hub {
     /// Writes an action of a principal into the audit log. Does not wait for the event to be durable.
-    pub fn audit(&self, by: &str, deed: Deed<'_>) {
-        let (kind, mut payload) = deed.told();
+    pub fn audit(&self, by: &str, entry: AuditEntry<'_>) {
+        let (kind, mut payload) = entry.told();
         payload["by"] = by.into();
         self.record(kind, payload);
     }

@@ -18,7 +18,7 @@ use super::rooms::Rooms;
 use super::scan::Scans;
 use super::token_uses::TokenUses;
 use super::webhooks::Updates;
-use super::{ChannelError, Hub, Limits, effects};
+use super::{ChannelError, Hub, HubLimits, effects};
 use crate::budget::Budget;
 use crate::catalog::Catalog;
 use crate::catalog::reader::FrameReader;
@@ -59,7 +59,7 @@ pub struct Config {
     pub log: LogOptions,
     pub durability: wal::Durability,
     pub journal: JournalLimits,
-    pub limits: Limits,
+    pub limits: HubLimits,
     pub delivery: DeliverySettings,
     pub sources: SourceLimits,
     /// The key that seals secrets, as base64; without it the one in the data folder counts, which the first start makes.

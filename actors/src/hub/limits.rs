@@ -6,7 +6,7 @@ use crate::streams::limits::StreamLimits;
 
 /// The edge fills them from the settings, where each has its default and its reason.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct HubLimits {
     pub streams: StreamLimits,
     /// Memory for what grows with the load, see [`crate::budget`].
     pub memory_bytes: usize,

@@ -41,7 +41,7 @@ pub use data_folder::{COPY_CURE, FolderError};
 pub use health::Health;
 pub use history::{ExportError, HistoryPage, HistoryQuery, Order};
 pub use lifecycle::{Config, HubError, Started};
-pub use limits::{Limits, WebhookLimits};
+pub use limits::{HubLimits, WebhookLimits};
 pub use scan::{ScanError, ScanLimits};
 pub use stats::{Bucket, Stats, StatsQuery};
 pub use tokens::{NewToken, TokenChange, TokenError, TokenOf};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use super::Limits;
+use super::HubLimits;
 use super::data_folder::DataFolder;
 use super::figures::Figures;
 use super::scan::Scans;
@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::streams::Streams;
 
 pub(super) struct Rooms {
-    pub limits: Limits,
+    pub limits: HubLimits,
     pub clock: Clock,
     pub disk: Disk,
     pub log: Arc<Log>,

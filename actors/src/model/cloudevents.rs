@@ -8,7 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::draft::{self, DEDUPE_ID_BYTES_MAX, DraftError, FieldError, Limits, check_size, unix_ms};
+use super::draft::{self, DEDUPE_ID_BYTES_MAX, DraftError, DraftLimits, FieldError, check_size, unix_ms};
 use super::event::{Draft, EventType};
 use super::hex;
 use super::json::{self, Canonical, JsonError};
@@ -71,7 +71,7 @@ pub fn read(
     mode: Mode,
     headers: &dyn Headers,
     body: &[u8],
-    limits: &Limits,
+    limits: &DraftLimits,
     each: bool,
 ) -> Result<Vec<Result<CloudEvent, NoEvent>>, DraftError> {
     if mode == Mode::Binary {
@@ -305,7 +305,12 @@ impl CloudEvent {
 ///
 /// # Errors
 /// Something of it is no CloudEvent, or cannot be an event.
-pub fn published(mode: Mode, headers: &dyn Headers, body: &[u8], limits: &Limits) -> Result<Vec<Draft>, DraftError> {
+pub fn published(
+    mode: Mode,
+    headers: &dyn Headers,
+    body: &[u8],
+    limits: &DraftLimits,
+) -> Result<Vec<Draft>, DraftError> {
     let events = read(mode, headers, body, limits, false)?;
     let (mut drafts, mut errors) = (Vec::with_capacity(events.len()), Vec::new());
     for (index, event) in events.into_iter().enumerate() {
@@ -323,7 +328,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    const LIMITS: Limits = Limits { event_bytes: 1_000, batch_events: 3 };
+    const LIMITS: DraftLimits = DraftLimits { event_bytes: 1_000, batch_events: 3 };
 
     fn publish(headers: &[(&str, &str)], body: &str) -> Result<Vec<Draft>, DraftError> {
         let mode = Mode::of(&headers).expect("a CloudEvent");

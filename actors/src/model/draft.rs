@@ -37,7 +37,7 @@ pub enum BodyForm {
 
 /// How large an event and a batch may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct DraftLimits {
     /// Bytes of an event's JSON text as it was sent.
     pub event_bytes: usize,
     /// Events of one body.
@@ -111,7 +111,7 @@ pub fn too_large(bytes: usize, limit: usize) -> String {
 
 /// # Errors
 /// The JSON text of an event has more bytes than the limit.
-pub fn check_size(index: usize, bytes: usize, limits: &Limits) -> Result<(), DraftError> {
+pub fn check_size(index: usize, bytes: usize, limits: &DraftLimits) -> Result<(), DraftError> {
     let limit = limits.event_bytes;
     if bytes > limit { Err(DraftError::EventTooLarge { index, bytes, limit }) } else { Ok(()) }
 }
@@ -134,7 +134,7 @@ fn in_words(errors: &[FieldError]) -> String {
 /// # Errors
 /// [`DraftError`]: the body is no JSON, has no events or too many, one of them is too large, or fields are wrong (up to
 /// [`FIELD_ERRORS_MAX`] are named).
-pub fn parse(body: &[u8], form: BodyForm, limits: &Limits) -> Result<Drafts, DraftError> {
+pub fn parse(body: &[u8], form: BodyForm, limits: &DraftLimits) -> Result<Drafts, DraftError> {
     parse_as(body, form, limits, Shape::Published)
 }
 
@@ -142,7 +142,7 @@ pub fn parse(body: &[u8], form: BodyForm, limits: &Limits) -> Result<Drafts, Dra
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_as(body: &[u8], form: BodyForm, limits: &Limits, shape: Shape<'_>) -> Result<Drafts, DraftError> {
+pub fn parse_as(body: &[u8], form: BodyForm, limits: &DraftLimits, shape: Shape<'_>) -> Result<Drafts, DraftError> {
     let body = &*json::text(body).map_err(|error| malformed("", "", error))?;
     let mut reader = Reader::new(body, limits, shape, false);
     match form {
@@ -159,7 +159,7 @@ pub fn parse_as(body: &[u8], form: BodyForm, limits: &Limits, shape: Shape<'_>) 
 ///
 /// # Errors
 /// [`DraftError`]: the body is no JSON, or has no events or too many.
-pub fn sort(body: &[u8], limits: &Limits, shape: Shape<'_>) -> Result<Sorted, DraftError> {
+pub fn sort(body: &[u8], limits: &DraftLimits, shape: Shape<'_>) -> Result<Sorted, DraftError> {
     let body = &*json::text(body).map_err(|error| malformed("", "", error))?;
     let mut reader = Reader::new(body, limits, shape, true);
     let drafts = reader.json(trim(body))?.drafts;
@@ -202,7 +202,7 @@ fn malformed(body: &str, part: &str, error: JsonError) -> DraftError {
 /// A body while it is read, and what was found to be wrong with it.
 struct Reader<'a, 'l> {
     body: &'a str,
-    limits: &'l Limits,
+    limits: &'l DraftLimits,
     shape: Shape<'l>,
     /// Whether each event is taken or not by itself.
     each: bool,
@@ -216,7 +216,7 @@ struct Reader<'a, 'l> {
 }
 
 impl<'a, 'l> Reader<'a, 'l> {
-    fn new(body: &'a str, limits: &'l Limits, shape: Shape<'l>, each: bool) -> Self {
+    fn new(body: &'a str, limits: &'l DraftLimits, shape: Shape<'l>, each: bool) -> Self {
         Reader { body, limits, shape, each, errors: Vec::new(), wrong: 0, refused: Vec::new(), around: Vec::new() }
     }
 

@@ -8,7 +8,7 @@ use actors::delivery::handles::Settings as DeliverySettings;
 use actors::delivery::http::resolver::Resolver;
 use actors::hub::sources::SourceLimits;
 use actors::hub::webhooks::{ApiFamily, RetryPolicyForm, Webhook, WebhookSpec};
-use actors::hub::{Config, Hub, Limits, NewMap, ScanLimits, WebhookLimits};
+use actors::hub::{Config, Hub, HubLimits, NewMap, ScanLimits, WebhookLimits};
 use actors::journal::JournalLimits;
 use actors::log::{LogOptions, Retention};
 use actors::model::access::{Principal, Reach};
@@ -56,7 +56,7 @@ fn config(folder: &Path) -> Config {
             answer_timeout: Duration::from_secs(60),
             min_free_bytes: 0,
         },
-        limits: Limits {
+        limits: HubLimits {
             streams: StreamLimits {
                 ring: RingLimits { events: 100, bytes: 1 << 20 },
                 write_bytes: 1 << 16,

@@ -1,7 +1,7 @@
 //! `/engine/.config/webhooks.json`: the webhooks of a channel as one document, which is replaced as a whole.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::audit::{Change, Deed};
+use actors::hub::audit::{AuditEntry, Change};
 use actors::hub::webhooks::{Entry, InvalidField};
 use actors::model::channel::Channel;
 use serde::Deserialize;
@@ -14,8 +14,8 @@ use super::asked::Asked;
 use super::{Answer, shown};
 
 fn audit(context: &Context, on: &On<Manages>) {
-    let deed = Deed::WebhookChanged { channel: &on.channel, webhook: None, change: Change::DocumentReplaced };
-    context.hub.audit(&on.principal.id, deed);
+    let entry = AuditEntry::WebhookChanged { channel: &on.channel, webhook: None, change: Change::DocumentReplaced };
+    context.hub.audit(&on.principal.id, entry);
 }
 
 async fn document(context: &Context, channel: &Channel, is_answer_to_change: bool) -> Answer {

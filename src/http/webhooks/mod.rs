@@ -8,7 +8,7 @@ pub mod document;
 mod shown;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::hub::audit::{Change, Deed};
+use actors::hub::audit::{AuditEntry, Change};
 use actors::hub::webhooks::{GRACE_MAX_S, SecretChoice, Webhook, WebhookError};
 use actors::model::access::Principal;
 use actors::model::channel::Channel;
@@ -34,7 +34,7 @@ async fn data(context: &Context, family: ApiFamily, channel: &Channel, webhook: 
 }
 
 fn audit(context: &Context, principal: &Principal, channel: &Channel, webhook: &Webhook, change: Change) {
-    context.hub.audit(&principal.id, Deed::WebhookChanged { channel, webhook: Some(webhook), change });
+    context.hub.audit(&principal.id, AuditEntry::WebhookChanged { channel, webhook: Some(webhook), change });
 }
 
 /// What was refused, with fields named as the clients of this family do.
@@ -48,7 +48,7 @@ pub async fn toggle(context: web::Data<Context>, on: On<Manages>, request: HttpR
     let no_boolean = || Problem::parameter_text("The 'enabled' parameter must be a boolean value");
     let enabled = asked.get("enabled").and_then(Value::as_bool).ok_or_else(no_boolean)?;
     let map = context.hub.toggle_webhooks(&on.channel, enabled).await?;
-    context.hub.audit(&on.principal.id, Deed::ChannelChanged { channel: &map, change: Change::WebhooksToggled });
+    context.hub.audit(&on.principal.id, AuditEntry::ChannelChanged { channel: &map, change: Change::WebhooksToggled });
     Ok(HttpResponse::Ok().json(json!({ "webhooks_enabled": map.webhooks_enabled })))
 }
 

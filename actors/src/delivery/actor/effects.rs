@@ -51,7 +51,7 @@ impl WebhookActor {
 
     /// Ends the actor for good.
     pub(super) fn end(&mut self, ctx: &mut Context<Self>) {
-        self.life.end_in_order();
+        self.guard.end_in_order();
         ctx.stop();
     }
 

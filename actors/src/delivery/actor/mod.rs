@@ -27,7 +27,7 @@ use crate::delivery::gauges::Gauges;
 use crate::delivery::handles::Handles;
 use crate::delivery::history::History;
 use crate::delivery::http::client::DeliveryClient;
-use crate::delivery::registry::Life;
+use crate::delivery::registry::ActorGuard;
 use crate::delivery::unsaved::Unsaved;
 use crate::delivery::{pages, storage};
 use crate::disk::Point;
@@ -124,7 +124,7 @@ pub struct WebhookActor {
     handles: Arc<Handles>,
     ready: Arc<Ready>,
     client: Rc<DeliveryClient>,
-    life: Life,
+    guard: ActorGuard,
     /// By which claim this node delivers for the webhook. All that this actor writes is written in its name, also when the
     /// node has lost the slot and won it again meanwhile: others may have written between the two.
     fence: Option<Fence>,
@@ -156,7 +156,7 @@ impl WebhookActor {
     pub fn new(
         handles: Arc<Handles>,
         ready: Arc<Ready>,
-        life: Life,
+        guard: ActorGuard,
         fence: Option<Fence>,
         client: Rc<DeliveryClient>,
     ) -> WebhookActor {
@@ -168,7 +168,7 @@ impl WebhookActor {
             handles,
             ready,
             client,
-            life,
+            guard,
             fence,
             signal: None,
             endpoint: None,

@@ -10,7 +10,7 @@ use crate::journal::AppendError;
 use crate::journal::test_store::numbered;
 use crate::model::access::Scope;
 use crate::model::channel::{self, ChannelKind};
-use crate::model::draft::Limits as DraftLimits;
+use crate::model::draft::DraftLimits;
 use crate::model::source::{Authentication, HmacAlgorithm, Incoming, Proof, Scheme};
 
 const MAPS: usize = 4;

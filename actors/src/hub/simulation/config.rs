@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::delivery::handles::Settings as DeliverySettings;
 use crate::delivery::http::resolver::Resolver;
-use crate::hub::{Config, Limits, ScanLimits, WebhookLimits};
+use crate::hub::{Config, HubLimits, ScanLimits, WebhookLimits};
 use crate::ingest::registry::SourceLimits;
 use crate::journal::JournalLimits;
 use crate::log::{LogOptions, Retention};
@@ -43,7 +43,7 @@ pub fn config(seed: u64) -> Config {
             answer_timeout: 15 * second,
             min_free_bytes: 0,
         },
-        limits: Limits {
+        limits: HubLimits {
             streams: StreamLimits {
                 ring: RingLimits { events: 24, bytes: 1 << 16 },
                 write_bytes: 1 << 12,

@@ -8,17 +8,17 @@
 mod actions;
 mod clients;
 mod config;
+mod coverage;
 mod flips;
 mod found;
 mod model;
-mod reached;
 mod regressions;
 mod world;
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
-use self::reached::Reached;
+use self::coverage::EngineCoverage;
 use self::world::{LastEnd, World};
 use super::data_folder;
 use crate::clock::{self, Clock};
@@ -74,7 +74,7 @@ fn a_promise_that_is_taken_out_of_the_engine_is_missed() {
 
 #[test]
 fn whatever_happens_no_promise_of_the_engine_is_broken() {
-    let (mut reached, mut runs) = (Reached::default(), 0);
+    let (mut reached, mut runs) = (EngineCoverage::default(), 0);
     for seed in seeds::chosen(SEEDS) {
         match run(seed, LastEnd::Stop) {
             Ok(world) => reached.add(&world.reached),

@@ -25,13 +25,13 @@ impl Fate {
 
 /// Something that is made and may be unmade: a map, a token, a webhook.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Life {
+pub struct Lifespan {
     pub made: Fate,
     /// What became of its deletion; none: nobody asked for it.
     pub ended: Option<Fate>,
 }
 
-impl Life {
+impl Lifespan {
     /// It was acknowledged, and nobody has asked for its end.
     pub fn is_sure(self) -> bool {
         self.made == Fate::Stored && self.ended.is_none_or(|end| end == Fate::Refused)
@@ -69,7 +69,7 @@ impl Life {
 
 #[derive(Clone, Debug, Default)]
 pub struct Map {
-    pub life: Life,
+    pub life: Lifespan,
     /// Its public id, which is the client's own choice.
     pub id: String,
     /// The token that came with it.
@@ -79,7 +79,7 @@ pub struct Map {
 #[derive(Clone, Debug, Default)]
 pub struct Token {
     pub map: usize,
-    pub life: Life,
+    pub life: Lifespan,
     pub id: String,
     /// None until it was told.
     pub text: Option<String>,
@@ -88,7 +88,7 @@ pub struct Token {
 #[derive(Clone, Debug, Default)]
 pub struct Hook {
     pub map: usize,
-    pub life: Life,
+    pub life: Lifespan,
     /// None until it was told.
     pub id: Option<String>,
     pub is_ordered: bool,
@@ -102,7 +102,7 @@ pub struct Hook {
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     pub map: usize,
-    pub life: Life,
+    pub life: Lifespan,
     /// None until it was told.
     pub id: Option<String>,
 }
@@ -181,7 +181,7 @@ impl Model {
         let tokens = self.tokens.iter_mut().map(|token| &mut token.life);
         let hooks = self.hooks.iter_mut().map(|hook| &mut hook.life);
         let sources = self.sources.iter_mut().map(|source| &mut source.life);
-        maps.chain(tokens).chain(hooks).chain(sources).for_each(Life::forget);
+        maps.chain(tokens).chain(hooks).chain(sources).for_each(Lifespan::forget);
     }
 
     /// Notes that something does not hold. Who finds that out may be within the engine, which survives a panic.

@@ -13,8 +13,8 @@ use futures_util::FutureExt;
 
 use super::clients::{self, Shared, draw};
 use super::config::{DATA, config};
+use super::coverage::EngineCoverage;
 use super::model::{Fate, Found};
-use super::reached::Reached;
 use crate::clock::{self, Clock, SimulatedClock};
 use crate::delivery::http::simulated as receivers;
 use crate::disk::failure::{Fault, Point};
@@ -73,7 +73,7 @@ pub struct World {
     last: LastEnd,
     /// The number of the next event.
     pub(super) next: u64,
-    pub reached: Reached,
+    pub reached: EngineCoverage,
 }
 
 impl World {
@@ -84,8 +84,16 @@ impl World {
         let parent = PathBuf::from(DATA);
         disk.create_dir_all(parent.parent().expect("a folder")).expect("a folder");
         disk.sync_dir(Path::new("/")).expect("a folder that is there for good");
-        let world =
-            World { seed, clock, disk, model, steps: 0, last: LastEnd::Stop, next: 1, reached: Reached::default() };
+        let world = World {
+            seed,
+            clock,
+            disk,
+            model,
+            steps: 0,
+            last: LastEnd::Stop,
+            next: 1,
+            reached: EngineCoverage::default(),
+        };
         world.stand_here();
         world
     }

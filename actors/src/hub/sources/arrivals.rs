@@ -10,7 +10,7 @@ use crate::clock;
 use crate::journal::Receipt;
 use crate::metrics::SourceOutcome;
 use crate::model::cloudevents::Mode;
-use crate::model::draft::{DraftError, FieldError, Limits};
+use crate::model::draft::{DraftError, DraftLimits, FieldError};
 use crate::model::event::{Draft, PublishedBy};
 use crate::model::id::EventId;
 use crate::model::source::raw::Keeping;
@@ -30,7 +30,7 @@ pub struct Arrival<'a> {
     pub partial: bool,
     /// The sender's own key for the request (`Idempotency-Key`).
     pub idempotency: Option<&'a str>,
-    pub limits: Limits,
+    pub limits: DraftLimits,
 }
 
 /// What became of it.
@@ -53,7 +53,12 @@ pub enum WouldTake {
     Refuses(String),
 }
 
-pub(super) fn config<'a>(live: &'a ActiveSource, secrets: &'a [&'a str], limits: Limits, partial: bool) -> Config<'a> {
+pub(super) fn config<'a>(
+    live: &'a ActiveSource,
+    secrets: &'a [&'a str],
+    limits: DraftLimits,
+    partial: bool,
+) -> Config<'a> {
     let source = &live.source;
     Config {
         id: &source.id,
@@ -266,7 +271,7 @@ impl Hub {
     }
 
     /// What would become of a request if its sender was verified. Nothing is stored or counted.
-    pub fn would_take(&self, live: &ActiveSource, request: &Incoming<'_>, limits: Limits) -> WouldTake {
+    pub fn would_take(&self, live: &ActiveSource, request: &Incoming<'_>, limits: DraftLimits) -> WouldTake {
         if let Some(asked) = live.answer(request) {
             return asked.map_or_else(|(field, e)| WouldTake::Refuses(format!("{field} {e}")), |_| WouldTake::Answers);
         }

@@ -7,7 +7,7 @@ use super::arrivals::{TakenIn, config, event_keys, read, resolved, secrets};
 use super::{ActiveSource, Detail, Hub, Letter, SourceError};
 use crate::clock;
 use crate::ingest::dead_letters::{self, HEADERS_BYTES_MAX, RequestLine};
-use crate::model::draft::{DraftError, FieldError, Limits};
+use crate::model::draft::{DraftError, DraftLimits, FieldError};
 use crate::model::source::raw::RAW_TARGET_BYTES_MAX;
 use crate::model::source::{Content, Headers, Incoming, Read, Recipe, Unreadable};
 use crate::model::trace_context::TraceContext;
@@ -92,7 +92,7 @@ impl Hub {
         live: &ActiveSource,
         n: u64,
         edited: EditedLetter,
-        limits: Limits,
+        limits: DraftLimits,
     ) -> Result<TakenIn, SourceError> {
         // held to the end, so that two who ask at once do not both publish
         let letters = live.letters(&self.rooms.notes).await;

@@ -26,7 +26,7 @@ fn run(seed: u64, steps: usize) -> World {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_refused_appears_whatever_the_disk_does() {
-    let mut reached = world::Reached::default();
+    let mut reached = world::JournalCoverage::default();
     let seeds = seeds::chosen(SEEDS);
     for &seed in &seeds {
         match std::panic::catch_unwind(|| run(seed, STEPS)) {
@@ -49,11 +49,11 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn the_runs_reach_what_they_are_for() {
-    let mut reached = world::Reached::default();
+    let mut reached = world::JournalCoverage::default();
     for seed in 1..=SEEDS {
         reached.add(&run(seed, STEPS).reached);
     }
-    let world::Reached { acknowledged, refused, unknown, crashes, sealed, dropped, generations } = reached;
+    let world::JournalCoverage { acknowledged, refused, unknown, crashes, sealed, dropped, generations } = reached;
     let events = acknowledged > 1000 && refused > 20 && unknown > 20;
     assert!(events && crashes > 100 && sealed > 50 && dropped > 5 && generations > 20, "{reached:?}");
 }

@@ -29,7 +29,7 @@ const CAPACITY_BYTES: u64 = 256 << 20;
 
 /// What was seen to happen, so that a run that reaches nothing is noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reached {
+pub struct JournalCoverage {
     pub acknowledged: u64,
     pub refused: u64,
     pub unknown: u64,
@@ -39,8 +39,8 @@ pub struct Reached {
     pub generations: u64,
 }
 
-impl Reached {
-    pub fn add(&mut self, other: &Reached) {
+impl JournalCoverage {
+    pub fn add(&mut self, other: &JournalCoverage) {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
         self.unknown += other.unknown;
@@ -90,7 +90,7 @@ pub struct World {
     changing: Vec<(u8, u64, Pending<()>)>,
     documents: BTreeMap<u8, Revisions>,
     next: u64,
-    pub reached: Reached,
+    pub reached: JournalCoverage,
     pub trace: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ impl World {
             changing: Vec::new(),
             documents: BTreeMap::new(),
             next: 1,
-            reached: Reached::default(),
+            reached: JournalCoverage::default(),
             trace: Vec::new(),
         };
         let data = Path::new(DATA);

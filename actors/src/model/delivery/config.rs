@@ -97,7 +97,7 @@ fn default_burst() -> u32 {
 
 /// The bounds of one endpoint and the times of its health. The same for every endpoint of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct EndpointLimits {
     /// Retries and manual attempts in flight at once, beside the first attempts.
     pub retry_slots: usize,
     /// Replayed deliveries in flight at once, beside all others.
@@ -139,9 +139,9 @@ pub struct Limits {
     pub unsaved_max_ms: u64,
 }
 
-impl Default for Limits {
+impl Default for EndpointLimits {
     fn default() -> Self {
-        Limits {
+        EndpointLimits {
             retry_slots: 8,
             replay_slots: 4,
             rows_max: 1_000,
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_limits_fit_together() {
-        let limits = Limits::default();
+        let limits = EndpointLimits::default();
         let ladder_ms: u64 = super::super::policy::DEFAULT_SCHEDULE_S.iter().sum::<u64>() * 1_000;
         let probes = ladder_ms / limits.probe_every_ms;
         assert!(limits.rows_hold + probes as usize <= limits.rows_max);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::bucket::Bucket;
-use super::config::{EndpointConfig, Limits};
+use super::config::{EndpointConfig, EndpointLimits};
 use super::ids::DeliveryId;
 use super::ledger::Ledger;
 use super::protocol::{Attempt, Effect, Input, LogEntry, Notice, NoticeKey, Opened, Trigger};
@@ -17,7 +17,7 @@ use crate::model::id::EventId;
 /// The deliveries of one webhook, as a pure machine: [`Endpoint::handle`] takes what happened and says what to do.
 #[derive(Debug)]
 pub struct Endpoint {
-    pub(super) limits: Limits,
+    pub(super) limits: EndpointLimits,
     pub(super) config: EndpointConfig,
     /// As it is kept; `cursor` is brought up to date when it is saved.
     pub(super) state: EndpointState,
@@ -113,7 +113,7 @@ pub struct Observed {
 
 impl Endpoint {
     /// Takes up the deliveries of a webhook where they were left. `now_ms` in Unix milliseconds.
-    pub fn open(now_ms: u64, limits: Limits, opened: Opened, effects: &mut Vec<Effect>) -> Endpoint {
+    pub fn open(now_ms: u64, limits: EndpointLimits, opened: Opened, effects: &mut Vec<Effect>) -> Endpoint {
         let Opened { config, state, rows, jobs, lost_through } = opened;
         let cursor = state.cursor;
         let covered = rows.iter().flat_map(|row| &row.events).copied().filter(|event| *event > cursor).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::config::Limits;
+use super::config::EndpointLimits;
 use super::ids::DeliveryId;
 use super::protocol::{Notice, NoticeKey};
 use super::record::JobId;
@@ -56,7 +56,7 @@ impl Ledger {
         self.hurry(now_ms);
     }
 
-    pub(super) fn is_due(&self, now_ms: u64, limits: &Limits) -> bool {
+    pub(super) fn is_due(&self, now_ms: u64, limits: &EndpointLimits) -> bool {
         let late = self.due_at_ms(limits).is_some_and(|at| at <= now_ms);
         self.urgent || late || self.settled >= limits.unsaved_max
     }
@@ -66,7 +66,7 @@ impl Ledger {
     }
 
     /// When what has changed must be saved at the latest.
-    pub(super) fn due_at_ms(&self, limits: &Limits) -> Option<u64> {
+    pub(super) fn due_at_ms(&self, limits: &EndpointLimits) -> Option<u64> {
         self.dirty_since_ms.map(|since| since + limits.unsaved_max_ms)
     }
 

@@ -28,8 +28,8 @@ mod behaviour;
 mod simulation;
 
 pub use config::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_WAIT_MAX_MS, Batch, EndpointConfig, IN_FLIGHT_MAX, Limits, RATE_MAX,
-    RateLimit,
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_WAIT_MAX_MS, Batch, EndpointConfig, EndpointLimits, IN_FLIGHT_MAX,
+    RATE_MAX, RateLimit,
 };
 pub use endpoint::{Endpoint, Observed, Slots};
 pub use ids::{DeliveryId, MalformedDeliveryId};

@@ -3,7 +3,7 @@ use rstest::rstest;
 
 use super::*;
 
-const LIMITS: Limits = Limits { event_bytes: 1024, batch_events: 3 };
+const LIMITS: DraftLimits = DraftLimits { event_bytes: 1024, batch_events: 3 };
 
 fn json(body: &str) -> Result<Drafts, DraftError> {
     parse(body.as_bytes(), BodyForm::Json, &LIMITS)
@@ -139,14 +139,14 @@ fn a_batch_says_what_is_wrong_with_each_event_up_to_a_number() {
     let places: Vec<_> = found.iter().map(|(index, field, _)| (*index, field.as_str())).collect();
     assert_eq!(places, [(1, "type"), (2, "oops"), (2, "ts")]);
 
-    let limits = Limits { event_bytes: 10, batch_events: 1000 };
+    let limits = DraftLimits { event_bytes: 10, batch_events: 1000 };
     let many = parse("{}\n".repeat(50).as_bytes(), BodyForm::NdJson, &limits);
     assert_eq!(complaints(many).len(), FIELD_ERRORS_MAX);
 }
 
 #[test]
 fn an_event_is_measured_by_its_own_text() {
-    let limits = Limits { event_bytes: 12, batch_events: 9 };
+    let limits = DraftLimits { event_bytes: 12, batch_events: 9 };
     let read = |body: &str, form| parse(body.as_bytes(), form, &limits);
     let too_large = |index| Err(DraftError::EventTooLarge { index, bytes: 13, limit: 12 });
     assert!(read("   {\"type\":\"a\"}\n", BodyForm::Json).is_ok());

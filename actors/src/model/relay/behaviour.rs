@@ -17,7 +17,7 @@ struct Bench {
 
 impl Bench {
     /// A node with an empty copy, and what it does first.
-    fn open(limits: Limits, term: Option<Term>) -> (Bench, Effects) {
+    fn open(limits: RelayLimits, term: Option<Term>) -> (Bench, Effects) {
         let opened = Opened { node: "here".into(), life: 1, applied: 0, last_id: EventId::ZERO, term };
         let mut effects = Vec::new();
         let now = Now { elapsed_ms: 0, clock_ms: CLOCK_MS };
@@ -26,7 +26,7 @@ impl Bench {
 
     /// One whose copy holds the stream up to here, and whose stream has a term of another node.
     fn beside(writer: Term, end: u64) -> Bench {
-        let (mut bench, first) = Bench::open(Limits::default(), None);
+        let (mut bench, first) = Bench::open(RelayLimits::default(), None);
         assert_eq!(first, [Effect::Fetch { from: 1, at_leader: false }]);
         let filler = (1..=end).map(|sequence| {
             let body = match sequence == writer.number {
@@ -77,7 +77,7 @@ fn run(sequence: u64) -> Receipt {
 
 #[test]
 fn a_node_alone_claims_writes_and_answers_when_its_copy_has_the_event() {
-    let (mut bench, first) = Bench::open(Limits::default(), None);
+    let (mut bench, first) = Bench::open(RelayLimits::default(), None);
     assert_eq!(first, [Effect::Fetch { from: 1, at_leader: false }]);
     assert!(bench.publish(7).is_empty(), "its copy may not be whole");
     let claim = Claim { node: "here".into(), life: 1, number: 1 };
@@ -143,7 +143,7 @@ fn a_writer_without_a_process_is_replaced_at_once_and_a_silent_one_after_a_while
 
 #[test]
 fn a_full_queue_refuses_at_once_and_an_unknown_outcome_is_told_in_time() {
-    let (mut bench, _) = Bench::open(Limits { queue_events: 2, ..Limits::default() }, None);
+    let (mut bench, _) = Bench::open(RelayLimits { queue_events: 2, ..RelayLimits::default() }, None);
     assert!(bench.publish(1).is_empty() && bench.publish(2).is_empty());
     let outcome = Outcome::Refused(Refusal::QueueFull);
     assert_eq!(bench.publish(3), [Effect::Answer { ticket: 3, outcome }]);

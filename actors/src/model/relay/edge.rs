@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::protocol::{Limits, Outcome, Refusal};
+use super::protocol::{Outcome, Refusal, RelayLimits};
 use super::rules::{Rule, keeps};
 use super::wire::{Load, Receipt};
 
@@ -96,7 +96,14 @@ impl<D> Edge<D> {
     ///
     /// # Errors
     /// Too much waits already.
-    pub fn admit(&mut self, now_ms: u64, ticket: u64, load: Load, draft: D, limits: &Limits) -> Result<u64, Refusal> {
+    pub fn admit(
+        &mut self,
+        now_ms: u64,
+        ticket: u64,
+        load: Load,
+        draft: D,
+        limits: &RelayLimits,
+    ) -> Result<u64, Refusal> {
         if !self.load.has_room(load, limits) {
             return Err(Refusal::QueueFull);
         }
@@ -244,7 +251,7 @@ impl<D> Edge<D> {
 impl Load {
     /// Whether a queue that holds this much may take more. An empty one takes anything, so that what is larger than
     /// the queue is not refused for ever.
-    pub(super) fn has_room(self, more: Load, limits: &Limits) -> bool {
+    pub(super) fn has_room(self, more: Load, limits: &RelayLimits) -> bool {
         let fits = self.events + more.events <= limits.queue_events && self.bytes + more.bytes <= limits.queue_bytes;
         self.events == 0 || fits || !keeps(Rule::QueuesAreBounded)
     }

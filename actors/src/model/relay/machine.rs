@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::clock::StreamClock;
 use super::edge::{Answer, Edge, Pending, Stage};
-use super::protocol::{CommitAnswer, Counts, Effect, Input, Limits, Now, Observed, Opened, Outcome, Refusal};
+use super::protocol::{CommitAnswer, Counts, Effect, Input, Now, Observed, Opened, Outcome, Refusal, RelayLimits};
 use super::rules::{Rule, keeps};
 use super::tail::{Next, Tail};
 use super::terms::Claiming;
@@ -19,7 +19,7 @@ use crate::model::id::EventId;
 /// One node of many, as a pure machine: [`Relay::step`] takes what happened and says what to do.
 #[derive(Debug)]
 pub struct Relay<D, R> {
-    pub(super) limits: Limits,
+    pub(super) limits: RelayLimits,
     pub(super) node: Arc<str>,
     pub(super) life: u64,
     pub(super) now: Now,
@@ -55,7 +55,7 @@ pub struct Relay<D, R> {
 
 impl<D: Clone, R> Relay<D, R> {
     /// Takes up a node where its copy ends.
-    pub fn open(now: Now, limits: Limits, opened: Opened, effects: &mut Vec<Effect<D, R>>) -> Relay<D, R> {
+    pub fn open(now: Now, limits: RelayLimits, opened: Opened, effects: &mut Vec<Effect<D, R>>) -> Relay<D, R> {
         let Opened { node, life, applied, last_id, term } = opened;
         let mut relay = Relay {
             limits,

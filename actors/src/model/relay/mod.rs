@@ -33,7 +33,7 @@ mod writer;
 
 pub use machine::Relay;
 pub use protocol::{
-    ClaimAnswer, CommitAnswer, Counts, Effect, Input, Limits, Now, Observed, Opened, Outcome, Refusal, Settled,
+    ClaimAnswer, CommitAnswer, Counts, Effect, Input, Now, Observed, Opened, Outcome, Refusal, RelayLimits, Settled,
 };
 pub use wire::{
     Ask, Beat, Body, Claim, Commit, Forward, Load, Message, Nonce, Receipt, Reply, ReplyKind, Request, Run,

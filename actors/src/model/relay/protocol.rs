@@ -16,7 +16,7 @@ pub struct Now {
 
 /// The bounds of a relay.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct RelayLimits {
     /// Events that may wait at a node for their answer, and at the writer for their commit; beyond it publishers are told
     /// to come back.
     pub queue_events: usize,
@@ -62,9 +62,9 @@ pub struct Limits {
     pub nonces_max: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for RelayLimits {
+    fn default() -> RelayLimits {
+        RelayLimits {
             queue_events: 10_000,
             queue_bytes: 64 << 20,
             batch_events: 1_000,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::protocol::Limits;
+use super::protocol::RelayLimits;
 use super::rules::{Rule, keeps};
 use super::wire::TailMessage;
 
@@ -104,7 +104,7 @@ impl<R> Tail<R> {
     }
 
     /// A message has come. What there is no room for is read again later.
-    pub fn offer(&mut self, message: TailMessage<R>, limits: &Limits) {
+    pub fn offer(&mut self, message: TailMessage<R>, limits: &RelayLimits) {
         self.heard = self.heard.max(message.sequence);
         if message.sequence <= self.taken {
             return;
@@ -137,12 +137,12 @@ impl<R> Tail<R> {
         self.applied = self.applied.max(through.min(self.taken));
     }
 
-    fn has_room(&self, limits: &Limits) -> bool {
+    fn has_room(&self, limits: &RelayLimits) -> bool {
         self.taken - self.applied < limits.unapplied_max as u64
     }
 
     /// The next one in order, if it is there and the copy can take it.
-    pub fn next(&mut self, limits: &Limits) -> Option<Next<R>> {
+    pub fn next(&mut self, limits: &RelayLimits) -> Option<Next<R>> {
         if !self.has_room(limits) {
             return None;
         }
@@ -168,7 +168,7 @@ impl<R> Tail<R> {
         (from, at_leader): (u64, bool),
         messages: Vec<TailMessage<R>>,
         end: u64,
-        limits: &Limits,
+        limits: &RelayLimits,
     ) {
         let heard_before = self.heard;
         self.heard = self.heard.max(end);
@@ -200,7 +200,7 @@ impl<R> Tail<R> {
         }
     }
 
-    pub fn fetch_failed(&mut self, now_ms: u64, from: u64, limits: &Limits) {
+    pub fn fetch_failed(&mut self, now_ms: u64, from: u64, limits: &RelayLimits) {
         if self.fetch.is_some_and(|fetch| fetch.from == from) {
             self.fetch = None;
             self.not_before_ms = now_ms + limits.retry_ms;
@@ -209,7 +209,7 @@ impl<R> Tail<R> {
     }
 
     /// When something is to be read, unless something comes before: at any time up to `now_ms` means now.
-    pub fn fetch_due_ms(&mut self, now_ms: u64, limits: &Limits) -> Option<u64> {
+    pub fn fetch_due_ms(&mut self, now_ms: u64, limits: &RelayLimits) -> Option<u64> {
         if self.heard <= self.taken {
             self.behind_since_ms = None;
         } else if self.behind_since_ms.is_none() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::protocol::{CommitAnswer, Limits, Refusal, Settled};
+use super::protocol::{CommitAnswer, Refusal, RelayLimits, Settled};
 use super::rules::{Rule, keeps};
 use super::wire::{Commit, Load, Message, Nonce, ReplyKind, Request};
 
@@ -131,7 +131,7 @@ impl<D, R> Writer<D, R> {
         now_ms: u64,
         request: Queued<D>,
         settled_below: u64,
-        limits: &Limits,
+        limits: &RelayLimits,
     ) -> Option<ReplyKind> {
         let Nonce { life: name, number } = request.nonce;
         if !self.lives.contains_key(&name) && self.lives.len() >= limits.lives_max {
@@ -192,7 +192,7 @@ impl<D, R> Writer<D, R> {
     }
 
     /// Takes what fits into one commit from the queue. None: all of it was past its deadline.
-    pub fn begin_plan(&mut self, now_ms: u64, number: u64, head: u64, limits: &Limits) -> Option<PlanOrder<D>> {
+    pub fn begin_plan(&mut self, now_ms: u64, number: u64, head: u64, limits: &RelayLimits) -> Option<PlanOrder<D>> {
         let mut load = Load::default();
         let (mut taken, mut requests) = (Vec::new(), Vec::new());
         while let Some(next) = self.queue.front() {
@@ -225,7 +225,7 @@ impl<D, R> Writer<D, R> {
         number: u64,
         messages: Vec<Message<R>>,
         settled: Vec<(Nonce, Settled)>,
-        limits: &Limits,
+        limits: &RelayLimits,
         replies: &mut Vec<Addressed>,
     ) -> Option<Commit<R>> {
         let Stage::Planning { number: awaited, head, .. } = self.stage else { return None };
@@ -270,7 +270,7 @@ impl<D, R> Writer<D, R> {
         now_ms: u64,
         number: u64,
         answer: CommitAnswer,
-        limits: &Limits,
+        limits: &RelayLimits,
         replies: &mut Vec<Addressed>,
     ) -> Verdict<R> {
         let Stage::Committing { commit, again_ms, is_unsure, is_answered, .. } = &mut self.stage else {
@@ -339,7 +339,7 @@ impl<D, R> Writer<D, R> {
     }
 
     /// The commit to repeat at `now_ms`, unless the stream has gone on behind its head, which is `taken`.
-    pub fn repeat(&mut self, now_ms: u64, taken: u64, limits: &Limits) -> Option<Commit<R>> {
+    pub fn repeat(&mut self, now_ms: u64, taken: u64, limits: &RelayLimits) -> Option<Commit<R>> {
         let Stage::Committing { commit, again_ms, is_unsure, is_answered, .. } = &mut self.stage else { return None };
         if *again_ms > now_ms || taken > commit.head {
             return None;

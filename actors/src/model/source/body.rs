@@ -15,7 +15,7 @@ use super::strict;
 use super::{form, pointer};
 use crate::model::cloudevents::{self, CloudEvent, Mode};
 use crate::model::draft::{
-    self, BodyForm, DEDUPE_ID_BYTES_MAX, DraftError, FIELD_ERRORS_MAX, FieldError, Limits, Shape, Sorted,
+    self, BodyForm, DEDUPE_ID_BYTES_MAX, DraftError, DraftLimits, FIELD_ERRORS_MAX, FieldError, Shape, Sorted,
 };
 use crate::model::event::{Draft, EventType};
 use crate::model::json::{self, Canonical, JsonError};
@@ -34,7 +34,7 @@ pub struct Config<'a> {
     /// Where the type of an event is; none: the body is in our own form.
     pub rules: &'a [Rule],
     pub schema: Option<&'a Schema>,
-    pub limits: Limits,
+    pub limits: DraftLimits,
     /// Whether the good events of a batch are taken without the bad ones.
     pub partial: bool,
 }

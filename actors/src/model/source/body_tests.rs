@@ -4,7 +4,7 @@ use crate::model::source::Schema;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const LIMITS: Limits = Limits { event_bytes: 1_000, batch_events: 5 };
+const LIMITS: DraftLimits = DraftLimits { event_bytes: 1_000, batch_events: 5 };
 
 fn preset(name: &str) -> Authentication {
     Authentication::from_name(name).expect("a preset")
@@ -307,7 +307,7 @@ proptest! {
         };
         let properties: serde_json::Map<_, _> = names.iter().enumerate().map(|(n, name)| (name.clone(), value(n))).collect();
         let body = json!({"event_type": "a", "user_id": user, "properties": properties}).to_string();
-        let drafts = taken(Config { limits: Limits { event_bytes: 1 << 20, batch_events: 5 }, ..generic() }, &[], &body).drafts;
+        let drafts = taken(Config { limits: DraftLimits { event_bytes: 1 << 20, batch_events: 5 }, ..generic() }, &[], &body).drafts;
         let expected = json!({"user_id": user, "properties": properties, "source": "wh_1"});
         // what is stored is what JavaScript would make of it
         let once = Canonical::parse(&expected.to_string()).expect("JSON");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::draft::Limits;
+use crate::model::draft::DraftLimits;
 use crate::model::source::{Authentication, Config, Content, Incoming, Read, Scheme, Taken, Verifier};
 
 type Pairs<'a> = Vec<(&'a str, &'a str)>;
@@ -140,7 +140,7 @@ fn what_a_provider_signed_is_believed_and_ten_changes_of_it_are_not() {
 
 #[test]
 fn what_a_provider_sent_has_its_type_and_the_id_by_which_it_is_known_again() {
-    let limits = Limits { event_bytes: 1 << 16, batch_events: 10 };
+    let limits = DraftLimits { event_bytes: 1 << 16, batch_events: 10 };
     for preset in all() {
         let scheme = Scheme::of(Authentication::Preset(preset));
         let secrets: Vec<_> = scheme.recipes().iter().filter_map(|recipe| recipe.token_field.clone()).collect();

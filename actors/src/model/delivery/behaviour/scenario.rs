@@ -48,7 +48,7 @@ impl Scenario {
         let Kept { config, state, rows, jobs } = kept.clone();
         let mut effects = Vec::new();
         let opened = Opened { config, state, rows, jobs, lost_through: EventId::ZERO };
-        let endpoint = Endpoint::open(now_ms, Limits::default(), opened, &mut effects);
+        let endpoint = Endpoint::open(now_ms, EndpointLimits::default(), opened, &mut effects);
         let mut scenario = Scenario { now_ms, log, endpoint, attempts: Vec::new(), effects: Vec::new(), kept };
         scenario.perform(effects);
         scenario

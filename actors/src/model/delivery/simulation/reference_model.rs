@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::model::delivery::{
-    Attempt, Change, DeliveryId, Effect, Endpoint, EndpointState, Health, Job, JobId, Limits, LogEntry, Notice,
+    Attempt, Change, DeliveryId, Effect, Endpoint, EndpointLimits, EndpointState, Health, Job, JobId, LogEntry, Notice,
     NoticeKey, Outcome, RETRY_AFTER_MAX_MS, Row, RowState, Standing, Trigger,
 };
 use crate::model::id::EventId;
@@ -260,7 +260,7 @@ impl ReferenceModel {
     }
 
     /// The clock of the endpoint stepped back to `now_ms`.
-    pub(super) fn clock_stepped_back(&mut self, now_ms: u64, limits: &Limits) {
+    pub(super) fn clock_stepped_back(&mut self, now_ms: u64, limits: &EndpointLimits) {
         self.throttled_until_ms = self.throttled_until_ms.min(now_ms + limits.throttle_max_ms);
         self.last_failure_ms = None;
     }

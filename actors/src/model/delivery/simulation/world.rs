@@ -6,9 +6,9 @@ use super::receiver::{Receiver, ReceiverMode};
 use super::reference_model::{Disk, ReferenceModel};
 use super::{Dice, Totals};
 use crate::model::delivery::{
-    Batch, Change, DeliveryId, Effect, Endpoint, EndpointConfig, EndpointState, Health, Input, JobId, JobState, Limits,
-    LogEntry, NoticeKey, Offer, Opened, Outcome, RateLimit, ReplayRequest, Resume, RetryPolicy, RowState, Ticket,
-    Trigger,
+    Batch, Change, DeliveryId, Effect, Endpoint, EndpointConfig, EndpointLimits, EndpointState, Health, Input, JobId,
+    JobState, LogEntry, NoticeKey, Offer, Opened, Outcome, RateLimit, ReplayRequest, Resume, RetryPolicy, RowState,
+    Ticket, Trigger,
 };
 use crate::model::id::{EventId, IdSource};
 
@@ -40,7 +40,7 @@ pub(super) struct World {
     /// Time that only goes forward; the clock of the endpoint is behind by `clock_behind_ms`.
     elapsed_ms: u64,
     clock_behind_ms: u64,
-    limits: Limits,
+    limits: EndpointLimits,
     config: EndpointConfig,
     ids: IdSource,
     log: Vec<Offer>,
@@ -60,7 +60,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64) -> World {
         let mut dice = Dice(seed);
-        let limits = Limits {
+        let limits = EndpointLimits {
             retry_slots: 3,
             replay_slots: 2,
             rows_max: 24,
@@ -70,7 +70,7 @@ impl World {
             requested_max: 24,
             jobs_kept: 3,
             unsaved_max: 8,
-            ..Limits::default()
+            ..EndpointLimits::default()
         };
         let mut config = EndpointConfig::new("wh_sim");
         config.max_in_flight = 4;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::stream::Stream;
 use super::{Draft, Totals};
-use crate::model::relay::{Limits, Outcome, Refusal, Run, sequence_of};
+use crate::model::relay::{Outcome, Refusal, RelayLimits, Run, sequence_of};
 
 /// A request and what is known of it.
 #[derive(Debug)]
@@ -49,11 +49,11 @@ impl Ledger {
     }
 
     /// When an answer is late, for a node that could have given it since `awake_ms`.
-    fn due_ms(asked: &Asked, awake_ms: u64, limits: &Limits) -> u64 {
+    fn due_ms(asked: &Asked, awake_ms: u64, limits: &RelayLimits) -> u64 {
         (asked.asked_ms + limits.answer_timeout_ms).max(awake_ms) + SLACK_MS
     }
 
-    pub fn check_open(&self, now_ms: u64, awake_ms: impl Fn(usize) -> Option<u64>, limits: &Limits) {
+    pub fn check_open(&self, now_ms: u64, awake_ms: impl Fn(usize) -> Option<u64>, limits: &RelayLimits) {
         let Some((request, node)) = self.open.first_key_value() else { return };
         let Some(awake_ms) = awake_ms(*node) else { return };
         let due_ms = Ledger::due_ms(&self.asked[request], awake_ms, limits);
@@ -70,7 +70,7 @@ impl Ledger {
         outcome: Outcome,
         (applied, awake_ms): (u64, u64),
         stream: &Stream,
-        limits: &Limits,
+        limits: &RelayLimits,
         totals: &mut Totals,
     ) {
         let asked = self.asked.get_mut(&request).expect("it was asked");

@@ -10,7 +10,7 @@ use super::node::Node;
 use super::stream::{Stream, Unchecked, Write};
 use super::{Content, Draft, Totals};
 use crate::model::dice::Dice;
-use crate::model::relay::{Body, Effect, Input, Limits, Load, Nonce, Opened, Relay, Settled, Term};
+use crate::model::relay::{Body, Effect, Input, Load, Nonce, Opened, Relay, RelayLimits, Settled, Term};
 
 /// Steps with trouble, and how long everything may take to come to rest after it.
 const STEPS: u64 = 450;
@@ -46,7 +46,7 @@ pub(super) enum Coming {
 pub(super) struct World {
     pub(super) dice: Dice,
     pub(super) now_ms: u64,
-    pub(super) limits: Limits,
+    pub(super) limits: RelayLimits,
     pub(super) nodes: Vec<Node>,
     pub(super) stream: Stream,
     pub(super) ledger: Ledger,
@@ -72,7 +72,7 @@ impl World {
     pub fn new(seed: u64, unchecked: Unchecked, trace: bool) -> World {
         let mut dice = Dice(seed);
         dice.next();
-        let limits = Limits {
+        let limits = RelayLimits {
             queue_events: 12,
             queue_bytes: 3_000,
             batch_events: 6,
@@ -82,7 +82,7 @@ impl World {
             unapplied_max: 6,
             behind_max: 30,
             nonces_max: 200,
-            ..Limits::default()
+            ..RelayLimits::default()
         };
         let count = dice.pick(&[1, 2, 3, 3, 3, 4]);
         let nodes = (0..count).map(|no| Node::new(&format!("n{no}"), 980_000 + dice.below(40_000))).collect();
@@ -264,7 +264,7 @@ impl World {
     }
 
     pub(super) fn check_bounds(&self, relay: &Relay<Draft, Content>) {
-        let Limits { queue_events, queue_bytes, ahead_max, unapplied_max, nonces_max, .. } = self.limits;
+        let RelayLimits { queue_events, queue_bytes, ahead_max, unapplied_max, nonces_max, .. } = self.limits;
         // one request may be larger than the queue, when the queue is empty
         let is_bounded = |load: Load| load.events <= queue_events && load.bytes <= queue_bytes;
         assert!(is_bounded(relay.edge.load()), "a node's queue is over its bound: {:?}", relay.edge.load());

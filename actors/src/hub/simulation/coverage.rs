@@ -2,7 +2,7 @@
 
 /// What was seen to happen, so that runs that reach nothing are noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reached {
+pub struct EngineCoverage {
     pub acknowledged: usize,
     pub refused: usize,
     pub unknown: usize,
@@ -20,8 +20,8 @@ pub struct Reached {
     pub deaths: u64,
 }
 
-impl Reached {
-    pub fn add(&mut self, other: &Reached) {
+impl EngineCoverage {
+    pub fn add(&mut self, other: &EngineCoverage) {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
         self.unknown += other.unknown;
