@@ -53,6 +53,10 @@ impl<'a> Request<'a> {
         Request::new(Method::GET, path)
     }
 
+    pub fn delete(path: &'a str) -> Request<'a> {
+        Request::new(Method::DELETE, path)
+    }
+
     pub fn query(mut self, query: impl IntoIterator<Item = (&'static str, String)>) -> Request<'a> {
         self.query.extend(query.into_iter().map(|(name, value)| (name.into(), value)));
         self

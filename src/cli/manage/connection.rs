@@ -1,6 +1,5 @@
 //! `stentor connection`: who is connected, and how one connection is ended.
 
-use actix_web::http::Method;
 use clap::{Args, Subcommand};
 
 use super::arguments;
@@ -63,11 +62,10 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
     match action {
         Action::List { channel } => {
             let request = Request::get(PATH).query(channel.as_ref().and_then(Channel::parameter));
-            api.print_list(api.list(request, channel.as_ref()).await?, &COLUMNS).await
+            api.show_list(request, channel.as_ref(), &COLUMNS).await
         }
         Action::Delete { id } => {
-            let answer = api.ask(Request::new(Method::DELETE, &format!("{PATH}/{id}")), None).await?;
-            api.print_done(&answer, &format!("ended {id}"))
+            api.show_done(Request::delete(&format!("{PATH}/{id}")), None, &format!("ended {id}")).await
         }
     }
 }

@@ -133,7 +133,7 @@ pub fn types(args: TypesArgs) -> Result<(), Failure> {
         [Column("type", &["type"]), Column("family", &["family"]), Column("description", &["description"])];
     super::run(&args.manage, async |api: Api| {
         let request = Request::get("/api/event-types").query(args.family.map(|family| ("family", family)));
-        api.print_list(api.list(request, None).await?, &COLUMNS).await
+        api.show_list(request, None, &COLUMNS).await
     })
 }
 
@@ -169,6 +169,6 @@ pub fn ticket(args: TicketArgs) -> Result<(), Failure> {
         if args.scope.is_some_and(|scope| scope != Scope::Firehose) {
             request = request.query(args.channel.parameter());
         }
-        api.print_one(&api.ask(request, Some(&args.channel)).await?, "").await
+        api.show_one(request, Some(&args.channel)).await
     })
 }

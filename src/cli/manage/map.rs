@@ -109,11 +109,8 @@ pub fn run(args: MapArgs) -> Result<(), Failure> {
 
 async fn execute(api: Api, action: Action) -> Result<(), Failure> {
     match action {
-        Action::List => api.print_list(api.list(Request::get(PATH), None).await?, &COLUMNS).await,
-        Action::Show { map: MapArg { map } } => {
-            let answer = api.ask(Request::get(&path(&map)), Some(&map)).await?;
-            api.print_one(&answer, "").await
-        }
+        Action::List => api.show_list(Request::get(PATH), None, &COLUMNS).await,
+        Action::Show { map: MapArg { map } } => api.show_one(Request::get(&path(&map)), Some(&map)).await,
         Action::Create { name, slug, id, token_name } => {
             let mut body = serde_json::Map::new();
             put(&mut body, "name", Some(name));
@@ -127,8 +124,7 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             update(&api, map, name, slug, event_names, webhooks).await
         }
         Action::Delete { map: MapArg { map } } => {
-            let answer = api.ask(Request::new(Method::DELETE, &path(&map)), Some(&map)).await?;
-            api.print_done(&answer, &format!("deleted {map}"))
+            api.show_done(Request::delete(&path(&map)), Some(&map), &format!("deleted {map}")).await
         }
     }
 }
@@ -149,12 +145,11 @@ async fn update(
     if let Some(enabled) = webhooks {
         toggle(api, &map, enabled).await?;
         if body.is_empty() {
-            return api.print_one(&api.ask(Request::get(&path(&map)), Some(&map)).await?, "").await;
+            return api.show_one(Request::get(&path(&map)), Some(&map)).await;
         }
     }
     let body = arguments::something(body, "--name, --slug, --event-names or --webhooks")?;
-    let answer = api.ask(with_body(Method::PATCH, &path(&map), &body), Some(&map)).await?;
-    api.print_one(&answer, "").await
+    api.show_one(with_body(Method::PATCH, &path(&map), &body), Some(&map)).await
 }
 
 /// Turns the webhooks of a map on or off.

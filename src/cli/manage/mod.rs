@@ -131,6 +131,35 @@ impl Api {
         Err(Failure::Failed(format!("the server's list has more than {PAGES_MAX} pages; ask for less")))
     }
 
+    /// Asks for a list and prints all of it.
+    ///
+    /// # Errors
+    /// As [`Api::list`]; also when standard output cannot be written.
+    pub async fn show_list(
+        &self,
+        request: Request<'_>,
+        channel: Option<&Channel>,
+        columns: &[Column],
+    ) -> Result<(), Failure> {
+        self.print_list(self.list(request, channel).await?, columns).await
+    }
+
+    /// Sends a request and prints the object that the server answers with.
+    ///
+    /// # Errors
+    /// As [`Api::ask`]; also when standard output cannot be written.
+    pub async fn show_one(&self, request: Request<'_>, channel: Option<&Channel>) -> Result<(), Failure> {
+        self.print_one(&self.ask(request, channel).await?, "").await
+    }
+
+    /// Sends a request and prints that it is done, where the server answers with nothing.
+    ///
+    /// # Errors
+    /// As [`Api::ask`]; also when standard output cannot be written.
+    pub async fn show_done(&self, request: Request<'_>, channel: Option<&Channel>, done: &str) -> Result<(), Failure> {
+        self.print_done(&self.ask(request, channel).await?, done)
+    }
+
     /// Prints a list.
     ///
     /// # Errors

@@ -79,9 +79,9 @@ pub fn run(args: OrganizationArgs) -> Result<(), Failure> {
 
 async fn execute(api: Api, action: Action) -> Result<(), Failure> {
     match action {
-        Action::List => api.print_list(api.list(Request::get(PATH), None).await?, &COLUMNS).await,
+        Action::List => api.show_list(Request::get(PATH), None, &COLUMNS).await,
         Action::Show { organization: OrganizationArg { organization } } => {
-            api.print_one(&api.ask(Request::get(&path(&organization)), Some(&organization)).await?, "").await
+            api.show_one(Request::get(&path(&organization)), Some(&organization)).await
         }
         Action::Create { name, id, token_name } => {
             let mut body = serde_json::Map::new();
@@ -95,14 +95,15 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let mut body = serde_json::Map::new();
             put(&mut body, "name", name);
             let body = arguments::something(body, "--name")?;
-            let path = path(&organization);
-            let answer = api.ask(with_body(Method::PATCH, &path, &body), Some(&organization)).await?;
-            api.print_one(&answer, "").await
+            api.show_one(with_body(Method::PATCH, &path(&organization), &body), Some(&organization)).await
         }
         Action::Delete { organization: OrganizationArg { organization } } => {
-            let path = path(&organization);
-            let answer = api.ask(Request::new(Method::DELETE, &path), Some(&organization)).await?;
-            api.print_done(&answer, &format!("deleted {organization}"))
+            api.show_done(
+                Request::delete(&path(&organization)),
+                Some(&organization),
+                &format!("deleted {organization}"),
+            )
+            .await
         }
     }
 }

@@ -287,9 +287,9 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
         Action::List { of } => {
             let channel = of.channel.as_ref();
             let request = Request::get(PATH).query(channel.and_then(Channel::parameter));
-            api.print_list(api.list(request, channel).await?, &COLUMNS).await
+            api.show_list(request, channel, &COLUMNS).await
         }
-        Action::Show { one } => api.print_one(&api.ask(Request::get(&one.path("")), None).await?, "").await,
+        Action::Show { one } => api.show_one(Request::get(&one.path("")), None).await,
         Action::Create { of, fields } => {
             let channel = of.channel.as_ref();
             let request = with_body(Method::POST, PATH, &fields.body()?.into());
@@ -300,14 +300,12 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let mut body = fields.body()?;
             put(&mut body, "status", status.map(|status| if status == Status::Active { "active" } else { "paused" }));
             let body = arguments::something(body, "--name or another field, or --body")?;
-            let answer = api.ask(with_body(Method::PATCH, &one.path(""), &body), None).await?;
-            api.print_one(&answer, "").await
+            api.show_one(with_body(Method::PATCH, &one.path(""), &body), None).await
         }
         Action::Delete { one } => {
-            let answer = api.ask(Request::new(Method::DELETE, &one.path("")), None).await?;
-            api.print_done(&answer, &format!("deleted {}", one.source))
+            api.show_done(Request::delete(&one.path("")), None, &format!("deleted {}", one.source)).await
         }
-        Action::Status { one } => api.print_one(&api.ask(Request::get(&one.path("/status")), None).await?, "").await,
+        Action::Status { one } => api.show_one(Request::get(&one.path("/status")), None).await,
         Action::RotateSecret { one, grace_seconds, keys, body } => {
             let mut body = arguments::body(body.as_deref())?;
             keys.put(&mut body)?;
@@ -316,10 +314,7 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             let answer = api.ask(with_body(Method::POST, &path, &body.into()), None).await?;
             api.print_one(&answer, below_key(&answer)).await
         }
-        Action::Presets => {
-            let rows = api.list(Request::get("/api/source-presets"), None).await?;
-            api.print_list(rows, &PRESETS).await
-        }
+        Action::Presets => api.show_list(Request::get("/api/source-presets"), None, &PRESETS).await,
         Action::Check(args) => check(&api, args).await,
         Action::DeadLetters { one, letter: Some(letter), retry: true, body, .. } => {
             let path = one.path(&format!("/dead-letters/{letter}/retry"));
@@ -327,12 +322,18 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
             if let Some(body) = body {
                 request = with_body(Method::POST, &path, &json!({ "body": arguments::text(&body)? }));
             }
-            api.print_one(&api.ask(request, None).await?, "").await
+            api.show_one(request, None).await
         }
-        Action::DeadLetters { one, letter: Some(letter), delete, .. } => self::letter(&api, &one, letter, delete).await,
+        Action::DeadLetters { one, letter: Some(letter), delete, .. } => {
+            let path = one.path(&format!("/dead-letters/{letter}"));
+            match delete {
+                true => api.show_done(Request::delete(&path), None, &format!("deleted dead letter {letter}")).await,
+                false => api.show_one(Request::get(&path), None).await,
+            }
+        }
         Action::DeadLetters { one, letter: None, delete: true, .. } => {
-            let answer = api.ask(Request::new(Method::DELETE, &one.path("/dead-letters")), None).await?;
-            api.print_done(&answer, &format!("deleted the dead letters of {}", one.source))
+            let done = format!("deleted the dead letters of {}", one.source);
+            api.show_done(Request::delete(&one.path("/dead-letters")), None, &done).await
         }
         Action::DeadLetters { one, limit, after, .. } => {
             let mut query = vec![("limit", limit.to_string())];
@@ -381,15 +382,6 @@ async fn check(api: &Api, args: CheckArgs) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::Failed("the source would refuse this request; see above".to_owned())),
     }
-}
-
-async fn letter(api: &Api, one: &SourceArg, n: u64, delete: bool) -> Result<(), Failure> {
-    let path = one.path(&format!("/dead-letters/{n}"));
-    if delete {
-        let answer = api.ask(Request::new(Method::DELETE, &path), None).await?;
-        return api.print_done(&answer, &format!("deleted dead letter {n}"));
-    }
-    api.print_one(&api.ask(Request::get(&path), None).await?, "").await
 }
 
 /// The newest events of a source, the oldest of them first.

@@ -129,31 +129,25 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
     match action {
         Action::List { channel } => {
             let request = Request::get(PATH).query(channel.as_ref().and_then(Channel::parameter));
-            api.print_list(api.list(request, channel.as_ref()).await?, &COLUMNS).await
+            api.show_list(request, channel.as_ref(), &COLUMNS).await
         }
-        Action::Show { id: None } => {
-            api.print_one(&api.ask(Request::get("/api/v1/tokens/current"), None).await?, "").await
-        }
-        Action::Show { id: Some(id) } => {
-            let answer = api.ask(Request::get(&format!("{PATH}/{id}")), None).await?;
-            api.print_one(&answer, "").await
+        Action::Show { id } => {
+            let id = id.as_deref().unwrap_or("current");
+            api.show_one(Request::get(&format!("{PATH}/{id}")), None).await
         }
         Action::Update { id, name, expires_at } => {
             let mut body = Map::new();
             let or_null = |text: Option<String>| text.map(|text| Some(text).filter(|text| !text.is_empty()));
             put(&mut body, "name", or_null(name));
             put(&mut body, "expires_at", or_null(expires_at));
-            let path = format!("{PATH}/{id}");
-            let answer = api.ask(with_body(Method::PATCH, &path, &body.into()), None).await?;
-            api.print_one(&answer, "").await
+            api.show_one(with_body(Method::PATCH, &format!("{PATH}/{id}"), &body.into()), None).await
         }
         Action::Create(create) => {
             let answer = api.ask(with_body(Method::POST, PATH, &request(create)), None).await?;
             api.print_one(&answer, "The token is shown only now; keep it.\n").await
         }
         Action::Delete { id } => {
-            let answer = api.ask(Request::new(Method::DELETE, &format!("{PATH}/{id}")), None).await?;
-            api.print_done(&answer, &format!("revoked {id}"))
+            api.show_done(Request::delete(&format!("{PATH}/{id}")), None, &format!("revoked {id}")).await
         }
     }
 }

@@ -210,6 +210,10 @@ impl<'a> Place<'a> {
     async fn ask(&self, api: &Api, method: Method, body: Option<&Json>) -> Result<Json, Failure> {
         api.ask(self.request(method, body), Some(self.channel)).await
     }
+
+    async fn show(&self, api: &Api, method: Method, body: Option<&Json>) -> Result<(), Failure> {
+        api.show_one(self.request(method, body), Some(self.channel)).await
+    }
 }
 
 /// Does what was asked and prints the outcome.
@@ -224,10 +228,9 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
     match action {
         Action::List { of } => {
             let place = Place::of(&of.channel, "");
-            let rows = api.list(place.request(Method::GET, None), Some(&of.channel)).await?;
-            api.print_list(rows, &COLUMNS).await
+            api.show_list(place.request(Method::GET, None), Some(&of.channel), &COLUMNS).await
         }
-        Action::Show { one } => api.print_one(&Place::below(&one, "").ask(&api, Method::GET, None).await?, "").await,
+        Action::Show { one } => Place::below(&one, "").show(&api, Method::GET, None).await,
         Action::Create { of, fields } => {
             let body = fields.body(&of.channel)?;
             let answer = Place::of(&of.channel, "").ask(&api, Method::POST, Some(&body)).await?;
@@ -235,8 +238,9 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
         }
         Action::Update { one, fields } => change(&api, &one, &fields.body(&one.of.channel)?).await,
         Action::Delete { one } => {
-            let answer = Place::below(&one, "").ask(&api, Method::DELETE, None).await?;
-            api.print_done(&answer, &format!("deleted {}", one.webhook))
+            let place = Place::below(&one, "");
+            let done = format!("deleted {}", one.webhook);
+            api.show_done(place.request(Method::DELETE, None), Some(place.channel), &done).await
         }
         Action::Test { one, event_type } => test(&api, &one, event_type).await,
         Action::Enable { one, resume } => {
@@ -256,8 +260,7 @@ async fn execute(api: Api, action: Action) -> Result<(), Failure> {
         Action::Preview(args) => preview(&api, args).await,
         Action::Deliveries(args) => deliveries::show(&api, args).await,
         Action::Retry { one, delivery } => {
-            let place = Place::below(&one, &format!("/deliveries/{delivery}/retry"));
-            api.print_one(&place.ask(&api, Method::POST, None).await?, "").await
+            Place::below(&one, &format!("/deliveries/{delivery}/retry")).show(&api, Method::POST, None).await
         }
         Action::Replay(args) => replays::begin(&api, args).await,
         Action::Replays(args) => replays::show(&api, args).await,
@@ -281,8 +284,7 @@ fn below_new(answer: &Json) -> &'static str {
 }
 
 async fn change(api: &Api, one: &WebhookArg, body: &Json) -> Result<(), Failure> {
-    let answer = Place::below(one, "").ask(api, Method::PATCH, Some(body)).await?;
-    api.print_one(&answer, "").await
+    Place::below(one, "").show(api, Method::PATCH, Some(body)).await
 }
 
 /// A sample that does not arrive ends the command with 1.
@@ -301,8 +303,7 @@ async fn preview(api: &Api, args: PreviewArgs) -> Result<(), Failure> {
     put(&mut body, "format", Some(args.format));
     put(&mut body, "template", args.template.as_deref().map(arguments::text).transpose()?);
     put(&mut body, "event_type", args.event_type);
-    let answer = Place::of(&args.of.channel, "/preview").ask(api, Method::POST, Some(&body.into())).await?;
-    api.print_one(&answer, "").await
+    Place::of(&args.of.channel, "/preview").show(api, Method::POST, Some(&body.into())).await
 }
 
 async fn config(api: &Api, channel: Option<Channel>, apply: Option<String>, remove: bool) -> Result<(), Failure> {

@@ -107,8 +107,7 @@ impl Status {
 /// As [`Api::ask`].
 pub async fn show(api: &Api, args: DeliveriesArgs) -> Result<(), Failure> {
     if let Some(delivery) = &args.delivery {
-        let place = Place::below(&args.one, &format!("/deliveries/{delivery}"));
-        return api.print_one(&place.ask(api, Method::GET, None).await?, "").await;
+        return Place::below(&args.one, &format!("/deliveries/{delivery}")).show(api, Method::GET, None).await;
     }
     let place = Place::below(&args.one, "/deliveries");
     let mut query = vec![("limit", args.limit.to_string())];

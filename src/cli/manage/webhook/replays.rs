@@ -103,15 +103,14 @@ pub async fn begin(api: &Api, args: ReplayArgs) -> Result<(), Failure> {
 /// As [`Api::ask`].
 pub async fn show(api: &Api, args: ReplaysArgs) -> Result<(), Failure> {
     let ReplaysArgs { one, job, wait } = args;
-    let Some(job) = job else {
-        let rows = api.list(Place::below(&one, "/replays").request(Method::GET, None), Some(&one.of.channel)).await?;
-        return api.print_list(rows, &JOBS).await;
-    };
-    let answer = match wait {
-        true => finished(api, &one, job).await?,
-        false => Place::below(&one, &format!("/replays/{job}")).ask(api, Method::GET, None).await?,
-    };
-    api.print_one(&answer, "").await
+    match job {
+        Some(job) if wait => api.print_one(&finished(api, &one, job).await?, "").await,
+        Some(job) => Place::below(&one, &format!("/replays/{job}")).show(api, Method::GET, None).await,
+        None => {
+            let place = Place::below(&one, "/replays");
+            api.show_list(place.request(Method::GET, None), Some(place.channel), &JOBS).await
+        }
+    }
 }
 
 /// How a replay stands when nothing of it is left to do.
