@@ -78,7 +78,7 @@ fn a_backup_under_load_restores_to_a_server_that_goes_on_as_the_first_one_would_
         going.store(false, Ordering::Relaxed);
         before
     });
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).expect("the file").permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).expect("the file").permissions());
     assert_eq!(mode & 0o777, 0o600, "it holds keys");
 
     let data = tempfile::tempdir().expect("a folder");
@@ -158,7 +158,7 @@ fn only_the_admin_takes_backups_one_at_a_time_and_a_failure_leaves_no_file() {
     eventually("it has begun", || folder.path().join("backup.tar.partial").exists());
     server.kill();
     assert_eq!(program.wait().code, Some(1));
-    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "no file was left");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "no file was left");
     server.restart();
 
     let url = format!("http://{}", server.addr());
@@ -166,7 +166,7 @@ fn only_the_admin_takes_backups_one_at_a_time_and_a_failure_leaves_no_file() {
     let mut asked = command(&["backup", "--server", &url, "--token", ADMIN, "--output"]);
     asked.arg(&gone);
     assert_eq!(Program::start(asked).wait().code, Some(1));
-    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "no file was left");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "no file was left");
     backup(&server, ADMIN, &file).expect(0);
 }
 
@@ -179,11 +179,11 @@ fn no_damaged_backup_and_no_folder_with_something_in_it_becomes_a_server() {
         (folder.path().join("backup.tar"), folder.path().join("cut.tar"), folder.path().join("data"));
     backup(&server, ADMIN, &file).expect(0);
 
-    let whole = std::fs::read(&file).expect("the file");
-    std::fs::write(&cut, &whole[..whole.len() / 2]).expect("a file");
+    let whole = fs::read(&file).expect("the file");
+    fs::write(&cut, &whole[..whole.len() / 2]).expect("a file");
     let refused = restore(&cut, &data);
     assert!(refused.code == Some(1) && refused.err.contains("cut off"), "{refused:?}");
-    assert_eq!(std::fs::read_dir(&data).expect("the folder").count(), 0, "nothing is left of it");
+    assert_eq!(fs::read_dir(&data).expect("the folder").count(), 0, "nothing is left of it");
     let mut asked = command(&["restore", "--check"]);
     asked.arg(&cut);
     assert_eq!(Program::start(asked).wait().code, Some(1));
@@ -193,7 +193,7 @@ fn no_damaged_backup_and_no_folder_with_something_in_it_becomes_a_server() {
 
     // as a crash in the middle of a restore leaves it
     restore(&file, &data).expect(0);
-    std::fs::write(data.join("restoring"), "").expect("a file");
+    fs::write(data.join("restoring"), "").expect("a file");
     let mut second = command(&["serve", "--listen", "127.0.0.1:0", "--data"]);
     second.arg(&data);
     let refused = Program::start(second).wait();
@@ -209,7 +209,8 @@ fn a_backup_replaces_a_file_and_nothing_else_and_leaves_a_link_a_link() {
     let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().expect("mkfifo runs");
     assert!(made.success());
     for (output, what) in [(at("pipe"), "no file that could be replaced"), (folder.path().into(), "a folder")] {
-        let refused = backup(&server, ADMIN, &output).expect(2);
+        let refused = backup(&server, ADMIN, &output);
+        refused.expect(2);
         assert!(refused.err.contains(what), "{}", refused.err);
     }
     assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::metadata(at("pipe")).expect("it is there").file_type()));

@@ -316,7 +316,7 @@ pub fn published(
     for (index, event) in events.into_iter().enumerate() {
         match event.map_err(|bad| bad.error).and_then(|event| event.published(index)) {
             Ok(draft) => drafts.push(draft),
-            Err(error) if errors.len() < super::draft::FIELD_ERRORS_MAX => errors.push(error),
+            Err(error) if errors.len() < draft::FIELD_ERRORS_MAX => errors.push(error),
             Err(_) => {}
         }
     }
