@@ -296,6 +296,7 @@ fn a_start_without_what_is_configured_is_whole_or_names_the_ways_out() {
     let data = stopped.copy();
     folder::remove(&data.join("state"));
     let mut server = TestServer::at(&data, &SETTINGS);
+    server.set(&[("log.level", "info")]);
     server.launch();
     eventually("its log says where what is configured came from", || {
         server.log_lines().iter().any(|line| line.contains("there is no generation of the documents"))

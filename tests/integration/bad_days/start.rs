@@ -239,6 +239,7 @@ fn a_start_on_a_full_disk_serves_or_ends_and_moves_nothing_however_often_it_is_t
 fn a_source_on_a_full_disk_does_not_keep_the_server_from_starting_and_counts_on_when_there_is_room() {
     let Some(disk) = SmallDisk::new(256 << 20) else { return };
     let mut server = TestServer::at(&disk.data(), &SETTINGS);
+    server.set(&[("storage.min_free_bytes", "8388608")]);
     server.launch();
     let map = server.new_map("full");
     let made = server
