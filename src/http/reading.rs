@@ -142,7 +142,8 @@ fn target_of(selectors: Vec<Selector>) -> StreamTarget {
     }
 }
 
-/// What a ticket opens: what was granted, or those of it that the request names.
+/// What a ticket opens: what was granted, or those of it that the request names. A ticket of one channel is for that one,
+/// whatever the query says.
 ///
 /// # Errors
 /// A 401 when the request names something else than was granted, or the channel is gone. A 400 or 404 when what it
@@ -154,7 +155,7 @@ pub fn granted(request: &HttpRequest, principal: &Principal, granted: &Selection
         return if is_it { Ok(StreamTarget::Channel(channel)) } else { Err(Problem::bad_ticket()) };
     }
     let names = names_in_query(request)?;
-    if !names.is_empty() {
+    if !names.is_empty() && !matches!(granted, Selection::One(_)) {
         let selectors = selectors(request, principal, Scope::Subscribe, &names)?;
         let is_within = selectors.iter().all(|selector| granted.includes(selector));
         return if is_within { Ok(target_of(selectors)) } else { Err(Problem::bad_ticket()) };
