@@ -89,7 +89,8 @@ fn head_is_answered_like_get_without_a_body_on_every_documented_address() {
         };
         assert_eq!(head.status, get.status, "{path}");
         // what an answer says of its own moment may have changed its length
-        if !["/metrics", "/health/ready"].contains(&&*path) && !path.ends_with("/stats") {
+        let is_of_moment = ["/metrics", "/health/ready", "/api/v1/overview"].contains(&&*path);
+        if !is_of_moment && !path.ends_with("/stats") {
             assert_eq!(headers(&head), headers(&get), "{path}");
         }
         good += usize::from(head.status == 200);
