@@ -1,5 +1,6 @@
 //! Takeovers under load. `STENTOR_TEST_TAKEOVERS`, `_STREAMS`, `_PUBLISHERS`, `_MAPS` and `_PAUSE_MS` change its size, over how many maps
-//! streams and publishers are spread, and the longest pause of a publisher that is allowed.
+//! streams and publishers are spread, and the longest pause of a publisher that is allowed. With `_ON_TIME=1` the next takeover waits
+//! until as many events are published as should be by then, so that the pauses of the publishers do not lower the rate.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -27,6 +28,7 @@ fn number(name: &str, otherwise: usize) -> usize {
 #[derive(Default)]
 struct World {
     publishing: AtomicBool,
+    published: AtomicUsize,
     /// Connections that were refused.
     refused: AtomicUsize,
     /// Requests that a closed connection cut off, so that they were repeated.
@@ -71,6 +73,7 @@ fn publisher(world: &World, map: &Map, name: usize, every: Duration) -> (Vec<Str
             match exchange(stream, &request) {
                 Ok((201, body, kept)) => {
                     ids.push(body["data"]["ids"][0].as_str().expect("an id").to_owned());
+                    world.published.fetch_add(1, Ordering::Relaxed);
                     connection = kept;
                     break;
                 }
@@ -183,6 +186,7 @@ fn takeovers_under_load_refuse_nobody_lose_nothing_and_repeat_nothing() {
     let streams = number("STENTOR_TEST_STREAMS", 30);
     let publishers = number("STENTOR_TEST_PUBLISHERS", 4);
     let maps = number("STENTOR_TEST_MAPS", 2);
+    let waits_for_publishers = number("STENTOR_TEST_ON_TIME", 0) == 1;
     let longest_pause = Duration::from_millis(number("STENTOR_TEST_PAUSE_MS", 10_000) as u64);
     let unlimited = [
         ("limits.streams_per_token", "0"),
@@ -217,6 +221,12 @@ fn takeovers_under_load_refuse_nobody_lose_nothing_and_repeat_nothing() {
         server.take_over();
         slowest = slowest.max(began.elapsed());
         within(PATIENCE, "all streams are back", || server.metric("stentor_streams") as usize == streams);
+        if waits_for_publishers {
+            let due = || (began_publishing.elapsed().as_millis() as u64 / PUBLISH_EVERY_MS) as usize;
+            // each may have one under way
+            let published = || world.published.load(Ordering::Relaxed) + publishers.len();
+            within(PATIENCE, "the publishers are on time", || published() >= due());
+        }
     }
     world.publishing.store(false, Ordering::Relaxed);
     let took = began_publishing.elapsed();
