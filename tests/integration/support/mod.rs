@@ -35,7 +35,7 @@ pub use sse::Sse;
 pub use websocket::{Heard, Ws};
 
 /// Longest that a test waits for something that is to happen at once.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// Asks again and again until the answer is yes, and fails with `what` when it stays no.
 #[track_caller]
